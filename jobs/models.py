@@ -1,0 +1,193 @@
+"""Jobs, their runs, and the daemon that runs them. `job_state` is the table that existing installations have."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import Q
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
+
+
+class Concurrency(models.TextChoices):
+    """What a firing does while an earlier run of the same job is not over."""
+
+    FORBID = "forbid", "forbid: skip it"
+    ALLOW = "allow", "allow: run side by side, up to a maximum"
+    REPLACE = "replace", "replace: abort the earlier run, then start"
+    QUEUE = "queue", "queue: one waits for its turn"
+
+
+class Misfire(models.TextChoices):
+    """What becomes of firings that were missed while the daemon was down or paused."""
+
+    SKIP = "skip", "skip: none of them runs"
+    ONCE = "once", "once: the last one runs"
+    ALL = "all", "all: each runs, up to a maximum"
+
+
+class Trigger(models.TextChoices):
+    """What asked for a run."""
+
+    SCHEDULE = "schedule"
+    REST = "rest"
+    OPERATOR = "operator"
+    COMMAND = "command"
+    RETRY = "retry"
+    CATCH_UP = "catch-up"
+
+
+class State(models.TextChoices):
+    """Where a run stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCESS = "success"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    ERROR = "error"
+    ABORTED = "aborted"
+    LOST = "lost"
+    SKIPPED = "skipped"
+
+
+ACTIVE = (State.QUEUED, State.RUNNING)
+
+
+class Job(models.Model):
+    """A script with a schedule. Whether it is enabled lives in `job_state` alone."""
+
+    name = models.TextField(
+        unique=True,
+        validators=[
+            RegexValidator(rf"\A{NAME.pattern}\Z", "Use up to 100 letters, digits, dots, dashes, underscores.")
+        ],
+    )
+    description = models.TextField(blank=True, default="")
+    script = models.TextField(help_text="A file name in one of the scripts' folders, ending in .py or .sh.")
+    schedule = models.TextField(help_text="Five cron fields, or a name such as @hourly.")
+    timezone = models.TextField(default="UTC", db_default="UTC")
+    timeout_seconds = models.PositiveIntegerField(default=300, db_default=300)
+    concurrency = models.TextField(
+        choices=Concurrency.choices, default=Concurrency.FORBID, db_default=Concurrency.FORBID
+    )
+    max_parallel = models.PositiveSmallIntegerField(default=2, db_default=2)
+    misfire = models.TextField(choices=Misfire.choices, default=Misfire.ONCE, db_default=Misfire.ONCE)
+    misfire_max = models.PositiveSmallIntegerField(default=10, db_default=10)
+    start_deadline_seconds = models.PositiveIntegerField(null=True, blank=True)
+    retries = models.PositiveSmallIntegerField(default=0, db_default=0)
+    retry_delay_seconds = models.PositiveIntegerField(default=30, db_default=30)
+    retry_delay_max_seconds = models.PositiveIntegerField(default=3600, db_default=3600)
+    arguments = models.JSONField(default=list, blank=True)
+    environment = models.JSONField(default=dict, blank=True)
+    working_directory = models.TextField(blank=True, default="")
+    alert_urls = models.TextField(blank=True, default="")
+    alert_after_failures = models.PositiveSmallIntegerField(default=1, db_default=1)
+    late_after_seconds = models.PositiveIntegerField(null=True, blank=True)
+    long_after_seconds = models.PositiveIntegerField(null=True, blank=True)
+    ping_url = models.TextField(blank=True, default="")
+    # Up to here the schedule's firings are dealt with; null on a job that the daemon has not seen yet.
+    settled_through = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering: ClassVar = ["id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class JobState(models.Model):
+    """The summary of a job that the contract's routes show; the row may be of a job that is no more."""
+
+    name = models.TextField(primary_key=True)
+    last_run = models.TextField(null=True, blank=True)
+    last_status = models.TextField(null=True, blank=True)
+    last_duration = models.FloatField(null=True, blank=True)
+    last_output = models.TextField(null=True, blank=True)
+    run_count = models.IntegerField(default=0, db_default=0)
+    fail_count = models.IntegerField(default=0, db_default=0)
+    enabled = models.BooleanField(default=True, db_default=True)
+
+    class Meta:
+        db_table = "job_state"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class JobRunQuerySet(models.QuerySet["JobRun"]):
+    def active(self) -> JobRunQuerySet:
+        """Queued or running."""
+        return self.filter(state__in=ACTIVE)
+
+    def waiting(self) -> JobRunQuerySet:
+        """Queued, in the order in which they start."""
+        return self.filter(state=State.QUEUED).order_by("id")
+
+
+class JobRun(models.Model):
+    """One execution of a job, from the moment it is asked for."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="runs")
+    state = models.TextField(choices=State.choices, default=State.QUEUED)
+    trigger = models.TextField(choices=Trigger.choices)
+    requested_by = models.TextField(blank=True, default="")
+    scheduled_for = models.DateTimeField(null=True, blank=True)
+    queued_at = models.DateTimeField()
+    not_before = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    attempt = models.PositiveSmallIntegerField(default=1)
+    retry_of = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retried_by")
+    exit_code = models.SmallIntegerField(null=True, blank=True)
+    signal = models.PositiveSmallIntegerField(null=True, blank=True)
+    duration = models.FloatField(null=True, blank=True, help_text="Seconds.")
+    note = models.TextField(blank=True, default="", help_text="Why the run stands where it does, in a sentence.")
+    definition = models.JSONField(default=dict, help_text="The job as it was when the run was asked for.")
+    # The run's own parent: with the boot id and its start time a reused pid is told apart.
+    pid = models.IntegerField(null=True, blank=True)
+    pid_started = models.BigIntegerField(null=True, blank=True)
+    boot_id = models.TextField(blank=True, default="")
+    abort_requested_at = models.DateTimeField(null=True, blank=True)
+    abort_requested_by = models.TextField(blank=True, default="")
+    output_bytes = models.BigIntegerField(default=0)
+
+    objects: ClassVar[JobRunQuerySet] = JobRunQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["job", "scheduled_for"], name="one_run_per_firing"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["job", "-id"], name="runs_of_job"),
+            models.Index(fields=["state", "id"], name="active_runs", condition=Q(state__in=ACTIVE)),
+        ]
+
+    def __str__(self) -> str:
+        return f"run {self.pk} of {self.job.name}"
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in ACTIVE
+
+
+class Daemon(models.Model):
+    """The one row about the daemon: who it is, when it last gave a sign of life, and whether starts are paused."""
+
+    pid = models.IntegerField(null=True)
+    boot_id = models.TextField(blank=True, default="")
+    version = models.TextField(blank=True, default="")
+    started_at = models.DateTimeField(null=True)
+    beat_at = models.DateTimeField(null=True)
+    trouble = models.TextField(blank=True, default="", help_text="What the daemon can't do now, in a sentence.")
+    paused_at = models.DateTimeField(null=True)
+    paused_by = models.TextField(blank=True, default="")
+
+    def __str__(self) -> str:
+        return f"daemon {self.pid}"

@@ -1,0 +1,26 @@
+"""The one NinjaAPI: it mounts every app's router and maps the project's errors."""
+
+from __future__ import annotations
+
+from django.db.utils import DatabaseError
+from ninja import NinjaAPI
+
+import lobwife.health
+import tasks.api
+from lobwife import __version__
+from lobwife.base.errors import LobwifeError
+from lobwife.problems import database_error, lobwife_error
+
+api = NinjaAPI(
+    title="lobwife",
+    version=__version__,
+    description="Jobs, tasks, tokens and the vault of a fleet of coding agents.",
+    docs_url="/api/docs",
+    openapi_url="/api/openapi.json",
+    urls_namespace="api",
+)
+api.add_router("", lobwife.health.router)
+api.add_router("/api", tasks.api.router)
+
+api.exception_handler(LobwifeError)(lobwife_error)
+api.exception_handler(DatabaseError)(database_error)

@@ -1,0 +1,57 @@
+"""Typed reading of the environment: a value that can't be used is a sentence at start, not a traceback later."""
+
+import os
+import pathlib
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+def text(name: str, default: str = "") -> str:
+    """The variable with surrounding blanks removed; empty counts as unset."""
+    return os.environ.get(name, "").strip() or default
+
+
+def integer(name: str, default: int, *, at_least: int = 0, at_most: int = 2**31) -> int:
+    """A whole number within the bounds; raises ImproperlyConfigured otherwise."""
+    raw = text(name)
+    if not raw:
+        return default
+    try:
+        value = int(raw)
+    except ValueError:
+        value = at_least - 1
+    if not at_least <= value <= at_most:
+        raise ImproperlyConfigured(f"{name} is {raw!r}: set it to a whole number from {at_least} to {at_most}.")
+    return value
+
+
+def boolean(name: str, default: bool) -> bool:
+    """1/0, true/false, yes/no, on/off; raises ImproperlyConfigured otherwise."""
+    raw = text(name).lower()
+    if not raw:
+        return default
+    if raw in {"1", "true", "yes", "on"}:
+        return True
+    if raw in {"0", "false", "no", "off"}:
+        return False
+    raise ImproperlyConfigured(f"{name} is {raw!r}: set it to 1 or 0.")
+
+
+def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
+    """One of the allowed words; raises ImproperlyConfigured otherwise."""
+    raw = text(name, default)
+    if raw not in allowed and raw != default:
+        raise ImproperlyConfigured(f"{name} is {raw!r}: set it to one of {', '.join(allowed)}.")
+    return raw
+
+
+def path(name: str, default: pathlib.Path) -> pathlib.Path:
+    """An absolute path; `~` is the home directory."""
+    raw = text(name)
+    return pathlib.Path(raw).expanduser().absolute() if raw else default
+
+
+def words(name: str, default: tuple[str, ...] = (), *, separator: str = ",") -> tuple[str, ...]:
+    """The parts between separators, blanks removed, empty ones left out."""
+    raw = text(name)
+    return tuple(part.strip() for part in raw.split(separator) if part.strip()) if raw else default

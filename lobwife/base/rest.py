@@ -1,0 +1,63 @@
+"""What every REST route needs: bodies that are JSON whatever their Content-Type, answers in one line of JSON."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import orjson
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest, HttpResponse
+from django.http.request import UnreadablePostError
+from ninja import Schema
+from pydantic import BaseModel, ValidationError
+
+from lobwife.base.errors import Invalid, TooLarge
+
+JSON = "application/json; charset=utf-8"
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+
+class Problem(Schema):
+    """Every error: one sentence that says what to do."""
+
+    error: str
+
+
+def answer(data: Any, status: int = 200) -> HttpResponse:
+    """The data as one line of JSON."""
+    return HttpResponse(orjson.dumps(data), status=status, content_type=JSON)
+
+
+def json_body(request: HttpRequest) -> dict[str, Any]:
+    """The body's JSON object, whatever its Content-Type; raises Invalid, or TooLarge above 1 MiB."""
+    try:
+        data = orjson.loads(request.body)
+    except RequestDataTooBig:
+        raise TooLarge("the body is larger than 1 MiB") from None
+    except (orjson.JSONDecodeError, UnreadablePostError):
+        raise Invalid("invalid JSON") from None
+    if not isinstance(data, dict):
+        raise Invalid("invalid JSON")
+    return data
+
+
+def read_as(schema: type[BodyT], data: dict[str, Any]) -> BodyT:
+    """The data as the schema has it; raises Invalid with a sentence that names the first wrong field."""
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "body"
+        raise Invalid(f"{field} {first['msg']}") from None
+
+
+def body_of(schema: type[BaseModel]) -> dict[str, Any]:
+    """OpenAPI's description of a body that the view reads itself."""
+    content = {"application/json": {"schema": schema.model_json_schema(ref_template="#/components/schemas/{model}")}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def first_parameter(request: HttpRequest, name: str) -> str | None:
+    """A query parameter; of a repeated one the first counts; empty is as if absent."""
+    values = request.GET.getlist(name)
+    return values[0] or None if values else None

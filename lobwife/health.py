@@ -1,0 +1,82 @@
+"""Is the service well: `/health` for probes, `/api/status` for dashboards."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import Q, Sum
+from django.db.utils import DatabaseError
+from django.http import HttpRequest, HttpResponse
+from ninja import Router
+
+from broker.models import LegacyRegistration, TokenAudit
+from jobs.models import Daemon, JobRun
+from lobwife import __version__
+from lobwife.base.rest import answer
+from lobwife.base.timestamps import utc_now
+from tasks.models import Task
+
+router = Router(tags=["health"])
+STALE_SECONDS = 20
+_STARTED = time.monotonic()
+
+
+@router.get("/health")
+def health(request: HttpRequest) -> HttpResponse:
+    """Whether the database can be read and the daemon is alive."""
+    shown: dict[str, Any] = {"status": "ok", "uptime": uptime(), "version": __version__}
+    try:
+        shown |= {
+            "jobs_running": JobRun.objects.active().count(),
+            "broker": broker_summary(),
+            "db": {"ok": True, "size_bytes": database_bytes(), "task_count": Task.objects.count()},
+            "daemon": daemon_summary(),
+        }
+    except (DatabaseError, OSError) as error:
+        shown |= {"status": "error", "jobs_running": 0, "broker": None, "db": {"ok": False, "error": str(error)}}
+        return answer(shown, 503)
+    if not shown["daemon"]["alive"]:
+        shown["status"] = "degraded"
+    return answer(shown)
+
+
+def uptime() -> float:
+    """Seconds since this web process started."""
+    return round(time.monotonic() - _STARTED, 1)
+
+
+def database_bytes() -> int:
+    return os.stat(str(connection.settings_dict["NAME"])).st_size
+
+
+def daemon_summary() -> dict[str, Any]:
+    """Who the daemon is and whether its heartbeat is fresh."""
+    daemon = Daemon.objects.first()
+    age = (utc_now() - daemon.beat_at).total_seconds() if daemon and daemon.beat_at else None
+    alive = age is not None and age < STALE_SECONDS
+    return {
+        "alive": alive,
+        "heartbeat_age": round(age, 1) if age is not None else None,
+        "paused": bool(daemon and daemon.paused_at),
+        "trouble": (daemon.trouble or None) if daemon else None,
+    }
+
+
+def broker_summary() -> dict[str, Any]:
+    """Counts over registrations on tasks and legacy ones together."""
+    held = Task.objects.filter(broker_status__isnull=False).aggregate(
+        active=Sum("id", filter=Q(broker_status="active"), default=0), issued=Sum("token_count", default=0)
+    )
+    legacy = LegacyRegistration.objects.aggregate(issued=Sum("token_count", default=0))
+    active = Task.objects.filter(broker_status="active").count()
+    return {
+        "enabled": bool(settings.GH_APP_ID),
+        "app_id": settings.GH_APP_ID or None,
+        "active_tasks": active + LegacyRegistration.objects.filter(status="active").count(),
+        "total_tokens_issued": held["issued"] + legacy["issued"],
+        "audit_entries": TokenAudit.objects.count(),
+    }

@@ -1,0 +1,188 @@
+"""Settings, read top to bottom; docs/configuration.md lists the environment variables."""
+
+import pathlib
+import socket
+
+import django_stubs_ext
+
+from lobwife import __version__
+from lobwife.base import env
+
+django_stubs_ext.monkeypatch()
+
+VERSION = __version__
+BASE_DIR = pathlib.Path(__file__).resolve().parent.parent
+HOME = pathlib.Path.home()
+
+# --- Where things are
+STATE_DIR = env.path("LOBWIFE_STATE_DIR", HOME / "state")
+VAULT_PATH = env.path("VAULT_PATH", HOME / "vault")
+ENVIRONMENT = env.choice("LOBMOB_ENV", "prod", ("prod", "dev", "local"))
+
+# --- Doors
+BIND = env.text("LOBWIFE_BIND", "127.0.0.1")
+WEB_PORT = env.integer("LOBWIFE_WEB_PORT", 8080, at_least=1, at_most=65535)
+API_PORT = env.integer("LOBWIFE_API_PORT", 8081, at_least=1, at_most=65535)
+LOBWIFE_URL = env.text("LOBWIFE_URL", f"http://127.0.0.1:{API_PORT}")
+
+_SERVICE = "lobwife"
+_CLUSTER_NAMES = [f"{_SERVICE}.lobmob{suffix}" for suffix in ("", ".svc", ".svc.cluster.local")]
+ALLOWED_HOSTS = [
+    *env.words(
+        "LOBWIFE_HOSTS",
+        (
+            "localhost",
+            ".localhost",
+            "127.0.0.1",
+            "[::1]",
+            _SERVICE,
+            *_CLUSTER_NAMES,
+            socket.gethostname(),
+            *env.words("POD_IP"),
+            *env.words("LOBWIFE_SERVICE_HOST"),
+        ),
+    )
+]
+
+# --- Secrets
+DEBUG = env.boolean("LOBWIFE_DEBUG", False)
+
+
+def _secret_key() -> str:
+    """The key of the environment, else the one that the first start left in the state directory."""
+    from_environment = env.text("LOBWIFE_SECRET_KEY")
+    if from_environment:
+        return from_environment
+    try:
+        return (STATE_DIR / "secret-key").read_text().strip()
+    except OSError:
+        return ""  # Django says so when it is needed; `manage.py migrate` makes one
+
+
+SECRET_KEY = _secret_key()
+
+# --- Django
+INSTALLED_APPS = [
+    "lobwife",  # first: its `migrate` takes over databases of the older service
+    "tasks",
+    "jobs",
+    "broker",
+    "vaultsync",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_apscheduler",
+    "ninja",
+]
+MIDDLEWARE = [
+    "lobwife.middleware.ApiMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "lobwife.urls"
+WSGI_APPLICATION = "lobwife.wsgi.application"
+APPEND_SLASH = False
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Database. IMMEDIATE: a deferred transaction that upgrades fails at once, whatever the timeout. FULL: an accepted
+# task survives a power cut. Web waits less than the daemon, so that every call is answered within 8 seconds.
+DATABASES = {
+    "default": {
+        "ENGINE": "lobwife.sqlite",
+        "NAME": STATE_DIR / "lobmob.db",
+        "CONN_MAX_AGE": None,
+        "OPTIONS": {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": env.integer("LOBWIFE_DB_TIMEOUT", 20, at_least=1, at_most=600),
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
+        },
+        "TEST": {"NAME": STATE_DIR / "test-lobmob.db"},
+    }
+}
+
+# --- People
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
+
+# --- Language, time: UTC everywhere, as the database has it
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+
+# --- Static files
+STATIC_URL = "static/"
+STATIC_ROOT = env.path("LOBWIFE_STATIC_ROOT", BASE_DIR / "var" / "static")
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+
+# --- Bodies of requests
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2**20
+
+# --- A PATCH that sets broker fields is a registration: this callable checks and records it
+TASK_REGISTRAR = "broker.services.register_by_patch"
+
+# --- Scripts of jobs
+JOB_SCRIPT_DIRS = [
+    *(
+        [pathlib.Path(part).expanduser() for part in env.words("LOBWIFE_SCRIPTS_DIR", separator=":")]
+        or [pathlib.Path("/opt/lobmob/scripts/server")]
+    ),
+    BASE_DIR / "jobs" / "scripts",
+]
+
+# --- Token broker
+GITHUB_API_URL = env.text("GITHUB_API_URL", "https://api.github.com")
+GH_APP_ID = env.text("GH_APP_ID")
+GH_APP_INSTALL_ID = env.text("GH_APP_INSTALL_ID")
+
+# --- Vault
+VAULT_REPO = env.text("VAULT_REPO")
+VAULT_SYNC_INTERVAL = env.integer("VAULT_SYNC_INTERVAL", 300, at_least=1, at_most=86400)
+
+# --- Logs: stdout; the daemon adds daemon.log
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s", "datefmt": "%Y-%m-%dT%H:%M:%S%z"}
+    },
+    "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "line"}},
+    "root": {"handlers": ["stdout"], "level": env.choice("LOBWIFE_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING"))},
+    "loggers": {
+        "apscheduler": {"level": "WARNING"},
+        "django.request": {"level": "ERROR"},
+        "httpx2": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,133 @@
+"""REST routes of tasks and their events."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from ninja import Router
+
+from lobwife.base.errors import Invalid, NotFound
+from lobwife.base.rest import Problem, answer, body_of, first_parameter, json_body, read_as
+from tasks import reads, services
+from tasks.models import Task
+from tasks.schemas import (
+    EventLogged,
+    EventShown,
+    NewEvent,
+    NewTask,
+    TaskCancelled,
+    TaskChanges,
+    TaskCreated,
+    TaskDetail,
+    TaskShown,
+    TaskUpdated,
+)
+
+router = Router(tags=["tasks"])
+_TASK_ID = re.compile(r"T?\d+|-\d+", re.ASCII)
+_MOST_DIGITS = 19
+_LIMIT = re.compile(r"\d+", re.ASCII)
+_LIST_PARAMETERS: list[dict[str, Any]] = [
+    {"in": "query", "name": "status", "schema": {"type": "string"}},
+    {"in": "query", "name": "type", "schema": {"type": "string"}},
+    {"in": "query", "name": "limit", "schema": {"type": "integer", "minimum": 0, "default": 100}},
+]
+
+
+@router.post(
+    "/v1/tasks", response={201: TaskCreated, 400: Problem, 413: Problem, 503: Problem}, openapi_extra=body_of(NewTask)
+)
+def create_task(request: HttpRequest) -> HttpResponse:
+    """Make a task."""
+    body = read_as(NewTask, json_body(request))
+    task = services.create_task(fields=body.model_dump(exclude={"actor"}), actor=body.actor)
+    return answer({"id": task.pk, "task_id": task.task_id}, 201)
+
+
+@router.get(
+    "/v1/tasks",
+    response={200: list[TaskShown], 400: Problem, 503: Problem},
+    openapi_extra={"parameters": _LIST_PARAMETERS},
+)
+def list_tasks(request: HttpRequest) -> HttpResponse:
+    """Tasks, newest first, without their broker fields; at most 500."""
+    raw_limit = first_parameter(request, "limit") or str(reads.LIMIT_DEFAULT)
+    if not _LIMIT.fullmatch(raw_limit):
+        raise Invalid("limit must be a whole number, 0 or more")
+    limit = reads.LIMIT_MOST if len(raw_limit) > _MOST_DIGITS else min(int(raw_limit), reads.LIMIT_MOST)
+    status, type = first_parameter(request, "status"), first_parameter(request, "type")
+    return answer(reads.task_list(status=status, type=type, limit=limit))
+
+
+@router.get("/v1/tasks/{task_id}", response={200: TaskDetail, 400: Problem, 404: Problem, 503: Problem})
+def get_task(request: HttpRequest, task_id: str) -> HttpResponse:
+    """One task, all fields."""
+    task = reads.task_detail(task_number(task_id))
+    if task is None:
+        raise NotFound(f"Task T{task_id.removeprefix('T')} not found")
+    return answer(task)
+
+
+@router.patch(
+    "/v1/tasks/{task_id}",
+    response={200: TaskUpdated, 400: Problem, 404: Problem, 413: Problem, 503: Problem},
+    openapi_extra=body_of(TaskChanges),
+)
+def update_task(request: HttpRequest, task_id: str) -> HttpResponse:
+    """Set the fields that are sent; null clears one that may be empty."""
+    data = json_body(request)
+    number = task_number(task_id)
+    _must_exist(number)
+    body = read_as(TaskChanges, data)
+    changes = {name: getattr(body, name) for name in data if name in body.model_fields_set and name != "actor"}
+    updated = services.update_task(task_id=number, changes=changes, actor=body.actor)
+    return answer({"id": number, "task_id": f"T{number}", "updated": updated})
+
+
+@router.delete(
+    "/v1/tasks/{task_id}", response={200: TaskCancelled, 400: Problem, 404: Problem, 409: Problem, 503: Problem}
+)
+def cancel_task(request: HttpRequest, task_id: str) -> HttpResponse:
+    """Cancel a task; its row and history stay."""
+    number = task_number(task_id)
+    services.cancel_task(task_id=number, actor=None)
+    return answer({"id": number, "task_id": f"T{number}", "status": "cancelled"})
+
+
+@router.get("/v1/tasks/{task_id}/events", response={200: list[EventShown], 400: Problem, 404: Problem, 503: Problem})
+def list_events(request: HttpRequest, task_id: str) -> HttpResponse:
+    """A task's whole history, newest first; an unknown task has none."""
+    return answer(reads.task_events(task_number(task_id)))
+
+
+@router.post(
+    "/v1/tasks/{task_id}/events",
+    response={201: EventLogged, 400: Problem, 404: Problem, 413: Problem, 503: Problem},
+    openapi_extra=body_of(NewEvent),
+)
+def log_event(request: HttpRequest, task_id: str) -> HttpResponse:
+    """Append an event to a task's history."""
+    data = json_body(request)
+    number = task_number(task_id)
+    _must_exist(number)
+    body = read_as(NewEvent, data)
+    services.log_event(task_id=number, event_type=body.event_type or "", detail=body.detail, actor=body.actor)
+    return answer({"status": "logged", "task_id": f"T{number}"}, 201)
+
+
+def task_number(text: str) -> int:
+    """The number that a path names, as `42` or `T42`; raises Invalid, or NotFound for one that no row can have."""
+    if not _TASK_ID.fullmatch(text):
+        raise Invalid(f"task id must be a whole number, not {text[:100]!r}")
+    digits = text.removeprefix("T")
+    number = int(digits) if len(digits) <= _MOST_DIGITS else -1
+    if not 0 <= number < 2**63:
+        raise NotFound(f"Task T{digits} not found")
+    return number
+
+
+def _must_exist(number: int) -> None:
+    if not Task.objects.filter(pk=number).exists():
+        raise NotFound(f"Task T{number} not found")

@@ -1,0 +1,130 @@
+"""Tasks and their events, over the tables that existing installations have."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any, ClassVar
+
+from django.db import models
+
+from lobwife.base.timestamps import UtcNow, parse, seconds_text
+
+
+def read_repos(text: object) -> list[str] | None:
+    """The repositories that a tolerant text column holds; None when there are none or they can't be read."""
+    if not isinstance(text, str) or not text:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, list) and all(isinstance(item, str) for item in value) else None
+
+
+class Status(models.TextChoices):
+    """Where a task stands."""
+
+    QUEUED = "queued"
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    BLOCKED = "blocked"
+
+
+OVER = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+
+
+class TaskQuerySet(models.QuerySet["Task"]):
+    def open(self) -> TaskQuerySet:
+        """Tasks that are not over."""
+        return self.exclude(status__in=OVER)
+
+
+class Task(models.Model):
+    """A unit of an agent's work. Times are text in UTC, as the contract's table has them."""
+
+    id = models.AutoField(primary_key=True)
+    name = models.TextField()
+    slug = models.TextField(null=True, blank=True)
+    type = models.TextField(default="swe", db_default="swe")
+    status = models.TextField(default=Status.QUEUED, db_default=Status.QUEUED)
+    priority = models.TextField(default="normal", db_default="normal")
+    model = models.TextField(null=True, blank=True)
+    assigned_to = models.TextField(null=True, blank=True)
+    repos = models.TextField(null=True, blank=True)
+    discord_thread_id = models.TextField(null=True, blank=True)
+    estimate_minutes = models.IntegerField(null=True, blank=True)
+    requires_qa = models.BooleanField(default=False, db_default=False)
+    workflow = models.TextField(null=True, blank=True)
+    created_at = models.TextField(default=seconds_text, db_default=UtcNow(), editable=False)
+    updated_at = models.TextField(default=seconds_text, db_default=UtcNow(), editable=False)
+    queued_at = models.TextField(default=seconds_text, db_default=UtcNow(), editable=False)
+    assigned_at = models.TextField(null=True, blank=True)
+    completed_at = models.TextField(null=True, blank=True)
+    broker_repos = models.TextField(null=True, blank=True, editable=False)
+    broker_status = models.TextField(null=True, blank=True, editable=False)
+    token_count = models.IntegerField(default=0, db_default=0, editable=False)
+    broker_registered_at = models.TextField(null=True, blank=True, editable=False)
+
+    objects: ClassVar[TaskQuerySet] = TaskQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        db_table = "tasks"
+        ordering: ClassVar = ["-id"]
+        indexes: ClassVar = [
+            models.Index(fields=["status"], name="idx_tasks_status"),
+            models.Index(fields=["type"], name="idx_tasks_type"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task_id} {self.name}"
+
+    @property
+    def task_id(self) -> str:
+        """The id as callers write it, `T42`."""
+        return f"T{self.pk}"
+
+    @property
+    def repo_list(self) -> list[str] | None:
+        return read_repos(self.repos)
+
+    @property
+    def created(self) -> datetime | None:
+        """When the task was made; None when the stored text can't be read."""
+        return parse(self.created_at)
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in OVER
+
+
+class TaskEvent(models.Model):
+    """One entry of a task's history, and of the outbox that followers read: ids only grow."""
+
+    id = models.AutoField(primary_key=True)
+    task = models.ForeignKey(Task, on_delete=models.PROTECT, related_name="events", db_index=False)
+    event_type = models.TextField()
+    detail = models.TextField(null=True, blank=True)
+    actor = models.TextField(null=True, blank=True)
+    created_at = models.TextField(default=seconds_text, db_default=UtcNow(), editable=False)
+    # The task's status after the event; null on events that the older service wrote.
+    status = models.TextField(null=True, blank=True)
+
+    class Meta:
+        db_table = "task_events"
+        ordering: ClassVar = ["-id"]
+        indexes: ClassVar = [models.Index(fields=["task"], name="idx_task_events_task_id")]
+
+    def __str__(self) -> str:
+        return f"{self.event_type} of T{self.task_id}"
+
+    @property
+    def created(self) -> datetime | None:
+        return parse(self.created_at)
+
+
+def field_values(**fields: Any) -> dict[str, Any]:
+    """Fields as the columns hold them: a list becomes its JSON text."""
+    return {name: json.dumps(value) if isinstance(value, list) else value for name, value in fields.items()}

@@ -1,0 +1,192 @@
+"""What callers send for tasks: lenient where the older service was, a sentence that names the field elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any
+
+from ninja import Schema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from lobwife.base.timestamps import parse
+
+_WHOLE = re.compile(r"\s*[+-]?\d{1,19}\s*", re.ASCII)
+_SIXTY_FOUR_BITS = 2**63
+
+
+def _wrong(sentence: str) -> PydanticCustomError:
+    return PydanticCustomError("lobwife", sentence)
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise _wrong("must be text")
+    if "\0" in value:
+        raise _wrong("must not contain a NUL character")
+    return value
+
+
+def _name(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise _wrong("must be text")
+    return _text(value).strip()
+
+
+def _whole_number(value: Any) -> Any:
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not -_SIXTY_FOUR_BITS <= value < _SIXTY_FOUR_BITS:
+        raise _wrong("must be a whole number")
+    return value
+
+
+def _time(value: Any) -> Any:
+    if parse(_text(value)) is None:
+        raise _wrong("must be an ISO 8601 time such as 2026-02-16T12:00:00Z")
+    return _text(value)
+
+
+def repo_list(value: Any) -> Any:
+    """A list of strings from the forms that callers send: a list, a string, or a string with the JSON of a list."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise _wrong("must be a list of repository names") from None
+    if isinstance(value, str):
+        value = [value] if value.strip() else []
+    if not isinstance(value, list) or not all(isinstance(item, str) and "\0" not in item for item in value):
+        raise _wrong("must be a list of repository names")
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Name = Annotated[str, BeforeValidator(_name)]
+WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
+Time = Annotated[str, BeforeValidator(_time)]
+Repos = Annotated[list[str], BeforeValidator(repo_list)]
+Truth = Annotated[bool, BeforeValidator(bool)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class TaskFields(_Body):
+    """What both creation and change take."""
+
+    slug: Text | None = None
+    type: Text = "swe"
+    status: Text = "queued"
+    priority: Text = "normal"
+    model: Text | None = None
+    assigned_to: Text | None = None
+    repos: Repos | None = None
+    discord_thread_id: Text | None = None
+    estimate_minutes: WholeNumber | None = None
+    requires_qa: Truth = False
+    workflow: Text | None = None
+    actor: Text | None = None
+
+
+class NewTask(TaskFields):
+    """The body of `POST /api/v1/tasks`."""
+
+    name: Name | None = None
+
+
+class TaskChanges(_Body):
+    """The body of `PATCH /api/v1/tasks/{id}`; only what is sent changes."""
+
+    name: Name = ""
+    type: Text = ""
+    status: Text = ""
+    priority: Text = ""
+    model: Text | None = None
+    assigned_to: Text | None = None
+    repos: Repos | None = None
+    discord_thread_id: Text | None = None
+    estimate_minutes: WholeNumber | None = None
+    requires_qa: Truth = False
+    workflow: Text | None = None
+    assigned_at: Time | None = None
+    completed_at: Time | None = None
+    broker_repos: Repos | None = None
+    broker_status: Text | None = None
+    token_count: WholeNumber = 0
+    broker_registered_at: Time | None = None
+    actor: Text | None = None
+
+
+class NewEvent(_Body):
+    """The body of `POST /api/v1/tasks/{id}/events`."""
+
+    event_type: Text | None = None
+    detail: Text | None = None
+    actor: Text | None = None
+
+
+class TaskShown(Schema):
+    """A task in a list."""
+
+    id: int
+    task_id: str
+    name: str
+    slug: str | None
+    type: str
+    status: str
+    priority: str
+    model: str | None
+    assigned_to: str | None
+    repos: list[str] | None
+    discord_thread_id: str | None
+    estimate_minutes: int | None
+    requires_qa: bool | None
+    workflow: str | None
+    created_at: str | None
+    updated_at: str | None
+    queued_at: str | None
+    assigned_at: str | None
+    completed_at: str | None
+
+
+class TaskDetail(TaskShown):
+    """One task with its broker fields."""
+
+    broker_repos: str | None = Field(description="JSON text of a list, or null")
+    broker_status: str | None
+    token_count: int | None
+    broker_registered_at: str | None
+
+
+class TaskCreated(Schema):
+    id: int
+    task_id: str
+
+
+class TaskUpdated(TaskCreated):
+    updated: list[str]
+
+
+class TaskCancelled(TaskCreated):
+    status: str
+
+
+class EventShown(Schema):
+    id: int
+    task_id: int
+    event_type: str
+    detail: str | None
+    actor: str | None
+    created_at: str | None
+
+
+class EventLogged(Schema):
+    status: str
+    task_id: str

@@ -1,0 +1,120 @@
+"""Every write to tasks and their events. Each change and its event are one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils.module_loading import import_string
+
+from lobwife.base.errors import Conflict, Invalid, NotFound
+from lobwife.base.timestamps import seconds_text
+from tasks.models import Status, Task, TaskEvent, field_values
+
+BROKER_FIELDS = frozenset({"broker_repos", "broker_status", "token_count", "broker_registered_at"})
+_SHOWN_VALUE = 100
+
+
+def get_task(task_id: int) -> Task:
+    """The task; raises NotFound."""
+    task = Task.objects.filter(pk=task_id).first()
+    if task is None:
+        raise NotFound(f"Task T{task_id} not found")
+    return task
+
+
+def create_task(*, fields: Mapping[str, Any], actor: str | None, detail: str | None = None) -> Task:
+    """Make a task and its `created` event; raises Invalid for a missing name or an unknown status."""
+    name = (fields.get("name") or "").strip()
+    if not name:
+        raise Invalid("name is required")
+    check_status(fields.get("status", Status.QUEUED))
+    now = seconds_text()
+    values = field_values(**{**fields, "name": name, "repos": fields.get("repos") or None})
+    task = Task(**values, created_at=now, updated_at=now, queued_at=now)
+    with transaction.atomic():
+        task.save(force_insert=True)
+        _append(task.pk, "created", detail or f"Task created with status={task.status}", actor, now, task.status)
+    return task
+
+
+def update_task(*, task_id: int, changes: Mapping[str, Any], actor: str | None) -> list[str]:
+    """Set fields and log `updated`; returns the names in the order given. Raises Invalid, NotFound.
+
+    Broker fields are a registration: the callable that `settings.TASK_REGISTRAR` names checks and records them in the
+    same transaction, and may replace their values.
+    """
+    if not changes:
+        raise Invalid("no valid fields to update")
+    if "name" in changes and not changes["name"].strip():
+        raise Invalid("name must not be empty")
+    if "status" in changes:
+        check_status(changes["status"])
+    now = seconds_text()
+    with transaction.atomic():
+        values = dict(changes)
+        if BROKER_FIELDS & values.keys():
+            values |= _registrar()(get_task(task_id), values, actor)
+        updated = Task.objects.filter(pk=task_id).update(**field_values(**values), updated_at=now)
+        if not updated:
+            raise NotFound(f"Task T{task_id} not found")
+        status = changes.get("status") or Task.objects.values_list("status", flat=True).get(pk=task_id)
+        _append(task_id, "updated", f"Updated: {', '.join(changes)}", actor, now, status)
+    return list(changes)
+
+
+def cancel_task(*, task_id: int, actor: str | None, detail: str = "Task cancelled via API") -> None:
+    """Soft delete; raises NotFound, or Conflict when the task is already completed or cancelled."""
+    now = seconds_text()
+    with transaction.atomic():
+        open_or_failed = Task.objects.filter(pk=task_id).exclude(status__in=(Status.COMPLETED, Status.CANCELLED))
+        if not open_or_failed.update(status=Status.CANCELLED, updated_at=now):
+            raise Conflict(f"Task T{task_id} is already {get_task(task_id).status}")
+        _append(task_id, "cancelled", detail, actor, now, Status.CANCELLED)
+
+
+def log_event(*, task_id: int, event_type: str, detail: str | None, actor: str | None) -> TaskEvent:
+    """Append an event to a task's history; raises Invalid, NotFound."""
+    event_type = event_type.strip()
+    if not event_type:
+        raise Invalid("event_type is required")
+    with transaction.atomic():
+        status = Task.objects.filter(pk=task_id).values_list("status", flat=True).first()
+        if status is None:
+            raise NotFound(f"Task T{task_id} not found")
+        return _append(task_id, event_type, detail, actor, seconds_text(), status)
+
+
+def events_after(event_id: int, *, limit: int = 500) -> list[TaskEvent]:
+    """The next events past a follower's cursor, oldest first.
+
+    The one place that followers read from: with SQLite's single writer ids appear in order, so none can come later
+    below the cursor. A database with several writers would have to be guarded here.
+    """
+    return list(TaskEvent.objects.filter(pk__gt=event_id).order_by("pk")[:limit])
+
+
+def newest_event_id() -> int:
+    """Where a new follower starts; 0 without events."""
+    return TaskEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+
+
+def check_status(status: str) -> None:
+    """Raises Invalid for a status that is none of the six."""
+    if status not in Status.values:
+        raise Invalid(f"invalid status: {status[:_SHOWN_VALUE]}")
+
+
+def _registrar() -> Callable[[Task, dict[str, Any], str | None], dict[str, Any]]:
+    registrar: Callable[[Task, dict[str, Any], str | None], dict[str, Any]] = import_string(settings.TASK_REGISTRAR)
+    return registrar
+
+
+def _append(
+    task_id: int, event_type: str, detail: str | None, actor: str | None, now: str, status: str | None
+) -> TaskEvent:
+    return TaskEvent.objects.create(
+        task_id=task_id, event_type=event_type, detail=detail, actor=actor, created_at=now, status=status
+    )
