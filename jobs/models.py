@@ -91,6 +91,8 @@ class Job(models.Model):
     ping_url = models.TextField(blank=True, default="")
     # Up to here the schedule's firings are dealt with; null on a job that the daemon has not seen yet.
     settled_through = models.DateTimeField(null=True, blank=True, editable=False)
+    # The first firing after settled_through; null on a job that the daemon has not seen yet.
+    next_firing = models.DateTimeField(null=True, blank=True, editable=False, db_index=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db.utils import DatabaseError
 from ninja import NinjaAPI
 
+import jobs.api
 import lobwife.health
 import tasks.api
 from lobwife import __version__
@@ -20,6 +21,8 @@ api = NinjaAPI(
     urls_namespace="api",
 )
 api.add_router("", lobwife.health.router)
+api.add_router("/api", jobs.api.router)
+api.add_router("/api/v1", jobs.api.v1)
 api.add_router("/api", tasks.api.router)
 
 api.exception_handler(LobwifeError)(lobwife_error)

@@ -14,7 +14,8 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
 from broker.models import LegacyRegistration, TokenAudit
-from jobs.models import Daemon, JobRun
+from jobs.models import Daemon
+from jobs.reads import job_list, running_count
 from lobwife import __version__
 from lobwife.base.rest import answer
 from lobwife.base.timestamps import utc_now
@@ -25,13 +26,21 @@ STALE_SECONDS = 20
 _STARTED = time.monotonic()
 
 
+@router.get("/api/status")
+def status(request: HttpRequest) -> HttpResponse:
+    """All jobs, and the broker in numbers."""
+    daemon = daemon_summary()
+    state = "ok" if daemon["alive"] and not daemon["trouble"] else "degraded"
+    return answer({"status": state, "uptime": uptime(), "jobs": job_list(), "broker": broker_summary()})
+
+
 @router.get("/health")
 def health(request: HttpRequest) -> HttpResponse:
     """Whether the database can be read and the daemon is alive."""
     shown: dict[str, Any] = {"status": "ok", "uptime": uptime(), "version": __version__}
     try:
         shown |= {
-            "jobs_running": JobRun.objects.active().count(),
+            "jobs_running": running_count(),
             "broker": broker_summary(),
             "db": {"ok": True, "size_bytes": database_bytes(), "task_count": Task.objects.count()},
             "daemon": daemon_summary(),
@@ -39,7 +48,7 @@ def health(request: HttpRequest) -> HttpResponse:
     except (DatabaseError, OSError) as error:
         shown |= {"status": "error", "jobs_running": 0, "broker": None, "db": {"ok": False, "error": str(error)}}
         return answer(shown, 503)
-    if not shown["daemon"]["alive"]:
+    if not shown["daemon"]["alive"] or shown["daemon"]["trouble"]:
         shown["status"] = "degraded"
     return answer(shown)
 
@@ -57,7 +66,7 @@ def daemon_summary() -> dict[str, Any]:
     """Who the daemon is and whether its heartbeat is fresh."""
     daemon = Daemon.objects.first()
     age = (utc_now() - daemon.beat_at).total_seconds() if daemon and daemon.beat_at else None
-    alive = age is not None and age < STALE_SECONDS
+    alive = bool(daemon and daemon.pid) and age is not None and age < STALE_SECONDS
     return {
         "alive": alive,
         "heartbeat_age": round(age, 1) if age is not None else None,

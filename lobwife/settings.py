@@ -162,6 +162,11 @@ JOB_SCRIPT_DIRS = [
     BASE_DIR / "jobs" / "scripts",
 ]
 
+JOB_MAX_PARALLEL = env.integer("LOBWIFE_MAX_PARALLEL_RUNS", 4, at_least=1, at_most=1000)
+JOB_GRACE_SECONDS = 5  # between SIGTERM and SIGKILL, at a time limit or an abort
+JOB_SHUTDOWN_GRACE_SECONDS = 3  # the same when the daemon stops
+JOB_OUTPUT_LIMIT_BYTES = env.integer("LOBWIFE_OUTPUT_LIMIT_BYTES", 10 * 2**20, at_least=1024)
+
 # --- Token broker
 GITHUB_API_URL = env.text("GITHUB_API_URL", "https://api.github.com")
 GH_APP_ID = env.text("GH_APP_ID")

@@ -107,6 +107,7 @@ class Migration(migrations.Migration):
                 ("long_after_seconds", models.PositiveIntegerField(blank=True, null=True)),
                 ("ping_url", models.TextField(blank=True, default="")),
                 ("settled_through", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("next_firing", models.DateTimeField(blank=True, db_index=True, editable=False, null=True)),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
                 ("updated_at", models.DateTimeField(auto_now=True)),
             ],

@@ -61,3 +61,8 @@ def first_parameter(request: HttpRequest, name: str) -> str | None:
     """A query parameter; of a repeated one the first counts; empty is as if absent."""
     values = request.GET.getlist(name)
     return values[0] or None if values else None
+
+
+def caller_name(request: HttpRequest) -> str:
+    """Who calls, for histories and logs; empty while nobody was identified."""
+    return str(getattr(request, "caller", None) or "")

@@ -1,0 +1,169 @@
+"""REST routes of jobs and runs: the contract's, and those under /api/v1."""
+
+from __future__ import annotations
+
+import re
+
+from django.http import HttpRequest, HttpResponse
+from ninja import Router
+
+from jobs import output, reads, runs, schedule, services
+from jobs.models import ACTIVE, State, Trigger
+from jobs.schemas import Firings, JobDetail, JobShown, Message, NewRun, OutputShown, Pause, RunShown
+from lobwife.base.errors import Invalid, NotFound
+from lobwife.base.rest import Problem, answer, body_of, caller_name, first_parameter, json_body, read_as
+
+router = Router(tags=["jobs"])
+v1 = Router(tags=["runs"])
+_WHOLE = re.compile(r"\d{1,18}", re.ASCII)
+_CHUNK = 256 * 1024
+
+
+@router.get("/jobs", response={200: dict[str, JobShown], 503: Problem})
+def list_jobs(request: HttpRequest) -> HttpResponse:
+    """All jobs by name, in the order they were defined."""
+    return answer(reads.job_list())
+
+
+@router.get("/jobs/{name}", response={200: JobDetail, 404: Problem, 503: Problem})
+def get_job(request: HttpRequest, name: str) -> HttpResponse:
+    """One job with its last output."""
+    return answer(reads.job_detail(name))
+
+
+@router.post("/jobs/{name}/trigger", response={200: Message, 404: Message, 409: Message, 503: Message})
+def trigger_job(request: HttpRequest, name: str) -> HttpResponse:
+    """Run a job now, also one that is disabled; without the daemon it runs when that is back."""
+    runs.request_run(name=name, trigger=Trigger.REST, requested_by=caller_name(request))
+    return answer({"message": f"Job {name} triggered"})
+
+
+@router.post("/jobs/{name}/enable", response={200: Message, 404: Message, 503: Message})
+def enable_job(request: HttpRequest, name: str) -> HttpResponse:
+    """Let a job's schedule run it again; what it missed meanwhile does not run."""
+    services.set_enabled(name=name, enabled=True, actor=caller_name(request))
+    return answer({"message": f"Job {name} enabled"})
+
+
+@router.post("/jobs/{name}/disable", response={200: Message, 404: Message, 503: Message})
+def disable_job(request: HttpRequest, name: str) -> HttpResponse:
+    """Keep a job's schedule from running it; it can still be triggered."""
+    services.set_enabled(name=name, enabled=False, actor=caller_name(request))
+    return answer({"message": f"Job {name} disabled"})
+
+
+@v1.get(
+    "/jobs/{name}/next",
+    response={200: Firings, 400: Problem, 404: Problem, 503: Problem},
+    openapi_extra={"parameters": [{"in": "query", "name": "count", "schema": {"type": "integer", "default": 10}}]},
+)
+def next_firings(request: HttpRequest, name: str) -> HttpResponse:
+    """When a job's schedule fires next, whether it is enabled or not; at most 100."""
+    job = services.get_job(name)
+    count = min(_whole(request, "count", 10), 100)
+    shown = {"job": job.name, "schedule": job.schedule, "description": schedule.describe(job.schedule)}
+    return answer({**shown, "timezone": job.timezone, "next": reads.next_firings(job, count)})
+
+
+@v1.post(
+    "/jobs/{name}/runs",
+    response={201: RunShown, 400: Problem, 404: Problem, 409: Problem, 413: Problem, 503: Problem},
+    openapi_extra=body_of(NewRun),
+)
+def create_run(request: HttpRequest, name: str) -> HttpResponse:
+    """Run a job now, with other arguments if any are sent."""
+    body = read_as(NewRun, json_body(request) if request.body else {})
+    run = runs.request_run(name=name, trigger=Trigger.REST, requested_by=caller_name(request), arguments=body.arguments)
+    return answer(reads.run_shown(run), 201)
+
+
+@v1.get(
+    "/runs",
+    response={200: list[RunShown], 400: Problem, 503: Problem},
+    openapi_extra={
+        "parameters": [
+            {"in": "query", "name": "job", "schema": {"type": "string"}},
+            {"in": "query", "name": "state", "schema": {"type": "string", "enum": State.values}},
+            {"in": "query", "name": "before_id", "schema": {"type": "integer", "minimum": 1}},
+            {"in": "query", "name": "limit", "schema": {"type": "integer", "minimum": 0, "default": 50}},
+        ]
+    },
+)
+def list_runs(request: HttpRequest) -> HttpResponse:
+    """Runs, newest first; `before_id` pages; at most 500."""
+    state = first_parameter(request, "state")
+    if state is not None and state not in State.values:
+        raise Invalid(f"state must be one of {', '.join(State.values)}")
+    before = _whole(request, "before_id", 0) or None
+    limit = _whole(request, "limit", reads.RUNS_SHOWN)
+    return answer(reads.run_list(job=first_parameter(request, "job"), state=state, before_id=before, limit=limit))
+
+
+@v1.get("/runs/{run_id}", response={200: RunShown, 404: Problem, 503: Problem})
+def get_run(request: HttpRequest, run_id: str) -> HttpResponse:
+    """One run."""
+    return answer(reads.run_shown(runs.get_run(_run_number(run_id))))
+
+
+@v1.get(
+    "/runs/{run_id}/output",
+    response={200: OutputShown, 400: Problem, 404: Problem, 503: Problem},
+    openapi_extra={
+        "parameters": [{"in": "query", "name": "offset", "schema": {"type": "integer", "minimum": 0, "default": 0}}]
+    },
+)
+def run_output(request: HttpRequest, run_id: str) -> HttpResponse:
+    """Output from an offset in bytes on, also while the run goes on: ask again from `next_offset`.
+
+    `skipped` bytes were left out before the text, when the output was over its limit; `complete` says that the run is
+    over and nothing follows.
+    """
+    run = runs.get_run(_run_number(run_id))
+    offset = _whole(request, "offset", 0)
+    chunk = output.read(run.pk, offset, _CHUNK)
+    text, used = output.whole_characters(chunk.data, more=run.state in ACTIVE or len(chunk.data) == _CHUNK)
+    next_offset = chunk.next_offset - (len(chunk.data) - used)
+    shown = {"run": run.pk, "state": run.state, "offset": offset, "skipped": chunk.skipped, "next_offset": next_offset}
+    return answer({**shown, "text": text, "complete": run.state not in ACTIVE and len(chunk.data) < _CHUNK})
+
+
+@v1.post("/runs/{run_id}/abort", response={200: RunShown, 404: Problem, 409: Problem, 503: Problem})
+def abort_run(request: HttpRequest, run_id: str) -> HttpResponse:
+    """Ask for a run's end; its state says `aborted` when nothing of it is left."""
+    return answer(reads.run_shown(runs.abort_run(run_id=_run_number(run_id), actor=caller_name(request))))
+
+
+@v1.post("/runs/{run_id}/retry", response={201: RunShown, 404: Problem, 409: Problem, 503: Problem})
+def retry_run(request: HttpRequest, run_id: str) -> HttpResponse:
+    """Run a job again with the arguments of an earlier run."""
+    run = runs.retry_run(run_id=_run_number(run_id), requested_by=caller_name(request), trigger=Trigger.REST)
+    return answer(reads.run_shown(run), 201)
+
+
+@v1.post("/runs/pause", response={200: Pause, 503: Problem})
+def pause(request: HttpRequest) -> HttpResponse:
+    """Start nothing until resumed; what runs goes on."""
+    services.set_paused(paused=True, actor=caller_name(request))
+    return answer({"paused": True})
+
+
+@v1.post("/runs/resume", response={200: Pause, 503: Problem})
+def resume(request: HttpRequest) -> HttpResponse:
+    """Start again; firings missed while paused follow each job's policy."""
+    services.set_paused(paused=False, actor=caller_name(request))
+    return answer({"paused": False})
+
+
+def _run_number(text: str) -> int:
+    if not _WHOLE.fullmatch(text):
+        raise NotFound(f"there is no run {text[:100]}")
+    return int(text)
+
+
+def _whole(request: HttpRequest, name: str, default: int) -> int:
+    raw = first_parameter(request, name)
+    if raw is None:
+        return default
+    if not _WHOLE.fullmatch(raw):
+        raise Invalid(f"{name} must be a whole number, 0 or more")
+    return int(raw)

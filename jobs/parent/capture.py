@@ -1,0 +1,81 @@
+"""A run's output on disk: masked, valid UTF-8, and bounded; the head and the tail are kept.
+
+The head lies in the file itself. What comes after it goes to segments beside it, named by where they begin in the
+stream (`17.log.5242880`), of which the two newest are kept. So an offset stays valid while the run goes on and after.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+
+from masking import Masker
+
+_HELD_AT_MOST = 65536
+
+
+class Capture:
+    """Takes bytes, never raises: what can't be written is told by `failure`."""
+
+    def __init__(self, path: str, limit: int, secrets: list[bytes]) -> None:
+        self.path = path
+        self.size = 0
+        self.failure = ""
+        self._part = max(1, limit // 4)
+        self._room = max(1, limit // 2)
+        self._masker = Masker(secrets)
+        self._held = b""
+        self._segments: list[str] = []
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        for stale in glob.glob(glob.escape(path) + ".*"):
+            os.unlink(stale)
+        self._file = open(path, "wb", buffering=0, opener=_private)  # noqa: SIM115 closed by close()
+
+    def write(self, data: bytes) -> None:
+        """Take output; a line that is not whole yet is held back, so that a secret is not cut in two."""
+        self._held += data
+        cut = self._held.rfind(b"\n") + 1
+        if not cut and len(self._held) > _HELD_AT_MOST:
+            cut = self._held.rfind(b" ") + 1 or len(self._held)
+        if cut:
+            whole, self._held = self._held[:cut], self._held[cut:]
+            self._store(whole)
+
+    def flush(self) -> None:
+        """Store what is held back: the script has been silent for a while (a prompt, a progress bar)."""
+        whole, self._held = self._held, b""
+        if whole:
+            self._store(whole)
+
+    def close(self) -> None:
+        self.flush()
+        self._file.close()
+
+    def _store(self, data: bytes) -> None:
+        if self.failure:
+            return
+        data = self._masker.mask(data).decode(errors="replace").encode()
+        try:
+            while data:
+                if not self._room:
+                    self._next_segment()
+                now, data = data[: self._room], data[self._room :]
+                self._room -= len(now)
+                self.size += len(now)
+                while now:
+                    now = now[self._file.write(now) :]
+        except OSError as error:
+            self.failure = error.strerror or str(error)
+
+    def _next_segment(self) -> None:
+        self._file.close()
+        name = f"{self.path}.{self.size}"
+        self._segments.append(name)
+        while len(self._segments) > 2:
+            os.unlink(self._segments.pop(0))
+        self._file = open(name, "wb", buffering=0, opener=_private)  # noqa: SIM115
+        self._room = self._part
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

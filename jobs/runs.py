@@ -1,0 +1,209 @@
+"""Every write to runs: asked for, started, ended. A run's row is the only thing that makes a script start."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import F, Q
+
+from jobs import output, services
+from jobs.models import ACTIVE, Concurrency, Job, JobRun, JobState, State, Trigger
+from lobwife.base.errors import Conflict, Invalid, NotFound
+from lobwife.base.timestamps import iso_text, utc_now
+
+RETRIED = (State.FAILED, State.TIMEOUT, State.ERROR, State.LOST)
+COUNTED_AS_FAILED = (State.FAILED, State.TIMEOUT, State.ERROR, State.LOST)
+# What the contract's `last_status` can say; an aborted or lost run failed, for callers.
+LAST_STATUS = {State.ABORTED: State.FAILED, State.LOST: State.FAILED}
+_FAR = 30
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Process:
+    """The parent process of a run; boot id and start time tell a reused pid apart."""
+
+    pid: int
+    started: int
+    boot_id: str
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended. `duration` is in seconds."""
+
+    state: str
+    note: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    duration: float | None = None
+    output_bytes: int = 0
+
+
+def definition_of(job: Job, arguments: Sequence[str] | None = None) -> dict[str, object]:
+    """The job as a run keeps it, whatever is edited later."""
+    names = ("script", "schedule", "timezone", "timeout_seconds", "concurrency", "environment", "working_directory")
+    return {name: getattr(job, name) for name in names} | {
+        "arguments": list(job.arguments if arguments is None else arguments)
+    }
+
+
+def request_run(
+    *,
+    name: str,
+    trigger: str,
+    requested_by: str,
+    arguments: Sequence[str] | None = None,
+    retry_of: JobRun | None = None,
+) -> JobRun:
+    """Queue a run by hand; a disabled job can be. Raises NotFound, Invalid, or Conflict when the job is running."""
+    if arguments is not None and any(not isinstance(each, str) or "\0" in each for each in arguments):
+        raise Invalid("arguments must be a list of texts without NUL characters")
+    now = utc_now()
+    with transaction.atomic():
+        job = services.get_job(name)
+        refusal = make_room(job, now, by=f"a run that {requested_by or trigger} asked for")
+        if refusal:
+            raise Conflict(f"Job {name} is already running")
+        return JobRun.objects.create(
+            job=job,
+            trigger=trigger,
+            requested_by=requested_by,
+            queued_at=now,
+            attempt=retry_of.attempt + 1 if retry_of else 1,
+            retry_of=retry_of,
+            definition=definition_of(job, arguments),
+        )
+
+
+def make_room(job: Job, now: datetime, *, by: str) -> str:
+    """Apply the job's concurrency to a run that is about to be queued; returns why it can't be, or "".
+
+    A retry that still waits for its time gives way. Called within the transaction that inserts the run.
+    """
+    runs = JobRun.objects.filter(job=job)
+    waiting_retries = runs.filter(state=State.QUEUED, not_before__gt=now)
+    waiting_retries.update(state=State.SKIPPED, ended_at=now, note=f"gave way to {by}")
+    active = list(runs.active().order_by("id").values_list("id", "state"))
+    if not active:
+        return ""
+    if job.concurrency == Concurrency.FORBID:
+        return f"run {active[-1][0]} was not over"
+    if job.concurrency == Concurrency.ALLOW:
+        return f"{len(active)} runs were not over, its maximum" if len(active) >= job.max_parallel else ""
+    queued = [pk for pk, state in active if state == State.QUEUED]
+    if job.concurrency == Concurrency.QUEUE:
+        return f"run {queued[0]} waits already" if queued else ""
+    runs.filter(pk__in=queued).update(state=State.SKIPPED, ended_at=now, note=f"replaced by {by}")
+    runs.filter(state=State.RUNNING, abort_requested_at__isnull=True).update(
+        abort_requested_at=now, abort_requested_by="its job's concurrency (replace)"
+    )
+    return ""
+
+
+def abort_run(*, run_id: int, actor: str) -> JobRun:
+    """Ask for the end of a run: a queued one ends at once, a running one when its processes are gone.
+
+    Raises NotFound, or Conflict when it is over.
+    """
+    now = utc_now()
+    with transaction.atomic():
+        queued = JobRun.objects.filter(pk=run_id, state=State.QUEUED)
+        note = f"aborted by {actor} before it started"
+        if not queued.update(state=State.ABORTED, ended_at=now, note=note, abort_requested_by=actor):
+            JobRun.objects.filter(pk=run_id, state=State.RUNNING, abort_requested_at__isnull=True).update(
+                abort_requested_at=now, abort_requested_by=actor
+            )
+        run = get_run(run_id)
+        if run.state not in (*ACTIVE, State.ABORTED) or (run.ended_at and run.ended_at < now):
+            raise Conflict(f"run {run_id} is over: {run.state}")
+    log.info("an abort of run %s of job %s was asked for by %s", run_id, run.job.name, actor)
+    return run
+
+
+def retry_run(*, run_id: int, requested_by: str, trigger: str) -> JobRun:
+    """Queue the run's job again with the same arguments; raises NotFound, or Conflict while the job is running."""
+    run = get_run(run_id)
+    if run.is_active:
+        raise Conflict(f"run {run_id} is not over")
+    arguments = run.definition.get("arguments") or []
+    return request_run(name=run.job.name, trigger=trigger, requested_by=requested_by, arguments=arguments, retry_of=run)
+
+
+def get_run(run_id: int) -> JobRun:
+    """The run with its job; raises NotFound."""
+    run = JobRun.objects.select_related("job").filter(pk=run_id).first()
+    if run is None:
+        raise NotFound(f"there is no run {run_id}")
+    return run
+
+
+def record_start(run: JobRun, process: Process) -> bool:
+    """Claim a queued run for the process that will execute it; false when it is no longer queued."""
+    now = utc_now()
+    with transaction.atomic():
+        claimed = JobRun.objects.filter(pk=run.pk, state=State.QUEUED).update(
+            state=State.RUNNING, started_at=now, pid=process.pid, pid_started=process.started, boot_id=process.boot_id
+        )
+        if claimed:
+            services.count_start(run.job.name, started=iso_text(now))
+    return bool(claimed)
+
+
+def record_end(run: JobRun, ending: Ending) -> None:
+    """Close a run, update its job's summary, and queue a retry where the job wants one; does nothing when closed."""
+    now = utc_now()
+    started = run.state == State.RUNNING
+    last_output = _last_output(run, ending)
+    with transaction.atomic():
+        closed = JobRun.objects.filter(pk=run.pk, state__in=ACTIVE).update(
+            state=ending.state,
+            ended_at=now,
+            note=ending.note,
+            exit_code=ending.exit_code,
+            signal=ending.signal,
+            duration=ending.duration,
+            output_bytes=ending.output_bytes,
+        )
+        if not closed:
+            return
+        JobState.objects.get_or_create(name=run.job.name)
+        summary = JobState.objects.filter(name=run.job.name)
+        summary.update(last_status=LAST_STATUS.get(State(ending.state), ending.state), last_output=last_output)
+        if started:
+            duration = None if ending.duration is None else round(ending.duration, 1)
+            failed = 1 if ending.state in COUNTED_AS_FAILED else 0
+            summary.update(last_duration=duration, fail_count=F("fail_count") + failed)
+        _queue_retry(run, ending.state, now)
+    log.info("run %s of job %s ended: %s%s", run.pk, run.job.name, ending.state, ending.note and f" ({ending.note})")
+
+
+def _last_output(run: JobRun, ending: Ending) -> str:
+    if ending.state == State.TIMEOUT:
+        return f"Job timed out after {run.definition['timeout_seconds']}s"
+    text = output.last_lines(run.pk)
+    return text or (ending.note if ending.state != State.SUCCESS else "")
+
+
+def _queue_retry(run: JobRun, state: str, now: datetime) -> None:
+    job = run.job
+    if state not in RETRIED or run.attempt > job.retries:
+        return
+    delay = min(job.retry_delay_seconds * 2 ** min(run.attempt - 1, _FAR), job.retry_delay_max_seconds)
+    if JobRun.objects.filter(Q(job=job) & Q(state__in=ACTIVE)).exists():
+        return  # a newer run is on its way already
+    JobRun.objects.create(
+        job=job,
+        trigger=Trigger.RETRY,
+        requested_by=run.requested_by,
+        queued_at=now,
+        not_before=now + timedelta(seconds=delay),
+        attempt=run.attempt + 1,
+        retry_of=run,
+        definition=definition_of(job, run.definition.get("arguments")),
+        note=f"attempt {run.attempt + 1} of {job.retries + 1}, {delay} s after run {run.pk}",
+    )

@@ -1,0 +1,17 @@
+"""What the daemon does beside running scripts: put together here, since it crosses the apps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lobwife.daemon import Loop
+
+
+def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
+    """Periodic work, by name, with when (five cron fields, UTC)."""
+    return {}
+
+
+def loops() -> list[Loop]:
+    """Followers and the like, each in a thread of its own."""
+    return []

@@ -1,0 +1,185 @@
+"""The daemon: the only process that starts scripts, syncs the vault, expires things, looks after the database."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from logging.handlers import RotatingFileHandler
+from typing import IO
+
+from django.conf import settings
+from django.db import close_old_connections, connection, transaction
+from django.db.utils import DatabaseError, InterfaceError
+
+from jobs.models import Daemon as DaemonRow
+from jobs.process import boot_id
+from jobs.runner import Runner
+from jobs.services import DAEMON_ROW
+from lobwife import __version__
+from lobwife.base.errors import Conflict, Unavailable
+from lobwife.base.timestamps import utc_now
+from lobwife.scheduler import Scheduler
+
+log = logging.getLogger(__name__)
+TURN_SECONDS = 0.02
+BEAT_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
+_LONGEST_BACK_OFF = 5.0
+_LOG_BYTES, _LOGS_KEPT = 5 * 2**20, 3
+
+
+@dataclass
+class Loop:
+    """A tick of something, in a thread of its own, with back-off: True asks for the next tick at once."""
+
+    name: str
+    tick: Callable[[], bool]
+    every_seconds: float
+    failures: int = field(default=0, init=False)
+
+    def run(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            more = False
+            try:
+                close_old_connections()
+                more = self.tick()
+                self.failures = 0
+            except Exception:  # one bad tick must not end the loop; the log has it
+                self.failures += 1
+                log.exception("%s failed; it is tried again", self.name)
+            if not more:
+                stop.wait(min(60.0, self.every_seconds * 2 ** min(self.failures, 10)))
+        connection.close()
+
+
+class Daemon:
+    """One per state directory. `run()` returns the exit code."""
+
+    def __init__(self, scheduler: Scheduler, loops: list[Loop]) -> None:
+        self.runner = Runner()
+        self.scheduler = scheduler
+        self.loops = loops
+        self._stop = threading.Event()
+        self._lock: IO[str] | None = None
+        self._seen_version: int | None = None
+        self._looked = self._beaten = 0.0
+        self._failures = 0
+
+    def run(self) -> int:
+        """Work until SIGTERM or SIGINT; raises Conflict when another daemon has this state directory."""
+        self._take_lock()
+        _log_to_file()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop.set())
+        left = self.runner.settle_leftovers()
+        log.info(
+            "the daemon starts (version %s, pid %s)%s", __version__, os.getpid(), left and f"; {left} runs settled"
+        )
+        self._introduce()
+        self.scheduler.start()
+        threads = [
+            threading.Thread(target=loop.run, args=(self._stop,), name=loop.name, daemon=True) for loop in self.loops
+        ]
+        for thread in threads:
+            thread.start()
+        code = self._work()
+        self._end(threads)
+        return code
+
+    def tick(self) -> None:
+        """One turn: what changed in the database, which runs ended, a sign of life."""
+        now = time.monotonic()
+        version = _data_version()
+        if version != self._seen_version or now - self._looked >= _LOOK_SECONDS:
+            self._seen_version, self._looked = version, now
+            self.runner.tick()
+            self.scheduler.refresh()
+        else:
+            self.runner.collect_ended()
+        if now - self._beaten >= BEAT_SECONDS:
+            self._beaten = now
+            _beat(utc_now())
+
+    def _work(self) -> int:
+        while not self._stop.is_set():
+            if not self.scheduler.is_alive:
+                log.critical("the scheduler's thread died; the daemon exits, to be started again")
+                return 1
+            wait = TURN_SECONDS
+            try:
+                self.tick()
+                self._failures = 0
+            except (DatabaseError, InterfaceError, OSError) as error:
+                self._failures += 1
+                wait = min(_LONGEST_BACK_OFF, TURN_SECONDS * 2**self._failures)
+                log.error("a turn failed and is tried again: %s", error)
+                close_old_connections()
+                self._seen_version = None
+            self._stop.wait(wait)
+        return 0
+
+    def _end(self, threads: list[threading.Thread]) -> None:
+        log.info("the daemon stops; %s runs are given their grace", self.runner.running)
+        deadline = time.monotonic() + settings.JOB_SHUTDOWN_GRACE_SECONDS + 2
+        self._stop.set()
+        try:
+            self.scheduler.shut_down()
+            self.runner.shut_down(deadline)
+            with transaction.atomic():
+                DaemonRow.objects.filter(pk=DAEMON_ROW).update(pid=None)
+        except DatabaseError as error:
+            log.error("what was running could not be recorded; the next start settles it: %s", error)
+        for thread in threads:
+            thread.join(max(0.1, deadline - time.monotonic()))
+        log.info("the daemon stopped")
+
+    def _take_lock(self) -> None:
+        path = settings.STATE_DIR / "daemon.lock"
+        try:
+            self._lock = open(path, "a+")  # noqa: SIM115 held for the life of the process
+        except OSError as error:
+            raise Unavailable(f"{path} can't be opened: {error.strerror}; check LOBWIFE_STATE_DIR") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            pid = self._lock.read().strip() or "unknown"
+            raise Conflict(
+                f"another daemon (pid {pid}) works on {settings.STATE_DIR}: stop it first, or set LOBWIFE_STATE_DIR"
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+
+    def _introduce(self) -> None:
+        now = utc_now()
+        fields = {"pid": os.getpid(), "boot_id": boot_id(), "version": __version__, "started_at": now, "beat_at": now}
+        with transaction.atomic():
+            DaemonRow.objects.update_or_create(pk=DAEMON_ROW, defaults=fields)
+
+
+def _beat(now: datetime) -> None:
+    with transaction.atomic():
+        DaemonRow.objects.filter(pk=DAEMON_ROW).update(beat_at=now)
+
+
+def _data_version() -> int:
+    """Changes when another connection has written: 10 µs a look."""
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA data_version")
+        version: int = cursor.fetchone()[0]
+    return version
+
+
+def _log_to_file() -> None:
+    root = logging.getLogger()
+    handler = RotatingFileHandler(settings.STATE_DIR / "daemon.log", maxBytes=_LOG_BYTES, backupCount=_LOGS_KEPT)
+    handler.setFormatter(root.handlers[0].formatter if root.handlers else None)
+    root.addHandler(handler)

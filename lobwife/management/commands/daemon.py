@@ -1,0 +1,32 @@
+"""`manage.py daemon`: run scripts on schedule and do all other background work, in the foreground."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.migrations.executor import MigrationExecutor
+from setproctitle import setproctitle
+
+from lobwife.background import loops, upkeep
+from lobwife.base.errors import LobwifeError
+from lobwife.daemon import Daemon
+from lobwife.scheduler import Scheduler
+
+
+class Command(BaseCommand):
+    help = "Run scripts on schedule and do all other background work, in the foreground. One per state directory."
+    requires_system_checks: list[str] = []
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
+        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+            raise CommandError("The database is not up to date: run `manage.py migrate` first.")
+        setproctitle("lobwife-daemon")
+        try:
+            code = Daemon(Scheduler(upkeep()), loops()).run()
+        except LobwifeError as error:
+            raise CommandError(str(error)) from None
+        if code:
+            raise SystemExit(code)
