@@ -16,6 +16,7 @@ HOME = pathlib.Path.home()
 
 # --- Where things are
 STATE_DIR = env.path("LOBWIFE_STATE_DIR", HOME / "state")
+DATABASE_FILE = "lobmob.db"
 VAULT_PATH = env.path("VAULT_PATH", HOME / "vault")
 ENVIRONMENT = env.choice("LOBMOB_ENV", "prod", ("prod", "dev", "local"))
 
@@ -113,7 +114,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASES = {
     "default": {
         "ENGINE": "lobwife.sqlite",
-        "NAME": STATE_DIR / "lobmob.db",
+        "NAME": STATE_DIR / DATABASE_FILE,
         "CONN_MAX_AGE": None,
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
@@ -132,6 +133,17 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
+
+# --- TLS, ended by a proxy that sets X-Forwarded-Proto. Without one, cookies go over plain HTTP, as do port-forwards.
+TLS = env.boolean("LOBWIFE_TLS", False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = TLS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TLS else None
+SECURE_HSTS_SECONDS = 31_536_000 if TLS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = TLS
+SILENCED_SYSTEM_CHECKS = [
+    "security.W008",  # no redirect to https: agents and probes inside the cluster call `/`, /health and /api over http
+    "security.W021",  # browsers' preload lists are for public domains, their owner's to join
+]
 
 # --- Language, time: UTC everywhere, as the database has it
 LANGUAGE_CODE = "en"
