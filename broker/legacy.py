@@ -24,7 +24,7 @@ def read_registrations(data: object) -> list[LegacyRegistration]:
             raise Invalid(f"the registration of {task_id[:100]!r} is not an object")
         rows.append(
             LegacyRegistration(
-                task_id=loose.text(task_id),
+                task_id=loose.text(task_id) or "",
                 repos=loose.text(entry.get("repos")) or "[]",
                 lobster_type=loose.text(entry.get("lobster_type")) or "unknown",
                 registered_at=loose.text(entry.get("registered_at")) or "",

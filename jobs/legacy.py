@@ -22,7 +22,7 @@ def read_job_state(data: object) -> list[JobState]:
         enabled = state.get("enabled")
         rows.append(
             JobState(
-                name=loose.text(name),
+                name=loose.text(name) or "",
                 last_run=loose.text(state.get("last_run")),
                 last_status=loose.text(state.get("last_status")),
                 last_duration=loose.number(state.get("last_duration")),

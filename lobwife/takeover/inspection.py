@@ -60,7 +60,8 @@ def examine(copy: pathlib.Path, database: pathlib.Path, known: Migrations) -> bo
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.OperationalError as error:  # no room for the WAL's pages, say; damage is another error
         raise Unavailable(
-            f"{database} can't be looked at ({error}) and was left as it is: see that the state directory's disk has room"
+            f"{database} can't be looked at ({error}) and was left as it is: see that the state directory's disk has"
+            " room, then start again"
         ) from error
     except sqlite3.DatabaseError as error:
         raise _damaged(database, str(error)) from error
