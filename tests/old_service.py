@@ -180,6 +180,6 @@ def _rows(database: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
 
 
 def snapshot(folder: pathlib.Path) -> dict[str, bytes]:
-    """Every file of the state directory but the locks and the key that any start makes."""
-    made_anyway = {"migrate.lock", "secret-key"}
+    """Every file of the state directory but the lock and key that any start makes, and the index that readers share."""
+    made_anyway = {"migrate.lock", "secret-key", "lobmob.db-shm"}
     return {each.name: each.read_bytes() for each in folder.iterdir() if each.name not in made_anyway}
