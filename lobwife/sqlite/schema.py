@@ -16,7 +16,7 @@ class DatabaseSchemaEditor(schema.DatabaseSchemaEditor):
 
     def __enter__(self) -> "DatabaseSchemaEditor":
         self._orphans_before = self._orphans()
-        super().__enter__()  # type: ignore[no-untyped-call]
+        super().__enter__()
         return self
 
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
@@ -26,7 +26,7 @@ class DatabaseSchemaEditor(schema.DatabaseSchemaEditor):
             exc_value = IntegrityError(f"row {rowid} of {table} would refer to a row of {parent} that is not there")
             exc_type = type(exc_value)
         # Not the parent's, which checks the whole file.
-        BaseDatabaseSchemaEditor.__exit__(self, exc_type, exc_value, traceback)  # type: ignore[no-untyped-call]
+        BaseDatabaseSchemaEditor.__exit__(self, exc_type, exc_value, traceback)
         self.connection.enable_constraint_checking()
         if made:
             raise exc_value
