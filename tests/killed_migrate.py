@@ -1,4 +1,5 @@
-"""Run migrate and kill it -9 at its nth step: `killed_migrate.py N`; without N, print how many steps there are.
+"""Run migrate and kill it -9 at its nth step: `killed_migrate.py N`; without N, print each statement, then how many
+steps there are.
 
 A step is a change of a file's name or durability, or a statement that SQLite runs.
 """
@@ -31,8 +32,13 @@ class Steps:
         if event in NAMES:
             self.take()
 
+    def ran(self, sql: str) -> None:
+        if self.last is None:
+            print(" ".join(sql.split()))
+        self.take()
+
     def connected(self, connection: Any, **rest: Any) -> None:
-        connection.connection.set_trace_callback(lambda sql: self.take())
+        connection.connection.set_trace_callback(self.ran)
 
 
 def main() -> None:

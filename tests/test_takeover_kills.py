@@ -66,7 +66,7 @@ def undisturbed(original: pathlib.Path) -> tuple[dict, int]:
     assert done.returncode == 0, done.stderr
     expected = old_service.dump(installation.state / "lobmob.db")
     expected["schema_version"] = [row[:2] for row in expected["schema_version"]]
-    return expected, int(done.stdout)
+    return expected, int(done.stdout.splitlines()[-1])
 
 
 def kill_at(original: pathlib.Path, steps: list[int], expected: dict) -> None:
@@ -83,6 +83,15 @@ def test_killed_at_any_step_it_converges(original: pathlib.Path) -> None:
     spread = [count * part // (KILLS_IN_A_RUN - 4) for part in range(1, KILLS_IN_A_RUN - 4)]
     last = [count - 1, count - 4, count - 7]  # renaming the JSON files
     kill_at(original, sorted({*first, *spread, *last}), expected)
+
+
+def test_what_makes_tables_and_what_records_it_are_one_transaction(original: pathlib.Path) -> None:
+    statements = killed(copy_of(original, "undisturbed")).stdout.splitlines()
+    transactions = "\n".join(statements).split("\nCOMMIT\n")
+    making = [each for each in transactions if "\nCREATE TABLE" in each and 'TABLE "django_migrations"' not in each]
+    assert len(making) >= 8
+    for each in making:
+        assert 'INSERT INTO "django_migrations"' in each, each[:500]
 
 
 def test_killed_again_and_again_it_converges(original: pathlib.Path) -> None:

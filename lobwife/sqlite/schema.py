@@ -7,12 +7,32 @@ from django.db.backends.sqlite3 import schema
 from django.db.utils import IntegrityError
 
 
-class DatabaseSchemaEditor(schema.DatabaseSchemaEditor):
-    """SQLite's schema editor, with two promises of its own.
+class _Deferred(list[Any]):
+    """Statements for the end of a migration, which says that there are none.
 
-    A rebuilt table keeps its row in `sqlite_sequence`, so that no id is used again. And a change is refused for rows
-    that it left without the row they refer to, not for those that were so before: a shell deletes without checking.
+    Django records a migration with statements left after its transaction, so that a kill between the two leaves tables
+    that the next start would make again. Told that none are left it records within, and they still run before COMMIT.
     """
+
+    def __bool__(self) -> bool:
+        return False
+
+
+class DatabaseSchemaEditor(schema.DatabaseSchemaEditor):
+    """SQLite's schema editor, with three promises of its own.
+
+    A migration and its record are one transaction. A rebuilt table keeps its row in `sqlite_sequence`, so that no id is
+    used again. And a change is refused for rows that it left without the row they refer to, not for those that were so
+    before: a shell deletes without checking.
+    """
+
+    @property
+    def deferred_sql(self) -> list[Any]:
+        return self._deferred
+
+    @deferred_sql.setter
+    def deferred_sql(self, statements: list[Any]) -> None:
+        self._deferred = _Deferred(statements)
 
     def __enter__(self) -> "DatabaseSchemaEditor":
         self._orphans_before = self._orphans()
