@@ -16,7 +16,7 @@ from tests import old_service
 from tests.installation import ROOT, Installation
 
 KILLS_IN_A_RUN = 10
-KILLS_IN_A_SOAK = 150
+KILLS_IN_A_SOAK = 80
 
 
 def killed(installation: Installation, *step: str) -> subprocess.CompletedProcess[str]:
