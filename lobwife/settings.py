@@ -147,6 +147,15 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 
+# --- TLS: set where people come by https through a proxy that sets X-Forwarded-Proto itself. Agents and probes, which
+# reach the service without it, are not redirected.
+TLS = env.boolean("LOBWIFE_TLS", False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = TLS
+SECURE_REDIRECT_EXEMPT = [r"^api(/|$)", r"^health(/|$)"]
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TLS else None
+SECURE_HSTS_SECONDS = 30 * 24 * 3600 if TLS else 0
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]  # subdomains and preload lists are their owner's to decide
+
 # --- Bodies of requests
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2**20
 
