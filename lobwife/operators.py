@@ -32,7 +32,8 @@ def ensure_operator(*, username: str = "", password: str = "", email: str = "") 
             return None
         if User.objects.filter(username=username).exists():
             raise Conflict(
-                f"There is no operator, and the user {username!r} is not one: set DJANGO_SUPERUSER_USERNAME to a new name."
+                f"There is no operator yet, and {username!r} is a user who is not one:"
+                " set DJANGO_SUPERUSER_USERNAME to a new name."
             )
         made_up = None if password else secrets.token_urlsafe(15)
         User.objects.create_superuser(username, email, password or made_up)

@@ -31,7 +31,7 @@ def first_screen(operator: NewOperator | None) -> str:
         *(f"  {name:<12}{value}" for name, value in rows),
         "",
         "Next, in another terminal:",
-        f"""  curl {programs}/api/tasks -d '{{"name": "My first task"}}'""",
+        f"""  curl {programs}/api/v1/tasks -d '{{"name": "My first task"}}'""",
         f"  curl {programs}/api/jobs",
         "manage.py needs to know which installation it is about:",
         f"  cd {shlex.quote(str(settings.BASE_DIR))}",
