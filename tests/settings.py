@@ -1,4 +1,4 @@
-"""The project's settings, on a state directory of this test run's own: nothing of this machine's installation is read."""
+"""The project's settings, on a state directory of this test run's own."""
 
 import atexit
 import os

@@ -17,30 +17,29 @@ def first_screen(operator: NewOperator | None) -> str:
     """Text for the terminal; holds the new operator's password if one was made up."""
     people, programs = url(settings.WEB_PORT), url(settings.API_PORT)
     rows = [
-        ("people", f"{people}/"),
-        ("programs", f"{programs}/   (described at {people}/api/docs)"),
+        ("for people", f"{people}/"),
+        *_sign_in(operator),
+        ("for agents", f"{programs}/   (its calls are described at {people}/api/docs)"),
         ("state", f"{settings.STATE_DIR}   (database lobmob.db, log daemon.log)"),
         ("vault", str(settings.VAULT_PATH)),
         ("scripts", ":".join(str(folder) for folder in settings.JOB_SCRIPT_DIRS if folder.is_dir())),
-        *_sign_in(operator),
     ]
     python = _shown(pathlib.Path(sys.executable))
     lines = [
         f"lobwife {settings.VERSION} is starting.",
         "",
-        *(f"  {name:<12}{value}" for name, value in rows),
+        *(f"  {name:<14}{value}" for name, value in rows),
         "",
-        "Next, in another terminal:",
+        "Next, in another terminal (README.md has more):",
         f"""  curl {programs}/api/v1/tasks -d '{{"name": "My first task"}}'""",
         f"  curl {programs}/api/jobs",
-        "manage.py needs to know which installation it is about:",
+        "and for the commands of this installation:",
         f"  cd {shlex.quote(str(settings.BASE_DIR))}",
         f"  export LOBWIFE_STATE_DIR={shlex.quote(str(settings.STATE_DIR))}"
         f" VAULT_PATH={shlex.quote(str(settings.VAULT_PATH))}",
         f"  {python} manage.py help",
         "",
-        "Ctrl-C stops everything. What web and daemon have to say follows.",
-        "",
+        "Ctrl-C stops everything. From here on, web and daemon log:",
     ]
     return "\n".join(lines)
 
@@ -54,9 +53,9 @@ def url(port: int) -> str:
 def _sign_in(operator: NewOperator | None) -> list[tuple[str, str]]:
     if operator is None:
         return []
-    rows = [("sign in as", operator.username)]
+    rows = [("  sign in as", operator.username)]
     if operator.password:
-        rows.append(("password", f"{operator.password}   (shown this once; `manage.py changepassword` sets another)"))
+        rows.append(("  password", f"{operator.password}   (shown this once; `manage.py changepassword` sets another)"))
     return rows
 
 
