@@ -7,6 +7,11 @@ PYTEST ?=
 ISOLATED := .ci/isolated
 QUIETLY := --quiet --disable-pip-version-check --require-hashes
 
+# What another Python installed is of no use to this one.
+ifneq ($(shell cat $(VENV)/.installed 2>/dev/null),$(shell $(RUN) -V 2>/dev/null))
+.PHONY: $(VENV)/.installed
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help run test soak bench lint format audit requirements
 
@@ -52,9 +57,9 @@ $(VENV)/.installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11: install a newer one, or name it: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) can't make virtual environments: install its venv module (Debian, Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
 	@echo "Installing what lobwife needs into $(VENV), once; this takes about half a minute."
-	@$(RUN) -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(RUN) -m pip install $(QUIETLY) -r requirements.txt
-	@touch $@
+	@$(RUN) -V >$@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@echo "Installing what the tests need into $(VENV), once; this takes about a minute."

@@ -8,7 +8,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -52,8 +52,8 @@ def make(clone: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[st
     return subprocess.run(["make", "-C", str(clone), *arguments], capture_output=True, text=True, timeout=60)
 
 
-def run_and_stop(installation: Installation, clone: pathlib.Path) -> str:
-    """`make run` until it is well, then Ctrl-C; what it said."""
+def run_and_stop(installation: Installation, clone: pathlib.Path, stop: Callable[[int], None]) -> str:
+    """`make run` until it is well, then `stop` with make's pid; what it said."""
     process = installation.start("make", "-C", str(clone), "run")
 
     def well() -> bool:
@@ -64,7 +64,7 @@ def run_and_stop(installation: Installation, clone: pathlib.Path) -> str:
     wait_for(lambda: process.poll() is not None or well(), 300, "it runs")
     assert process.poll() is None, installation.log()
     members = tree(process.pid)
-    os.killpg(process.pid, signal.SIGINT)
+    stop(process.pid)
     process.wait(30)
     wait_for(lambda: not alive(members), 5, "nothing is left")
     return installation.log()
@@ -73,7 +73,7 @@ def run_and_stop(installation: Installation, clone: pathlib.Path) -> str:
 def test_a_fresh_clone_runs_by_one_command_and_again_without_a_network(
     started: Installation, clone: pathlib.Path
 ) -> None:
-    first = run_and_stop(started, clone)
+    first = run_and_stop(started, clone, lambda pid: os.killpg(pid, signal.SIGINT))  # as Ctrl-C does
     assert f"http://127.0.0.1:{started.web_port}/" in first
     assert f"{clone}/var/vault" in first
     assert "password" in first
@@ -82,7 +82,7 @@ def test_a_fresh_clone_runs_by_one_command_and_again_without_a_network(
 
     (started.folder / "processes.log").unlink()
     started.environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(clone / "nothing"), "PIP_NO_CACHE_DIR": "1"}
-    again = run_and_stop(started, clone)
+    again = run_and_stop(started, clone, lambda pid: os.kill(pid, signal.SIGTERM))
     assert "Installing" not in again
     assert "password" not in again
 

@@ -242,12 +242,12 @@ def test_a_killed_daemon_is_back_while_web_goes_on_answering(served: Installatio
     wait_for(back, 15, "another daemon")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopping_it_leaves_nothing_behind(fresh: Installation, number: signal.Signals) -> None:
     members = with_a_running_script(fresh)
     supervisor = fresh.processes[0]
-    if number == signal.SIGINT:
-        os.killpg(supervisor.pid, number)  # as Ctrl-C does
+    if number != signal.SIGTERM:
+        os.killpg(supervisor.pid, number)  # as Ctrl-C does, and the end of the terminal
     else:
         supervisor.send_signal(number)
     assert supervisor.wait(30) == 0

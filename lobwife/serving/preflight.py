@@ -31,9 +31,9 @@ def check_nothing_runs(directory: pathlib.Path) -> None:
     """Raises Conflict when another `manage.py serve` runs on this state directory."""
     with contextlib.suppress(OSError, ValueError):
         pid = int((directory / PID_FILE).read_text())
-        # The pid may have gone to something else since: a supervisor of ours has this file's folder in its command.
+        # The pid may have gone to something else since: ours is told by its command.
         command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
-        if pid != os.getpid() and b"supervisor.supervisord" in command:
+        if pid != os.getpid() and b"lobwife.serving.supervisord" in command:
             raise Conflict(
                 f"lobwife already runs on the state directory {directory} (process {pid}):"
                 " stop that one, or set LOBWIFE_STATE_DIR to another directory."

@@ -19,7 +19,7 @@ _FOR_THIS_PROCESS_ALONE = ("DJANGO_SUPERUSER_USERNAME", "DJANGO_SUPERUSER_PASSWO
 
 def become_supervisor() -> NoReturn:
     """This process goes on as supervisord: signals for it, and its end, are the whole service's."""
-    command = [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "--configuration", str(CONFIGURATION)]
+    command = [sys.executable, "-m", "lobwife.serving.supervisord", "--nodaemon", "--configuration", str(CONFIGURATION)]
     if os.getuid() == 0:
         command += ["--user", "0"]  # meant so; without it supervisord warns at each start
     environment = {name: value for name, value in os.environ.items() if name not in _FOR_THIS_PROCESS_ALONE}
