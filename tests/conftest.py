@@ -28,7 +28,9 @@ def installation(tmp_path: pathlib.Path) -> Iterator[Installation]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A lobwife whose web answers on both ports; shared by a module's tests."""
     made = Installation(tmp_path_factory.mktemp("server"))
-    made.manage("migrate", "-v0")
-    made.start_web()
-    yield made
-    made.stop()
+    try:
+        made.manage("migrate", "-v0")
+        made.start_web()
+        yield made
+    finally:
+        made.stop()

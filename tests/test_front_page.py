@@ -65,10 +65,12 @@ def test_a_form_of_another_site_signs_nobody_in(visitor: Client, operator: User)
 @pytest.fixture
 def behind_tls(tmp_path: pathlib.Path) -> Iterator[Installation]:
     made = Installation(tmp_path, LOBWIFE_TLS="1")
-    made.manage("migrate", "-v0")
-    made.start_web()
-    yield made
-    made.stop()
+    try:
+        made.manage("migrate", "-v0")
+        made.start_web()
+        yield made
+    finally:
+        made.stop()
 
 
 def test_with_tls_people_are_led_to_https_and_agents_and_probes_are_not(behind_tls: Installation) -> None:

@@ -33,9 +33,11 @@ def fresh(tmp_path: pathlib.Path) -> Iterator[Installation]:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """One that runs under its supervisor, shared by tests that leave it running."""
     made = Installation(tmp_path_factory.mktemp("served"))
-    serve(made)
-    yield made
-    made.stop()
+    try:
+        serve(made)
+        yield made
+    finally:
+        made.stop()
 
 
 def serve(installation: Installation) -> subprocess.Popen[bytes]:
