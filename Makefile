@@ -33,24 +33,24 @@ bench: $(VENV)/.installed ## load the REST interface and tell its speed
 	$(ISOLATED) $(RUN) bench/rest
 
 lint: $(VENV)/.installed-dev ## check format, style, types, imports, migrations and the settings
-	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
 	$(ISOLATED) $(RUN) -m mypy
-	$(ISOLATED) $(VENV)/bin/lint-imports
+	$(ISOLATED) $(RUN) -c "from importlinter.cli import lint_imports_command as main; main()"
 	$(ISOLATED) $(RUN) manage.py makemigrations --check --dry-run
 	$(ISOLATED) LOBWIFE_TLS=1 $(RUN) manage.py check --deploy --fail-level WARNING
 
 format: $(VENV)/.installed-dev ## rewrite the code as the style wants it
-	$(VENV)/bin/ruff format .
-	$(VENV)/bin/ruff check --fix .
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
 
 audit: $(VENV)/.installed-dev ## look for known holes in what is installed, and in the code
-	$(VENV)/bin/ruff check --select S .
-	@.ci/audit $(VENV)
+	$(RUN) -m ruff check --select S .
+	@.ci/audit $(RUN)
 
 requirements: $(VENV)/.installed-dev ## pin the newest versions that requirements*.in allow
-	$(VENV)/bin/uv pip compile -q --upgrade --generate-hashes --universal --python-version 3.11 requirements.in -o requirements.txt
-	$(VENV)/bin/uv pip compile -q --upgrade --generate-hashes --universal --python-version 3.11 requirements-dev.in -o requirements-dev.txt
+	$(RUN) -m uv pip compile -q --upgrade --generate-hashes --universal --python-version 3.11 requirements.in -o requirements.txt
+	$(RUN) -m uv pip compile -q --upgrade --generate-hashes --universal --python-version 3.11 requirements-dev.in -o requirements-dev.txt
 
 $(VENV)/.installed: requirements.txt
 	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON): install Python 3.11 or newer, or name it: make PYTHON=python3.12" >&2; exit 1; }
