@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pathlib
 import re
-from collections.abc import Iterator
 
 import pytest
 from django.contrib.auth.models import User
@@ -60,26 +58,3 @@ def test_signing_in_never_leads_to_another_site(visitor: Client, operator: User)
 
 def test_a_form_of_another_site_signs_nobody_in(visitor: Client, operator: User) -> None:
     assert visitor.post("/", {"username": "olga", "password": PASSWORD}).status_code == 403
-
-
-@pytest.fixture
-def behind_tls(tmp_path: pathlib.Path) -> Iterator[Installation]:
-    made = Installation(tmp_path, LOBWIFE_TLS="1")
-    try:
-        made.manage("migrate", "-v0")
-        made.start_web()
-        yield made
-    finally:
-        made.stop()
-
-
-def test_with_tls_people_are_led_to_https_and_agents_and_probes_are_not(behind_tls: Installation) -> None:
-    page = behind_tls.get("/", port=behind_tls.web_port)
-    assert page.status == 301
-    assert page.headers["location"].startswith("https://")
-    assert behind_tls.get("/health").status == 200
-    assert behind_tls.get("/api/v1/tasks").status == 200
-    by_proxy = behind_tls.get("/", headers={"X-Forwarded-Proto": "https"})
-    assert by_proxy.status == 200
-    assert "secure" in by_proxy.headers["set-cookie"].lower()
-    assert "strict-transport-security" in by_proxy.headers
