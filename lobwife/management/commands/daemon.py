@@ -12,6 +12,7 @@ from setproctitle import setproctitle
 from lobwife.background import loops, upkeep
 from lobwife.base.errors import LobwifeError
 from lobwife.daemon import Daemon
+from lobwife.parent_death import stop_with_supervisor
 from lobwife.scheduler import Scheduler
 
 
@@ -20,6 +21,7 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
+        stop_with_supervisor()
         executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
         if executor.migration_plan(executor.loader.graph.leaf_nodes()):
             raise CommandError("The database is not up to date: run `manage.py migrate` first.")
