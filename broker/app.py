@@ -1,0 +1,68 @@
+"""Is there a GitHub App, and how is GitHub reached."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+from broker.github import GitHub
+from broker.keys import UnusableKey, private_keys
+from broker.models import GitHubState
+from lobwife.base.errors import Unavailable
+
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+def configured() -> GitHub:
+    """The installation as the settings name it; raises Unavailable with what is missing."""
+    trouble = ""
+    try:
+        keys = private_keys()
+    except UnusableKey as error:
+        keys, trouble = [], str(error)
+    if not keys:
+        trouble = trouble or "no PEM key"
+    elif not settings.GH_APP_ID:
+        trouble = "no GH_APP_ID"
+    elif not settings.GH_APP_INSTALL_ID.isdigit():
+        trouble = "GH_APP_INSTALL_ID must be the installation's number"
+    elif not is_safe_url(settings.GITHUB_API_URL):
+        trouble = "GITHUB_API_URL must begin with https://"
+    if trouble:
+        raise Unavailable(f"Token broker not configured ({trouble})")
+    return GitHub(settings.GITHUB_API_URL, settings.GH_APP_ID, settings.GH_APP_INSTALL_ID, keys)
+
+
+def trouble() -> str:
+    """Why there is no App; empty when there is one."""
+    try:
+        configured()
+    except Unavailable as error:
+        return str(error)
+    return ""
+
+
+def is_safe_url(url: str) -> bool:
+    """Whether credentials may go there: https, or this machine."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        return False
+    return (
+        bool(host)
+        and not parts.username
+        and (parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK))
+    )
+
+
+def state() -> GitHubState:
+    """The one row of what is known about GitHub; made when it is not there."""
+    return GitHubState.objects.filter(pk=1).first() or GitHubState.objects.get_or_create(pk=1)[0]
+
+
+def known_owner() -> str:
+    """The installation's owner; empty while it is unknown."""
+    row = GitHubState.objects.filter(pk=1, installation_id=settings.GH_APP_INSTALL_ID).first()
+    return row.owner if row else ""
