@@ -34,6 +34,13 @@ def configured() -> GitHub:
     return GitHub(settings.GITHUB_API_URL, settings.GH_APP_ID, settings.GH_APP_INSTALL_ID, keys)
 
 
+def keyless() -> GitHub:
+    """GitHub's address, good for revoking: that needs no key of the App. Raises Unavailable for an unsafe address."""
+    if not is_safe_url(settings.GITHUB_API_URL):
+        raise Unavailable("GITHUB_API_URL must begin with https://")
+    return GitHub(settings.GITHUB_API_URL, settings.GH_APP_ID, settings.GH_APP_INSTALL_ID, [])
+
+
 def trouble() -> str:
     """Why there is no App; empty when there is one."""
     try:

@@ -1,4 +1,4 @@
-"""The App's private keys: one, or two while they are rotated. Read when needed, so that a replaced file takes effect."""
+"""The App's private keys: one, or two while they are rotated. Read when needed: a replaced file takes effect."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ CONTRACT_ACTIONS = (Action.REGISTERED, Action.DEREGISTERED, Action.TOKEN, Action
 
 
 class TokenAudit(models.Model):
-    """One thing that happened around a token. Rows are only ever added; those that the older service wrote are short."""
+    """One thing that happened around a token. Rows are only added; the older service left most columns empty."""
 
     id = models.AutoField(primary_key=True)
     task_id = models.TextField(help_text="As the caller named it.")

@@ -55,6 +55,11 @@ class Registration:
         return None
 
 
+def tasks_end_by_age() -> bool:
+    """Whether the settings end registrations of tasks that are not over."""
+    return bool(settings.BROKER_TASK_HOURS)
+
+
 def task_subject(task_number: int) -> str:
     return f"task:{task_number}"
 

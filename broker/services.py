@@ -1,4 +1,4 @@
-"""Every write to registrations: made, changed, ended. Each with its audit entry and the end of tokens that it outdates."""
+"""Every write to registrations, each with its audit entry and the end of the tokens that it outdates."""
 
 from __future__ import annotations
 

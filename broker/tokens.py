@@ -1,0 +1,209 @@
+"""Handing out tokens: is there a right to one, is one in store, else have one made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+
+from broker import app, audit, flight, minting, registrations, sealing
+from broker.audit import Caller
+from broker.flight import Deadline
+from broker.minting import Right
+from broker.models import Action, AllowedService, IssuedToken, LegacyRegistration, Outcome
+from broker.registrations import Registration
+from broker.scope import Scope, permissions_for
+from lobwife.base.errors import Forbidden, LobwifeError, Unavailable
+from lobwife.base.timestamps import utc_now
+from tasks.models import OVER, Task, TaskEvent
+
+REFRESH_BEFORE = timedelta(minutes=10)
+_TURNS = 10
+_SHOWN = 100
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A token as its caller gets it. Its repr keeps the token to itself."""
+
+    token: str = field(repr=False)
+    expires_at: str
+
+
+@dataclass(frozen=True)
+class _Request:
+    """One call: who asks for what, and how long it may take."""
+
+    shown_id: str
+    caller: Caller
+    asked: Mapping[str, str] | None
+    deadline: Deadline
+
+
+def issue_token(*, task_id: str, caller: Caller, permissions: Mapping[str, str] | None = None) -> Issued:
+    """A token for the repositories of a registration, with at most the permissions asked for.
+
+    Raises Unavailable without a GitHub App or when GitHub fails, Forbidden when there is no right to a token, Upstream
+    when GitHub's answer is wider than asked for, Unprocessable for a foreign repository.
+    """
+    app.configured()
+    request = _Request(task_id, caller, permissions, Deadline())
+    number = registrations.task_number_of(task_id)
+    try:
+        for _ in range(_TURNS):
+            registration = registrations.find(task_id)
+            if registration is None:
+                raise Forbidden(f"Task {task_id[:_SHOWN]} not registered")
+            number = registration.task_number
+            refusal = registration.refusal(task_id[:_SHOWN])
+            if refusal is not None:
+                raise Forbidden(refusal)
+            scope = scope_of(registration, permissions)
+            issued = _from_store(request, scope, registration) or _from_github(request, scope, registration)
+            if issued is not None:
+                return issued
+        raise Unavailable("the registration keeps changing; try again", retry_after=1)
+    except LobwifeError as error:
+        _record_refusal(request, error, number)
+        raise
+
+
+def issue_service_token(*, service: str, caller: Caller) -> Issued:
+    """A token for all repositories of the installation, for a service on the list; raises as issue_token does."""
+    app.configured()
+    request = _Request(service, caller, None, Deadline())
+    try:
+        for _ in range(_TURNS):
+            if not service_is_allowed(service):
+                raise Forbidden(f"Service {service[:_SHOWN]} is not on the list of services that may have a token")
+            scope = Scope(
+                subject=f"service:{service}",
+                generation=0,
+                repositories=None,
+                permissions=permissions_for(service),
+                installation_id=settings.GH_APP_INSTALL_ID,
+            )
+            issued = _from_store(request, scope, None) or _from_github(request, scope, None)
+            if issued is not None:
+                return issued
+        raise Unavailable("the token can't be made now; try again", retry_after=1)
+    except LobwifeError as error:
+        _record_refusal(request, error, None)
+        raise
+
+
+def service_is_allowed(service: str) -> bool:
+    return service in settings.BROKER_SERVICES or AllowedService.objects.filter(name=service).exists()
+
+
+def scope_of(registration: Registration, asked: Mapping[str, str] | None = None) -> Scope:
+    """What a token of this registration may reach; raises Forbidden when more is asked for."""
+    return Scope(
+        subject=registration.subject,
+        generation=registration.generation,
+        repositories=registration.repos,
+        permissions=permissions_for(registration.lobster_type, asked),
+        installation_id=settings.GH_APP_INSTALL_ID,
+    )
+
+
+def _from_store(request: _Request, scope: Scope, registration: Registration | None) -> Issued | None:
+    """The token in store, counted and audited; None when there is none, or the right to it changes just now."""
+    fresh = IssuedToken.objects.filter(
+        subject=scope.subject,
+        state=IssuedToken.State.LIVE,
+        scope_digest=scope.digest,
+        expires_at__gt=utc_now() + REFRESH_BEFORE,
+    )
+    row = fresh.order_by("-pk").first()
+    token = sealing.unseal(row.sealed) if row is not None else None
+    if row is None or token is None:
+        return None
+    if registration is not None and registration.task_number is not None:
+        ended = TaskEvent.objects.filter(task_id=registration.task_number, pk__gt=row.event_id, status__in=OVER)
+        if ended.exists():  # it was over in between: the follower is about to revoke this token
+            return None
+    with transaction.atomic():
+        if _right(request, scope, registration).reason or not fresh.filter(pk=row.pk).exists():
+            return None
+        _count(request, row, registration, Outcome.CACHED)
+    return Issued(token, _shown(row))
+
+
+def _from_github(request: _Request, scope: Scope, registration: Registration | None) -> Issued | None:
+    """A new token; None when another call has made it, or the registration changed: look again."""
+    minting.check_not_blocked(app.state())
+    with flight.slots().taken():
+        holder = flight.claim(scope.digest)
+        if holder is None:
+            flight.wait_for(scope.digest, request.deadline)
+            return None
+        issued = _from_store(request, scope, registration)  # made between the look into the store and the claim
+        if issued is not None:
+            with transaction.atomic():
+                flight.release(scope.digest, holder)
+            return issued
+        token, row, found = minting.mint(
+            scope=scope,
+            shown_id=request.shown_id[:_SHOWN],
+            holder=holder,
+            deadline=request.deadline,
+            right=lambda: _right(request, scope, registration),
+            on_stored=lambda stored: _count(request, stored, registration, Outcome.ISSUED),
+        )
+    if found.refuse:
+        raise Forbidden(found.reason)
+    return None if found.reason else Issued(token, _shown(row))
+
+
+def _right(request: _Request, scope: Scope, registration: Registration | None) -> Right:
+    """Whether the scope is still what the caller may have; asked within the transaction that hands it out."""
+    if registration is None:
+        allowed = service_is_allowed(request.shown_id)
+        return Right("" if allowed else "the service was taken off the list", refuse=not allowed)
+    now = registrations.again(registration)
+    refusal = now.refusal(request.shown_id[:_SHOWN]) if now else f"Task {request.shown_id[:_SHOWN]} not registered"
+    if now is None or refusal is not None:
+        return Right(refusal or "", refuse=True)
+    changed = scope_of(now, request.asked).digest != scope.digest
+    return Right("the registration changed while the token was made" if changed else "")
+
+
+def _count(request: _Request, row: IssuedToken, registration: Registration | None, outcome: Outcome) -> None:
+    if registration is not None and registration.task_number is not None:
+        Task.objects.filter(pk=registration.task_number).update(token_count=F("token_count") + 1)
+    elif registration is not None:
+        key = registration.subject.partition(":")[2]
+        LegacyRegistration.objects.filter(pk=key).update(token_count=F("token_count") + 1)
+    audit.record(
+        action=Action.TOKEN if registration is not None else Action.SERVICE_TOKEN,
+        outcome=outcome,
+        shown_id=request.shown_id,
+        task_number=registration.task_number if registration is not None else None,
+        repos=registration.repos if registration is not None else ["*"],
+        permissions=json.loads(row.permissions),
+        expires_at=_shown(row),
+        token_sha256=row.sha256,
+        caller=request.caller,
+    )
+
+
+def _record_refusal(request: _Request, error: LobwifeError, number: int | None) -> None:
+    refused = isinstance(error, Forbidden)
+    audit.record(
+        action=Action.TOKEN_REFUSED,
+        outcome=Outcome.REFUSED if refused else Outcome.FAILED,
+        shown_id=request.shown_id,
+        task_number=number,
+        reason=str(error),
+        caller=request.caller,
+    )
+
+
+def _shown(row: IssuedToken) -> str:
+    return row.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ")
