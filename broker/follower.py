@@ -6,7 +6,7 @@ import time
 
 from django.db import transaction
 
-from broker import app, audit, flight, registrations, revocation, services
+from broker import app, audit, flight, minting, registrations, revocation, services
 from broker.models import GitHubState, IssuedToken, LegacyRegistration
 from lobwife.base.timestamps import utc_now
 from tasks.models import OVER, Task
@@ -83,7 +83,7 @@ def housekeep() -> bool:
     if registrations.tasks_end_by_age():
         for task in Task.objects.filter(broker_status=registrations.ACTIVE).iterator():
             _expire_if_due(registrations.of_task(task))
-    over = IssuedToken.objects.filter(expires_at__lte=utc_now())
+    over = IssuedToken.objects.filter(refresh_at__lte=utc_now() - minting.REFRESH_BEFORE)
     with transaction.atomic():
         over.filter(pk__in=list(over.values_list("pk", flat=True)[:_BATCH])).delete()
     flight.forget_failures()

@@ -22,6 +22,7 @@ from lobwife.base.timestamps import parse, utc_now
 from tasks.services import newest_event_id
 
 log = logging.getLogger(__name__)
+REFRESH_BEFORE = timedelta(minutes=10)
 _REVOKE_SECONDS = 1.5
 _PAUSE_WHEN_SLOW = timedelta(seconds=2)
 _USUAL_LIFE, _LONGEST_LIFE = timedelta(hours=1), timedelta(hours=24)
@@ -59,10 +60,10 @@ def mint(
         minted = github.mint(names, scope.permissions, until=deadline.github_until)
         wrong = None
         try:
-            expires_at = verified(minted.data, scope, owner, names)
+            expires_at = verified(minted.data, scope, owner, names, github.clock_skew)
         except Upstream as error:
             wrong, expires_at = error, utc_now() + _USUAL_LIFE
-        row = _row(scope, shown_id, minted.token, expires_at)
+        row = _row(scope, shown_id, minted.token, expires_at, github.clock_skew)
         found = _store(row, minted, github, Right(str(wrong)) if wrong else None, right, on_stored, holder)
         if found.reason:
             revocation.revoke(row, seconds=_REVOKE_SECONDS)
@@ -82,10 +83,13 @@ def check_not_blocked(state: GitHubState) -> None:
         raise Unavailable(state.last_error or "GitHub said to wait", retry_after=seconds)
 
 
-def verified(data: Mapping[str, Any], scope: Scope, owner: str, names: Sequence[str] | None) -> datetime:
-    """When the token expires; raises Upstream when GitHub's answer isn't within what was asked for."""
+def verified(
+    data: Mapping[str, Any], scope: Scope, owner: str, names: Sequence[str] | None, clock_skew: int = 0
+) -> datetime:
+    """When the token expires by GitHub's clock; raises Upstream when the answer isn't within what was asked for."""
+    there = utc_now() + timedelta(seconds=clock_skew)
     expires_at = parse(data.get("expires_at"))
-    if expires_at is None or not utc_now() < expires_at < utc_now() + _LONGEST_LIFE:
+    if expires_at is None or not there < expires_at < there + _LONGEST_LIFE:
         raise Upstream("GitHub made a token whose end can't be used")
     permissions = data.get("permissions")
     if not isinstance(permissions, dict):
@@ -118,7 +122,7 @@ def _names(github: GitHub, state: GitHubState, scope: Scope, deadline: Deadline)
     return owner, bare_names(scope.repositories, owner)
 
 
-def _row(scope: Scope, shown_id: str, token: str, expires_at: datetime) -> IssuedToken:
+def _row(scope: Scope, shown_id: str, token: str, expires_at: datetime, clock_skew: int) -> IssuedToken:
     return IssuedToken(
         subject=scope.subject,
         shown_id=shown_id,
@@ -130,6 +134,7 @@ def _row(scope: Scope, shown_id: str, token: str, expires_at: datetime) -> Issue
         permissions=json.dumps(dict(scope.permissions)),
         minted_at=utc_now(),
         expires_at=expires_at,
+        refresh_at=expires_at - timedelta(seconds=clock_skew) - REFRESH_BEFORE,
     )
 
 

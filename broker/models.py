@@ -124,7 +124,8 @@ class IssuedToken(models.Model):
     repos = models.TextField()
     permissions = models.TextField()
     minted_at = models.DateTimeField()
-    expires_at = models.DateTimeField()
+    expires_at = models.DateTimeField(help_text="By GitHub's clock.")
+    refresh_at = models.DateTimeField(help_text="By our clock: from then on a new one is made.")
     # The newest task event when it was stored: an end of the task that came later ends this token, an earlier does not.
     event_id = models.BigIntegerField()
     state = models.TextField(choices=State.choices, default=State.LIVE)
@@ -136,7 +137,7 @@ class IssuedToken(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["subject", "state"], name="tokens_of_subject"),
             models.Index(fields=["retry_at"], name="tokens_to_revoke", condition=Q(state="ended")),
-            models.Index(fields=["expires_at"], name="tokens_by_expiry"),
+            models.Index(fields=["refresh_at"], name="tokens_by_age"),
         ]
 
     def __str__(self) -> str:

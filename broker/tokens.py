@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
@@ -22,7 +21,6 @@ from lobwife.base.errors import Forbidden, LobwifeError, Unavailable
 from lobwife.base.timestamps import utc_now
 from tasks.models import OVER, Task, TaskEvent
 
-REFRESH_BEFORE = timedelta(minutes=10)
 _TURNS = 10
 _SHOWN = 100
 
@@ -118,7 +116,7 @@ def _from_store(request: _Request, scope: Scope, registration: Registration | No
         subject=scope.subject,
         state=IssuedToken.State.LIVE,
         scope_digest=scope.digest,
-        expires_at__gt=utc_now() + REFRESH_BEFORE,
+        refresh_at__gt=utc_now(),
     )
     row = fresh.order_by("-pk").first()
     token = sealing.unseal(row.sealed) if row is not None else None

@@ -138,7 +138,9 @@ class GitHub:
             if claims["iss"] != APP_ID:
                 return "A JSON web token could not be decoded: wrong iss"
             if claims["iat"] > self.now() + 5:
-                return "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued"
+                return (
+                    "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued"
+                )
             if claims["exp"] <= self.now():
                 return "'Expiration time' claim ('exp') must be a numeric value representing the future time"
             if claims["exp"] > self.now() + 600:

@@ -231,7 +231,10 @@ def test_without_an_app_calls_are_told_what_is_missing(
     try:
         rig.start_web()
         number = rig.task("repo")
-        for path, body in (("/api/token", {"task_id": f"T{number}"}), ("/api/v1/service-token", {"service": "lobboss"})):
+        for path, body in (
+            ("/api/token", {"task_id": f"T{number}"}),
+            ("/api/v1/service-token", {"service": "lobboss"}),
+        ):
             answer = rig.post(path, body)
             assert answer.status == 503
             assert words in answer.json["error"]

@@ -74,7 +74,8 @@ class Migration(migrations.Migration):
                 ("repos", models.TextField()),
                 ("permissions", models.TextField()),
                 ("minted_at", models.DateTimeField()),
-                ("expires_at", models.DateTimeField()),
+                ("expires_at", models.DateTimeField(help_text="By GitHub's clock.")),
+                ("refresh_at", models.DateTimeField(help_text="By our clock: from then on a new one is made.")),
                 ("event_id", models.BigIntegerField()),
                 (
                     "state",
@@ -204,7 +205,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="issuedtoken",
-            index=models.Index(fields=["expires_at"], name="tokens_by_expiry"),
+            index=models.Index(fields=["refresh_at"], name="tokens_by_age"),
         ),
         *[
             migrations.RunSQL(f"CREATE INDEX IF NOT EXISTS {name} ON {on}", f"DROP INDEX IF EXISTS {name}")
