@@ -6,13 +6,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
 from broker import audit, registrations
 from broker.app import known_owner
 from broker.audit import SYSTEM, Caller
-from broker.models import Action, Grant, IssuedToken, LegacyRegistration, Outcome
+from broker.models import Action, AllowedService, Grant, IssuedToken, LegacyRegistration, Outcome
 from broker.registrations import ACTIVE, Registration
 from broker.scope import check_repositories
 from lobwife.base.errors import Invalid, NotFound
@@ -151,6 +152,14 @@ def end_tokens(*, subject: str, reason: str, before_event: int | None = None) ->
         live = live.filter(event_id__lt=before_event)
     with transaction.atomic():
         return live.update(state=State.ENDED, reason=reason, retry_at=utc_now())
+
+
+def disallow_service(*, name: str) -> None:
+    """Take a service off the list that operators keep, and end its tokens."""
+    with transaction.atomic():
+        AllowedService.objects.filter(name=name).delete()
+        if name not in settings.BROKER_SERVICES:
+            end_tokens(subject=f"service:{name}", reason="the service was taken off the list")
 
 
 def _end_task(task_id: int, shown_id: str, reason: str, caller: Caller) -> None:
