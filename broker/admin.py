@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -36,7 +36,7 @@ class ReadOnlyAdmin(admin.ModelAdmin[Any]):
 class RegistrationAdmin(ReadOnlyAdmin):
     """What both kinds of registrations show, and the two actions, each after a confirmation."""
 
-    actions: ClassVar = ["end", "register_again"]
+    actions = ("end", "register_again")
     list_per_page = 50
 
     def has_end_permission(self, request: HttpRequest) -> bool:

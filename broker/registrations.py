@@ -14,7 +14,7 @@ from lobwife.base.timestamps import parse, utc_now
 from tasks.models import OVER, Task, read_repos
 
 LEGACY_LIFETIME = timedelta(hours=24)
-ACTIVE, EXPIRED = "active", "expired"
+ACTIVE, ENDED, EXPIRED = "active", "ended", "expired"
 _TASK_ID = re.compile(r"T(\d{1,18})", re.ASCII)
 
 

@@ -14,7 +14,7 @@ from broker import audit, registrations
 from broker.app import known_owner
 from broker.audit import SYSTEM, Caller
 from broker.models import Action, AllowedService, Grant, IssuedToken, LegacyRegistration, Outcome
-from broker.registrations import ACTIVE, Registration
+from broker.registrations import ACTIVE, ENDED, EXPIRED, Registration
 from broker.scope import check_repositories
 from lobwife.base.errors import Invalid, NotFound
 from lobwife.base.timestamps import iso_text, seconds_text, utc_now
@@ -104,17 +104,20 @@ def deregister_named(*, text: str, caller: Caller) -> None:
             _end_task(task.pk, text, "deregistered", caller)
 
 
-def end_registration(*, subject: str, reason: str, caller: Caller) -> None:
-    """End a registration by its subject, `task:42` or `legacy:ID`; one that is gone already is fine."""
+def end_registration(*, subject: str, reason: str, caller: Caller, status: str = ENDED) -> None:
+    """End a registration by its subject, `task:42` or `legacy:ID`; its repositories stay, so that it can be renewed."""
     kind, _, key = subject.partition(":")
     with transaction.atomic():
         if kind == "task":
-            _end_task(int(key), f"T{key}", reason, caller)
+            before = registrations.of_task(get_task(int(key)))
+            Task.objects.filter(pk=int(key)).update(broker_status=status, updated_at=seconds_text())
+            log_event(task_id=int(key), event_type=f"broker_{status}", detail=reason, actor=caller.identity)
+            _ended(before, f"T{key}", reason, caller)
             return
         row = LegacyRegistration.objects.filter(pk=key).first()
         if row is not None:
+            LegacyRegistration.objects.filter(pk=key).update(status=status)
             _ended(registrations.of_legacy(row), key, reason, caller)
-            row.delete()
 
 
 def register_again(*, subject: str, caller: Caller) -> None:
@@ -131,18 +134,11 @@ def register_again(*, subject: str, caller: Caller) -> None:
 
 
 def expire(*, registration: Registration) -> None:
-    """Close a registration whose age is reached; repositories stay, so that it can be renewed."""
+    """Close a registration whose age is reached, unless it was renewed just now."""
     with transaction.atomic():
-        now = registrations.again(registration)
-        if now != registration:
-            return
-        kind, _, key = registration.subject.partition(":")
-        if kind == "task":
-            Task.objects.filter(pk=int(key)).update(broker_status=registrations.EXPIRED, updated_at=seconds_text())
-            log_event(task_id=int(key), event_type="broker_expired", detail=None, actor=SYSTEM.identity)
-        else:
-            LegacyRegistration.objects.filter(pk=key).update(status=registrations.EXPIRED)
-        _ended(registration, f"T{key}" if kind == "task" else key, "its time is over", SYSTEM)
+        if registrations.again(registration) == registration:
+            subject = registration.subject
+            end_registration(subject=subject, reason="its time is over", caller=SYSTEM, status=EXPIRED)
 
 
 def end_tokens(*, subject: str, reason: str, before_event: int | None = None) -> int:

@@ -21,12 +21,14 @@ class Rig(Installation):
         super().stop()
         self.github.stop()
 
-    def tick(self, times: int = 1) -> None:
-        """The daemon's broker work, in a process of its own."""
+    def tick(self) -> None:
+        """The daemon's broker work until there is no more, in a process of its own."""
         code = (
             "import django; django.setup()\n"
             "from broker.follower import Follower\n"
-            f"follower = Follower()\nfor _ in range({times}): follower.tick()\n"
+            "follower = Follower()\n"
+            "for _ in range(100):\n"
+            "    if not follower.tick(): break\n"
         )
         self.python(code)
 

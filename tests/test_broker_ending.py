@@ -33,7 +33,7 @@ def test_a_task_that_is_over_gets_no_token_and_loses_the_ones_it_has(rig: Rig, s
     answer = rig.token(f"T{number}")
     assert answer.status == 403
     assert status in answer.json["error"]
-    rig.tick(2)
+    rig.tick()
     assert not is_live(rig, token)
     entry = rig.audit(f"?task_id=T{number}&outcome=revoked")[0]
     assert entry["token_sha256"] == rig.audit(f"?task_id=T{number}&outcome=issued")[0]["token_sha256"]
@@ -49,7 +49,7 @@ def test_a_deregistered_tasks_token_is_revoked(rig: Rig) -> None:
     number = rig.task("repo")
     token = rig.token(f"T{number}").json["token"]
     rig.request("DELETE", f"/api/tasks/T{number}")
-    rig.tick(2)
+    rig.tick()
     assert not is_live(rig, token)
 
 
@@ -60,7 +60,7 @@ def test_a_task_queued_again_gets_a_new_token_that_the_old_end_does_not_touch(ri
     rig.request("PATCH", f"/api/v1/tasks/{number}", {"status": "queued"})
     second = rig.token(f"T{number}").json["token"]
     assert first != second
-    rig.tick(3)
+    rig.tick()
     assert (is_live(rig, first), is_live(rig, second)) == (False, True)
     assert rig.token(f"T{number}").json["token"] == second
 
@@ -105,13 +105,13 @@ def test_a_revocation_that_fails_is_retried_and_blocks_nothing(rig: Rig) -> None
     token = rig.token(f"T{number}").json["token"]
     rig.github.fail(*[Canned(500)] * 3)
     rig.request("DELETE", f"/api/v1/tasks/{number}")
-    rig.tick(2)
+    rig.tick()
     assert is_live(rig, token)
     with rig.database() as database:
         waits = database.execute("SELECT attempts FROM broker_issuedtoken WHERE state = 'ended'").fetchall()
         assert [row[0] for row in waits] == [1]
         database.execute("UPDATE broker_issuedtoken SET retry_at = minted_at WHERE state = 'ended'")
-    rig.tick(2)
+    rig.tick()
     assert not is_live(rig, token)
 
 
@@ -122,7 +122,7 @@ def test_a_token_that_github_forgot_already_counts_as_revoked(rig: Rig) -> None:
     assert made is not None
     made.revoked = True
     rig.request("DELETE", f"/api/v1/tasks/{number}")
-    rig.tick(2)
+    rig.tick()
     assert rig.audit(f"?task_id=T{number}")[0]["outcome"] == "revoked"
 
 
@@ -135,7 +135,7 @@ def test_a_follower_that_was_never_there_finds_what_ended_before_it_came(tmp_pat
         rig.request("DELETE", f"/api/v1/tasks/{number}")
         with rig.database() as database:
             database.execute("UPDATE broker_githubstate SET cursor = NULL")
-        rig.tick(2)
+        rig.tick()
         assert (is_live(rig, token), is_live(rig, kept)) == (False, True)
     finally:
         rig.stop()
@@ -154,7 +154,7 @@ def test_a_legacy_registration_ends_after_24_hours(rig: Rig) -> None:
     with rig.database() as database:
         database.execute("UPDATE broker_tasks SET registered_at = ? WHERE task_id = 'old'", [ago(hours=24.1)])
     assert rig.token("old").json == {"error": "Task old is expired, not active"}
-    rig.tick(2)
+    rig.tick()
     assert rig.get("/api/tasks").json["old"]["status"] == "expired"
     assert not is_live(rig, token)
     assert rig.audit("?task_id=old&action=task_deregistered")[0]["reason"] == "its time is over"

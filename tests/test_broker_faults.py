@@ -189,7 +189,7 @@ def test_a_wide_token_that_could_not_be_revoked_at_once_is_revoked_later(rig: Ri
     rig.github.canned.clear()
     with rig.database() as database:
         database.execute("UPDATE broker_issuedtoken SET retry_at = minted_at WHERE state = 'ended'")
-    rig.tick(2)
+    rig.tick()
     assert len(rig.github.live) == live
 
 

@@ -114,7 +114,7 @@ def test_changed_repositories_drop_the_cached_token_and_the_same_ones_keep_it(ri
     made = rig.github.token(f"token {second}")
     assert made is not None
     assert made.repositories == ["other"]
-    rig.tick(2)
+    rig.tick()
     assert rig.github.token(f"token {first}") is None
     assert rig.github.token(f"token {second}") is not None
 

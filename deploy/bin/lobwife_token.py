@@ -40,7 +40,8 @@ def ask(environment=os.environ):
         raise Refused("LOBWIFE_URL must begin with http:// or https://")
     path, body = what(environment)
     headers = {"Content-Type": "application/json", **credential(environment)}
-    request = urllib.request.Request(url + path, json.dumps(body).encode(), headers, method="POST")
+    data = json.dumps(body).encode()
+    request = urllib.request.Request(url + path, data, headers, method="POST")  # noqa: S310 the scheme was checked
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirects)
     try:
         with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
