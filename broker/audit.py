@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import transaction
 from django.http import HttpRequest
 
+from broker import statements
 from broker.models import Action, Outcome, TokenAudit
 from lobwife.base.timestamps import iso_text, parse, utc_now
 
@@ -50,19 +51,21 @@ def record(
 ) -> None:
     """Add an entry, within the transaction of what it is about where there is one."""
     with transaction.atomic():
-        TokenAudit.objects.create(
-            task_id=shown_id[:_LONGEST],
-            task_number=task_number,
-            action=action,
-            outcome=outcome,
-            identity=caller.identity,
-            address=caller.address,
-            repos=json.dumps(list(repos)) if repos is not None else None,
-            permissions=json.dumps(dict(permissions)) if permissions is not None else None,
-            expires_at=expires_at,
-            token_sha256=token_sha256,
-            reason=reason,
-            created_at=iso_text(),
+        statements.insert_audit(
+            {
+                "task_id": shown_id[:_LONGEST],
+                "task_number": task_number,
+                "action": action.value,
+                "outcome": outcome.value,
+                "identity": caller.identity,
+                "address": caller.address,
+                "repos": json.dumps(list(repos)) if repos is not None else None,
+                "permissions": json.dumps(dict(permissions)) if permissions is not None else None,
+                "expires_at": expires_at,
+                "token_sha256": token_sha256,
+                "reason": reason,
+                "created_at": iso_text(),
+            }
         )
 
 

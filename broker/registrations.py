@@ -9,7 +9,9 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db.models import QuerySet
 
+from broker import statements
 from broker.models import Grant, LegacyRegistration
+from lobwife.base.errors import NotFound
 from lobwife.base.timestamps import parse, utc_now
 from tasks.models import OVER, Task, read_repos
 
@@ -25,6 +27,7 @@ class Registration:
     subject: str
     task_number: int | None
     repos: tuple[str, ...]
+    stored_repos: str | None
     status: str | None
     registered_at: str | None
     lobster_type: str
@@ -75,9 +78,9 @@ def find(text: str) -> Registration | None:
     """
     number = task_number_of(text)
     if number is not None:
-        task = Task.objects.filter(pk=number).first()
-        if task is not None:
-            return of_task(task)
+        registration = of_task_number(number)
+        if registration is not None:
+            return registration
     held = Task.objects.filter(broker_repos__isnull=False)
     for candidates in (held.filter(slug=text), held.filter(name=text), held.filter(assigned_to=text)):
         task = newest(candidates)
@@ -100,40 +103,51 @@ def again(registration: Registration) -> Registration | None:
     """The same registration as it is now."""
     kind, _, key = registration.subject.partition(":")
     if kind == "task":
-        task = Task.objects.filter(pk=int(key)).first()
-        return of_task(task) if task else None
+        return of_task_number(int(key))
     row = LegacyRegistration.objects.filter(pk=key).first()
     return of_legacy(row) if row else None
 
 
 def of_task(task: Task) -> Registration:
-    """The registration that a task holds, or would hold."""
-    subject = task_subject(task.pk)
-    generation, lobster_type = _grant(subject)
+    """The registration that a task holds, or would hold; as the database has it now. Raises NotFound."""
+    registration = of_task_number(task.pk)
+    if registration is None:
+        raise NotFound(f"Task {task.task_id} not found")
+    return registration
+
+
+def of_task_number(number: int) -> Registration | None:
+    """The registration that this task holds, or would hold; None when there is no such task."""
+    subject = task_subject(number)
+    row = statements.read_task(subject, number)
+    if row is None:
+        return None
+    broker_repos, status, registered_at, type, task_status, generation, lobster_type = row
     return Registration(
         subject=subject,
-        task_number=task.pk,
-        repos=tuple(read_repos(task.broker_repos) or ()),
-        status=task.broker_status,
-        registered_at=task.broker_registered_at,
-        lobster_type=lobster_type or task.type,
-        generation=generation,
-        task_status=task.status,
+        task_number=number,
+        repos=tuple(read_repos(broker_repos) or ()),
+        stored_repos=broker_repos,
+        status=status,
+        registered_at=registered_at,
+        lobster_type=lobster_type or type,
+        generation=generation or 0,
+        task_status=task_status,
     )
 
 
 def of_legacy(row: LegacyRegistration) -> Registration:
     """A registration of the old table."""
     subject = legacy_subject(row.task_id)
-    generation, _ = _grant(subject)
     return Registration(
         subject=subject,
         task_number=None,
         repos=tuple(read_repos(row.repos) or ()),
+        stored_repos=row.repos,
         status=row.status,
         registered_at=row.registered_at,
         lobster_type=row.lobster_type,
-        generation=generation,
+        generation=Grant.objects.filter(pk=subject).values_list("generation", flat=True).first() or 0,
     )
 
 
@@ -146,8 +160,3 @@ def newest(candidates: QuerySet[Task]) -> Task | None:
 def task_number_of(text: str) -> int | None:
     match = _TASK_ID.fullmatch(text)
     return int(match[1]) if match else None
-
-
-def _grant(subject: str) -> tuple[int, str | None]:
-    found: tuple[int, str] | None = Grant.objects.filter(pk=subject).values_list("generation", "lobster_type").first()
-    return found or (0, None)

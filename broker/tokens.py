@@ -10,16 +10,16 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
-from broker import app, audit, flight, minting, registrations, sealing
+from broker import app, audit, flight, minting, registrations, sealing, statements
 from broker.audit import Caller
 from broker.flight import Deadline
 from broker.minting import Right
 from broker.models import Action, AllowedService, IssuedToken, LegacyRegistration, Outcome
 from broker.registrations import Registration
 from broker.scope import Scope, permissions_for
+from broker.statements import StoredToken
 from lobwife.base.errors import Forbidden, LobwifeError, Unavailable
-from lobwife.base.timestamps import utc_now
-from tasks.models import OVER, Task, TaskEvent
+from tasks.models import Task
 
 _TURNS = 10
 _SHOWN = 100
@@ -112,25 +112,33 @@ def scope_of(registration: Registration, asked: Mapping[str, str] | None = None)
 
 def _from_store(request: _Request, scope: Scope, registration: Registration | None) -> Issued | None:
     """The token in store, counted and audited; None when there is none, or the right to it changes just now."""
-    fresh = IssuedToken.objects.filter(
-        subject=scope.subject,
-        state=IssuedToken.State.LIVE,
-        scope_digest=scope.digest,
-        refresh_at__gt=utc_now(),
-    )
-    row = fresh.order_by("-pk").first()
+    number = registration.task_number if registration is not None else None
+    row = statements.find_token(scope.subject, scope.digest, number)
     token = sealing.unseal(row.sealed) if row is not None else None
     if row is None or token is None:
         return None
-    if registration is not None and registration.task_number is not None:
-        ended = TaskEvent.objects.filter(task_id=registration.task_number, pk__gt=row.event_id, status__in=OVER)
-        if ended.exists():  # it was over in between: the follower is about to revoke this token
-            return None
     with transaction.atomic():
-        if _right(request, scope, registration).reason or not fresh.filter(pk=row.pk).exists():
+        if not _still_right(request, scope, registration, row.id):
             return None
-        _count(request, row, registration, Outcome.CACHED)
+        _record(request, row, registration, Outcome.CACHED)
     return Issued(token, _shown(row))
+
+
+def _still_right(request: _Request, scope: Scope, registration: Registration | None, token_id: int) -> bool:
+    """Count a token in store for whom it is, provided that nothing changed since it was found."""
+    if registration is not None and registration.task_number is not None:
+        unchanged = (
+            registration.task_status or "",
+            registration.status or "",
+            registration.stored_repos or "",
+            registration.registered_at or "",
+        )
+        return statements.count_for_task(number=registration.task_number, unchanged=unchanged, token_id=token_id)
+    live = IssuedToken.objects.filter(pk=token_id, state=IssuedToken.State.LIVE)
+    if _right(request, scope, registration).reason or not live.exists():
+        return False
+    _count(registration)
+    return True
 
 
 def _from_github(request: _Request, scope: Scope, registration: Registration | None) -> Issued | None:
@@ -152,7 +160,7 @@ def _from_github(request: _Request, scope: Scope, registration: Registration | N
             holder=holder,
             deadline=request.deadline,
             right=lambda: _right(request, scope, registration),
-            on_stored=lambda stored: _count(request, stored, registration, Outcome.ISSUED),
+            on_stored=lambda stored: _store_issued(request, stored, registration),
         )
     if found.refuse:
         raise Forbidden(found.reason)
@@ -172,12 +180,22 @@ def _right(request: _Request, scope: Scope, registration: Registration | None) -
     return Right("the registration changed while the token was made" if changed else "")
 
 
-def _count(request: _Request, row: IssuedToken, registration: Registration | None, outcome: Outcome) -> None:
+def _store_issued(request: _Request, row: IssuedToken, registration: Registration | None) -> None:
+    _count(registration)
+    _record(request, row, registration, Outcome.ISSUED)
+
+
+def _count(registration: Registration | None) -> None:
     if registration is not None and registration.task_number is not None:
         Task.objects.filter(pk=registration.task_number).update(token_count=F("token_count") + 1)
     elif registration is not None:
         key = registration.subject.partition(":")[2]
         LegacyRegistration.objects.filter(pk=key).update(token_count=F("token_count") + 1)
+
+
+def _record(
+    request: _Request, row: IssuedToken | StoredToken, registration: Registration | None, outcome: Outcome
+) -> None:
     audit.record(
         action=Action.TOKEN if registration is not None else Action.SERVICE_TOKEN,
         outcome=outcome,
@@ -203,5 +221,5 @@ def _record_refusal(request: _Request, error: LobwifeError, number: int | None) 
     )
 
 
-def _shown(row: IssuedToken) -> str:
+def _shown(row: IssuedToken | StoredToken) -> str:
     return row.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -181,6 +181,7 @@ class GitHub:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body go out at once
 
     def __init__(self, github: GitHub, *arguments: Any) -> None:
         self.github = github
