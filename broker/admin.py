@@ -156,12 +156,16 @@ class LegacyRegistrationAdmin(RegistrationAdmin):
 class TokenAuditAdmin(ReadOnlyAdmin):
     """Who asked for what, and how it ended."""
 
-    list_display = ("when", "task_id", "action", "outcome", "identity", "address", "repos", "reason")
+    list_display = ("when", "task_id", "action", "outcome", "identity", "repositories", "reason")
     list_filter = ("action", "outcome")
     search_fields = ("=task_id", "identity", "address", "=token_sha256", "repos", "reason")
     search_help_text = "Id, identity, address, repository, reason, or base64(SHA-256(token))"
     show_full_result_count = False
     list_per_page = 50
+
+    @admin.display(description="repositories")
+    def repositories(self, obj: TokenAudit) -> str | None:
+        return ", ".join(read_repos(obj.repos) or ()) or None
 
     @admin.display(description="when (UTC)", ordering="id")
     def when(self, obj: TokenAudit) -> str:

@@ -20,6 +20,7 @@ from lobwife.base.timestamps import utc_now
 
 # Every call is answered within 8 seconds: what is left after GitHub's share is for the database.
 CALL_SECONDS = 7.0
+DATABASE_SECONDS = 6.0
 GITHUB_SECONDS = 5.0
 # A holder that was killed loses its claim then; a living one is done before.
 LEASE = timedelta(seconds=GITHUB_SECONDS + 1)
@@ -38,6 +39,11 @@ class Deadline:
     @property
     def left(self) -> float:
         return self.started + CALL_SECONDS - time.monotonic()
+
+    @property
+    def database_until(self) -> float:
+        """The monotonic time until which other writers may be waited for."""
+        return self.started + DATABASE_SECONDS
 
     @property
     def github_until(self) -> float:

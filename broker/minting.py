@@ -43,6 +43,7 @@ def mint(
     shown_id: str,
     holder: str,
     deadline: Deadline,
+    state: GitHubState,
     right: Callable[[], Right],
     on_stored: Callable[[IssuedToken], None],
 ) -> tuple[str, IssuedToken, Right]:
@@ -53,8 +54,6 @@ def mint(
     """
     try:
         github = app.configured()
-        state = app.state()
-        check_not_blocked(state)
         github.clock_skew = state.clock_skew
         owner, names = _names(github, state, scope, deadline)
         minted = github.mint(names, scope.permissions, until=deadline.github_until)

@@ -72,7 +72,8 @@ def find_token(subject: str, digest: str, task_number: int | None) -> StoredToke
         row = cursor.fetchone()
     if row is None:
         return None
-    return StoredToken(*row[:4], _read_moment(row[4]))
+    id, sealed, sha256, permissions, expires_at = row
+    return StoredToken(id, sealed, sha256, permissions, _read_moment(expires_at))
 
 
 def count_for_task(*, number: int, unchanged: Sequence[str], token_id: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from django.conf import settings
@@ -19,6 +19,7 @@ from broker.registrations import Registration
 from broker.scope import Scope, permissions_for
 from broker.statements import StoredToken
 from lobwife.base.errors import Forbidden, LobwifeError, Unavailable
+from lobwife.base.patience import writing_until
 from tasks.models import Task
 
 _TURNS = 10
@@ -51,48 +52,68 @@ def issue_token(*, task_id: str, caller: Caller, permissions: Mapping[str, str] 
     """
     app.configured()
     request = _Request(task_id, caller, permissions, Deadline())
-    number = registrations.task_number_of(task_id)
-    try:
-        for _ in range(_TURNS):
-            registration = registrations.find(task_id)
-            if registration is None:
-                raise Forbidden(f"Task {task_id[:_SHOWN]} not registered")
-            number = registration.task_number
-            refusal = registration.refusal(task_id[:_SHOWN])
-            if refusal is not None:
-                raise Forbidden(refusal)
-            scope = scope_of(registration, permissions)
-            issued = _from_store(request, scope, registration) or _from_github(request, scope, registration)
-            if issued is not None:
-                return issued
-        raise Unavailable("the registration keeps changing; try again", retry_after=1)
-    except LobwifeError as error:
-        _record_refusal(request, error, number)
-        raise
+    with writing_until(request.deadline.database_until):
+        return _answered(request, lambda: _task_turn(request), lambda: _number(task_id))
 
 
 def issue_service_token(*, service: str, caller: Caller) -> Issued:
     """A token for all repositories of the installation, for a service on the list; raises as issue_token does."""
     app.configured()
     request = _Request(service, caller, None, Deadline())
+    with writing_until(request.deadline.database_until):
+        return _answered(request, lambda: _service_turn(request), lambda: None)
+
+
+def _answered(request: _Request, turn: Callable[[], Issued | None], number: Callable[[], int | None]) -> Issued:
+    """The first token that a turn gives; what is refused is audited."""
     try:
         for _ in range(_TURNS):
-            if not service_is_allowed(service):
-                raise Forbidden(f"Service {service[:_SHOWN]} is not on the list of services that may have a token")
-            scope = Scope(
-                subject=f"service:{service}",
-                generation=0,
-                repositories=None,
-                permissions=permissions_for(service),
-                installation_id=settings.GH_APP_INSTALL_ID,
-            )
-            issued = _from_store(request, scope, None) or _from_github(request, scope, None)
+            issued = turn()
             if issued is not None:
                 return issued
-        raise Unavailable("the token can't be made now; try again", retry_after=1)
+        raise Unavailable("the registration keeps changing; try again", retry_after=1)
     except LobwifeError as error:
-        _record_refusal(request, error, None)
+        audit.record(
+            action=Action.TOKEN_REFUSED,
+            outcome=Outcome.REFUSED if isinstance(error, Forbidden) else Outcome.FAILED,
+            shown_id=request.shown_id,
+            task_number=number(),
+            reason=str(error),
+            caller=request.caller,
+        )
         raise
+
+
+def _number(task_id: str) -> int | None:
+    registration = registrations.find(task_id)
+    return registration.task_number if registration is not None else None
+
+
+def _task_turn(request: _Request) -> Issued | None:
+    """A token for a registration; None to look again, because it changed or another call has made one."""
+    registration = registrations.find(request.shown_id)
+    if registration is None:
+        raise Forbidden(f"Task {request.shown_id[:_SHOWN]} not registered")
+    refusal = registration.refusal(request.shown_id[:_SHOWN])
+    if refusal is not None:
+        raise Forbidden(refusal)
+    scope = scope_of(registration, request.asked)
+    return _from_store(request, scope, registration) or _from_github(request, scope, registration)
+
+
+def _service_turn(request: _Request) -> Issued | None:
+    """A token for a service; None to look again."""
+    service = request.shown_id
+    if not service_is_allowed(service):
+        raise Forbidden(f"Service {service[:_SHOWN]} is not on the list of services that may have a token")
+    scope = Scope(
+        subject=f"service:{service}",
+        generation=0,
+        repositories=None,
+        permissions=permissions_for(service),
+        installation_id=settings.GH_APP_INSTALL_ID,
+    )
+    return _from_store(request, scope, None) or _from_github(request, scope, None)
 
 
 def service_is_allowed(service: str) -> bool:
@@ -143,7 +164,8 @@ def _still_right(request: _Request, scope: Scope, registration: Registration | N
 
 def _from_github(request: _Request, scope: Scope, registration: Registration | None) -> Issued | None:
     """A new token; None when another call has made it, or the registration changed: look again."""
-    minting.check_not_blocked(app.state())
+    state = app.state()
+    minting.check_not_blocked(state)
     with flight.slots().taken():
         holder = flight.claim(scope.digest)
         if holder is None:
@@ -159,6 +181,7 @@ def _from_github(request: _Request, scope: Scope, registration: Registration | N
             shown_id=request.shown_id[:_SHOWN],
             holder=holder,
             deadline=request.deadline,
+            state=state,
             right=lambda: _right(request, scope, registration),
             on_stored=lambda stored: _store_issued(request, stored, registration),
         )
@@ -205,18 +228,6 @@ def _record(
         permissions=json.loads(row.permissions),
         expires_at=_shown(row),
         token_sha256=row.sha256,
-        caller=request.caller,
-    )
-
-
-def _record_refusal(request: _Request, error: LobwifeError, number: int | None) -> None:
-    refused = isinstance(error, Forbidden)
-    audit.record(
-        action=Action.TOKEN_REFUSED,
-        outcome=Outcome.REFUSED if refused else Outcome.FAILED,
-        shown_id=request.shown_id,
-        task_number=number,
-        reason=str(error),
         caller=request.caller,
     )
 

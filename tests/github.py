@@ -76,6 +76,7 @@ class GitHub:
         self.tokens: list[Token] = []
         self.jwts: list[str] = []
         self.calls: list[str] = []
+        self.spent: list[float] = []  # seconds that each call took here
         self.canned: list[Canned] = []  # the next answers, one each
         self.change: Callable[[dict[str, Any]], None] = lambda answer: None  # tampers with a minted token's answer
         self.gate = threading.Event()  # cleared, minting waits: a mint can be held in flight
@@ -194,7 +195,9 @@ class _Handler(BaseHTTPRequestHandler):
         return formatdate(self.github.now(), usegmt=True)
 
     def do_GET(self) -> None:
+        started = time.perf_counter()
         self._handle()
+        self.github.spent.append(time.perf_counter() - started)
 
     do_POST = do_DELETE = do_GET
 

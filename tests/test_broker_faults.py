@@ -288,3 +288,26 @@ def test_a_locked_database_is_503_in_time_and_loses_no_token(tmp_path: pathlib.P
         assert len(rig.github.live) == live  # the token that could not be stored was revoked
     finally:
         rig.stop()
+
+
+def test_a_locked_database_and_a_github_that_hangs_together_are_still_answered_in_time(tmp_path: pathlib.Path) -> None:
+    rig = Rig(tmp_path)
+    try:
+        rig.start_web()
+        number = rig.task("repo")
+        rig.token(f"T{rig.task('repo')}")
+        while rig.github.minting.acquire(blocking=False):
+            pass
+        rig.github.gate.clear()
+        with ThreadPoolExecutor(1) as pool, rig.database() as database:
+            started = time.monotonic()
+            asked = pool.submit(rig.token, f"T{number}")
+            assert rig.github.minting.acquire(timeout=10)
+            database.execute("BEGIN IMMEDIATE")
+            answer = asked.result()
+            taken = time.monotonic() - started
+            database.rollback()
+        assert answer.status == 503
+        assert taken < 8  # the contract's promise to callers
+    finally:
+        rig.stop()
