@@ -11,6 +11,7 @@ import pytest
 
 from tests.broker_rig import Rig
 from tests.github import Canned
+from tests.installation import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,19 @@ def test_a_task_that_is_over_gets_no_token_and_loses_the_ones_it_has(rig: Rig, s
 def test_a_task_that_is_not_over_gets_its_token(rig: Rig, status: str) -> None:
     number = rig.task("repo", status=status)
     assert rig.token(f"T{number}").status == 200
+
+
+def test_the_daemon_revokes_by_itself(tmp_path: pathlib.Path) -> None:
+    rig = Rig(tmp_path)
+    try:
+        rig.start_web()
+        rig.start_daemon()
+        number = rig.task("repo")
+        token = rig.token(f"T{number}").json["token"]
+        rig.request("DELETE", f"/api/v1/tasks/{number}")
+        wait_for(lambda: not is_live(rig, token), what="the token is revoked")
+    finally:
+        rig.stop()
 
 
 def test_a_deregistered_tasks_token_is_revoked(rig: Rig) -> None:
