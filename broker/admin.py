@@ -12,7 +12,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
-from broker import app, registrations, services
+from broker import app, known, registrations, services
 from broker.audit import Caller
 from broker.models import AllowedService, GitHubState, LegacyRegistration, TaskRegistration, TokenAudit
 from lobwife.base.errors import LobwifeError
@@ -192,7 +192,7 @@ class GitHubStateAdmin(ReadOnlyAdmin):
     readonly_fields = fields
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
-        app.state()  # the row is there from the first look on
+        known.state()  # the row is there from the first look on
         return super().get_queryset(request)
 
     @admin.display(description="configured")

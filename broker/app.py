@@ -8,7 +8,6 @@ from django.conf import settings
 
 from broker.github import GitHub
 from broker.keys import UnusableKey, private_keys
-from broker.models import GitHubState
 from lobwife.base.errors import Unavailable
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -62,14 +61,3 @@ def is_safe_url(url: str) -> bool:
         and not parts.username
         and (parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK))
     )
-
-
-def state() -> GitHubState:
-    """The one row of what is known about GitHub; made when it is not there."""
-    return GitHubState.objects.filter(pk=1).first() or GitHubState.objects.get_or_create(pk=1)[0]
-
-
-def known_owner() -> str:
-    """The installation's owner; empty while it is unknown."""
-    row = GitHubState.objects.filter(pk=1, installation_id=settings.GH_APP_INSTALL_ID).first()
-    return row.owner if row else ""

@@ -1,6 +1,8 @@
 from django.apps import AppConfig
 from django.core.checks import register
 
+from broker.checks import check_settings
+
 
 class BrokerConfig(AppConfig):
     name = "broker"
@@ -8,6 +10,4 @@ class BrokerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from broker.checks import check_settings  # noqa: PLC0415 models are not loaded before
-
         register(check_settings)

@@ -24,7 +24,9 @@ def check_settings(**_: Any) -> list[CheckMessage]:
                 )
             )
     if not is_safe_url(settings.GITHUB_API_URL):
-        found.append(Error("GITHUB_API_URL must begin with https://, unless it is on this machine.", id="broker.E002"))
+        found.append(
+            Warning("GITHUB_API_URL must begin with https://, unless it is on this machine.", id="broker.W002")
+        )
     if (settings.GH_APP_ID or settings.GH_APP_INSTALL_ID) and trouble():
         found.append(Warning(trouble(), hint="Agents get no tokens until this is mended.", id="broker.W001"))
     return found

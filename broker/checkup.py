@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from broker import app, registrations
+from broker import app, known, registrations
 from broker.models import TokenAudit
 from broker.registrations import Registration
 from broker.scope import bare_names
@@ -77,7 +77,7 @@ def _standing(registration: Registration) -> str:
 
 
 def _scope(registration: Registration) -> Iterator[Step]:
-    owner = app.known_owner()
+    owner = known.owner()
     try:
         scope = scope_of(registration)
         bare_names(registration.repos, owner)
@@ -89,6 +89,6 @@ def _scope(registration: Registration) -> Iterator[Step]:
     yield Step(
         True, f"the owner is {owner}" if owner else "the owner is not known yet: GitHub tells at the first token"
     )
-    state = app.state()
+    state = known.state()
     blocked = state.blocked_until is not None and state.blocked_until > utc_now()
     yield Step(not blocked, f"GitHub said to wait until {state.blocked_until:%H:%M:%S} UTC" if blocked else "no limit")

@@ -6,7 +6,7 @@ import time
 
 from django.db import transaction
 
-from broker import app, audit, flight, minting, registrations, revocation, services
+from broker import audit, flight, known, minting, registrations, revocation, services
 from broker.models import GitHubState, IssuedToken, LegacyRegistration
 from lobwife.base.timestamps import utc_now
 from tasks.models import OVER, Task
@@ -50,7 +50,7 @@ class Follower:
 
 def follow() -> bool:
     """End the tokens of tasks that the next events report as over, and move the cursor with it."""
-    state = app.state()
+    state = known.state()
     events = events_after(state.cursor or 0, limit=_BATCH)
     if not events:
         return False
@@ -66,7 +66,7 @@ def follow() -> bool:
 def reconcile() -> None:
     """What no event tells: a new follower, a restored database, tasks changed by hand."""
     newest = newest_event_id()
-    state = app.state()
+    state = known.state()
     with transaction.atomic():
         if state.cursor is None or state.cursor > newest:
             GitHubState.objects.filter(pk=1).update(cursor=newest)

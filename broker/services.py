@@ -10,8 +10,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
-from broker import audit, registrations
-from broker.app import known_owner
+from broker import audit, known, registrations
 from broker.audit import SYSTEM, Caller
 from broker.models import Action, AllowedService, Grant, IssuedToken, LegacyRegistration, Outcome
 from broker.registrations import ACTIVE, ENDED, EXPIRED, Registration
@@ -28,7 +27,7 @@ def register_task(
     *, task_id: int, repos: Sequence[str], lobster_type: str, caller: Caller, shown_id: str | None = None
 ) -> None:
     """Let a task have tokens for these repositories; raises NotFound, Invalid, Unprocessable."""
-    kept = check_repositories(repos, known_owner())
+    kept = check_repositories(repos, known.owner())
     with transaction.atomic():
         task = get_task(task_id)
         before = registrations.of_task(task)
@@ -53,7 +52,7 @@ def register_named(*, text: str, repos: Sequence[str], lobster_type: str, caller
     if task is not None:
         register_task(task_id=task.pk, repos=repos, lobster_type=lobster_type, caller=caller, shown_id=text)
         return
-    kept = check_repositories(repos, known_owner())
+    kept = check_repositories(repos, known.owner())
     with transaction.atomic():
         row = LegacyRegistration.objects.filter(pk=text).first() or LegacyRegistration(task_id=text, repos="[]")
         before = registrations.of_legacy(row)
@@ -80,7 +79,7 @@ def register_by_patch(task: Task, changes: dict[str, Any], actor: str | None) ->
             return stored
         if not repos:
             raise Invalid("broker_repos must name a repository at least; null ends the registration")
-        stored["broker_repos"] = check_repositories(repos, known_owner())
+        stored["broker_repos"] = check_repositories(repos, known.owner())
         stored.setdefault("broker_status", ACTIVE)
         stored.setdefault("broker_registered_at", iso_text())
     repos = stored.get("broker_repos") or list(before.repos)

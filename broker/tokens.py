@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
-from broker import app, audit, flight, minting, registrations, sealing, statements
+from broker import app, audit, flight, known, minting, registrations, sealing, statements
 from broker.audit import Caller
 from broker.flight import Deadline
 from broker.minting import Right
@@ -164,7 +164,7 @@ def _still_right(request: _Request, scope: Scope, registration: Registration | N
 
 def _from_github(request: _Request, scope: Scope, registration: Registration | None) -> Issued | None:
     """A new token; None when another call has made it, or the registration changed: look again."""
-    state = app.state()
+    state = known.state()
     minting.check_not_blocked(state)
     with flight.slots().taken():
         holder = flight.claim(scope.digest)

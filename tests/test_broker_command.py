@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Iterator
 
 import pytest
 
 from tests.broker_rig import Rig
 from tests.github import Canned
+from tests.installation import Installation
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +82,21 @@ def test_status_shows_the_app_and_no_secret(rig: Rig) -> None:
     assert "4999 calls left" in done.stdout
     assert "org" in done.stdout
     assert token not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("environment", "status", "words"),
+    [
+        ({"LOBWIFE_BROKER_PERMISSIONS": '{"qa": {"contents": "everything"}}'}, 1, "'qa'"),
+        ({"LOBWIFE_BROKER_PERMISSIONS": "[1]"}, 1, "JSON object"),
+        ({"GITHUB_API_URL": "http://github.example"}, 0, "https://"),
+        ({"GH_APP_ID": "1"}, 0, "no PEM key"),
+        ({}, 0, "no issues"),
+    ],
+)
+def test_settings_that_cannot_work_are_said_at_the_start(
+    tmp_path: pathlib.Path, environment: dict[str, str], status: int, words: str
+) -> None:
+    done = Installation(tmp_path, **environment).manage("check", check=False)
+    assert done.returncode == status
+    assert words in done.stdout + done.stderr

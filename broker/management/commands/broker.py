@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from broker import app, checkup, reads, registrations, revocation, services, tokens
+from broker import app, checkup, known, reads, registrations, revocation, services, tokens
 from broker.audit import Caller
 from broker.models import IssuedToken
 from lobwife.base.errors import LobwifeError
@@ -39,12 +39,12 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
 
     def _status(self) -> None:
-        summary, state = reads.summary(), app.state()
+        summary, state = reads.summary(), known.state()
         live = IssuedToken.objects.filter(state=IssuedToken.State.LIVE).count()
         ended = IssuedToken.objects.filter(state=IssuedToken.State.ENDED).count()
         lines = {
             "App": app.trouble() or f"{summary['app_id']}, installation {reads.installation()}",
-            "Owner": app.known_owner() or "not known yet",
+            "Owner": known.owner() or "not known yet",
             "Registrations": f"{summary['active_tasks']} active",
             "Tokens": f"{live} live, {ended} to be revoked, {summary['total_tokens_issued']} handed out in all",
             "Last token": f"{state.last_mint_at:%Y-%m-%d %H:%M:%S} UTC" if state.last_mint_at else "none",
