@@ -156,7 +156,7 @@ class LegacyRegistrationAdmin(RegistrationAdmin):
 class TokenAuditAdmin(ReadOnlyAdmin):
     """Who asked for what, and how it ended."""
 
-    list_display = ("when", "task_id", "action", "outcome", "identity", "repositories", "reason")
+    list_display = ("when", "task_id", "what", "repositories", "identity", "ended")
     list_filter = ("action", "outcome")
     search_fields = ("=task_id", "identity", "address", "=token_sha256", "repos", "reason")
     search_help_text = "Id, identity, address, repository, reason, or base64(SHA-256(token))"
@@ -166,6 +166,14 @@ class TokenAuditAdmin(ReadOnlyAdmin):
     @admin.display(description="repositories")
     def repositories(self, obj: TokenAudit) -> str | None:
         return ", ".join(read_repos(obj.repos) or ()) or None
+
+    @admin.display(description="action", ordering="action")
+    def what(self, obj: TokenAudit) -> str:
+        return obj.get_action_display().lower()
+
+    @admin.display(description="outcome", ordering="outcome")
+    def ended(self, obj: TokenAudit) -> str | None:
+        return ": ".join(filter(None, (obj.get_outcome_display() if obj.outcome else None, obj.reason))) or None
 
     @admin.display(description="when (UTC)", ordering="id")
     def when(self, obj: TokenAudit) -> str:
