@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from broker.follower import Follower
 from lobwife.daemon import Loop
 
 
@@ -14,4 +15,4 @@ def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
 
 def loops() -> list[Loop]:
     """Followers and the like, each in a thread of its own."""
-    return []
+    return [Loop("the broker's follower", Follower().tick, every_seconds=0.5)]

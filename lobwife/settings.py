@@ -183,6 +183,18 @@ JOB_OUTPUT_LIMIT_BYTES = env.integer("LOBWIFE_OUTPUT_LIMIT_BYTES", 10 * 2**20, a
 GITHUB_API_URL = env.text("GITHUB_API_URL", "https://api.github.com")
 GH_APP_ID = env.text("GH_APP_ID")
 GH_APP_INSTALL_ID = env.text("GH_APP_INSTALL_ID")
+# What a token may do, by the agent type of the registration (or the service's name); "default" for all others.
+BROKER_PERMISSIONS = {
+    "default": {"contents": "write", "pull_requests": "write", "metadata": "read"},
+    **env.json_object("LOBWIFE_BROKER_PERMISSIONS"),
+}
+BROKER_SERVICES = env.words(
+    "LOBWIFE_BROKER_SERVICES", ("lobboss-init", "lobboss", "lobsigliere", "lobwife", "lobwife-sync")
+)
+BROKER_TASK_HOURS = env.integer("LOBWIFE_BROKER_TASK_HOURS", 0, at_most=24 * 365)  # 0: while the task is not over
+BROKER_AUDIT_DAYS = env.integer("LOBWIFE_BROKER_AUDIT_DAYS", 365, at_least=1, at_most=36500)
+# How many threads of a web process may be busy with GitHub once it is slow: one stays free for everything else.
+BROKER_GITHUB_THREADS = max(1, env.integer("LOBWIFE_THREADS", 4, at_least=1, at_most=64) - 1)
 
 # --- Vault
 VAULT_REPO = env.text("VAULT_REPO")
