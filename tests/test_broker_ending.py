@@ -188,7 +188,11 @@ def test_a_tasks_registration_ends_after_the_hours_of_the_setting(rig: Rig) -> N
     assert rig.token(f"T{number}").status == 200
 
 
-@pytest.mark.parametrize(("repos", "registered_at"), [("{", ago(hours=1)), ('["repo"]', "yesterday"), ("[1]", "")])
+@pytest.mark.parametrize(
+    ("repos", "registered_at"),
+    [("{", ago(hours=1)), ('["repo"]', "yesterday"), ("[1]", "")],
+    ids=["not JSON", "no time", "no names"],
+)
 def test_what_the_older_service_left_unreadable_gives_no_token(rig: Rig, repos: str, registered_at: str) -> None:
     with rig.database() as database:
         database.execute(
