@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import zoneinfo
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
-from cron_descriptor import get_description
+from cron_descriptor import FormatException, MissingFieldException, WrongArgumentException, get_description
 from cronsim import CronSim, CronSimError
 
 from lobwife.base.errors import Invalid
@@ -21,7 +22,9 @@ NAMES = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
-COUNT_AT_MOST = 1000
+COUNT_AT_MOST = 20_000
+# Longer than any DST change: a search backwards begins this much later, see _simulate().
+_LONGEST_SHIFT = timedelta(hours=3)
 
 
 def check(expression: str, timezone: str) -> None:
@@ -40,6 +43,7 @@ def first_after(expression: str, timezone: str, after: datetime) -> datetime | N
     return next(_simulate(expression, timezone, after), None)
 
 
+@functools.lru_cache(maxsize=256)  # jobs that share a schedule share their misses
 def count_between(expression: str, timezone: str, after: datetime, until: datetime) -> int:
     """How many firings lie in (after, until]; counts no further than COUNT_AT_MOST."""
     count = 0
@@ -62,17 +66,26 @@ def last_between(expression: str, timezone: str, after: datetime, until: datetim
 
 
 def describe(expression: str) -> str:
-    """The schedule in words: `Every 5 minutes`."""
-    return str(get_description(_fields(expression)))
+    """The schedule in words: `Every 5 minutes`; the expression itself where there are none. Raises Invalid."""
+    fields = _fields(expression)
+    try:
+        return str(get_description(fields))
+    except (FormatException, MissingFieldException, WrongArgumentException, ValueError, IndexError):
+        return fields
 
 
 def _simulate(expression: str, timezone: str, start: datetime, *, reverse: bool = False) -> Iterator[datetime]:
+    """Firings strictly after `start`, or strictly before it when reversed; each once."""
     fields, zone = _fields(expression), _zone(timezone)
+    # Within the hour that a DST change repeats, cronsim works on the wall clock and knows one pass of the hour only:
+    # forwards it names moments that are over, backwards it misses them unless it comes from beyond that hour.
+    begin = start + _LONGEST_SHIFT if reverse else start
+    last = None
     try:
-        for firing in CronSim(fields, start.astimezone(zone), reverse=reverse):
+        for firing in CronSim(fields, begin.astimezone(zone), reverse=reverse):
             moment = firing.astimezone(UTC)
-            # Within the hour that a DST change repeats, cronsim can name its first pass, which is over.
-            if (moment < start) if reverse else (moment > start):
+            if ((moment < start) if reverse else (moment > start)) and moment != last:
+                last = moment
                 yield moment
     except CronSimError as error:
         raise Invalid(f"{expression!r} is not a schedule: {str(error).lower()}") from None

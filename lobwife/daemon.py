@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
+import shutil
 import signal
 import threading
 import time
@@ -32,6 +34,8 @@ TURN_SECONDS = 0.02
 BEAT_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
 _LONGEST_BACK_OFF = 5.0
+_FAILURES_TOLD = 3
+_SCARCE_BYTES = 16 * 2**20
 _LOG_BYTES, _LOGS_KEPT = 5 * 2**20, 3
 
 
@@ -43,6 +47,11 @@ class Loop:
     tick: Callable[[], bool]
     every_seconds: float
     failures: int = field(default=0, init=False)
+
+    @property
+    def trouble(self) -> str:
+        """In a sentence, once it has failed several times in a row."""
+        return f"{self.name} failed {self.failures} times in a row" if self.failures >= _FAILURES_TOLD else ""
 
     def run(self, stop: threading.Event) -> None:
         while not stop.is_set():
@@ -89,7 +98,11 @@ class Daemon:
         ]
         for thread in threads:
             thread.start()
-        code = self._work()
+        try:
+            code = self._work()
+        except Exception:
+            log.critical("an unexpected failure; the daemon exits, to be started again", exc_info=True)
+            code = 1
         self._end(threads)
         return code
 
@@ -104,8 +117,8 @@ class Daemon:
         else:
             self.runner.collect_ended()
         if now - self._beaten >= BEAT_SECONDS:
+            _beat(utc_now(), self._trouble())
             self._beaten = now
-            _beat(utc_now())
 
     def _work(self) -> int:
         while not self._stop.is_set():
@@ -127,7 +140,8 @@ class Daemon:
 
     def _end(self, threads: list[threading.Thread]) -> None:
         log.info("the daemon stops; %s runs are given their grace", self.runner.running)
-        deadline = time.monotonic() + settings.JOB_SHUTDOWN_GRACE_SECONDS + 2
+        # An abort that is under way has its own, longer grace.
+        deadline = time.monotonic() + max(settings.JOB_SHUTDOWN_GRACE_SECONDS, settings.JOB_GRACE_SECONDS) + 2
         self._stop.set()
         try:
             self.scheduler.shut_down()
@@ -139,6 +153,11 @@ class Daemon:
         for thread in threads:
             thread.join(max(0.1, deadline - time.monotonic()))
         log.info("the daemon stopped")
+
+    def _trouble(self) -> str:
+        """What the daemon can't do now, in a sentence; "" when all is well."""
+        told = [*_scarce_space(), self.runner.trouble, *(loop.trouble for loop in self.loops)]
+        return "; ".join(filter(None, told))
 
     def _take_lock(self) -> None:
         path = settings.STATE_DIR / "daemon.lock"
@@ -165,9 +184,20 @@ class Daemon:
             DaemonRow.objects.update_or_create(pk=DAEMON_ROW, defaults=fields)
 
 
-def _beat(now: datetime) -> None:
+def _beat(now: datetime, trouble: str) -> None:
     with transaction.atomic():
-        DaemonRow.objects.filter(pk=DAEMON_ROW).update(beat_at=now)
+        DaemonRow.objects.filter(pk=DAEMON_ROW).update(beat_at=now, trouble=trouble)
+
+
+def _scarce_space() -> list[str]:
+    """A sentence for each folder whose disk is about to be full; told while it can still be written."""
+    scarce: list[str] = []
+    for folder in (settings.STATE_DIR, settings.STATE_DIR / "runs"):
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(folder).free
+            if free < _SCARCE_BYTES and not scarce:
+                scarce.append(f"the disk of {folder} is nearly full: {free // 2**20} MiB are free")
+    return scarce
 
 
 def _data_version() -> int:
