@@ -123,8 +123,8 @@ class JobState(models.Model):
 
 class JobRunQuerySet(models.QuerySet["JobRun"]):
     def active(self) -> JobRunQuerySet:
-        """Queued or running."""
-        return self.filter(state__in=ACTIVE)
+        """Queued or running, in no order: asked for one, SQLite reads a job's whole history for it."""
+        return self.filter(state__in=ACTIVE).order_by()
 
     def waiting(self) -> JobRunQuerySet:
         """Queued, in the order in which they start."""
@@ -168,6 +168,7 @@ class JobRun(models.Model):
         indexes: ClassVar = [
             # Not a partial one over ACTIVE: SQLite does not use that for a query with parameters.
             models.Index(fields=["state", "id"], name="runs_by_state"),
+            models.Index(fields=["job", "state"], name="runs_of_job_by_state"),
         ]
 
     def __str__(self) -> str:

@@ -86,12 +86,13 @@ def make_room(job: Job, now: datetime, *, by: str) -> str:
     A retry that still waits for its time gives way. Called within the transaction that inserts the run.
     """
     runs = JobRun.objects.filter(job=job)
-    waiting_retries = runs.filter(state=State.QUEUED, not_before__gt=now)
-    active = runs.active().exclude(pk__in=waiting_retries.values("pk"))
-    refusal = _refusal(job, list(active.order_by("id").values_list("id", "state")))
+    active = sorted(runs.active().values_list("id", "state", "not_before"))
+    waiting_retries = [pk for pk, state, not_before in active if state == State.QUEUED and (not_before or now) > now]
+    refusal = _refusal(job, [(pk, state) for pk, state, _ in active if pk not in waiting_retries])
     if refusal:
         return refusal
-    waiting_retries.update(state=State.SKIPPED, ended_at=now, note=f"gave way to {by}")
+    if waiting_retries:
+        runs.filter(pk__in=waiting_retries).update(state=State.SKIPPED, ended_at=now, note=f"gave way to {by}")
     if job.concurrency == Concurrency.REPLACE:
         runs.filter(state=State.QUEUED).update(state=State.SKIPPED, ended_at=now, note=f"replaced by {by}")
         runs.filter(state=State.RUNNING, abort_requested_at__isnull=True).update(

@@ -215,6 +215,7 @@ class Migration(migrations.Migration):
                 "ordering": ["-id"],
                 "indexes": [
                     models.Index(fields=["state", "id"], name="runs_by_state"),
+                    models.Index(fields=["job", "state"], name="runs_of_job_by_state"),
                 ],
                 "constraints": [models.UniqueConstraint(fields=("job", "scheduled_for"), name="one_run_per_firing")],
             },
