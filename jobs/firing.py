@@ -87,7 +87,8 @@ def _settlement(job: Job, now: datetime, *, enabled: bool) -> Settlement:
 def _sort_out(settlement: Settlement, since: datetime, now: datetime) -> None:
     """Which of the firings in (since, now] run, by the job's policy for missed ones."""
     job = settlement.job
-    recent = schedule.last_between(job.schedule, job.timezone, since, now, max(job.misfire_max, 1) + 1)
+    most = max(job.misfire_max, 1) if job.misfire == Misfire.ALL else 1
+    recent = schedule.last_between(job.schedule, job.timezone, since, now, most + 1)
     settlement.missed = schedule.count_between(job.schedule, job.timezone, since, now)
     if recent and now - recent[-1] <= ON_TIME:
         settlement.on_time = recent.pop()
@@ -97,7 +98,7 @@ def _sort_out(settlement: Settlement, since: datetime, now: datetime) -> None:
         oldest = now - timedelta(seconds=job.start_deadline_seconds)
         in_time = [firing for firing in recent if firing >= oldest]
     if job.misfire == Misfire.ALL:
-        settlement.caught_up = in_time[-max(job.misfire_max, 1) :]
+        settlement.caught_up = in_time[-most:]
     elif job.misfire == Misfire.ONCE and settlement.on_time is None:
         settlement.caught_up = in_time[-1:]
     if recent and not settlement.caught_up and settlement.on_time is None:

@@ -6,7 +6,7 @@ import functools
 import zoneinfo
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 
 from cron_descriptor import FormatException, MissingFieldException, WrongArgumentException, get_description
 from cronsim import CronSim, CronSimError
@@ -23,8 +23,6 @@ NAMES = {
     "@hourly": "0 * * * *",
 }
 COUNT_AT_MOST = 20_000
-# Longer than any DST change: a search backwards begins this much later, see _simulate().
-_LONGEST_SHIFT = timedelta(hours=3)
 
 
 def check(expression: str, timezone: str) -> None:
@@ -56,13 +54,14 @@ def count_between(expression: str, timezone: str, after: datetime, until: dateti
 
 def last_between(expression: str, timezone: str, after: datetime, until: datetime, count: int) -> list[datetime]:
     """The latest firings in (after, until], oldest first, at most `count`."""
-    firings: list[datetime] = []
-    # cronsim is strict at either end: a microsecond more makes `until` itself count.
-    for firing in _simulate(expression, timezone, until + timedelta(microseconds=1), reverse=True):
-        if firing <= after or len(firings) == count:
-            break
-        firings.append(firing)
-    return firings[::-1]
+    # Found forwards, from ever further back: within the hours of a DST change cronsim's way backwards is another one.
+    span = timedelta(hours=1)
+    while True:
+        begin = max(after, until - span)
+        firings = list(takewhile(lambda firing: firing <= until, _simulate(expression, timezone, begin)))
+        if len(firings) >= count or begin == after:
+            return firings[-count:]
+        span *= 4
 
 
 def describe(expression: str) -> str:
@@ -74,17 +73,15 @@ def describe(expression: str) -> str:
         return fields
 
 
-def _simulate(expression: str, timezone: str, start: datetime, *, reverse: bool = False) -> Iterator[datetime]:
-    """Firings strictly after `start`, or strictly before it when reversed; each once."""
+def _simulate(expression: str, timezone: str, after: datetime) -> Iterator[datetime]:
+    """Firings strictly later than `after`, each once."""
     fields, zone = _fields(expression), _zone(timezone)
-    # Within the hour that a DST change repeats, cronsim works on the wall clock and knows one pass of the hour only:
-    # forwards it names moments that are over, backwards it misses them unless it comes from beyond that hour.
-    begin = start + _LONGEST_SHIFT if reverse else start
-    last = None
+    last = after
     try:
-        for firing in CronSim(fields, begin.astimezone(zone), reverse=reverse):
+        for firing in CronSim(fields, after.astimezone(zone)):
             moment = firing.astimezone(UTC)
-            if ((moment < start) if reverse else (moment > start)) and moment != last:
+            # Around a DST change cronsim can name a moment of the repeated hour that is over, or one moment twice.
+            if moment > last:
                 last = moment
                 yield moment
     except CronSimError as error:
