@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import select
 import shutil
 import signal
 import threading
@@ -76,6 +77,8 @@ class Daemon:
         self.scheduler = scheduler
         self.loops = loops
         self._stop = threading.Event()
+        self._asked_to_stop = False
+        self._signalled = -1
         self._lock: IO[str] | None = None
         self._seen_version: int | None = None
         self._looked = self._beaten = 0.0
@@ -85,12 +88,10 @@ class Daemon:
         """Work until SIGTERM or SIGINT; raises Conflict when another daemon has this state directory."""
         self._take_lock()
         _log_to_file()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop.set())
+        self._listen_for_signals()
         left = self.runner.settle_leftovers()
-        log.info(
-            "the daemon starts (version %s, pid %s)%s", __version__, os.getpid(), left and f"; {left} runs settled"
-        )
+        settled = f"; {left} runs settled" if left else ""
+        log.info("the daemon starts (version %s, pid %s)%s", __version__, os.getpid(), settled)
         self._introduce()
         self.scheduler.start()
         threads = [
@@ -121,7 +122,7 @@ class Daemon:
             self._beaten = now
 
     def _work(self) -> int:
-        while not self._stop.is_set():
+        while not self._asked_to_stop:
             if not self.scheduler.is_alive:
                 log.critical("the scheduler's thread died; the daemon exits, to be started again")
                 return 1
@@ -135,8 +136,18 @@ class Daemon:
                 log.error("a turn failed and is tried again: %s", error)
                 close_old_connections()
                 self._seen_version = None
-            self._stop.wait(wait)
+            select.select([self._signalled], [], [], wait)
         return 0
+
+    def _listen_for_signals(self) -> None:
+        """SIGTERM and SIGINT cut the loop's wait short. Not an Event: its lock is not for signal handlers to take."""
+        self._signalled, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(write_end)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._asked_to_stop = True
 
     def _end(self, threads: list[threading.Thread]) -> None:
         log.info("the daemon stops; %s runs are given their grace", self.runner.running)

@@ -1,4 +1,4 @@
-"""The daemon: one at a time, on schedule, stopped in time, and killed at any moment without losing or doubling a run."""
+"""The daemon: one at a time, on schedule, stopped in time, killed at any moment without losing or doubling a run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from jobs.process import boot_id
 from tests.installation import Installation, wait_for
 from tests.jobs import define, ended, execute, is_running, output_of, processes_of, rows, run_now, run_of, trigger
 
-QUEUED = """INSERT INTO jobs_jobrun (job_id, state, trigger, requested_by, queued_at, attempt, note, definition, boot_id,
-    abort_requested_by, output_bytes, started_at, pid, pid_started, scheduled_for)
+QUEUED = """INSERT INTO jobs_jobrun (job_id, state, trigger, requested_by, queued_at, attempt, note, definition,
+    boot_id, abort_requested_by, output_bytes, started_at, pid, pid_started, scheduled_for)
     SELECT id, ?, 'rest', '', '2026-01-01 00:00:00', 1, '',
     json_object('script', script, 'arguments', json('[]'), 'environment', json('{}'), 'working_directory', '',
     'timeout_seconds', timeout_seconds), ?, '', 0, ?, ?, ?, ? FROM jobs_job WHERE name = ?"""
@@ -32,9 +32,11 @@ def served(installation: Installation) -> Iterator[Installation]:
     installation.script("brief.sh", MARKS + "echo out; sleep 0.4; exit 4")
     define(
         installation,
-        {"name": "marks", "script": "marks.sh", "concurrency": "allow", "max_parallel": 1000},
+        {"name": "marks", "script": "marks.sh", "concurrency": "allow", "max_parallel": 30_000},
         *({"name": name, "script": f"{name}.sh"} for name in ("deaf", "polite", "brief")),
     )
+    for name in ("task-manager", "review-prs", "status-reporter", "flush-logs"):
+        execute(installation, "INSERT INTO job_state (name, enabled) VALUES (?, 0)", name)
     installation.start_web()
     yield installation
     assert processes_of(installation) == []
@@ -205,9 +207,11 @@ def kill_at_random_moments(installation: Installation, times: int) -> None:
     for _ in range(times):
         daemon = installation.start_daemon()
         until = time.monotonic() + random.uniform(0.0, 0.6)
-        while time.monotonic() < until:
+        for _ in range(random.randrange(1, 9)):
             trigger(installation, "marks")
             asked += 1
+        while time.monotonic() < until:
+            installation.get("/health")
         kill(daemon)
     installation.start_daemon()
     active = "SELECT count(*) FROM jobs_jobrun WHERE state IN ('queued', 'running')"

@@ -233,6 +233,8 @@ def test_a_scheduler_thread_that_dies_takes_the_daemon_down_with_a_reason(served
 
 def test_a_wake_that_an_outsider_removed_is_planned_again(served: Installation) -> None:
     served.start_daemon()
+    planned = "SELECT 1 FROM django_apscheduler_djangojob WHERE next_run_time > datetime('now', '+2 seconds')"
+    wait_for(lambda: rows(served, planned), 10, "no wake is under way")
     execute(served, "DELETE FROM django_apscheduler_djangojob")
     wait_for(lambda: rows(served, "SELECT 1 FROM django_apscheduler_djangojob"), 5)
     assert run_now(served, "ok")["state"] == "success"
