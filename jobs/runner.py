@@ -96,12 +96,12 @@ class Runner:
     # --- starting
     def _start_waiting(self) -> None:
         free = settings.JOB_MAX_PARALLEL - len(self._executions)
-        if free <= 0 or services.is_paused():
+        ready = JobRun.objects.waiting().exclude(not_before__gt=utc_now()).select_related("job")
+        if free <= 0 or not ready.exists() or services.is_paused():
             return
         running_of: dict[int, int] = {}
         for execution in self._executions.values():
             running_of[execution.run.job_id] = running_of.get(execution.run.job_id, 0) + 1
-        ready = JobRun.objects.waiting().exclude(not_before__gt=utc_now()).select_related("job")
         full: set[int] = set()
         while free > 0 and (run := ready.exclude(job__in=full).first()):
             job = run.job

@@ -29,9 +29,10 @@ from lobwife import __version__
 from lobwife.base.errors import Conflict, Unavailable
 from lobwife.base.timestamps import utc_now
 from lobwife.scheduler import Scheduler
+from lobwife.sqlite.watch import data_version
 
 log = logging.getLogger(__name__)
-TURN_SECONDS = 0.02
+TURN_SECONDS = 0.025
 BEAT_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
 _LONGEST_BACK_OFF = 5.0
@@ -110,14 +111,18 @@ class Daemon:
     def tick(self) -> None:
         """One turn: what changed in the database, which runs ended, a sign of life."""
         now = time.monotonic()
-        version = _data_version()
-        if version != self._seen_version or now - self._looked >= _LOOK_SECONDS:
-            self._seen_version, self._looked = version, now
+        version = data_version()
+        written = version != self._seen_version
+        if written or now - self._looked >= _LOOK_SECONDS:  # time alone makes retries ready
             self.runner.tick()
-            self.scheduler.refresh()
+            self._looked = now
         else:
             self.runner.collect_ended()
-        if now - self._beaten >= BEAT_SECONDS:
+        beats = now - self._beaten >= BEAT_SECONDS
+        if written or beats:  # beats: the clock may have been set
+            self.scheduler.refresh()
+        self._seen_version = version
+        if beats:
             _beat(utc_now(), self._trouble())
             self._beaten = now
 
@@ -136,13 +141,18 @@ class Daemon:
                 log.error("a turn failed and is tried again: %s", error)
                 close_old_connections()
                 self._seen_version = None
-            select.select([self._signalled], [], [], wait)
+            if select.select([self._signalled], [], [], wait)[0]:
+                os.read(self._signalled, 4096)
         return 0
 
     def _listen_for_signals(self) -> None:
-        """SIGTERM and SIGINT cut the loop's wait short. Not an Event: its lock is not for signal handlers to take."""
+        """A request to stop and the end of a child cut the loop's wait short.
+
+        Not by an Event: its lock is not for signal handlers to take.
+        """
         self._signalled, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(write_end)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
@@ -209,14 +219,6 @@ def _scarce_space() -> list[str]:
             if free < _SCARCE_BYTES and not scarce:
                 scarce.append(f"the disk of {folder} is nearly full: {free // 2**20} MiB are free")
     return scarce
-
-
-def _data_version() -> int:
-    """Changes when another connection has written: 10 µs a look."""
-    with connection.cursor() as cursor:
-        cursor.execute("PRAGMA data_version")
-        version: int = cursor.fetchone()[0]
-    return version
 
 
 def _log_to_file() -> None:
