@@ -124,6 +124,9 @@ class Runner:
         except (LobwifeError, OSError) as error:
             runs.record_end(run, Ending(State.ERROR, str(error)))
             return False
+        except (LookupError, TypeError, ValueError) as error:  # edited by hand: one row must not stop the daemon
+            runs.record_end(run, Ending(State.ERROR, f"its definition can't be used: {error!r}"))
+            return False
         try:
             claimed = runs.record_start(run, process.identify(parent.pid))
         except BaseException:

@@ -222,7 +222,7 @@ def _last_output(run: JobRun, ending: Ending) -> str:
 
 def _queue_retry(run: JobRun, state: str, now: datetime) -> None:
     job = run.job
-    if state not in RETRIED or run.attempt > job.retries:
+    if state not in RETRIED or run.attempt > job.retries or not isinstance(run.definition, dict):
         return
     delay = min(job.retry_delay_seconds * 2 ** min(run.attempt - 1, _FAR), job.retry_delay_max_seconds)
     if JobRun.objects.active().filter(job=job).exists():

@@ -32,7 +32,7 @@ from lobwife.scheduler import Scheduler
 from lobwife.sqlite.watch import data_version
 
 log = logging.getLogger(__name__)
-TURN_SECONDS = 0.025
+TURN_SECONDS = 0.03
 BEAT_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
 _LONGEST_BACK_OFF = 5.0

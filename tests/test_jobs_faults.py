@@ -58,6 +58,15 @@ def served(installation: Installation) -> Installation:
     return installation
 
 
+@pytest.fixture(scope="module")
+def running(server: Installation) -> Installation:
+    """Shared by tests that leave the daemon as it was."""
+    server.script("ok.sh", "echo fine")
+    define(server, {"name": "ok", "script": "ok.sh"})
+    server.start_daemon()
+    return server
+
+
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "../x.py", "/etc/x.py", "a/b.sh", "a\0.py", ".hidden.py", "x", "x.pl", "x.py\n", "\\x.exe"]
 )
@@ -113,6 +122,19 @@ def test_a_stored_script_name_that_leaves_the_folders_is_an_error_of_its_run(ser
         if len(served.processes) == 1:
             served.start_daemon()
         assert ended(served, run_id)["state"] == "error"
+
+
+@pytest.mark.parametrize("definition", ["{}", "[]", '{"script": 7}', '{"script": "ok.sh", "arguments": null}'])
+def test_a_run_whose_definition_was_broken_by_hand_is_an_error_of_that_run_alone(
+    running: Installation, definition: str
+) -> None:
+    running.post("/api/v1/runs/pause")
+    run_id = trigger(running, "ok")
+    execute(running, "UPDATE jobs_jobrun SET definition = ? WHERE id = ?", definition, run_id)
+    running.post("/api/v1/runs/resume")
+    run = ended(running, run_id)
+    assert (run["state"], run["note"][:27]) == ("error", "its definition can't be use")
+    assert run_now(running, "ok")["state"] == "success"
 
 
 def test_a_full_disk_under_the_output_ends_the_run_and_shows_in_health(served: Installation) -> None:
