@@ -72,7 +72,7 @@ def run_shown(run: JobRun) -> dict[str, Any]:
         | {name: _iso(getattr(run, name)) for name in times}
         | {
             "retry_of": run.retry_of_id,
-            "arguments": run.definition.get("arguments", []),
+            "arguments": (run.definition.get("arguments") if isinstance(run.definition, dict) else None) or [],
             "output_bytes": run.output_bytes,
             "abort_requested_by": run.abort_requested_by or None,
         }

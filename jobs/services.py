@@ -28,8 +28,10 @@ def get_job(name: str) -> Job:
 
 
 def save_job(job: Job, *, actor: str) -> Job:
-    """Check a definition and store it; a new or changed schedule counts from now. Raises Invalid."""
+    """Check a definition and store it; a new or changed schedule counts from now. Raises Invalid, or Conflict."""
     check_job(job)
+    if Job.objects.filter(name=job.name).exclude(pk=job.pk).exists():
+        raise Conflict(f"a job named {job.name} exists already")
     now = utc_now()
     with transaction.atomic():
         before = Job.objects.filter(pk=job.pk).first() if job.pk else None
@@ -38,6 +40,7 @@ def save_job(job: Job, *, actor: str) -> Job:
             job.next_firing = schedule.first_after(job.schedule, job.timezone, now)
         job.save()
         if before is not None and before.name != job.name:
+            JobState.objects.filter(name=job.name).delete()  # of a job that is no more
             JobState.objects.filter(name=before.name).update(name=job.name)
         JobState.objects.get_or_create(name=job.name)
     log.info("job %s was %s by %s", job.name, "changed" if before else "defined", actor)
@@ -46,8 +49,6 @@ def save_job(job: Job, *, actor: str) -> Job:
 
 def define_job(*, fields: Mapping[str, Any], actor: str) -> Job:
     """Make a job; raises Invalid, or Conflict when the name is taken."""
-    if Job.objects.filter(name=fields.get("name", "")).exists():
-        raise Conflict(f"a job named {fields['name']} exists already")
     return save_job(Job(**fields), actor=actor)
 
 
@@ -86,7 +87,11 @@ def set_enabled(*, name: str, enabled: bool, actor: str | None) -> Job:
     """Enable or disable a job; what it missed while disabled never runs. Raises NotFound."""
     job = get_job(name)
     now = utc_now()
-    next_firing = schedule.first_after(job.schedule, job.timezone, now)
+    try:
+        next_firing = schedule.first_after(job.schedule, job.timezone, now)
+    except Invalid as error:  # edited by hand: it can be switched all the same
+        log.error("job %s does not fire: %s", name, error)
+        next_firing = None
     with transaction.atomic():
         state, _ = JobState.objects.get_or_create(name=name)
         if enabled and not state.enabled:
@@ -113,3 +118,8 @@ def count_start(name: str, *, started: str) -> None:
     """A run of the job started: its summary counts it. Called within the transaction that records the start."""
     JobState.objects.get_or_create(name=name)
     JobState.objects.filter(name=name).update(last_run=started, run_count=F("run_count") + 1)
+
+
+def uncount_start(name: str) -> None:
+    """A start that was counted did not happen. Called within the transaction that takes it back."""
+    JobState.objects.filter(name=name, run_count__gt=0).update(run_count=F("run_count") - 1)

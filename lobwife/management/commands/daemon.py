@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 from setproctitle import setproctitle
 
@@ -30,5 +30,7 @@ class Command(BaseCommand):
             code = Daemon(Scheduler(upkeep()), loops()).run()
         except LobwifeError as error:
             raise CommandError(str(error)) from None
+        except DatabaseError as error:
+            raise CommandError(f"The daemon could not start: {error}.") from None
         if code:
             raise SystemExit(code)
