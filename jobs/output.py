@@ -11,7 +11,7 @@ from django.conf import settings
 
 LINES_SHOWN = 200
 _LINE_BYTES = 1000
-_RUNS_PER_FOLDER = 1000
+RUNS_PER_FOLDER = 1000
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Chunk:
 
 
 def output_path(run_id: int) -> pathlib.Path:
-    return settings.STATE_DIR / "runs" / str(run_id // _RUNS_PER_FOLDER) / f"{run_id}.log"
+    return settings.STATE_DIR / "runs" / str(run_id // RUNS_PER_FOLDER) / f"{run_id}.log"
 
 
 def result_path(run_id: int) -> pathlib.Path:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import F, Q
 
-from jobs import output, services
+from jobs import alerts, output, pings, services
 from jobs.models import ACTIVE, Concurrency, Job, JobRun, JobState, State, Trigger
 from lobwife.base.errors import Conflict, Invalid, NotFound
 from lobwife.base.timestamps import iso_text, utc_now
@@ -151,6 +151,8 @@ def record_start(run: JobRun, process: Process) -> bool:
         )
         if claimed:
             services.count_start(run.job.name, started=iso_text(now))
+            alerts.on_start(run, now)
+            pings.on_start(run, now)
     return bool(claimed)
 
 
@@ -171,6 +173,7 @@ def record_end(run: JobRun, ending: Ending) -> None:
         )
         if not closed:
             return
+        run.job.refresh_from_db()  # it may have been edited while the script ran
         JobState.objects.get_or_create(name=run.job.name)
         summary = JobState.objects.filter(name=run.job.name)
         summary.update(last_status=LAST_STATUS.get(State(ending.state), ending.state), last_output=last_output)
@@ -179,7 +182,13 @@ def record_end(run: JobRun, ending: Ending) -> None:
             failed = 1 if ending.state in COUNTED_AS_FAILED else 0
             summary.update(last_duration=duration, fail_count=F("fail_count") + failed)
         _queue_retry(run, ending.state, now)
+        alerts.on_end(run, ending.state, ending.note or _how(ending), ending.duration, now)
+        pings.on_end(run, ending.state, now)
     log.info("run %s of job %s ended: %s%s", run.pk, run.job.name, ending.state, ending.note and f" ({ending.note})")
+
+
+def _how(ending: Ending) -> str:
+    return f"exit code {ending.exit_code}" if ending.exit_code is not None else ""
 
 
 def _last_output(run: JobRun, ending: Ending) -> str:

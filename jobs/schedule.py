@@ -30,6 +30,11 @@ def check(expression: str, timezone: str) -> None:
         raise Invalid(f"the schedule {expression!r} never fires")
 
 
+def check_timezone(timezone: str) -> None:
+    """Raises Invalid for a timezone that isn't one."""
+    _zone(timezone)
+
+
 def firings_after(expression: str, timezone: str, after: datetime, count: int) -> list[datetime]:
     """The next firings, strictly later than `after`; fewer when there are no more. Raises Invalid."""
     return list(islice(_simulate(expression, timezone, after), count))

@@ -179,6 +179,15 @@ JOB_GRACE_SECONDS = 5  # between SIGTERM and SIGKILL, at a time limit or an abor
 JOB_SHUTDOWN_GRACE_SECONDS = 3  # the same when the daemon stops
 JOB_OUTPUT_LIMIT_BYTES = env.integer("LOBWIFE_OUTPUT_LIMIT_BYTES", 10 * 2**20, at_least=1024)
 
+# What prune() keeps of the past: the strictest of these decides.
+JOB_KEEP_DAYS = env.integer("LOBWIFE_KEEP_RUNS_DAYS", 90, at_least=1, at_most=36500)
+JOB_KEEP_RUNS = env.integer("LOBWIFE_KEEP_RUNS_PER_JOB", 1000, at_least=1)
+JOB_KEEP_OUTPUT_BYTES = env.integer("LOBWIFE_KEEP_OUTPUT_BYTES", 200 * 10**6)
+
+# --- Alerts: apprise URLs, separated by blanks. They are secrets.
+ALERT_URLS = env.words("LOBWIFE_ALERT_URLS", separator=" ")
+DAEMON_DOWN_SECONDS = env.integer("LOBWIFE_DAEMON_DOWN_SECONDS", 60, at_least=1)
+
 # --- Token broker
 GITHUB_API_URL = env.text("GITHUB_API_URL", "https://api.github.com")
 GH_APP_ID = env.text("GH_APP_ID")
