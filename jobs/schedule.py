@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
-from cron_descriptor import get_description
+from cron_descriptor import FormatException, get_description
 from cronsim import CronSim, CronSimError
 
 from lobwife.base.errors import Invalid
@@ -69,6 +69,14 @@ def last_between(expression: str, timezone: str, after: datetime, until: datetim
 def describe(expression: str) -> str:
     """The schedule in words: `Every 5 minutes`."""
     return str(get_description(_fields(expression)))
+
+
+def describe_safely(expression: str) -> str:
+    """The schedule in words, or as it stands when it is not one."""
+    try:
+        return describe(expression)
+    except (Invalid, FormatException):
+        return expression
 
 
 def _simulate(expression: str, timezone: str, start: datetime, *, reverse: bool = False) -> Iterator[datetime]:

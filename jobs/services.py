@@ -137,6 +137,11 @@ def is_paused() -> bool:
     return Daemon.objects.filter(pk=DAEMON_ROW, paused_at__isnull=False).exists()
 
 
+def pause() -> Daemon | None:
+    """Since when and by whom starts are paused; None when they are not."""
+    return Daemon.objects.filter(pk=DAEMON_ROW, paused_at__isnull=False).first()
+
+
 def count_start(name: str, *, started: str) -> None:
     """A run of the job started: its summary counts it. Called within the transaction that records the start."""
     JobState.objects.get_or_create(name=name)

@@ -66,6 +66,7 @@ SECRET_KEY = _secret_key()
 INSTALLED_APPS = [
     "lobwife",  # first: its `migrate` takes over databases of the older service
     "tasks",
+    "django_apscheduler",  # before jobs, whose admin unregisters its
     "jobs",
     "broker",
     "vaultsync",
@@ -76,7 +77,6 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
-    "django_apscheduler",
     "ninja",
 ]
 MIDDLEWARE = [

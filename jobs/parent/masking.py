@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 
 MASK = b"[masked]"
-_KEY_BEGINS = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
-_KEY_ENDS = re.compile(rb"-----END [A-Z0-9 ]*PRIVATE KEY-----")
+_KEY_BEGINS = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")
+_KEY_ENDS = re.compile(rb"-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")
+# The largest key anyone uses is shorter; a script that prints only a first line does not lose all the rest.
+_KEY_AT_MOST = 16384
 _TOKENS = re.compile(
     rb"gh[pousr]_[A-Za-z0-9_.\-]{16,}"  # GitHub, every kind; since 2026 installation tokens hold a JWT
     rb"|github_pat_[A-Za-z0-9_]{16,}"
+    rb"|\bv1\.[0-9a-f]{40}\b"  # GitHub's installation tokens before 2021, which its Enterprise Server may still give
     rb"|\blw_[A-Za-z0-9_\-]{16,}"
     rb"|\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*"  # a JWT
 )
@@ -17,8 +20,17 @@ _AUTHORIZATION = re.compile(
     rb"(?i)(\bbearer[ \t]+|authorization[\"']?\s*[:=]\s*[\"']?(?:basic|token|bearer)[ \t]+)([A-Za-z0-9._~+/=\-]{8,})"
 )
 _IN_URL = re.compile(rb"(://[^/\s:@]{0,64}:)[^@\s/]{4,}@")
-_HINTS = (b"gh", b"lw_", b"eyJ", b"://")
+_HINTS = (b"gh", b"lw_", b"eyJ", b"://", b"v1.")
 _WORDS = re.compile(rb"(?i)bearer|authorization")
+# What may be the beginning of a secret, at the end of what is there so far.
+_BEGUN = re.compile(
+    rb"(?i)(?:-----[A-Z0-9 ]*-{0,4}"
+    rb"|(?:\bbearer|authorization[\"']?\s*[:=]\s*[\"']?(?:basic|token|bearer)?)[ \t]*[A-Za-z0-9._~+/=\-]*"
+    rb"|://[^\s/@]*"
+    rb"|(?:gh[pousr]_|github_pat_|\blw_|\beyJ|\bv1\.)[A-Za-z0-9_.\-]*"
+    rb"|\b(?:g|gi|git|gith|githu|github|github_|github_p|github_pa|github_pat|gh|gh[pousr]|l|lw|e|ey|v|v1))\Z"
+)
+_LOOKED_BACK = 8192
 
 
 class Masker:
@@ -26,9 +38,9 @@ class Masker:
 
     def __init__(self, secrets: list[bytes]) -> None:
         lines = {line.strip() for secret in secrets for line in secret.splitlines()}
-        longest_first = sorted((line for line in lines if len(line) >= 8), key=len, reverse=True)
+        self._secrets = longest_first = sorted((line for line in lines if len(line) >= 8), key=len, reverse=True)
         self._values = re.compile(b"|".join(map(re.escape, longest_first))) if longest_first else None
-        self._in_key = False
+        self._in_key = 0  # bytes that a key may still take
 
     def mask(self, data: bytes) -> bytes:
         """The data without its secrets."""
@@ -42,16 +54,42 @@ class Masker:
             data = _AUTHORIZATION.sub(rb"\1" + MASK, data)
         return data
 
+    def safe_length(self, data: bytes) -> int:
+        """How much of the data can be masked now: what may be a part of a secret, or of a character, must wait."""
+        tail_at = max(0, len(data) - _LOOKED_BACK)
+        tail = data[tail_at:]
+        begun = _BEGUN.search(tail)
+        safe = tail_at + begun.start() if begun else len(data)
+        for secret in self._secrets:
+            for length in range(min(len(secret) - 1, len(data)), 0, -1):
+                if data.endswith(secret[:length]):
+                    safe = min(safe, len(data) - length)
+                    break
+        return min(safe, len(data) - _cut_character(data))
+
     def _without_keys(self, data: bytes) -> bytes:
         kept = b""
         while data:
             if self._in_key:
-                end = _KEY_ENDS.search(data)
-                self._in_key = end is None
-                data = data[end.end() :] if end else b""
+                end = _KEY_ENDS.search(data[: self._in_key])
+                used = end.end() if end else min(len(data), self._in_key)
+                self._in_key = 0 if end else self._in_key - used
+                data = data[used:]
             else:
                 begin = _KEY_BEGINS.search(data)
                 kept += data[: begin.start()] + MASK if begin else data
-                self._in_key = begin is not None
+                self._in_key = _KEY_AT_MOST if begin else 0
                 data = data[begin.end() :] if begin else b""
         return kept
+
+
+def _cut_character(data: bytes) -> int:
+    """How many bytes at the end begin a UTF-8 character that is not whole yet."""
+    for back in range(1, min(3, len(data)) + 1):
+        byte = data[-back]
+        if byte >= 0xC0:
+            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return back if needed > back else 0
+        if byte < 0x80:
+            break
+    return 0
