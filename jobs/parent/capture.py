@@ -21,8 +21,8 @@ class Capture:
         self.path = path
         self.size = 0
         self.failure = ""
-        self._part = max(1, limit // 4)
-        self._room = max(1, limit // 2)
+        self._part = max(4, limit // 4)
+        self._room = max(4, limit // 2)
         self._masker = Masker(secrets)
         self._held = b""
         self._segments: list[str] = []
@@ -36,7 +36,7 @@ class Capture:
         self._held += data
         cut = self._held.rfind(b"\n") + 1
         if not cut and len(self._held) > _HELD_AT_MOST:
-            cut = self._masker.safe_length(self._held) or len(self._held)
+            cut = self._masker.safe_length(self._held) or self._masker.cut_within(self._held)
         self._store_first(cut)
 
     def flush(self) -> None:
@@ -64,9 +64,9 @@ class Capture:
             while data:
                 if not self._room:
                     self._next_segment()
-                cut = _between_characters(data, self._room)
+                cut = _between_characters(data, min(self._room, len(data)))
                 now, data = data[:cut], data[cut:]
-                self._room = self._room - cut if cut == self._room or not data else 0
+                self._room = 0 if data else self._room - cut
                 self.size += len(now)
                 while now:
                     now = now[self._file.write(now) :]
