@@ -17,13 +17,22 @@ class Command(OperatorCommand):
     help = (
         "Run a job now, also one that is disabled. With --wait or --follow the exit code is the script's; 128 and the "
         "signal's number when a signal ended it, 124 when its time limit did, 130 when it was aborted, 125 when it "
-        "could not be run: no such job, already running, no daemon, no script."
+        "could not be run: no such job, already running, no daemon, no script. After -- come arguments for the "
+        "script, in place of the job's own."
     )
     error_code = NOT_RUN
 
+    arguments: list[str] | None = None
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """What follows `--` is the script's, whatever it looks like; argparse would take some of it."""
+        if "--" in argv:
+            cut = argv.index("--")
+            argv, self.arguments = argv[:cut], argv[cut + 1 :]
+        super().run_from_argv(argv)
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", help="the job")
-        parser.add_argument("arguments", nargs="*", help="after --: the script's arguments, in place of the job's own")
         parser.add_argument("--wait", action="store_true", help="return when the run is over")
         parser.add_argument("--follow", action="store_true", help="show its output meanwhile")
 
@@ -32,7 +41,7 @@ class Command(OperatorCommand):
             name=options["name"],
             trigger=Trigger.COMMAND,
             requested_by=operator(),
-            arguments=options["arguments"] or None,
+            arguments=self.arguments,
         )
         if not (options["wait"] or options["follow"]):
             later = "" if reads.daemon_is_alive() else "; it starts when the daemon runs"
