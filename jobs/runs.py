@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import F
 
-from jobs import output, services
+from jobs import alerts, output, pings, services
 from jobs.models import ACTIVE, Concurrency, Job, JobRun, JobState, State, Trigger
 from lobwife.base.errors import Conflict, Invalid, NotFound
 from lobwife.base.timestamps import iso_text, utc_now
@@ -158,6 +158,8 @@ def record_start(run: JobRun, process: Process) -> bool:
         )
         if claimed:
             services.count_start(run.job.name, started=iso_text(now))
+            alerts.on_start(run, now)
+            pings.on_start(run, now)
     if claimed:
         run.state, run.started_at = State.RUNNING, now
     return bool(claimed)
@@ -194,9 +196,12 @@ def record_end(run: JobRun, ending: Ending) -> None:
         )
         if not closed:
             return
+        run.job.refresh_from_db()  # it may have been edited while the script ran
         if ending.state != State.SKIPPED:
             _summarize(run, ending, last_output, started=started)
         _queue_retry(run, ending.state, now)
+        alerts.on_end(run, ending.state, ending.note or _how(ending), ending.duration, now)
+        pings.on_end(run, ending.state, now)
     log.info("run %s of job %s ended: %s%s", run.pk, run.job.name, ending.state, ending.note and f" ({ending.note})")
 
 
@@ -211,6 +216,10 @@ def _summarize(run: JobRun, ending: Ending, last_output: str, *, started: bool) 
     if not JobState.objects.filter(name=run.job.name).update(**changed):
         JobState.objects.create(name=run.job.name)
         JobState.objects.filter(name=run.job.name).update(**changed)
+
+
+def _how(ending: Ending) -> str:
+    return f"exit code {ending.exit_code}" if ending.exit_code is not None else ""
 
 
 def _last_output(run: JobRun, ending: Ending) -> str:

@@ -31,6 +31,11 @@ def check(expression: str, timezone: str) -> None:
         raise Invalid(f"the schedule {expression!r} never fires")
 
 
+def check_timezone(timezone: str) -> None:
+    """Raises Invalid for a timezone that isn't one."""
+    _zone(timezone)
+
+
 def firings_after(expression: str, timezone: str, after: datetime, count: int) -> list[datetime]:
     """The next firings, strictly later than `after`; fewer when there are no more. Raises Invalid."""
     return list(islice(_simulate(expression, timezone, after), count))
@@ -71,6 +76,14 @@ def describe(expression: str) -> str:
         return str(get_description(fields))
     except (FormatException, MissingFieldException, WrongArgumentException, ValueError, IndexError):
         return fields
+
+
+def describe_safely(expression: str) -> str:
+    """The schedule in words, or as it stands when it is not one."""
+    try:
+        return describe(expression)
+    except Invalid:
+        return expression
 
 
 def _simulate(expression: str, timezone: str, after: datetime) -> Iterator[datetime]:

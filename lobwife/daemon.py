@@ -21,6 +21,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection, transaction
 from django.db.utils import DatabaseError, InterfaceError
 
+from jobs import alerts
 from jobs.models import Daemon as DaemonRow
 from jobs.process import boot_id
 from jobs.runner import Runner
@@ -202,6 +203,7 @@ class Daemon:
         now = utc_now()
         fields = {"pid": os.getpid(), "boot_id": boot_id(), "version": __version__, "started_at": now, "beat_at": now}
         with transaction.atomic():
+            alerts.on_daemon_start(now)
             DaemonRow.objects.update_or_create(pk=DAEMON_ROW, defaults=fields)
 
 

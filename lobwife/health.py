@@ -13,14 +13,13 @@ from ninja import Router
 
 import broker.reads
 from jobs.models import Daemon
-from jobs.reads import job_list, running_count
+from jobs.reads import STALE_SECONDS, job_list, running_count
 from lobwife import __version__
 from lobwife.base.rest import answer
 from lobwife.base.timestamps import utc_now
 from tasks.models import Task
 
 router = Router(tags=["health"])
-STALE_SECONDS = 20
 _STARTED = time.monotonic()
 
 

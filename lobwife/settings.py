@@ -66,6 +66,7 @@ SECRET_KEY = _secret_key()
 INSTALLED_APPS = [
     "lobwife",  # first: its `migrate` takes over databases of the older service
     "tasks",
+    "django_apscheduler",  # before jobs, whose admin unregisters its
     "jobs",
     "broker",
     "vaultsync",
@@ -76,7 +77,6 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
-    "django_apscheduler",
     "ninja",
 ]
 MIDDLEWARE = [
@@ -178,6 +178,15 @@ JOB_MAX_PARALLEL = env.integer("LOBWIFE_MAX_PARALLEL_RUNS", 4, at_least=1, at_mo
 JOB_GRACE_SECONDS = 5  # between SIGTERM and SIGKILL, at a time limit or an abort
 JOB_SHUTDOWN_GRACE_SECONDS = 3  # the same when the daemon stops
 JOB_OUTPUT_LIMIT_BYTES = env.integer("LOBWIFE_OUTPUT_LIMIT_BYTES", 10 * 2**20, at_least=1024)
+
+# What prune() keeps of the past: the strictest of these decides.
+JOB_KEEP_DAYS = env.integer("LOBWIFE_KEEP_RUNS_DAYS", 90, at_least=1, at_most=36500)
+JOB_KEEP_RUNS = env.integer("LOBWIFE_KEEP_RUNS_PER_JOB", 1000, at_least=1)
+JOB_KEEP_OUTPUT_BYTES = env.integer("LOBWIFE_KEEP_OUTPUT_BYTES", 200 * 10**6)
+
+# --- Alerts: apprise URLs, separated by blanks. They are secrets.
+ALERT_URLS = env.words("LOBWIFE_ALERT_URLS", separator=" ")
+DAEMON_DOWN_SECONDS = env.integer("LOBWIFE_DAEMON_DOWN_SECONDS", 60, at_least=1)
 
 # --- Token broker
 GITHUB_API_URL = env.text("GITHUB_API_URL", "https://api.github.com")
