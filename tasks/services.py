@@ -115,8 +115,6 @@ def _registrar() -> Callable[[Task, dict[str, Any], str | None], dict[str, Any]]
 def _append(
     task_id: int, event_type: str, detail: str | None, actor: str | None, now: str, status: str | None
 ) -> TaskEvent:
-    event = TaskEvent(
-        task_id=task_id, event_type=event_type, detail=detail, actor=actor, created_at=now, status=status
-    )
+    event = TaskEvent(task_id=task_id, event_type=event_type, detail=detail, actor=actor, created_at=now, status=status)
     statements.insert(event)
     return event
