@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeVar
 
 import orjson
@@ -14,6 +15,9 @@ from pydantic import BaseModel, ValidationError
 from lobwife.base.errors import Invalid, TooLarge
 
 JSON = "application/json; charset=utf-8"
+_DEEPEST = 32
+_STRINGS = re.compile(rb'"(?:[^"\\\\]|\\\\.)*"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[\]{}]")
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
@@ -42,6 +46,17 @@ def json_body(request: HttpRequest, *, or_empty: bool = False) -> dict[str, Any]
     if not isinstance(data, dict):
         raise Invalid("invalid JSON")
     return data
+
+
+def _check_depth(body: bytes) -> None:
+    """Raises Invalid for more than 32 levels; a body with few brackets, as almost all are, is not looked at closer."""
+    if body.count(b"[") + body.count(b"{") <= _DEEPEST:
+        return
+    depth = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", body)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > _DEEPEST:
+            raise Invalid(f"the JSON is nested deeper than {_DEEPEST} levels")
 
 
 def read_as(schema: type[BodyT], data: dict[str, Any]) -> BodyT:
