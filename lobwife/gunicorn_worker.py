@@ -59,6 +59,9 @@ class _Socket(socket.socket):
 class Connection(TConn):  # type: ignore[misc]
     """A connection between requests: what has come in, and until when the rest must."""
 
+    parser: Any
+    sock: socket.socket
+
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.buffer = RequestBuffer()
