@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.utils import DatabaseError
 
 from lobwife.base.errors import Invalid
 from lobwife.base.timestamps import utc_now
 from lobwife.models import AccessPolicy, Mode
 
+log = logging.getLogger(__name__)
 _POLICY = connection.ops.quote_name(AccessPolicy._meta.db_table)
 _SELECT = f"SELECT decided, initial FROM {_POLICY} WHERE id = {AccessPolicy.SINGLE}"  # noqa: S608 names are our own
 
@@ -27,9 +32,11 @@ def current_mode() -> str:
     return str(row[0] or row[1]) if row else Mode.REQUIRED
 
 
-def is_decided() -> bool:
-    """Whether somebody chose the mode, in the environment or as an operator."""
-    return bool(settings.API_AUTH) or AccessPolicy.objects.exclude(decided="").exists()
+def warn_if_open() -> None:
+    """One line in the log of a process that starts; nothing while the database has no answer yet."""
+    with contextlib.suppress(DatabaseError):
+        if is_open():
+            log.warning("the API is open: whoever reaches its ports may do everything (`manage.py check` says more)")
 
 
 def decide(*, mode: str, actor: str) -> None:
