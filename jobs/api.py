@@ -72,7 +72,7 @@ def next_firings(request: HttpRequest, name: str) -> HttpResponse:
 )
 def create_run(request: HttpRequest, name: str) -> HttpResponse:
     """Run a job now, with other arguments if any are sent."""
-    body = read_as(NewRun, json_body(request) if request.body else {})
+    body = read_as(NewRun, json_body(request, or_empty=True))
     run = runs.request_run(name=name, trigger=Trigger.REST, requested_by=caller_name(request), arguments=body.arguments)
     return answer(reads.run_shown(run), 201)
 

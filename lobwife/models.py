@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import ClassVar
 
 from django.db import models
@@ -10,13 +9,6 @@ from django.db.models import Q
 
 from lobwife.base.callers import Role
 from lobwife.base.timestamps import utc_now
-
-
-class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
-    def usable(self, moment: datetime | None = None) -> ApiKeyQuerySet:
-        """Keys that are neither revoked nor expired."""
-        unexpired = Q(expires_at__isnull=True) | Q(expires_at__gt=moment or utc_now())
-        return self.filter(unexpired, revoked_at__isnull=True)
 
 
 class ApiKey(models.Model):
@@ -40,8 +32,6 @@ class ApiKey(models.Model):
     last_used_at = models.DateTimeField(null=True, editable=False)
     revoked_at = models.DateTimeField(null=True, editable=False)
     revoked_by = models.CharField(max_length=200, blank=True, editable=False)
-
-    objects: ClassVar[ApiKeyQuerySet] = ApiKeyQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         verbose_name = "API key"

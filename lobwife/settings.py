@@ -5,6 +5,7 @@ import pathlib
 import socket
 
 import django_stubs_ext
+from django.core.exceptions import ImproperlyConfigured
 
 from lobwife import __version__
 from lobwife.base import env
@@ -70,8 +71,11 @@ def _secret_key() -> str:
     from_environment = env.text("LOBWIFE_SECRET_KEY")
     if from_environment:
         return from_environment
+    path = STATE_DIR / "secret-key"
     try:
-        return (STATE_DIR / "secret-key").read_text().strip()
+        if path.stat().st_mode & 0o007:
+            raise ImproperlyConfigured(f"{path} is open to every user of this machine: chmod 600 it, then change it.")
+        return path.read_text().strip()
     except OSError:
         return ""  # Django says so when it is needed; `manage.py migrate` makes one
 

@@ -7,9 +7,9 @@ import hashlib
 import hmac
 import re
 import secrets
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.utils import DatabaseError
 
 from lobwife.base.callers import Caller, Role
@@ -20,6 +20,13 @@ from lobwife.models import ApiKey
 _FORM = re.compile(r"lw_([0-9a-f]{8})_[A-Za-z0-9_-]{43}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}", re.ASCII)
 _NO_DIGEST = "0" * 64
+# Through a queryset this takes 0.6 ms of every call; the times compare as the text that SQLite holds.
+_KEYS = connection.ops.quote_name(ApiKey._meta.db_table)
+_FIND = (
+    f"SELECT digest, name, role, task_number, service, last_used_at FROM {_KEYS}"  # noqa: S608 the name is our own
+    " WHERE prefix = %s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > %s)"
+)
+_STORED = "%Y-%m-%d %H:%M:%S.%f"
 # A key in use costs one write in ten minutes, not one for each call.
 _LAST_USED_GRAIN = timedelta(minutes=10)
 
@@ -84,20 +91,23 @@ def caller_with(key: str, address: str) -> Caller | None:
     """
     form = _FORM.fullmatch(key)
     now = utc_now()
-    row = ApiKey.objects.usable(now).filter(prefix=form[1] if form else "").first()
-    matches = hmac.compare_digest(_digest(key), row.digest if row else _NO_DIGEST)
+    with connection.cursor() as cursor:
+        cursor.execute(_FIND, [form[1] if form else "", now.strftime(_STORED)])
+        row = cursor.fetchone()
+    matches = hmac.compare_digest(_digest(key), row[0] if row else _NO_DIGEST)
     if row is None or not matches:
         return None
-    if row.last_used_at is None or now - row.last_used_at > _LAST_USED_GRAIN:
-        _note_use(row, now)
-    role = Role(row.role)
-    service = (row.service or row.name) if role is Role.SERVICE else ""
-    return Caller(f"key:{row.name}", role, address, task_id=row.task_number, service=service)
+    _, name, role_text, task_number, service, last_used = row
+    if last_used is None or now - last_used.replace(tzinfo=UTC) > _LAST_USED_GRAIN:
+        _note_use(name, now)
+    role = Role(role_text)
+    own_service = (service or name) if role is Role.SERVICE else ""
+    return Caller(f"key:{name}", role, address, task_id=task_number, service=own_service)
 
 
-def _note_use(row: ApiKey, now: datetime) -> None:
+def _note_use(name: str, now: datetime) -> None:
     with contextlib.suppress(DatabaseError), transaction.atomic():  # a locked database must not keep readers out
-        ApiKey.objects.filter(pk=row.pk).update(last_used_at=now)
+        ApiKey.objects.filter(name=name).update(last_used_at=now)
 
 
 def _digest(key: str) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 
 from django.http import HttpRequest
 
+from broker import registrations
 from lobwife.base.callers import Caller
-from lobwife.base.errors import Forbidden, Invalid, NotFound
+from lobwife.base.errors import Forbidden, Invalid
 from lobwife.base.rest import json_body
 from tasks.api import task_number
 from tasks.schemas import TaskChanges
@@ -40,12 +41,14 @@ def own_progress(request: HttpRequest, caller: Caller, parameters: dict[str, Any
 
 
 def own_token(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
-    """An agent gets the token of its own task, asked for by the task's number."""
+    """An agent gets the token of its own task, by whatever name of it the broker finds it under."""
     if not caller.is_agent:
         return
     text = _text_of(request, "task_id")
-    if caller.task_id is None or text not in {f"T{caller.task_id}", str(caller.task_id)}:
-        raise NotFound(f"Task {text[:100]} not found; an agent asks for the token of its own task by its id")
+    if caller.task_id is not None and text == f"T{caller.task_id}":
+        return  # numbers come before all names, so this can mean no other
+    found = registrations.find(text)
+    caller.must_see(found.task_number if found is not None else None, text)
 
 
 def own_service(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
