@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from django.db.utils import DatabaseError
-from ninja import NinjaAPI
 
 import broker.api
 import jobs.api
 import lobwife.health
 import tasks.api
 from lobwife import __version__
+from lobwife.access.describe import GuardedAPI
 from lobwife.base.errors import LobwifeError
 from lobwife.problems import database_error, lobwife_error
 
-api = NinjaAPI(
+api = GuardedAPI(
     title="lobwife",
     version=__version__,
     description="Jobs, tasks, tokens and the vault of a fleet of coding agents.",
