@@ -74,6 +74,7 @@ def _found(inner: str) -> list[_Found]:
     found: list[_Found] = []
     anchors: set[str] = set()
     depth, documents, is_key = 0, 0, True
+    event: Any
     for event in yaml.parse(inner, Loader=yaml.CSafeLoader):
         if isinstance(event, ev.DocumentStartEvent):
             documents += 1
@@ -121,18 +122,20 @@ def _check_root(event: Any) -> None:
 
 
 def _key(event: Any) -> _Found:
-    if not isinstance(event, ev.ScalarEvent) or event.start_mark.column:
+    mark = event.start_mark
+    if not isinstance(event, ev.ScalarEvent) or mark.column:
         raise Unsafe("the frontmatter's keys don't begin their lines")
-    return _Found(str(event.value), event.start_mark.line)
+    return _Found(str(event.value), mark.line)
 
 
 def _begins(found: _Found, event: Any) -> None:
+    start, end = event.start_mark, event.end_mark
     if isinstance(event, ev.ScalarEvent):
         plain_null = event.style is None or event.style == ""
         found.value = None if plain_null and event.value in _NULLS else str(event.value)
         found.is_literal = event.style in ("|", ">")
-        if event.start_mark.line == event.end_mark.line == found.line:
-            found.column = event.end_mark.column
+        if start.line == end.line == found.line:
+            found.column = end.column
     elif isinstance(event, ev.SequenceStartEvent):
         found.value, found.is_list = [], True
 

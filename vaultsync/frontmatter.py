@@ -162,7 +162,7 @@ def _lines(text: str, ending: re.Pattern[str]) -> Iterator[str]:
         yield text[position:]
 
 
-class NoteHandler(YAMLHandler):  # type: ignore[misc]
+class NoteHandler(YAMLHandler):
     """python-frontmatter's handler: reads with Document, writes new notes, and splices a post read from `source`."""
 
     def __init__(self, owned: Sequence[str], source: str | None = None) -> None:
@@ -186,5 +186,6 @@ class NoteHandler(YAMLHandler):  # type: ignore[misc]
 
     def format(self, post: frontmatter.Post, **kwargs: object) -> str:
         if self.source is not None:
-            return splice(self.source, {key: post[key] for key in self.owned if key in post.keys()}, self.owned)
+            known: dict[str, Any] = {key: post.metadata[key] for key in self.owned if key in post.metadata}
+            return splice(self.source, known, self.owned)
         return f"---\n{self.export(post.metadata)}---\n\n{post.content.strip()}\n"
