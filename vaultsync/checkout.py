@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable
 
 from vaultsync.files import Blocked, Files, blob_id
-from vaultsync.git import Change, Git, GitError
+from vaultsync.git import Change, Git
 from vaultsync.layout import BRANCH, OWNED, task_of_path
 from vaultsync.merge import merge_note, merge_plain
-from vaultsync.treemerge import LINK, MODULE, aside_names
+from vaultsync.treemerge import LINK, MODULE, aside_names, index_lines
 
 JOURNAL = "checkout.json"
 _AT_ONCE = 200
@@ -64,19 +64,14 @@ class Checkout:
                 except (Blocked, FileNotFoundError, IsADirectoryError) as error:
                     self.reported.append((change.path, str(error)))
             self.checkpoint("checkout-part")
-        self.git.run("read-tree", *(["-m"] if self._index_is_merged() else []), to)
+        entries = [(change.path, (change.new_mode, change.new)) for change in changes]
+        self.git.run("update-index", "-z", "--index-info", stdin=b"".join(index_lines(entries)))
         self.git.run("update-index", "-q", "--refresh", accept=(0, 1))
         self.checkpoint("checked-out")
         self.git.run("update-ref", "-m", "sync", f"refs/heads/{BRANCH}", to)
         self.git.run("symbolic-ref", "-m", "sync", "HEAD", f"refs/heads/{BRANCH}")
         self.journal.unlink(missing_ok=True)
         return [change.path for change in changes]
-
-    def _index_is_merged(self) -> bool:
-        try:
-            return not self.git.run("ls-files", "-u", "-z")
-        except GitError:
-            return False
 
     def _bring(self, change: Change, contents: dict[str, bytes]) -> None:
         path = change.path

@@ -12,7 +12,7 @@ from vaultsync.layout import BRANCH
 ACCEPTED = "refs/lobwife/remote"
 TRACKED = f"refs/remotes/origin/{BRANCH}"
 _DENIED = re.compile(
-    r"Authentication failed|could not read (Username|Password)|error: 40[13]|Permission denied|access rights|not grant",
+    r"Authentication failed|could not read (Username|Password)|error: 40[13]|Permission denied|not granted",
     re.IGNORECASE,
 )
 _WITH_CREDENTIALS = re.compile(r"https?://[^/\s]*@", re.IGNORECASE)

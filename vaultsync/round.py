@@ -10,7 +10,7 @@ from tasks.services import events_after, newest_event_id
 from vaultsync import services
 from vaultsync.checkout import Checkout
 from vaultsync.files import Blocked, Files
-from vaultsync.git import NETWORK_SECONDS, Git, GitError
+from vaultsync.git import NETWORK_SECONDS, Change, Git, GitError
 from vaultsync.layout import BRANCH, OVERVIEW, task_of_path
 from vaultsync.models import Kind, NoteProblem
 from vaultsync.notes import NoteWriter
@@ -142,7 +142,7 @@ class Round:
         to = tip
         if not (behind and merged.tree == theirs):
             parents = [tip] if behind or not self.head else [self.head, tip]
-            to = self.git.commit_tree(merged.tree, parents, self._message(len(self.git.diff(theirs, merged.tree))))
+            to = self.git.commit_tree(merged.tree, parents, self._message(_files(self.git.diff(theirs, merged.tree))))
         self.checkout.go(tree=tree, head=self.head, to=to)
         self.head = to
         settle(self.files)
@@ -205,7 +205,7 @@ class Round:
         before = self.git.tree_of(self.head)
         if tree == before:
             return
-        changed = len(self.git.diff(before, tree))
+        changed = _files(self.git.diff(before, tree))
         parents = [self.head] if self.head else []
         commit = self.git.commit_tree(tree, parents, self._message(changed))
         self.watch.checkpoint("commit-made")
@@ -289,3 +289,8 @@ class Round:
         accepted = self.remote.accepted()
         span = f"{accepted}..{self.head}" if accepted else self.head
         return int(self.git.text("rev-list", "--count", span, accept=(0, 128)) or 0)
+
+
+def _files(changes: Sequence[Change]) -> int:
+    """How many files changed; a task's note that moved is one."""
+    return len({task_of_path(change.path) or change.path for change in changes})

@@ -218,7 +218,7 @@ class _Merger:
                 "update-index",
                 "-z",
                 "--index-info",
-                stdin=b"".join(_index_lines(self.index.items())),
+                stdin=b"".join(index_lines(self.index.items())),
                 environment=environment,
             )
             return self.git.text("write-tree", environment=environment)
@@ -239,8 +239,8 @@ def _parents(path: str) -> list[str]:
     return ["/".join(parts[: number + 1]) for number in range(len(parts))]
 
 
-def _index_lines(items: Iterable[tuple[str, tuple[str, str]]]) -> Iterable[bytes]:
-    """Removals first: a file may take the place of a folder."""
+def index_lines(items: Iterable[tuple[str, tuple[str, str]]]) -> Iterable[bytes]:
+    """What `update-index --index-info` reads; removals first: a file may take the place of a folder."""
     ordered = sorted(items, key=lambda item: bool(item[1][0]))
     for path, (mode, blob) in ordered:
         yield (f"{mode} {blob}\t" if mode else f"0 {ZERO}\t").encode() + os.fsencode(path) + b"\0"

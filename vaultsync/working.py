@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 from vaultsync.files import Blocked, Files
 from vaultsync.git import Git
-from vaultsync.layout import OVERVIEW, task_of_path
+from vaultsync.layout import OVERVIEW, TASK_FOLDERS, TASKS, task_of_path
 from vaultsync.models import Kind
 from vaultsync.services import Report
-from vaultsync.treemerge import LINK
+from vaultsync.treemerge import LINK, ZERO
 
 _MARKERS = re.compile(rb"^<<<<<<< .*^=======\r?$.*^>>>>>>> ", re.MULTILINE | re.DOTALL)
 _MANY = 5
@@ -42,10 +42,22 @@ class WorkingCopy:
     def stage(self, paths: Iterable[str]) -> int:
         """Put exactly these paths into the index as they lie there; returns how many."""
         wanted = sorted(set(paths))
-        if wanted:
-            stdin = b"".join(os.fsencode(path) + b"\0" for path in wanted)
-            self.git.run("update-index", "--add", "--remove", "--replace", "-z", "--stdin", stdin=stdin)
+        gone = [path for path in wanted if not self._lies_there(path)]
+        if gone:
+            lines = b"".join(f"0 {ZERO}\t".encode() + os.fsencode(path) + b"\0" for path in gone)
+            self.git.run("update-index", "-z", "--index-info", stdin=lines)
+        present = sorted(set(wanted) - set(gone))
+        if present:
+            stdin = b"".join(os.fsencode(path) + b"\0" for path in present)
+            self.git.run("update-index", "--add", "--replace", "-z", "--stdin", stdin=stdin)
         return len(wanted)
+
+    def _lies_there(self, path: str) -> bool:
+        try:
+            self.files.check_folder(path)
+        except Blocked:
+            return False
+        return self.files.kind(path) in ("file", "link")
 
     def _status(self) -> tuple[list[str], list[str], bool]:
         fields = self.git.run("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all").split(b"\0")
@@ -91,7 +103,10 @@ class WorkingCopy:
     def _may_be_committed(self, path: str) -> bool:
         """Not with conflict markers in it: someone has not finished there."""
         if self.files.kind(path) != "file":
-            return self.files.kind(path) == "link"
+            if self.files.kind(path) == "link" and path not in (TASKS, *TASK_FOLDERS):
+                return True
+            self.reports.append(Report(path, Kind.BLOCKED, "it is neither a file nor a folder; it is left alone"))
+            return False
         try:
             content = self.files.read(path)
         except (Blocked, OSError) as error:
