@@ -33,7 +33,12 @@ class WorkingCopy:
             raise UnmergedIndex
         tracked = len(self.git.run("ls-files", "-z").split(b"\0")) - 1 if deleted else 0
         emptied = len(deleted) >= _MANY and len(deleted) * 2 >= tracked
-        lost = [path for path in deleted if emptied or task_of_path(path) is not None or path == OVERVIEW]
+        moved = {task_of_path(path) for path in edited}
+        lost = [
+            path
+            for path in deleted
+            if emptied or path == OVERVIEW or (task_of_path(path) is not None and task_of_path(path) not in moved)
+        ]
         if lost:
             self._restore(lost)
         kept = [path for path in edited if self._may_be_committed(path)]
