@@ -101,7 +101,7 @@ class World:
     def synced(self, **options: Any) -> Outcome:
         """A sync that must succeed, and leave remote, branch, index and files the same."""
         outcome = self.sync(**options)
-        assert not (outcome.error or outcome.disabled or outcome.remote_error), outcome
+        assert (outcome.error, outcome.disabled, outcome.remote_error) == ("", "", "")
         assert git(self.path, "status", "--porcelain") == ""
         assert git(self.path, "symbolic-ref", "HEAD") == "refs/heads/main"
         if self.remote.exists():

@@ -15,7 +15,7 @@ from vaultsync.models import NoteProblem
 
 pytestmark = pytest.mark.django_db
 ACTIONS = ("key of theirs", "other key of theirs", "key of ours", "body", "move", "delete")
-OWN = "---\nid: {id}\nname: x\nmine: start\nyours: start\nstatus: queued\n---\n\nThe body, long enough to be known again.\n"
+OWN = "---\nid: {id}\nname: x\nmine: start\nyours: start\nstatus: queued\n---\n\nThe body, long enough.\n"
 
 
 @pytest.fixture

@@ -74,7 +74,8 @@ class Round:
         full = full or self.head is None or self.state.committed is None
         tip = self._fetched() if look and not resting else None
         if self.head is None and self.remote and (resting or self.outcome.remote_error):
-            raise RemoteTrouble(self.state.remote_state or "unreachable", "the vault waits for its first fetch")
+            self.outcome.remote_error = self.outcome.remote_error or "the vault waits for its first fetch"
+            return
         for _ in range(_TRIES):
             if tip and not (self.head and self.git.is_ancestor(tip, self.head)):
                 self._integrate(tip)

@@ -119,7 +119,7 @@ class Sync:
             services.save_state(**changes)
         if outcome.remote_error:
             log.warning("vault: %s", outcome.remote_error)
-        if served is not None:
+        if served is not None and not problem:
             services.settle_requests(up_to=served)
         if run.files or run.commit or run.error or run.full or served is not None:
             services.record_run(run=run)
