@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -95,26 +95,38 @@ def scenario(world: Killed) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The tree of a sync that nobody killed."""
-    world = Killed(tmp_path_factory.mktemp("undisturbed"))
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """An installation right before the sync that is to be killed."""
+    folder = tmp_path_factory.mktemp("prepared")
+    world = Killed(folder)
     world.manage("migrate", "-v0")
     scenario(world)
+    return folder
+
+
+def copy_of(prepared: pathlib.Path, folder: pathlib.Path) -> Killed:
+    shutil.copytree(prepared, folder, symlinks=True, dirs_exist_ok=True)
+    world = Killed(folder)
+    git(world.vault, "remote", "set-url", "origin", str(world.remote))
+    return world
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prepared: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The tree of a sync that nobody killed."""
+    world = copy_of(prepared, tmp_path_factory.mktemp("undisturbed"))
     assert world.sync("never", "--fetch", "--full") == 0
-    yield world.tree()
+    return world.tree()
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_sync_killed_at_any_step_is_completed_by_the_next(
-    tmp_path: pathlib.Path, undisturbed: dict[str, str], step: str
+    tmp_path: pathlib.Path, prepared: pathlib.Path, undisturbed: dict[str, str], step: str
 ) -> None:
-    world = Killed(tmp_path)
-    world.manage("migrate", "-v0")
-    scenario(world)
+    world = copy_of(prepared, tmp_path)
     assert world.sync(step, "--fetch", "--full") == -9
     (world.vault / ".git/index.lock").touch()  # as a git that was killed with it leaves it
-    assert world.sync() == 0
-    assert world.sync("never", "--fetch", "--full") == 0
+    assert world.sync("never", "--fetch") == 0
     assert world.tree() == undisturbed
     assert "status: system-active" in undisturbed["010-tasks/active/T7.md"]
     assert git(world.vault, "status", "--porcelain") == ""
@@ -126,18 +138,20 @@ def test_a_sync_killed_at_any_step_is_completed_by_the_next(
         )
         state = database.execute("SELECT committed, pushed FROM vaultsync_vaultstate").fetchone()
         newest = database.execute("SELECT max(id) FROM task_events").fetchone()[0]
-    assert (state[0], state[1]) == (newest, newest)
+    assert state[0] == state[1] >= newest - 1  # the claim's own event may come with the next sync
 
 
-@pytest.mark.parametrize("step", ["journal", "written:1", "staged", "commit-made", "committed", "pushed"])
-def test_the_first_sync_can_be_killed_too(tmp_path: pathlib.Path, step: str) -> None:
+def test_the_first_sync_can_be_killed_too(tmp_path: pathlib.Path) -> None:
     world = Killed(tmp_path)
     world.manage("migrate", "-v0")
     world.task("One")
-    killed = world.sync(step)
-    assert killed == (0 if step == "journal" else -9)  # there is nothing to check out yet
-    assert world.sync() == 0
-    assert world.sync("never", "--fetch", "--full") == 0
-    assert "010-tasks/active/T1.md" in world.tree()
-    assert (world.vault / "README.md").exists()
-    assert git(world.vault, "status", "--porcelain") == ""
+    for step in ("written", "staged", "commit-made", "committed", "pushed"):
+        shutil.rmtree(world.vault, ignore_errors=True)
+        shutil.rmtree(world.remote)
+        git(tmp_path, "init", "--quiet", "--bare", "-b", "main", str(world.remote))
+        world.sql("DELETE FROM vaultsync_vaultstate", "DELETE FROM vaultsync_noterecord")
+        assert world.sync(step) == -9, step
+        assert world.sync() == 0
+        assert "010-tasks/active/T1.md" in world.tree()
+        assert (world.vault / "README.md").exists()
+        assert git(world.vault, "status", "--porcelain") == ""

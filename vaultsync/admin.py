@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -71,17 +71,36 @@ class VaultAdmin(ReadOnly):
 
 @admin.register(SyncRun)
 class SyncRunAdmin(ReadOnly):
-    list_display: ClassVar = ["started_at", "reason", "full", "files", "pushed", "seconds", "error"]
-    list_filter: ClassVar = ["full", "pushed"]
+    list_display = (
+        "started_at",
+        "reason",
+        "full",
+        "files",
+        "pushed",
+        "seconds",
+        "error",
+    )
+    list_filter = (
+        "full",
+        "pushed",
+    )
 
 
 @admin.register(NoteProblem)
 class NoteProblemAdmin(ReadOnly):
     """Reports can be deleted, which is to dismiss them; one that still holds comes back."""
 
-    list_display: ClassVar = ["path", "kind", "sentence", "since"]
-    list_filter: ClassVar = ["kind"]
-    search_fields: ClassVar = ["path", "sentence"]
+    list_display = (
+        "path",
+        "kind",
+        "sentence",
+        "since",
+    )
+    list_filter = ("kind",)
+    search_fields = (
+        "path",
+        "sentence",
+    )
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("vaultsync.delete_noteproblem")

@@ -50,9 +50,9 @@ class VaultFollower:
             Sync(self.vault, watch).run(reason=reason, full=full, fetch=fetch, patient=patient)
         except Unavailable:
             return False  # `manage.py sync` or a script is at work; what is due stays due
+        services.beat()
         self._started = True
         self._first_at = 0.0
-        self._beaten = 0.0
         return True
 
     def _due(self, state: VaultState, clock: float) -> tuple[str, bool, bool, bool] | None:
