@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable
 
-from vaultsync.files import Blocked, Files
+from vaultsync.files import Blocked, Files, blob_id
 from vaultsync.git import Git
 from vaultsync.layout import OVERVIEW, TASK_FOLDERS, TASKS, task_of_path
 from vaultsync.models import Kind
 from vaultsync.services import Report
-from vaultsync.treemerge import LINK, ZERO
+from vaultsync.treemerge import LINK, ZERO, index_lines
 
 _MARKERS = re.compile(rb"^<<<<<<< .*^=======\r?$.*^>>>>>>> ", re.MULTILINE | re.DOTALL)
 _MANY = 5
 _AT_ONCE = 200
+_MANY_AT_ONCE = 100
+_PACKED_AT_ONCE = 1000
+_PACKED_BYTES = 64 * 1024
 
 
 class WorkingCopy:
@@ -52,10 +56,29 @@ class WorkingCopy:
             lines = b"".join(f"0 {ZERO}\t".encode() + os.fsencode(path) + b"\0" for path in gone)
             self.git.run("update-index", "-z", "--index-info", stdin=lines)
         present = sorted(set(wanted) - set(gone))
+        if len(present) >= _MANY_AT_ONCE:
+            present = self._stage_as_pack(present)
         if present:
             stdin = b"".join(os.fsencode(path) + b"\0" for path in present)
             self.git.run("update-index", "--add", "--replace", "-z", "--stdin", stdin=stdin)
         return len(wanted)
+
+    def _stage_as_pack(self, paths: list[str]) -> list[str]:
+        """Stage the small plain files among many paths as a pack of blobs; returns the paths that are left."""
+        left = []
+        for start in range(0, len(paths), _PACKED_AT_ONCE):
+            found: dict[str, bytes] = {}
+            for path in paths[start : start + _PACKED_AT_ONCE]:
+                mode = os.lstat(self.files.at(path))
+                if stat.S_ISREG(mode.st_mode) and not mode.st_mode & 0o111 and mode.st_size < _PACKED_BYTES:
+                    found[path] = self.files.read(path)
+                else:
+                    left.append(path)
+            self.git.import_blobs(found.values())
+            entries = [(path, ("100644", blob_id(content))) for path, content in found.items()]
+            self.git.run("update-index", "-z", "--add", "--index-info", stdin=b"".join(index_lines(entries)))
+        self.git.run("update-index", "-q", "--refresh", accept=(0, 1))
+        return left
 
     def _lies_there(self, path: str) -> bool:
         try:
