@@ -11,7 +11,7 @@ from vaultsync.scalars import Value
 BRANCH = "main"
 TASKS = "010-tasks"
 OVERVIEW = f"{TASKS}/_overview.md"
-FOLDERS = {
+FOLDERS: dict[str, str] = {
     Status.QUEUED: "active",
     Status.ACTIVE: "active",
     Status.BLOCKED: "active",
@@ -48,7 +48,7 @@ _TEXTS = ("assigned_to", "assigned_at", "completed_at", "model", "workflow", "di
 
 def folder_of(status: str) -> str:
     """The folder of a task's note; a status that is none of the six counts as active."""
-    return f"{TASKS}/{FOLDERS.get(Status(status) if status in Status.values else Status.ACTIVE)}"
+    return f"{TASKS}/{FOLDERS.get(status, 'active')}"
 
 
 def note_path(task: Task) -> str:

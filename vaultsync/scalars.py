@@ -9,7 +9,8 @@ import yaml
 
 Value = str | int | bool | list[str]
 
-_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./@-]*( [A-Za-z0-9_./@-]+)*", re.ASCII)
+# A letter, then printable ASCII but for colons and number signs: always one plain scalar.
+_PLAIN = re.compile(r"[A-Za-z][ -\"$-9;-~]*(?<! )")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 _NUMERIC = re.compile(r"[-+.]?\d[\d_.:a-fxo+-]*", re.ASCII | re.IGNORECASE)
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
@@ -35,6 +36,8 @@ def scalar(value: str | int | bool) -> str:
         return value
     if _TIME.fullmatch(value) or _NUMERIC.fullmatch(value):
         return f"'{value}'"
+    if value.isprintable() and (": " in value or " #" in value):
+        return "'" + value.replace("'", "''") + "'"
     quoted = bool(_BREAKS.intersection(value))
     written: str = yaml.dump(
         value, Dumper=yaml.SafeDumper, width=_ENDLESS, allow_unicode=True, default_style='"' if quoted else None
