@@ -10,6 +10,8 @@ from jobs.alerts import Watch
 from jobs.delivery import AlertSender
 from jobs.pings import PingSender
 from lobwife.daemon import Loop
+from lobwife.vault_token import vault_token
+from vaultsync.follower import VaultFollower
 
 
 def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
@@ -21,6 +23,7 @@ def loops() -> list[Loop]:
     """Followers and the like, each in a thread of its own."""
     return [
         Loop("the broker's follower", Follower().tick, every_seconds=0.5),
+        Loop("the vault's follower", VaultFollower(vault_token).tick, every_seconds=0.15),
         Loop("watch for late and long runs", Watch().tick, every_seconds=5),
         Loop("send alerts", AlertSender().tick, every_seconds=1),
         Loop("call watchdogs", PingSender().tick, every_seconds=1),

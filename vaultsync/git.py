@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -109,11 +111,12 @@ class Git:
         environment: Mapping[str, str] | None = None,
         config: Mapping[str, str] | None = None,
         secret: str | None = None,
+        prefix: Sequence[str] = (),
         accept: Sequence[int] = (0,),
     ) -> bytes:
         """The command's output; raises GitError for a status that is not in `accept`, or when time is up."""
         process = subprocess.Popen(
-            ["git", "--literal-pathspecs", *arguments],  # noqa: S607 the git of the PATH is the one to use
+            [*prefix, "git", "--literal-pathspecs", *arguments],  # noqa: S607 the git of the PATH is the one to use
             cwd=self.path,
             env=self._environment(config or {}) | dict(environment or {}),
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
@@ -257,7 +260,7 @@ class Git:
 
     def network(self, *arguments: str, url: str, token: str | None, timeout: float = NETWORK_SECONDS) -> bytes:
         """A command that talks to the remote, with the token for the URL's host and nobody else."""
-        return self.run(*arguments, timeout=timeout, config=credentials(url, token), secret=token)
+        return self.run(*arguments, timeout=timeout, config=credentials(url, token), secret=token, prefix=_mortal())
 
 
 def credentials(url: str, token: str | None) -> dict[str, str]:
@@ -270,6 +273,13 @@ def credentials(url: str, token: str | None) -> dict[str, str]:
     port = f":{parts.port}" if parts.port else ""
     scope = f"http.{parts.scheme}://{host}{port}/.extraHeader"
     return {scope: f"Authorization: Basic {_basic(token)}", "credential.helper": ""}
+
+
+@functools.cache
+def _mortal() -> tuple[str, ...]:
+    """What ends a git that waits for the network when the process that started it is gone."""
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
 
 
 def _told(stderr: str) -> str:
