@@ -247,6 +247,7 @@ BROKER_GITHUB_THREADS = max(1, env.integer("LOBWIFE_THREADS", 4, at_least=1, at_
 
 # --- Vault
 VAULT_REPO = env.text("VAULT_REPO")
+VAULT_TOKEN = "lobwife.vault_token.vault_token"  # noqa: S105 the callable that gives git a token
 VAULT_SYNC_INTERVAL = env.integer("VAULT_SYNC_INTERVAL", 300, at_least=1, at_most=86400)
 
 # --- Logs: stdout; the daemon adds daemon.log

@@ -26,15 +26,20 @@ def get_task(task_id: int) -> Task:
     return task
 
 
-def create_task(*, fields: Mapping[str, Any], actor: str | None, detail: str | None = None) -> Task:
-    """Make a task and its `created` event; raises Invalid for a missing name or an unknown status."""
+def create_task(
+    *, fields: Mapping[str, Any], actor: str | None, detail: str | None = None, created_at: str | None = None
+) -> Task:
+    """Make a task and its `created` event; raises Invalid for a missing name or an unknown status.
+
+    `created_at` is for a task that is older than its row, in the form of `seconds_text()`.
+    """
     name = (fields.get("name") or "").strip()
     if not name:
         raise Invalid("name is required")
     check_status(fields.get("status", Status.QUEUED))
     now = seconds_text()
     values = field_values(**{**fields, "name": name, "repos": fields.get("repos") or None})
-    task = Task(**values, created_at=now, updated_at=now, queued_at=now)
+    task = Task(**values, created_at=created_at or now, updated_at=now, queued_at=now)
     with transaction.atomic():
         statements.insert(task)
         _append(task.pk, "created", detail or f"Task created with status={task.status}", actor, now, task.status)
