@@ -10,9 +10,7 @@ OPERATOR, PASSWORD = "olga", "a-long-password-for-olga"
 
 
 def make_operator(installation: Installation, name: str = OPERATOR) -> None:
-    """A superuser who can sign in with PASSWORD, and the pages' static files."""
-    installation.environment["LOBWIFE_STATIC_ROOT"] = str(installation.folder / "static")
-    installation.manage("collectstatic", "--noinput", "-v0")
+    """A superuser who can sign in with PASSWORD."""
     installation.environment["DJANGO_SUPERUSER_PASSWORD"] = PASSWORD
     installation.manage("createsuperuser", "--noinput", "--username", name, "--email", f"{name}@example.com")
 
