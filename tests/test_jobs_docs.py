@@ -43,9 +43,7 @@ def test_every_command_and_every_call_works_in_the_order_of_the_page(site: Insta
             site.manage("trigger", "slow")
             [run] = json.loads(site.manage("runs", "slow", "--json").stdout)
             words = ["abort", str(run["id"]), *words[2:]]
-        elif words[0] == "logs":
-            wait_for(lambda: _latest(site) not in {"queued", "running"})
-        elif words[:3] == ["trigger", "nightly-report", "--follow"]:
+        elif words[0] == "logs" or words[:3] == ["trigger", "nightly-report", "--follow"]:
             wait_for(lambda: _latest(site) not in {"queued", "running"})
         words = [str(site.folder / word) if word.endswith(".yaml") else word for word in words]
         site.manage(*words)
@@ -55,7 +53,7 @@ def test_every_command_and_every_call_works_in_the_order_of_the_page(site: Insta
         body = words[words.index("-d") + 1].encode() if "-d" in words else None
         [path] = [word for word in words if word.startswith("/api")]
         if path.endswith("/retry"):
-            wait_for(lambda: _state(site, made_run) not in {"queued", "running"})
+            wait_for(lambda run=made_run: _state(site, run) not in {"queued", "running"})
         answer = site.request(method, path.replace("/17", f"/{made_run}"), body)
         # A run of hello.py can be over before its abort is asked for.
         assert answer.status in ({200, 201, 409} if path.endswith("/abort") else {200, 201}), (path, answer.body)
