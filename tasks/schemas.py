@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from ninja import Schema
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from lobwife.base.timestamps import parse
@@ -88,7 +88,11 @@ Word = Annotated[str, BeforeValidator(_text_up_to(LONGEST_WORD))]
 Name = Annotated[str, BeforeValidator(_name)]
 WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
 Time = Annotated[str, BeforeValidator(_time)]
-Repos = Annotated[list[str], BeforeValidator(repo_list)]
+Repos = Annotated[
+    list[str],
+    BeforeValidator(repo_list),
+    WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}),
+]
 Truth = Annotated[bool, BeforeValidator(bool)]
 
 
@@ -115,6 +119,8 @@ class TaskFields(_Body):
 
 class NewTask(TaskFields):
     """The body of `POST /api/v1/tasks`."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["name"]})
 
     name: Name | None = None
 
@@ -144,6 +150,8 @@ class TaskChanges(_Body):
 
 class NewEvent(_Body):
     """The body of `POST /api/v1/tasks/{id}/events`."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["event_type"]})
 
     event_type: Word | None = None
     detail: Text | None = None

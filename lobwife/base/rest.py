@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import orjson
 from django.core.exceptions import RequestDataTooBig
@@ -71,8 +72,23 @@ def read_as(schema: type[BodyT], data: dict[str, Any]) -> BodyT:
 
 def body_of(schema: type[BaseModel]) -> dict[str, Any]:
     """OpenAPI's description of a body that the view reads itself."""
-    content = {"application/json": {"schema": schema.model_json_schema(ref_template="#/components/schemas/{model}")}}
+    described = schema.model_json_schema()
+    content = {"application/json": {"schema": _inlined(described, described.pop("$defs", {}))}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
+    """The schema with each reference to a definition of its own replaced by the definition."""
+    if isinstance(part, dict):
+        if "$ref" in part:
+            return _inlined(definitions[part["$ref"].rpartition("/")[2]], definitions)
+        return {name: _inlined(each, definitions) for name, each in part.items()}
+    return [_inlined(each, definitions) for each in part] if isinstance(part, list) else part
+
+
+def path_text(value: str) -> str:
+    """An id of a path as the caller meant it: `a%2Fb` is routed as one id and means `a/b`."""
+    return unquote(value)
 
 
 def first_parameter(request: HttpRequest, name: str) -> str | None:
