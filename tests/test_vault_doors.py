@@ -42,10 +42,10 @@ def follower(world: World) -> VaultFollower:
 class Clock:
     """Moves both clocks that the follower looks at."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, traveller: time_machine.Traveller) -> None:
+    def __init__(self, follower: VaultFollower, traveller: time_machine.Traveller) -> None:
         self.traveller = traveller
         self.monotonic = 1000.0
-        monkeypatch.setattr("vaultsync.follower.time.monotonic", lambda: self.monotonic)
+        follower.clock = lambda: self.monotonic
 
     def forward(self, seconds: float) -> None:
         self.monotonic += seconds
@@ -105,11 +105,9 @@ def test_a_request_that_comes_during_a_sync_makes_one_more(world: World, followe
     assert not SyncRequest.objects.exists()
 
 
-def test_events_are_synced_after_a_moment_of_quiet(
-    world: World, follower: VaultFollower, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_events_are_synced_after_a_moment_of_quiet(world: World, follower: VaultFollower) -> None:
     with time_machine.travel(utc_now()) as traveller:
-        clock = Clock(monkeypatch, traveller)
+        clock = Clock(follower, traveller)
         assert follower.tick() is True
         made = task()
         assert follower.tick() is False
@@ -120,11 +118,9 @@ def test_events_are_synced_after_a_moment_of_quiet(
         assert follower.tick() is False
 
 
-def test_a_burst_is_gathered_for_five_seconds_at_most(
-    world: World, follower: VaultFollower, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_burst_is_gathered_for_five_seconds_at_most(world: World, follower: VaultFollower) -> None:
     with time_machine.travel(utc_now()) as traveller:
-        clock = Clock(monkeypatch, traveller)
+        clock = Clock(follower, traveller)
         follower.tick()
         synced_at = []
         for number in range(12):
@@ -135,11 +131,9 @@ def test_a_burst_is_gathered_for_five_seconds_at_most(
         assert synced_at == [10]
 
 
-def test_the_interval_fetches_what_others_pushed(
-    world: World, follower: VaultFollower, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_interval_fetches_what_others_pushed(world: World, follower: VaultFollower) -> None:
     with time_machine.travel(utc_now()) as traveller:
-        clock = Clock(monkeypatch, traveller)
+        clock = Clock(follower, traveller)
         follower.tick()
         clone = world.clone()
         clone.write("k/a.md", "theirs\n")
@@ -154,11 +148,9 @@ def test_the_interval_fetches_what_others_pushed(
         assert SyncRun.objects.first().full is True
 
 
-def test_a_failing_remote_is_tried_again_with_back_off(
-    world: World, follower: VaultFollower, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_remote_is_tried_again_with_back_off(world: World, follower: VaultFollower) -> None:
     with time_machine.travel(utc_now(), tick=False) as traveller:
-        clock = Clock(monkeypatch, traveller)
+        clock = Clock(follower, traveller)
         follower.tick()
         away = world.remote.rename(world.folder / "away.git")
         task()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -25,9 +26,17 @@ _BEAT_SECONDS = 5.0
 class VaultFollower:
     """Follows the tasks' events into the vault. `tick()` does at most one sync and says whether it did."""
 
-    def __init__(self, token: Token = no_token, *, vault: Vault | None = None, interval: float | None = None) -> None:
+    def __init__(
+        self,
+        token: Token = no_token,
+        *,
+        vault: Vault | None = None,
+        interval: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.vault = vault or Vault.configured(token)
         self.interval = timedelta(seconds=interval if interval is not None else settings.VAULT_SYNC_INTERVAL)
+        self.clock = clock
         self._beaten = 0.0
         self._seen = 0
         self._first_at = 0.0
@@ -36,7 +45,7 @@ class VaultFollower:
 
     def tick(self) -> bool:
         """Sync if something asks for it; the first tick always does, and compares everything."""
-        clock = time.monotonic()
+        clock = self.clock()
         if clock - self._beaten > _BEAT_SECONDS or not self._beaten:
             services.beat()
             self._beaten = clock
@@ -90,12 +99,12 @@ class VaultFollower:
 
     def _alive(self, seconds: float) -> None:
         services.beat(busy_seconds=seconds)
-        self._beaten = time.monotonic()
+        self._beaten = self.clock()
 
     def _step(self, step: str) -> None:
-        if time.monotonic() - self._beaten > _BEAT_SECONDS:
+        if self.clock() - self._beaten > _BEAT_SECONDS:
             services.beat()
-            self._beaten = time.monotonic()
+            self._beaten = self.clock()
 
 
 def _elapsed(since: datetime | None, span: timedelta, now: datetime) -> bool:
