@@ -53,7 +53,7 @@ def test_every_command_and_every_call_works_in_the_order_of_the_page(site: Insta
         body = words[words.index("-d") + 1].encode() if "-d" in words else None
         [path] = [word for word in words if word.startswith("/api")]
         if path.endswith("/retry"):
-            wait_for(lambda run=made_run: _state(site, run) not in {"queued", "running"})
+            _wait_for_end(site, made_run)
         answer = site.request(method, path.replace("/17", f"/{made_run}"), body)
         # A run of hello.py can be over before its abort is asked for.
         assert answer.status in ({200, 201, 409} if path.endswith("/abort") else {200, 201}), (path, answer.body)
@@ -71,5 +71,5 @@ def _latest(site: Installation) -> str:
     return str(json.loads(site.manage("runs", "nightly-report", "--limit", "1", "--json").stdout)[0]["state"])
 
 
-def _state(site: Installation, run: str) -> str:
-    return str(site.get(f"/api/v1/runs/{run}").json["state"])
+def _wait_for_end(site: Installation, run: str) -> None:
+    wait_for(lambda: site.get(f"/api/v1/runs/{run}").json["state"] not in {"queued", "running"})
