@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
@@ -113,8 +112,3 @@ class UncredentialedCallerAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def has_change_permission(self, request: HttpRequest, obj: UncredentialedCaller | None = None) -> bool:
         return False
-
-
-def warn_of_open_access(request: HttpRequest) -> dict[str, bool]:
-    """For templates: whether the banner about open access is to be shown."""
-    return {"api_is_open": isinstance(request.user, User) and request.user.is_staff and policy.is_open()}

@@ -7,9 +7,11 @@ from hmac import compare_digest as really_compare
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.test.utils import override_settings
 
 from lobwife.access import keys, policy
 from lobwife.base.callers import Role
+from tests.installation import Installation
 
 REMOTE = "10.9.8.7"
 PASSWORD = "correct-horse-battery"
@@ -83,3 +85,35 @@ def test_a_viewer_looks_and_changes_nothing() -> None:
     assert not viewer.is_superuser
     assert not policy.is_open()
     assert keys.ApiKey.objects.get().state == "not used yet"
+
+
+@pytest.mark.django_db
+def test_operators_are_told_on_every_page_that_access_is_open() -> None:
+    operator = Client()
+    operator.force_login(User.objects.create_superuser("root"), BACKEND)
+    warning = "The API is open"
+    assert warning not in operator.get("/admin/").content.decode()
+    policy.decide(mode="open", actor="test")
+    assert warning in operator.get("/admin/").content.decode()
+    assert warning not in Client().get("/admin/login/").content.decode()
+
+
+@pytest.mark.django_db
+def test_behind_tls_browsers_are_told_to_stay_there() -> None:
+    with override_settings(SECURE_HSTS_SECONDS=3600, SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", "https")):
+        for path in ("/health", "/api/docs", "/admin/login/"):
+            answer = Client().get(path, headers={"X-Forwarded-Proto": "https"})
+            assert "max-age=3600" in answer.headers["Strict-Transport-Security"], path
+            assert "Strict-Transport-Security" not in Client().get(path).headers, path
+
+
+def test_a_secret_key_that_every_user_can_read_is_refused(installation: Installation) -> None:
+    del installation.environment["LOBWIFE_SECRET_KEY"]
+    path = installation.state / "secret-key"
+    path.write_text("x" * 60)
+    path.chmod(0o644)
+    refused = installation.manage("check", check=False)
+    assert refused.returncode
+    assert "chmod 600" in refused.stderr
+    path.chmod(0o600)
+    assert installation.manage("check").returncode == 0

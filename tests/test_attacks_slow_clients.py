@@ -34,6 +34,8 @@ def slow_clients(server: Installation, count: int, *, sent: bytes) -> Iterator[l
         for _ in range(count):
             client = stack.enter_context(socket.create_connection(("127.0.0.1", server.api_port), timeout=30))
             client.sendall(sent)
+            if sent.startswith(b"GET") and b"\r\n\r\n" in sent:
+                assert client.recv(1) == b"H"  # answered; what it does from now on is wait
             clients.append(client)
         yield clients
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.functional import SimpleLazyObject
 
+from lobwife.access import policy
 from lobwife.access.headers import harden_page
 from lobwife.access.limits import Rate, RateLimits
 
@@ -55,3 +58,9 @@ class PageMiddleware:
         response = render(request, "admin/locked_out.html", {"minutes": math.ceil(wait / 60)}, status=429)
         response["Retry-After"] = str(wait)
         return response
+
+
+def open_access(request: HttpRequest) -> dict[str, Any]:
+    """For templates: `api_is_open`, asked only where a page shows it, to people who are signed in."""
+    user = getattr(request, "user", None)
+    return {"api_is_open": SimpleLazyObject(lambda: bool(user and user.is_staff and policy.is_open()))}
