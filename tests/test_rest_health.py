@@ -28,7 +28,8 @@ def beat(server: Installation, age: timedelta) -> None:
     with server.database() as database:
         database.execute("DELETE FROM jobs_daemon")
         database.execute(
-            "INSERT INTO jobs_daemon (pid, boot_id, version, beat_at, trouble, paused_by) VALUES (1, '', '', ?, '', '')",
+            "INSERT INTO jobs_daemon (pid, boot_id, version, beat_at, trouble, paused_by)"
+            " VALUES (1, '', '', ?, '', '')",
             [(datetime.now(UTC) - age).strftime("%Y-%m-%d %H:%M:%S.%f")],
         )
 
