@@ -15,6 +15,7 @@ from tasks import statements
 from tasks.models import Status, Task, TaskEvent, field_values
 
 BROKER_FIELDS = frozenset({"broker_repos", "broker_status", "token_count", "broker_registered_at"})
+UNCANCELLABLE = (Status.COMPLETED, Status.CANCELLED)
 _SHOWN_VALUE = 100
 
 
@@ -74,7 +75,7 @@ def cancel_task(*, task_id: int, actor: str | None, detail: str = "Task cancelle
     """Soft delete; raises NotFound, or Conflict when the task is already completed or cancelled."""
     now = seconds_text()
     with transaction.atomic():
-        open_or_failed = Task.objects.filter(pk=task_id).exclude(status__in=(Status.COMPLETED, Status.CANCELLED))
+        open_or_failed = Task.objects.filter(pk=task_id).exclude(status__in=UNCANCELLABLE)
         if not open_or_failed.update(status=Status.CANCELLED, updated_at=now):
             raise Conflict(f"Task T{task_id} is already {get_task(task_id).status}")
         _append(task_id, "cancelled", detail, actor, now, Status.CANCELLED)
