@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any, TypeVar
-from urllib.parse import unquote
 
 import orjson
 from django.core.exceptions import RequestDataTooBig
@@ -84,11 +83,6 @@ def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
             return _inlined(definitions[part["$ref"].rpartition("/")[2]], definitions)
         return {name: _inlined(each, definitions) for name, each in part.items()}
     return [_inlined(each, definitions) for each in part] if isinstance(part, list) else part
-
-
-def path_text(value: str) -> str:
-    """An id of a path as the caller meant it: `a%2Fb` is routed as one id and means `a/b`."""
-    return unquote(value)
 
 
 def first_parameter(request: HttpRequest, name: str) -> str | None:
