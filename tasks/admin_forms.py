@@ -105,6 +105,9 @@ class TaskForm(forms.ModelForm[Task]):
             self.fields["status"] = forms.ChoiceField(
                 choices=[(odd, f"{odd or 'empty'} (not a known status)"), *Status.choices], required=False
             )
+        # The page carries what it showed: what an agent changed meanwhile is not taken for the person's change.
+        for field in self.fields.values():
+            field.show_hidden_initial = bool(self.instance.pk)
 
     def clean(self) -> dict[str, Any]:
         schema = TaskChanges if self.instance.pk else NewTask
