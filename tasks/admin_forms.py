@@ -44,7 +44,7 @@ class AsStored(forms.CharField):
         return self._as_sent(initial) != self._as_sent(data)
 
     def to_python(self, value: Any) -> Any:
-        return super().to_python(value).replace("\r\n", "\n")
+        return (super().to_python(value) or "").replace("\r\n", "\n")
 
     def _as_sent(self, value: Any) -> str:
         text = "" if value is None else str(value).replace("\r\n", "\n").replace("\r", "\n")
