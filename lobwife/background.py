@@ -27,10 +27,10 @@ def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
 def loops() -> list[Loop]:
     """Followers and the like, each in a thread of its own."""
     return [
-        Loop("the hourly copy of the database", upkeep_of_database.back_up_when_due, every_seconds=60),
+        Loop("the hourly copy of the database", upkeep_of_database.back_up_when_due, every_seconds=60, idle_seconds=60),
         Loop("the broker's follower", Follower().tick, every_seconds=0.5),
-        Loop("the vault's follower", VaultFollower(vault_token).tick, every_seconds=0.15),
-        Loop("watch for late and long runs", Watch().tick, every_seconds=5),
+        Loop("the vault's follower", VaultFollower(vault_token).tick, every_seconds=0.1),
+        Loop("watch for late and long runs", Watch().tick, every_seconds=5, idle_seconds=5),
         Loop("send alerts", AlertSender().tick, every_seconds=1),
         Loop("call watchdogs", PingSender().tick, every_seconds=1),
     ]
