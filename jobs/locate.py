@@ -50,6 +50,7 @@ def script_environment() -> dict[str, str]:
     folders += [folder for folder in ("/opt/lobmob/scripts",) if os.path.isdir(folder)]
     return {
         "PYTHONUNBUFFERED": "1",  # output can be followed while the script runs
+        "LOBWIFE_PYTHON": sys.executable,  # for shell scripts that are a thin layer over Python
         **os.environ,
         "VAULT_PATH": str(settings.VAULT_PATH),
         "LOBWIFE_URL": settings.LOBWIFE_URL,

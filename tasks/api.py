@@ -19,6 +19,7 @@ from tasks.schemas import (
     NewTask,
     TaskCancelled,
     TaskChanges,
+    TaskCounts,
     TaskCreated,
     TaskDetail,
     TaskShown,
@@ -33,6 +34,7 @@ _LIST_PARAMETERS: list[dict[str, Any]] = [
     {"in": "query", "name": "status", "schema": {"type": "string"}},
     {"in": "query", "name": "type", "schema": {"type": "string"}},
     {"in": "query", "name": "limit", "schema": {"type": "integer", "minimum": 0, "default": 100}},
+    {"in": "query", "name": "before_id", "schema": {"type": "integer", "minimum": 0}},
 ]
 
 
@@ -57,11 +59,23 @@ def list_tasks(request: HttpRequest) -> HttpResponse:
     if not _LIMIT.fullmatch(raw_limit):
         raise Invalid("limit must be a whole number, 0 or more")
     limit = reads.LIMIT_MOST if len(raw_limit) > _MOST_DIGITS else min(int(raw_limit), reads.LIMIT_MOST)
+    raw_before = first_parameter(request, "before_id")
+    if raw_before and not _LIMIT.fullmatch(raw_before):
+        raise Invalid("before_id must be a whole number, 0 or more")
+    before = int(raw_before) if raw_before and len(raw_before) < _MOST_DIGITS else None
     status, type = first_parameter(request, "status"), first_parameter(request, "type")
     caller = caller_of(request)
     if caller.is_agent:
-        return answer(reads.task_list(status=status, type=type, limit=limit, only=caller.task_id or 0))
-    return answer(reads.task_list(status=status, type=type, limit=limit))
+        return answer(
+            reads.task_list(status=status, type=type, limit=limit, only=caller.task_id or 0, before_id=before)
+        )
+    return answer(reads.task_list(status=status, type=type, limit=limit, before_id=before))
+
+
+@router.get("/v1/tasks/counts", response={200: TaskCounts, 503: Problem})
+def count_tasks(request: HttpRequest) -> HttpResponse:
+    """How many tasks there are by status, exactly."""
+    return answer(reads.task_counts())
 
 
 @router.get("/v1/tasks/{task_id}", response={200: TaskDetail, 400: Problem, 404: Problem, 503: Problem})

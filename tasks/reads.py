@@ -9,10 +9,10 @@ import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.db import connection
+from django.db import connection, models
 
 from lobwife.base.timestamps import shown_in_seconds
-from tasks.models import Task, TaskEvent, read_repos
+from tasks.models import Status, Task, TaskEvent, read_repos
 from tasks.services import BROKER_FIELDS
 
 LIMIT_DEFAULT, LIMIT_MOST = 100, 500
@@ -33,15 +33,31 @@ def task_detail(task_id: int) -> dict[str, Any] | None:
     return shown
 
 
-def task_list(*, status: str | None, type: str | None, limit: int, only: int | None = None) -> list[dict[str, Any]]:
-    """Tasks without their broker fields, newest id first; `only` one of them, if it has the status and type."""
+def task_list(
+    *, status: str | None, type: str | None, limit: int, only: int | None = None, before_id: int | None = None
+) -> list[dict[str, Any]]:
+    """Tasks without their broker fields, newest id first; `only` one of them, if it has the status and type.
+
+    `before_id` continues a list: only what is older than that task.
+    """
     given: dict[str, Any] = {name: value for name, value in (("status", status), ("type", type)) if value}
     if only is not None:
         given["id"] = only
-    sql = _select(Task._meta.db_table, _LISTED, tuple(given)) + " ORDER BY id DESC LIMIT %s"
+    sql = _select(Task._meta.db_table, _LISTED, tuple(given))
+    values = list(given.values())
+    if before_id is not None:
+        sql += f" {'AND' if given else 'WHERE'} {connection.ops.quote_name('id')} < %s"
+        values.append(before_id)
     with connection.cursor() as cursor:
-        cursor.execute(sql, (*given.values(), limit))
+        cursor.execute(sql + " ORDER BY id DESC LIMIT %s", (*values, limit))
         return [_shown(_LISTED, row) for row in cursor.fetchall()]
+
+
+def task_counts() -> dict[str, Any]:
+    """How many tasks there are, and how many of each status; a status without tasks is 0."""
+    found = dict(Task.objects.order_by().values_list("status").annotate(models.Count("id")))
+    by_status = {str(status): found.get(status, 0) for status in Status.values}
+    return {"total": sum(found.values()), "by_status": by_status}
 
 
 def task_events(task_id: int) -> list[dict[str, Any]]:

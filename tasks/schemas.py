@@ -191,6 +191,13 @@ class TaskDetail(TaskShown):
     broker_registered_at: str | None
 
 
+class TaskCounts(Schema):
+    """How many tasks there are: all of them, and by status."""
+
+    total: int
+    by_status: dict[str, int]
+
+
 class TaskCreated(Schema):
     id: int
     task_id: str

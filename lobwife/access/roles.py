@@ -63,6 +63,7 @@ RULES: dict[str, Rule] = {
     # Tasks. Where an agent is let in, it is to its own task alone.
     "POST /api/v1/tasks": _WRITERS,
     "GET /api/v1/tasks": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER),
+    "GET /api/v1/tasks/counts": _READERS,
     "GET /api/v1/tasks/{}": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER, scope=scope.own_task),
     "PATCH /api/v1/tasks/{}": _may(_AGENT, _SERVICE, _OPERATOR, scope=scope.own_progress),
     "DELETE /api/v1/tasks/{}": _WRITERS,

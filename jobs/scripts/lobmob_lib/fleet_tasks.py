@@ -1,0 +1,94 @@
+"""Tasks as the task manager sees them: what was said of them before, and what is done to them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from . import discord
+from .report import Report
+from .rest import Rest, RestError
+from .times import parse
+
+ACTOR = "lobmob-task-manager"
+Task = dict[str, Any]
+Event = dict[str, Any]
+
+
+def title(task: Task) -> str:
+    return f"{task['task_id']} ({str(task.get('name') or '')[:80]})"
+
+
+def assignment(task: Task) -> str:
+    """What tells one assignment of a task from another, in the details of events."""
+    return f"[assigned to {task.get('assigned_to') or 'nobody'} at {task.get('assigned_at') or task.get('updated_at')}]"
+
+
+def assigned_at(task: Task) -> datetime | None:
+    return parse(task.get("assigned_at"))
+
+
+@contextlib.contextmanager
+def alone(task: Task, report: Report) -> Iterator[None]:
+    """What lobwife refuses for one task is said, and does not keep the others from being looked at."""
+    try:
+        yield
+    except RestError as error:
+        if not error.status:
+            raise
+        report.fail(f"{task['task_id']}: {error}")
+
+
+class Tasks:
+    """Reads each history once a run; in a dry run it writes nothing."""
+
+    def __init__(self, rest: Rest, report: Report) -> None:
+        self.rest = rest
+        self.report = report
+        self._histories: dict[int, list[Event]] = {}
+
+    def history(self, task: Task) -> list[Event]:
+        """Newest first."""
+        if task["id"] not in self._histories:
+            events = self.rest.get(f"/api/v1/tasks/{task['id']}/events")
+            self._histories[task["id"]] = [event for event in events if isinstance(event, dict)]
+        return self._histories[task["id"]]
+
+    def events(self, task: Task, kind: str) -> list[Event]:
+        return [event for event in self.history(task) if event.get("event_type") == kind]
+
+    def said(self, task: Task, kind: str, mark: str) -> bool:
+        """Whether the task has such an event whose detail bears the mark."""
+        return any(mark in str(event.get("detail") or "") for event in self.events(task, kind))
+
+    def say(self, task: Task, kind: str, detail: str) -> None:
+        """Log an event."""
+        if not self.report.dry_run:
+            body = {"event_type": kind, "detail": detail, "actor": ACTOR}
+            self.rest.post(f"/api/v1/tasks/{task['id']}/events", body)
+        self.history(task).insert(0, {"event_type": kind, "detail": detail, "actor": ACTOR})
+
+    def change(self, task: Task, **fields: Any) -> None:
+        if not self.report.dry_run:
+            self.rest.patch(f"/api/v1/tasks/{task['id']}", {**fields, "actor": ACTOR})
+
+    def deregister(self, task: Task) -> None:
+        """End its registration: its tokens go with it."""
+        if not self.report.dry_run:
+            self.rest.delete(f"/api/tasks/{task['task_id']}")
+
+    def unchanged(self, task: Task) -> bool:
+        """Whether the task still is as it was listed: it may have ended, or been given to another, meanwhile."""
+        current = self.rest.get(f"/api/v1/tasks/{task['id']}")
+        return all(current.get(name) == task.get(name) for name in ("status", "assigned_to", "assigned_at", "type"))
+
+    def tell_thread(self, task: Task, text: str) -> None:
+        """Post to the task's thread, when it has one and there is a bot."""
+        thread = str(task.get("discord_thread_id") or "")
+        if thread and discord.configured() and not self.report.dry_run:
+            try:
+                discord.post(thread, text)
+            except discord.DiscordError as error:
+                self.report.fail(f"{task['task_id']}: {error}")

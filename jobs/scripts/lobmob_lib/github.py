@@ -1,0 +1,124 @@
+"""What GitHub knows of the fleet's work, by gh."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from .tools import Failed, ToolError, run, run_json
+
+MAIN = "main"
+_MOST_PULLS = 1000
+_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9_.-]+")
+_REMOTE = re.compile(r"github\.com[:/](?P<repo>[^/\s]+/[^/\s]+?)(?:\.git)?/?$")
+_TASK_WORD = re.compile(r"(?<![a-z0-9])t(\d{1,18})(?![a-z0-9])", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Pull:
+    number: int
+    branch: str
+    url: str
+
+
+def vault_repo() -> str:
+    """`org/repo` of the vault, by VAULT_REPO, else by the remote of the vault's copy; empty when neither says it."""
+    named = os.environ.get("VAULT_REPO", "").strip()
+    if named:
+        return named if is_repo(named) else ""
+    path = pathlib.Path(os.environ.get("VAULT_PATH") or pathlib.Path.home() / "vault")
+    if not (path / ".git").exists():
+        return ""
+    try:
+        url = run("git", "-C", str(path), "config", "--local", "--get", "remote.origin.url").strip()
+    except ToolError:
+        return ""
+    found = _REMOTE.search(url)
+    return found["repo"] if found and is_repo(found["repo"]) else ""
+
+
+def is_repo(name: str) -> bool:
+    return bool(_REPO.fullmatch(name))
+
+
+def tasks_in(branch: str) -> set[int]:
+    """The tasks whose ids are whole words of a branch's name."""
+    return {int(number) for number in _TASK_WORD.findall(branch)}
+
+
+def open_pulls(repo: str) -> dict[int, Pull]:
+    """The open pull requests of a repository, by task; raises Missing or Failed."""
+    fields = "number,headRefName,url"
+    answer = run_json(
+        *("gh", "pr", "list", "--repo", repo, "--state", "open", "--limit", str(_MOST_PULLS), "--json", fields),
+        kind=list,
+    )
+    if len(answer) >= _MOST_PULLS:
+        raise Failed(f"{repo} has more open pull requests than can be looked at")
+    found: dict[int, Pull] = {}
+    for item in answer:
+        pull = _pull(item)
+        for task in tasks_in(pull.branch):
+            found.setdefault(task, pull)
+    return found
+
+
+def branches(repo: str) -> dict[int, list[str]]:
+    """The branches of a repository, by task; raises Missing or Failed."""
+    found: dict[int, list[str]] = {}
+    for page in _pages(run("gh", "api", "--paginate", f"repos/{repo}/branches?per_page=100")):
+        for item in page:
+            if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+                raise Failed("gh api answered something that is not a list of branches")
+            for task in tasks_in(item["name"]):
+                found.setdefault(task, []).append(item["name"])
+    return found
+
+
+def is_ahead(repo: str, branch: str) -> bool:
+    """Whether a branch has commits that main does not have; raises Missing or Failed."""
+    answer = run_json("gh", "api", f"repos/{repo}/compare/{MAIN}...{quote(branch, safe='/')}", kind=dict)
+    if not isinstance(answer.get("ahead_by"), int):
+        raise Failed("gh api answered something that is not a comparison")
+    return bool(answer["ahead_by"] > 0)
+
+
+def open_pull(repo: str, branch: str, *, title: str, body: str) -> str:
+    """Open a pull request from a branch onto main; returns its URL. Raises Missing or Failed."""
+    arguments = ("--repo", repo, "--head", branch, "--base", MAIN, "--title", title, "--body-file", "-")
+    printed = run("gh", "pr", "create", *arguments, stdin=body).split()
+    return printed[-1] if printed else ""
+
+
+def count_open_pulls(repo: str) -> int:
+    """How many pull requests are open; raises Missing or Failed."""
+    arguments = ("--repo", repo, "--state", "open", "--limit", str(_MOST_PULLS), "--json", "number")
+    return len(run_json("gh", "pr", "list", *arguments, kind=list))
+
+
+def _pull(item: Any) -> Pull:
+    try:
+        return Pull(int(item["number"]), str(item["headRefName"]), str(item.get("url", "")))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise Failed("gh pr list answered something that is not a list of pull requests") from None
+
+
+def _pages(text: str) -> list[list[Any]]:
+    """The arrays that `gh api --paginate` prints one after the other; raises Failed."""
+    pages: list[list[Any]] = []
+    rest, decoder = text.strip(), json.JSONDecoder()
+    while rest or not pages:
+        try:
+            page, end = decoder.raw_decode(rest)
+        except (ValueError, RecursionError):
+            raise Failed("gh api answered something that is not JSON") from None
+        if not isinstance(page, list):
+            raise Failed("gh api answered something that is not a list")
+        pages.append(page)
+        rest = rest[end:].lstrip()
+    return pages

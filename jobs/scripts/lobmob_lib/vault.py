@@ -1,0 +1,171 @@
+"""Writing into the vault beside the sync: under its lock, as a commit on top of what the remote has.
+
+The commit is made without the working copy and pushed at once, so that a script that is killed has either pushed it or
+done nothing. The working copy is brought up to date afterwards when that is simple; else the next sync does it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from .rest import Rest, RestError
+from .vault_git import Git, GitError, takes_token
+
+BRANCH = "main"
+TRACKED = f"refs/remotes/origin/{BRANCH}"
+_TRIES = 5
+_LOCK_WAIT_SECONDS = 60.0
+_POLL_SECONDS = 0.05
+_SERVICE = "lobwife-sync"
+
+Read = Callable[[str], bytes | None]
+
+
+class VaultError(Exception):
+    """The vault could not be written now; the sentence is for people."""
+
+
+class NoVault(VaultError):
+    """There is no vault to write into, or it has no remote."""
+
+
+class Vault:
+    """A vault whose lock is held."""
+
+    def __init__(self, git: Git, url: str, token: str) -> None:
+        self.git = git
+        self._url = url
+        self._token = token
+
+    def fetch(self) -> str:
+        """The remote's newest commit; raises VaultError."""
+        try:
+            self.git.network(
+                *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "origin"),
+                f"+refs/heads/{BRANCH}:{TRACKED}",
+                url=self._url,
+                token=self._token,
+            )
+        except GitError as error:
+            raise VaultError(f"the vault's remote: {error}") from None
+        return self.git.resolve(TRACKED)
+
+    def publish(self, write: Callable[[str, Read], tuple[Mapping[str, bytes], str]]) -> list[str]:
+        """Commit files onto the remote's branch and push; again when it moved on. Returns the paths written.
+
+        `write` is given the commit to build on and a way to read files of it; it returns files and a message, or no
+        files when nothing is left to do. Raises VaultError.
+        """
+        try:
+            for _ in range(_TRIES):
+                remote, head = self.fetch(), self.git.resolve(f"refs/heads/{BRANCH}")
+                # What the sync committed and did not push yet goes along: a note that it just made is built upon.
+                base = head if head and self.git.is_ancestor(remote, head) else remote
+                files, message = write(base, lambda path, base=base: self._read(base, path))  # type: ignore[misc]
+                if not files:
+                    return []
+                commit = self._commit(base, files, message)
+                try:
+                    refspec = f"{commit}:refs/heads/{BRANCH}"
+                    self.git.network("push", "--quiet", "origin", refspec, url=self._url, token=self._token)
+                except GitError as error:
+                    if self.fetch() == remote:
+                        raise VaultError(f"the vault's remote: {error}") from None
+                    continue
+                self._bring_up_to_date(head, commit)
+                return list(files)
+        except GitError as error:
+            raise VaultError(str(error)) from None
+        raise VaultError("the vault's remote moved on five times meanwhile")
+
+    def unpushed_differs(self) -> bool:
+        """Whether our copy and the remote each have commits that the other lacks: the sync has to merge them first."""
+        head, remote = self.git.resolve(f"refs/heads/{BRANCH}"), self.git.resolve(TRACKED)
+        if not head or not remote:
+            return False
+        return not self.git.is_ancestor(remote, head) and not self.git.is_ancestor(head, remote)
+
+    def _read(self, commit: str, path: str) -> bytes | None:
+        entry = self.git.run("ls-tree", "-z", commit, "--", path).split(b"\0")[0]
+        if not entry:
+            return None
+        mode, kind, blob = entry.split(b"\t")[0].decode().split()
+        if kind != "blob" or not mode.startswith("100"):
+            raise VaultError(f"{path} is not a regular file in the vault")
+        return self.git.run("cat-file", "blob", blob)
+
+    def _commit(self, base: str, files: Mapping[str, bytes], message: str) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            index = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
+            self.git.run("read-tree", base, environment=index)
+            lines = b""
+            for path, content in files.items():
+                blob = self.git.text("hash-object", "-w", "--no-filters", "--stdin", stdin=content)
+                lines += f"100644 {blob}\t".encode() + os.fsencode(path) + b"\0"
+            self.git.run("update-index", "-z", "--index-info", stdin=lines, environment=index)
+            tree = self.git.text("write-tree", environment=index)
+        return self.git.text("commit-tree", tree, "-p", base, "-F", "-", stdin=message.encode())
+
+    def _bring_up_to_date(self, head: str, commit: str) -> None:
+        with contextlib.suppress(GitError):
+            self.git.run("update-ref", TRACKED, commit)
+            on_main = self.git.text("symbolic-ref", "-q", "HEAD", accept=(0, 1)) == f"refs/heads/{BRANCH}"
+            if on_main and head and self.git.is_ancestor(head, commit):
+                self.git.run("merge", "--quiet", "--ff-only", commit)
+
+
+@contextlib.contextmanager
+def opened(rest: Rest | None = None) -> Iterator[Vault]:
+    """The vault of VAULT_PATH, locked; `rest` gives the token that an https remote takes. Raises VaultError."""
+    home = pathlib.Path.home()
+    path = pathlib.Path(os.environ.get("VAULT_PATH") or home / "vault")
+    if not (path / ".git").is_dir():
+        raise NoVault(f"there is no vault in {path}")
+    state = pathlib.Path(os.environ.get("LOBWIFE_STATE_DIR") or home / "state")
+    with _lock(state) as descriptor:
+        git = Git(path, descriptor)
+        try:
+            url = git.text("config", "--local", "--get", "remote.origin.url", accept=(0, 1))
+        except GitError as error:
+            raise VaultError(str(error)) from None
+        if not url:
+            raise NoVault(f"the vault in {path} has no remote")
+        yield Vault(git, url, _token(url, rest))
+
+
+@contextlib.contextmanager
+def _lock(state: pathlib.Path) -> Iterator[int]:
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(state / "vault.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise VaultError(f"the vault's lock can't be opened: {error.strerror}") from None
+    try:
+        deadline = time.monotonic() + _LOCK_WAIT_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise VaultError("another process works in the vault") from None
+                time.sleep(_POLL_SECONDS)
+        yield descriptor
+    finally:
+        os.close(descriptor)  # a git of ours that is still at work keeps the lock
+
+
+def _token(url: str, rest: Rest | None) -> str:
+    if rest is None or not takes_token(url):
+        return ""
+    try:
+        answer = rest.post("/api/v1/service-token", {"service": _SERVICE})
+    except RestError:  # git's own credentials may do
+        return ""
+    return str(answer.get("token", "")) if isinstance(answer, dict) else ""
