@@ -1,12 +1,11 @@
 """The scripts that are shells by name: `python -m lobmob_lib flush …`."""
 
+import importlib
 import sys
 
-from . import flush
-
-_SCRIPTS = {"flush": flush.main}
+_SCRIPTS = ("flush", "review")
 
 if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1] in _SCRIPTS:
-        sys.exit(_SCRIPTS[sys.argv[1]](sys.argv[2:]))
+        sys.exit(importlib.import_module(f"lobmob_lib.{sys.argv[1]}").main(sys.argv[2:]))
     sys.exit("usage: python -m lobmob_lib " + "|".join(_SCRIPTS))

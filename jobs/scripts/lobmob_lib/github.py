@@ -71,7 +71,7 @@ def open_pulls(repo: str) -> dict[int, Pull]:
 def branches(repo: str) -> dict[int, list[str]]:
     """The branches of a repository, by task; raises Missing or Failed."""
     found: dict[int, list[str]] = {}
-    for page in _pages(run("gh", "api", "--paginate", f"repos/{repo}/branches?per_page=100")):
+    for page in pages(run("gh", "api", "--paginate", f"repos/{repo}/branches?per_page=100")):
         for item in page:
             if not isinstance(item, dict) or not isinstance(item.get("name"), str):
                 raise Failed("gh api answered something that is not a list of branches")
@@ -108,7 +108,7 @@ def _pull(item: Any) -> Pull:
         raise Failed("gh pr list answered something that is not a list of pull requests") from None
 
 
-def _pages(text: str) -> list[list[Any]]:
+def pages(text: str) -> list[list[Any]]:
     """The arrays that `gh api --paginate` prints one after the other; raises Failed."""
     pages: list[list[Any]] = []
     rest, decoder = text.strip(), json.JSONDecoder()
