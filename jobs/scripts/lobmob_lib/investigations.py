@@ -24,6 +24,7 @@ class Investigations:
     def __init__(self, tasks: Tasks) -> None:
         self.tasks = tasks
         self._waiting: dict[int, Task] | None = None
+        self._failed: dict[int, Task] = {}
 
     def prepare(self, task: Task) -> None:
         """Make the investigation of a task, once; it is for `finish` to write and queue it."""
@@ -40,13 +41,21 @@ class Investigations:
             waiting[task["id"]] = made
         self.tasks.say(task, "investigation", f"{made['task_id']} is to find out why")
 
+    def has_failed(self, task: Task) -> None:
+        """The task is set to failed: its investigation can begin."""
+        self._failed[task["id"]] = {**task, "status": "failed"}
+
     def finish(self) -> None:
         """Write the notes of what waits, in one commit, and queue them."""
+        unfinished = self._unfinished()
+        if not unfinished:
+            return
+        blocked = {task["id"]: task for task in self._blocked()}
         ready = {}
-        for number, investigation in self._unfinished().items():
-            failed = self.tasks.rest.get(f"/api/v1/tasks/{number}")
-            if failed["status"] == "failed":
-                ready[number] = (self.tasks.rest.get(f"/api/v1/tasks/{investigation['id']}"), failed)
+        for number, investigation in unfinished.items():
+            failed = self._failed.get(number) or self.tasks.rest.get(f"/api/v1/tasks/{number}")
+            if failed["status"] == "failed" and investigation["id"] in blocked:
+                ready[number] = (blocked[investigation["id"]], failed)
             elif failed["status"] in ("completed", "cancelled") and not self.tasks.report.dry_run:
                 self.tasks.rest.delete(f"/api/v1/tasks/{investigation['id']}")
         if not ready or self.tasks.report.dry_run:
@@ -65,11 +74,14 @@ class Investigations:
             self.tasks.change(made, status="queued")
             self.tasks.report.did("investigations queued", f"{made['task_id']} investigates {failed['task_id']}")
 
+    def _blocked(self) -> list[Task]:
+        return self.tasks.rest.tasks(status="blocked", type="system")
+
     def _unfinished(self) -> dict[int, Task]:
         """By the task that they are about. One that we queued before was blocked by somebody else, who decides."""
         if self._waiting is None:
             self._waiting = {}
-            for task in self.tasks.rest.tasks(status="blocked", type="system"):
+            for task in self._blocked():
                 named = _NAMED.fullmatch(str(task["name"]))
                 events = self.tasks.history(task) if named else []
                 ours = any(event["event_type"] == "created" and event["actor"] == ACTOR for event in events)

@@ -100,6 +100,7 @@ def _fail(tasks: Tasks, task: Task, mark: str, age: float, requeues: int, invest
     tasks.deregister(task)
     moment = now().strftime("%Y-%m-%dT%H:%M:%SZ")
     tasks.change(task, status="failed", completed_at=moment, broker_repos=None, broker_status=None)
+    investigations.has_failed(task)
     tasks.report.did("failed", text)
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 TIMEOUT_SECONDS = 15
 _PAUSES = (0.2, 0.5, 1, 2)
 _PAGE = 500
+_FRESH_SECONDS = 0.5
 _MOST_BYTES = 64 * 2**20
 
 
@@ -34,6 +35,7 @@ class Rest:
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_SECONDS)
         self._sent = False
+        self._used = 0.0
         self._prefix = parts.path.rstrip("/")
         self._headers = {"Content-Type": "application/json"}
         if credential:
@@ -88,14 +90,17 @@ class Rest:
         raise AssertionError("the last try returns or raises")
 
     def _send(self, method: str, path: str, data: bytes | None) -> tuple[int, bytes]:
-        if method != "GET":  # a kept connection may have been closed meanwhile, and a write must not be sent twice
+        idle = time.monotonic() - self._used
+        if method != "GET" and idle > _FRESH_SECONDS:  # it may have been closed meanwhile: a write is not sent twice
             self._connection.close()
         if self._connection.sock is None:
             self._connection.connect()
         self._sent = True
         self._connection.request(method, self._prefix + path, data, self._headers)
         answer = self._connection.getresponse()
-        return answer.status, answer.read(_MOST_BYTES)
+        content = answer.read(_MOST_BYTES)
+        self._used = time.monotonic()
+        return answer.status, content
 
 
 def _read(status: int, content: bytes, call: str) -> Any:
