@@ -20,6 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 import broker.reads
+import vaultsync.services
 from broker.models import GitHubState, IssuedToken, TokenAudit
 from jobs.models import ACTIVE, Alert, Delivery, Job, JobRun, JobState
 from lobwife.backups.kept import kept_copies
@@ -28,6 +29,7 @@ from lobwife.base.loose import number
 from lobwife.base.timestamps import parse, utc_now
 from lobwife.health import daemon_summary
 from tasks.models import OVER, Task
+from vaultsync.models import VaultState
 
 router = Router(tags=["health"])
 _AUDIT_ENTRIES = 5000
@@ -57,6 +59,7 @@ class Figures(Collector):
         yield from _tasks(now)
         yield from _tokens(now)
         yield from _github(now)
+        yield from _sync(now)
         yield from _storage(now)
 
 
@@ -157,6 +160,21 @@ def _github(now: datetime) -> Iterator[Metric]:
     yield _gauge("lobwife_github_blocked_seconds", "How long GitHub told to wait.", max(0.0, blocked))
     yield _gauge("lobwife_github_last_error_age_seconds", "Since its last error.", _age(row.last_error_at, now))
     yield _gauge("lobwife_github_clock_skew_seconds", "How far GitHub's clock is ahead.", row.clock_skew)
+
+
+def _sync(now: datetime) -> Iterator[Metric]:
+    shown = vaultsync.services.status()
+    yield _gauge("lobwife_sync_enabled", "Whether tasks are mirrored into a vault.", shown["enabled"])
+    if not shown["enabled"]:
+        return
+    row = VaultState.objects.first() or VaultState()
+    yield _gauge("lobwife_sync_up", "Whether the sync loop gives signs of life.", shown["running"])
+    yield _gauge("lobwife_sync_age_seconds", "Since the last sync.", _age(row.last_sync_at, now))
+    yield _gauge("lobwife_sync_pending_events", "Task events that no commit has yet.", shown["pending_events"])
+    yield _gauge("lobwife_sync_commits_ahead", "Commits that the remote does not have.", row.ahead)
+    yield _gauge("lobwife_sync_failures", "Syncs that failed in a row.", row.failures)
+    yield _gauge("lobwife_sync_remote_failures", "Tries at the remote that failed in a row.", row.remote_failures)
+    yield _gauge("lobwife_sync_problems", "Notes that people should look at.", shown["problems"])
 
 
 def _storage(now: datetime) -> Iterator[Metric]:

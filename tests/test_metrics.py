@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ def scrape(installation: Installation, **options: Any) -> dict[tuple[str, tuple[
 
 @pytest.fixture(scope="module")
 def filled(server: Installation) -> Installation:
+    subprocess.run(["git", "init", "-q", "-b", "main", str(server.vault)], check=True)
     server.script("hello.sh", "echo hello")
     define(server, {"name": "nightly", "script": "hello.sh", "schedule": "0 3 * * *"})
     for number in range(3):
@@ -59,6 +61,8 @@ def test_figures_are_those_of_the_database(filled: Installation) -> None:
     assert found["lobwife_job_failing", ("nightly",)] == 1
     assert found["lobwife_token_outcomes_last_hour", ("issued",)] == 1
     assert found["lobwife_daemon_up", ()] == 0
+    assert found["lobwife_sync_enabled", ()] == 1
+    assert found["lobwife_sync_pending_events", ()] >= 4
     assert found["lobwife_database_bytes", ()] > 4096
     assert found["lobwife_backup_copies", ()] == 0
     assert ("lobwife_backup_age_seconds", ()) not in found

@@ -178,6 +178,20 @@ def test_firings_and_runs_since_the_copy_are_not_repeated(installation: Installa
         assert "put back" in run["note"]
 
 
+def test_what_was_closed_since_the_copy_stays_closed(installation: Installation) -> None:
+    installation.manage("apikey", "access", "open")
+    installation.manage("apikey", "create", "robot", "--role", "service")
+    installation.manage("apikey", "create", "other", "--role", "service")
+    installation.manage("backup")
+    installation.manage("apikey", "revoke", "robot")
+    installation.manage("apikey", "access", "required")
+    installation.manage("restore", str(newest_copy(installation)))
+    with installation.database() as database:
+        revoked = database.execute("SELECT name FROM lobwife_apikey WHERE revoked_at IS NOT NULL").fetchall()
+        assert [row["name"] for row in revoked] == ["robot"]
+        assert database.execute("SELECT decided FROM lobwife_accesspolicy").fetchone()["decided"] == "required"
+
+
 def test_a_restore_that_is_interrupted_leaves_nothing_behind(copied: Installation) -> None:
     left = copied.state / ".restore-killed"
     left.mkdir()

@@ -1,4 +1,4 @@
-"""What outlives a restore: which ids were given out, and which firings were dealt with, since the copy was made."""
+"""What outlives a restore: ids that were given out, firings that were dealt with, what was closed to callers."""
 
 from __future__ import annotations
 
@@ -10,19 +10,27 @@ _LOST = "the database was put back to a moment at which this run was not over: w
 
 @dataclass(frozen=True)
 class Given:
-    """The highest id of each table that counts, and of each job by name how far its schedule is dealt with."""
+    """The highest id of each table that counts; how far each job's schedule is dealt with; which API keys were
+    revoked, and whether callers need one.
+    """
 
     highest: dict[str, int]
     settled: list[tuple[str, str, str | None]]
+    revoked: list[tuple[str, str, str]]
+    is_closed: bool = False
 
     def joined(self, other: Given) -> Given:
         """The higher of both, table by table."""
         tables = {*self.highest, *other.highest}
         highest = {name: max(self.highest.get(name, 0), other.highest.get(name, 0)) for name in tables}
-        return Given(highest, self.settled + other.settled)
+        return Given(
+            highest, self.settled + other.settled, self.revoked + other.revoked, self.is_closed or other.is_closed
+        )
 
     def widened(self, by: int) -> Given:
-        return Given({name: number + by for name, number in self.highest.items()}, self.settled)
+        return Given(
+            {name: number + by for name, number in self.highest.items()}, self.settled, self.revoked, self.is_closed
+        )
 
 
 def read(opened: sqlite3.Connection) -> Given:
@@ -40,13 +48,23 @@ def read(opened: sqlite3.Connection) -> Given:
         settled = opened.execute(
             "SELECT name, settled_through, next_firing FROM jobs_job WHERE settled_through IS NOT NULL"
         ).fetchall()
-    return Given(highest, settled)
+    revoked: list[tuple[str, str, str]] = []
+    if "lobwife_apikey" in highest:
+        revoked = opened.execute(
+            "SELECT prefix, revoked_at, revoked_by FROM lobwife_apikey WHERE revoked_at IS NOT NULL"
+        ).fetchall()
+    is_closed = False
+    if "lobwife_accesspolicy" in highest:
+        modes = opened.execute("SELECT coalesce(nullif(decided, ''), initial) FROM lobwife_accesspolicy").fetchall()
+        is_closed = ("required",) in modes
+    return Given(highest, settled, revoked, is_closed)
 
 
 def carry_over(copy: sqlite3.Connection, given: Given) -> None:
     """Write it into an up-to-date copy, in one transaction.
 
-    Runs that were not over are closed: they would run a second time.
+    Runs that were not over are closed: they would run a second time. Everybody signs in again: a session of then may
+    be one that was ended since.
     """
     copy.execute("BEGIN IMMEDIATE")
     highest = given.joined(read(copy)).highest
@@ -64,4 +82,15 @@ def carry_over(copy: sqlite3.Connection, given: Given) -> None:
         " WHERE state IN ('queued', 'running')",
         [_LOST],
     )
+    for prefix, revoked_at, revoked_by in given.revoked:
+        copy.execute(
+            "UPDATE lobwife_apikey SET revoked_at = ?, revoked_by = ? WHERE prefix = ? AND revoked_at IS NULL",
+            [revoked_at, revoked_by, prefix],
+        )
+    if given.is_closed:
+        copy.execute(
+            "UPDATE lobwife_accesspolicy SET decided = 'required', decided_by = 'a restore' WHERE decided = 'open'"
+            " OR (decided = '' AND initial = 'open')"
+        )
+    copy.execute("DELETE FROM django_session")
     copy.execute("COMMIT")

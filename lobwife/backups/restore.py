@@ -127,7 +127,7 @@ def _given_out(database: pathlib.Path) -> carried.Given | None:
 
 def _best_guess(state: pathlib.Path) -> carried.Given:
     """What the other copies know, and some room for what came after them."""
-    known = carried.Given({}, [])
+    known = carried.Given({}, [], [])
     newest = [upkeep.newest_copy(), *(each.path for each in kept_copies()[-1:])]
     for each in newest:
         with (

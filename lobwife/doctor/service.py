@@ -13,6 +13,7 @@ from django.core import checks
 from django.db import connection
 from django.db.utils import DatabaseError
 
+import vaultsync.services
 from broker import app
 from jobs.models import Daemon
 from lobwife.base.errors import LobwifeError
@@ -136,6 +137,27 @@ def vault() -> Iterator[Finding]:
         return
     branch = done.stdout.splitlines()[0].removeprefix("## ")
     yield Finding("vault", f"a git repository at {path}, on {branch}")
+    if _has_database():
+        yield from _sync()
+
+
+def _sync() -> Iterator[Finding]:
+    try:
+        shown = vaultsync.services.status()
+    except DatabaseError:
+        return  # the look at the database told
+    finally:
+        connection.close()
+    if not shown["enabled"]:
+        found = f"off: {shown['reason']}" if shown.get("reason") else "off"
+        yield Finding("sync", found, "docs/vault.md says how it is mended")
+        return
+    remote = shown["remote"]
+    if remote["error"] and remote["failures"]:
+        todo = "see that the remote can be reached and may be written; commits wait here meanwhile"
+        yield Finding("sync", f"the remote: {remote['error']}", todo)
+    last = shown["last_sync"] or "never"
+    yield Finding("sync", f"last at {last} UTC, {shown['pending_events']} events to go, {shown['problems']} odd notes")
 
 
 def _has_database() -> bool:
