@@ -1,0 +1,180 @@
+"""What the dashboard shows, each panel in a constant number of queries that stay cheap on a full database."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection
+from django.db.models import Count
+from django.urls import reverse
+
+from jobs import schedule
+from jobs.models import Daemon, Job, JobRun, JobState
+from lobwife.base.errors import Invalid
+from lobwife.base.timestamps import parse, seconds_text, utc_now
+from lobwife.health import STALE_SECONDS
+from lobwife.ops import charts
+from tasks.models import Status, Task, TaskEvent
+
+DAYS = 14
+TIMELINE_HOURS = 6
+_FIRINGS_SHOWN = 120
+_KINDS = ("created", "completed", "failed")
+# For each job its newest runs: index seeks, where a window function would read the whole history.
+_STRIPS = """
+    SELECT run.job_id, run.id, run.state, run.duration, run.queued_at
+    FROM jobs_job AS job JOIN jobs_jobrun AS run ON run.id IN
+        (SELECT id FROM jobs_jobrun WHERE job_id = job.id ORDER BY id DESC LIMIT %s)
+    ORDER BY run.id
+"""
+
+
+def daemon(now: datetime) -> dict[str, Any]:
+    """The daemon's sign of life."""
+    row = Daemon.objects.first()
+    age = (now - row.beat_at).total_seconds() if row and row.beat_at else None
+    alive = bool(row and row.pid) and age is not None and age < STALE_SECONDS
+    return {"row": row, "alive": alive, "age": age, "paused": bool(row and row.paused_at)}
+
+
+def jobs(now: datetime) -> list[dict[str, Any]]:
+    """Every job with its last runs and its next firing."""
+    states = {state.name: state for state in JobState.objects.defer("last_output")}
+    runs = _runs_by_job()
+    active = dict(JobRun.objects.active().values_list("job_id", "id"))
+    shown = []
+    for job in Job.objects.all():
+        state = states.get(job.name) or JobState(name=job.name)
+        own = runs.get(job.pk, [])
+        shown.append(
+            {
+                "job": job,
+                "state": state,
+                "url": reverse("admin:jobs_job_change", args=[job.pk]),
+                "strip": charts.run_strip(own),
+                "failures": _failures_in_a_row(own),
+                "active_run": active.get(job.pk),
+                "next": job.next_firing if state.enabled else None,
+            }
+        )
+    return shown
+
+
+def timeline(rows: list[dict[str, Any]], now: datetime) -> dict[str, Any]:
+    """Who fires when in the next hours; moments at which several fire are marked."""
+    end = now + timedelta(hours=TIMELINE_HOURS)
+    firings: dict[str, list[datetime]] = {}
+    for row in rows:
+        job = row["job"]
+        if row["state"].enabled:
+            try:
+                ahead = schedule.firings_after(job.schedule, job.timezone, now, _FIRINGS_SHOWN)
+            except Invalid:
+                continue
+            firings[job.name] = [moment for moment in ahead if moment <= end]
+    together = Counter(moment for moments in firings.values() for moment in moments)
+    crowded = sorted(moment for moment, count in together.items() if count > 1)
+    hours = [now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=n + 1) for n in range(TIMELINE_HOURS)]
+    return {
+        "width": charts.TIMELINE_WIDTH,
+        "rows": [
+            {"name": name, "count": len(moments), "places": charts.timeline(moments, now, end)}
+            for name, moments in firings.items()
+        ],
+        "crowded": charts.timeline(crowded, now, end),
+        "most_at_once": max(together.values(), default=0),
+        "hours": [(x, hour) for x, hour in zip(charts.timeline(hours, now, end), hours, strict=True)],
+    }
+
+
+def tasks(now: datetime) -> dict[str, Any]:
+    """Tasks by status, two weeks of their history, and the ones that wait or work longest."""
+    counts = dict(Task.objects.order_by().values_list("status").annotate(count=Count("pk")))
+    return {
+        "counts": [(status, counts.get(status, 0)) for status in Status.values],
+        "total": sum(counts.values()),
+        "chart": charts.day_columns(_days(now), _KINDS),
+        "oldest_queued": Task.objects.filter(status=Status.QUEUED).order_by("id").first(),
+        "longest_active": min(
+            Task.objects.filter(status=Status.ACTIVE, assigned_at__isnull=False)[:500],
+            key=lambda task: parse(task.assigned_at) or now,
+            default=None,
+        ),
+    }
+
+
+def database() -> dict[str, Any]:
+    """Sizes of the file and its log, and the age of the last copy."""
+    path = str(connection.settings_dict["NAME"])
+    return {"bytes": _size(path), "wal_bytes": _size(f"{path}-wal"), "backup_at": _changed(f"{path}.bak")}
+
+
+def recent_runs(limit: int = 12) -> list[JobRun]:
+    return list(JobRun.objects.select_related("job").order_by("-id")[:limit])
+
+
+def recent_events(limit: int = 12) -> list[TaskEvent]:
+    return list(TaskEvent.objects.select_related("task").order_by("-id")[:limit])
+
+
+def _runs_by_job() -> dict[int, list[tuple[str, float | None, str, str]]]:
+    runs: dict[int, list[tuple[str, float | None, str, str]]] = defaultdict(list)
+    base = reverse("admin:jobs_jobrun_change", args=[0])
+    with connection.cursor() as cursor:
+        cursor.execute(_STRIPS, [charts.STRIP_RUNS])
+        for job_id, pk, state, duration, queued in cursor.fetchall():
+            seconds = "" if duration is None else f", {duration:.1f} s"
+            runs[job_id].append(
+                (state, duration, f"run {pk}: {state}{seconds}, {str(queued)[:16]}", base.replace("0", str(pk)))
+            )
+    return runs
+
+
+def _failures_in_a_row(runs: list[tuple[str, float | None, str, str]]) -> int:
+    count = 0
+    for state, *_ in reversed(runs):
+        if state in {"failed", "timeout", "error", "lost"}:
+            count += 1
+        elif state == "success":
+            break
+    return count
+
+
+def _days(now: datetime) -> list[tuple[str, dict[str, int]]]:
+    """For each of the last days, how many tasks were created, completed and failed."""
+    first = (now - timedelta(days=DAYS - 1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    days: dict[str, dict[str, int]] = {
+        (first + timedelta(days=n)).strftime("%Y-%m-%d"): dict.fromkeys(_KINDS, 0) for n in range(DAYS)
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_HISTORY, [seconds_text(first)])
+        for day, kind, count in cursor.fetchall():
+            if day in days and kind in _KINDS:
+                days[day][kind] += count
+    return [(day[5:], counts) for day, counts in days.items()]
+
+
+# Of each task the first event of a day that set a status; the partial index on such events keeps it small.
+_HISTORY = """
+    SELECT substr(created_at, 1, 10) AS day,
+           CASE WHEN event_type = 'created' THEN 'created' ELSE status END AS kind,
+           count(DISTINCT task_id)
+    FROM task_events WHERE created_at >= %s AND status IS NOT NULL GROUP BY day, kind
+"""
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _changed(path: str) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(os.stat(path).st_mtime, tz=utc_now().tzinfo)
+    except OSError:
+        return None
