@@ -1,0 +1,102 @@
+"""The dashboard: is everything all right, and if not, what isn't."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.utils import DatabaseError
+from django.urls import reverse
+
+from lobwife.base.timestamps import parse, utc_now
+from lobwife.ops import panels
+from tasks.models import Status, Task
+
+_ACTIVE_TOO_LONG_MINUTES = 90
+_QUEUED_TOO_LONG_MINUTES = 60
+_BACKUP_TOO_OLD_HOURS = 3
+_LISTED = 8
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that needs a person: bad is broken now, warn is to be looked at."""
+
+    level: str
+    sentence: str
+    url: str = ""
+
+
+def context() -> dict[str, Any]:
+    """Everything the dashboard's template needs. A database in trouble is a finding, not an error."""
+    now = utc_now()
+    try:
+        rows = panels.jobs(now)
+        shown = {
+            "daemon": panels.daemon(now),
+            "jobs": rows,
+            "timeline": panels.timeline(rows, now),
+            "tasks": panels.tasks(now),
+            "database": panels.database(),
+            "runs": panels.recent_runs(),
+            "events": panels.recent_events(),
+        }
+        findings = _findings(shown, now)
+    except DatabaseError as error:
+        shown, findings = {}, [Finding("bad", f"The database can't be read: {error}")]
+    worst = "bad" if any(each.level == "bad" for each in findings) else "warn" if findings else "good"
+    return {**shown, "findings": findings, "worst": worst, "now": now}
+
+
+def _findings(shown: dict[str, Any], now: Any) -> list[Finding]:
+    found = [*_of_daemon(shown["daemon"]), *_of_jobs(shown["jobs"]), *_of_tasks(shown["tasks"], now)]
+    backup = shown["database"]["backup_at"]
+    if backup and (now - backup).total_seconds() > _BACKUP_TOO_OLD_HOURS * 3600:
+        found.append(Finding("warn", "The last copy of the database is older than three hours."))
+    return found
+
+
+def _of_daemon(daemon: dict[str, Any]) -> list[Finding]:
+    found = []
+    if not daemon["alive"]:
+        what = "has not given a sign of life" if daemon["row"] and daemon["row"].pid else "is not running"
+        found.append(Finding("bad", f"The daemon {what}: no script starts. Start it with “make run” or “manage.py daemon”."))
+    elif daemon["row"].trouble:
+        found.append(Finding("bad", daemon["row"].trouble))
+    if daemon["paused"]:
+        found.append(Finding("warn", f"Starts are paused by {daemon['row'].paused_by}."))
+    return found
+
+
+def _of_jobs(rows: list[dict[str, Any]]) -> list[Finding]:
+    return [
+        Finding("bad", f"Job {row['job'].name} {_failed(row)}.", row["url"])
+        for row in rows
+        if row["state"].enabled and row["failures"]
+    ]
+
+
+def _failed(row: dict[str, Any]) -> str:
+    return "failed" if row["failures"] == 1 else f"failed {row['failures']} times in a row"
+
+
+def _of_tasks(tasks: dict[str, Any], now: Any) -> list[Finding]:
+    found = []
+    slow = [task for task in Task.objects.filter(status=Status.ACTIVE).order_by("id")[:500] if _too_long(task, now)]
+    url = reverse("admin:tasks_task_changelist")
+    for task in slow[:_LISTED]:
+        found.append(Finding("warn", f"{task} is active too long.", reverse("admin:tasks_task_change", args=[task.pk])))
+    if len(slow) > _LISTED:
+        found.append(Finding("warn", f"{len(slow) - _LISTED} more tasks are active too long.", f"{url}?status=active"))
+    queued = tasks["oldest_queued"]
+    waited = (now - queued.created).total_seconds() / 60 if queued and queued.created else 0
+    if waited > _QUEUED_TOO_LONG_MINUTES:
+        found.append(Finding("warn", f"{queued} waits for longer than an hour.", f"{url}?status=queued"))
+    return found
+
+
+def _too_long(task: Task, now: Any) -> bool:
+    since = parse(task.assigned_at)
+    estimate = task.estimate_minutes if isinstance(task.estimate_minutes, int) else None
+    limit = estimate * 2 if estimate else _ACTIVE_TOO_LONG_MINUTES
+    return since is not None and (now - since).total_seconds() / 60 > limit
