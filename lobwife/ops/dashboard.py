@@ -60,7 +60,9 @@ def _of_daemon(daemon: dict[str, Any]) -> list[Finding]:
     found = []
     if not daemon["alive"]:
         what = "has not given a sign of life" if daemon["row"] and daemon["row"].pid else "is not running"
-        found.append(Finding("bad", f"The daemon {what}: no script starts. Start it with “make run” or “manage.py daemon”."))
+        found.append(
+            Finding("bad", f"The daemon {what}: no script starts. Start it with “make run” or “manage.py daemon”.")
+        )
     elif daemon["row"].trouble:
         found.append(Finding("bad", daemon["row"].trouble))
     if daemon["paused"]:

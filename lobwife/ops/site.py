@@ -27,7 +27,12 @@ class OperationsSite(AdminSite):
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """The dashboard; it also loads, and says so, when the database or the daemon is in trouble."""
-        context = {**self.each_context(request), "title": self.index_title, **dashboard.context(), **(extra_context or {})}
+        context = {
+            **self.each_context(request),
+            "title": self.index_title,
+            **dashboard.context(),
+            **(extra_context or {}),
+        }
         return TemplateResponse(request, "admin/index.html", context)
 
     def live_dashboard(self, request: HttpRequest) -> HttpResponse:
