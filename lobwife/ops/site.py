@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib.admin import AdminSite
-from django.contrib.admin.apps import AdminConfig
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 
-from lobwife.ops import dashboard
+from lobwife.ops import dashboard, search
 
 
 class OperationsSite(AdminSite):
@@ -22,8 +22,14 @@ class OperationsSite(AdminSite):
     enable_nav_sidebar = True
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        live = path("live/dashboard/", self.admin_view(self.live_dashboard), name="live_dashboard")
-        return [live, *super().get_urls()]
+        own = [
+            path("live/dashboard/", self.admin_view(self.live_dashboard), name="live_dashboard"),
+            path("search/", self.admin_view(self.search), name="search"),
+        ]
+        return [*own, *super().get_urls()]
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        return {**super().each_context(request), "environment": settings.ENVIRONMENT, "api_url": settings.LOBWIFE_URL}
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """The dashboard; it also loads, and says so, when the database or the daemon is in trouble."""
@@ -39,6 +45,11 @@ class OperationsSite(AdminSite):
         """The part of the dashboard that refreshes in place."""
         return TemplateResponse(request, "ops/dashboard.html", dashboard.context())
 
-
-class OperationsConfig(AdminConfig):
-    default_site = "lobwife.ops.site.OperationsSite"
+    def search(self, request: HttpRequest) -> HttpResponse:
+        """Tasks, jobs and runs that fit; a single one is gone to at once."""
+        query = request.GET.get("q", "")
+        found = search.search(query)
+        if len(found) == 1:
+            return HttpResponseRedirect(found[0].url)
+        context = {**self.each_context(request), "title": "Search", "search_query": query, "found": found}
+        return TemplateResponse(request, "ops/search.html", context)
