@@ -80,7 +80,9 @@ def _make_task(chance: random.Random, created: datetime, now: datetime) -> None:
         assigned_at=iso_text(assigned) if worked else None,
         completed_at=iso_text(ended) if status == Status.COMPLETED else None,
     )
-    history = [("created", "Task created with status=queued", "lobboss", created, Status.QUEUED)]
+    history: list[tuple[str, str, str, datetime, str | None]] = [
+        ("created", "Task created with status=queued", "lobboss", created, Status.QUEUED)
+    ]
     if worked:
         worker = f"lobster-{task.type}-t{task.pk}"
         Task.objects.filter(pk=task.pk).update(assigned_to=worker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib.admin import AdminSite
@@ -10,7 +11,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 
-from lobwife.ops import dashboard, search
+from lobwife.base.timestamps import iso_text, parse, utc_now
+from lobwife.ops import activity, dashboard, search
 
 
 class OperationsSite(AdminSite):
@@ -24,6 +26,7 @@ class OperationsSite(AdminSite):
     def get_urls(self) -> list[URLPattern | URLResolver]:
         own = [
             path("live/dashboard/", self.admin_view(self.live_dashboard), name="live_dashboard"),
+            path("activity/", self.admin_view(self.activity), name="activity"),
             path("search/", self.admin_view(self.search), name="search"),
         ]
         return [*own, *super().get_urls()]
@@ -53,3 +56,12 @@ class OperationsSite(AdminSite):
             return HttpResponseRedirect(found[0].url)
         context = {**self.each_context(request), "title": "Search", "search_query": query, "found": found}
         return TemplateResponse(request, "ops/search.html", context)
+
+    def activity(self, request: HttpRequest) -> HttpResponse:
+        """What people and programs did, newest first."""
+        before = parse(request.GET.get("before")) or utc_now()
+        chosen = {"kind": request.GET.get("kind", ""), "who": request.GET.get("who", "").strip()}
+        found = activity.entries(before=before, **chosen)
+        older = urlencode({**chosen, "before": iso_text(found[-1].at)}) if len(found) == activity.PAGE else ""
+        context = {**self.each_context(request), "title": "Activity", "entries": found, "kinds": activity.KINDS}
+        return TemplateResponse(request, "ops/activity.html", {**context, **chosen, "older": older})
