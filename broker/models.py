@@ -1,12 +1,14 @@
-"""Registrations that no task holds, and the audit of tokens, over the tables that existing installations have."""
+"""Registrations that no task holds, the audit, and the tokens that are out. The first two are old tables."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 from django.db import models
+from django.db.models import Q
 
 from lobwife.base.timestamps import iso_text
+from tasks.models import Task
 
 
 class LegacyRegistration(models.Model):
@@ -27,20 +29,166 @@ class LegacyRegistration(models.Model):
         return self.task_id
 
 
+class TaskRegistration(Task):
+    """A task seen as a holder of a registration."""
+
+    class Meta:
+        proxy = True
+        ordering: ClassVar = ["-id"]
+
+
+class Grant(models.Model):
+    """What the old tables can't hold of a registration. `subject` is `task:42` or `legacy:ID`."""
+
+    subject = models.TextField(primary_key=True)
+    # Grows whenever tokens that are out stop being this registration's.
+    generation = models.IntegerField(default=0)
+    lobster_type = models.TextField(default="unknown")
+
+    def __str__(self) -> str:
+        return self.subject
+
+
+class Outcome(models.TextChoices):
+    """How something that was asked of the broker ended."""
+
+    DONE = "done"
+    ISSUED = "issued"
+    CACHED = "cached", "from cache"
+    REFUSED = "refused"
+    FAILED = "failed"
+    REVOKED = "revoked"
+
+
+class Action(models.TextChoices):
+    """What an entry of the audit is about. The first four are the contract's."""
+
+    REGISTERED = "task_registered"
+    DEREGISTERED = "task_deregistered"
+    TOKEN = "token_issued"  # noqa: S105 a name, not a secret
+    SERVICE_TOKEN = "service_token_issued"  # noqa: S105
+    TOKEN_REFUSED = "token_refused"  # noqa: S105
+    TOKEN_REVOKED = "token_revoked"  # noqa: S105
+
+
+CONTRACT_ACTIONS = (Action.REGISTERED, Action.DEREGISTERED, Action.TOKEN, Action.SERVICE_TOKEN)
+
+
 class TokenAudit(models.Model):
-    """One thing that happened around a token. Rows are only ever added."""
+    """One thing that happened around a token. Rows are only added; the older service left most columns empty."""
 
     id = models.AutoField(primary_key=True)
-    task_id = models.TextField()
+    task_id = models.TextField(help_text="As the caller named it.")
     repos = models.TextField(null=True, blank=True)
-    action = models.TextField()
+    action = models.TextField(choices=Action.choices)
     created_at = models.TextField(default=iso_text)
+    task_number = models.BigIntegerField(null=True, blank=True)
+    outcome = models.TextField(null=True, blank=True, choices=Outcome.choices)
+    reason = models.TextField(null=True, blank=True)
+    identity = models.TextField(null=True, blank=True)
+    address = models.TextField(null=True, blank=True)
+    permissions = models.TextField(null=True, blank=True)
+    expires_at = models.TextField(null=True, blank=True)
+    token_sha256 = models.TextField(
+        null=True, blank=True, help_text="base64(SHA-256(token)), as in GitHub's audit log."
+    )
 
     class Meta:
         db_table = "token_audit"
         ordering: ClassVar = ["-id"]
         verbose_name_plural = "token audit"
-        indexes: ClassVar = [models.Index(fields=["task_id"], name="idx_token_audit_task_id")]
+        indexes: ClassVar = [
+            models.Index(fields=["task_id"], name="idx_token_audit_task_id"),
+            models.Index(fields=["task_number"], name="token_audit_of_task", condition=Q(task_number__isnull=False)),
+        ]
 
     def __str__(self) -> str:
         return f"{self.action} {self.task_id}"
+
+
+class IssuedToken(models.Model):
+    """A token that GitHub made, kept encrypted until it is over: to serve it again, and to revoke it."""
+
+    class State(models.TextChoices):
+        LIVE = "live"
+        ENDED = "ended", "ended, to be revoked"
+        REVOKED = "revoked"
+        LEFT = "left", "left to expire"
+
+    subject = models.TextField()
+    shown_id = models.TextField()
+    generation = models.IntegerField()
+    scope_digest = models.TextField()
+    sealed = models.TextField()
+    sha256 = models.TextField()
+    repos = models.TextField()
+    permissions = models.TextField()
+    minted_at = models.DateTimeField()
+    expires_at = models.DateTimeField(help_text="By GitHub's clock.")
+    refresh_at = models.DateTimeField(help_text="By our clock: from then on a new one is made.")
+    # The newest task event when it was stored: an end of the task that came later ends this token, an earlier does not.
+    event_id = models.BigIntegerField()
+    state = models.TextField(choices=State.choices, default=State.LIVE)
+    reason = models.TextField(blank=True, default="")
+    attempts = models.PositiveIntegerField(default=0)
+    retry_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["subject", "state"], name="tokens_of_subject"),
+            models.Index(fields=["retry_at"], name="tokens_to_revoke", condition=Q(state="ended")),
+            models.Index(fields=["refresh_at"], name="tokens_by_age"),
+        ]
+
+    def __str__(self) -> str:
+        return f"token {self.pk} of {self.shown_id}"
+
+
+class Mint(models.Model):
+    """The claim on asking GitHub for one scope: whoever holds the lease asks, all others wait for the outcome."""
+
+    scope_digest = models.TextField(primary_key=True)
+    holder = models.TextField()
+    lease_until = models.DateTimeField()
+    failed_at = models.DateTimeField(null=True)
+    failure = models.TextField(blank=True, default="")
+    failure_status = models.PositiveSmallIntegerField(default=503)
+    retry_after = models.PositiveIntegerField(null=True)
+
+    def __str__(self) -> str:
+        return self.scope_digest
+
+
+class GitHubState(models.Model):
+    """The one row of what is known about GitHub, and how far the follower of task events is."""
+
+    installation_id = models.TextField(blank=True, default="", help_text="Whose owner is known.")
+    owner = models.TextField(blank=True, default="")
+    last_mint_at = models.DateTimeField(null=True)
+    rate_left = models.IntegerField(null=True)
+    rate_reset_at = models.DateTimeField(null=True)
+    blocked_until = models.DateTimeField(null=True, help_text="GitHub said to wait until then.")
+    last_error = models.TextField(blank=True, default="")
+    last_error_at = models.DateTimeField(null=True)
+    clock_skew = models.IntegerField(default=0, help_text="Seconds that GitHub's clock is ahead.")
+    cursor = models.BigIntegerField(null=True, help_text="The last task event that was dealt with.")
+
+    class Meta:
+        verbose_name = "GitHub App"
+        verbose_name_plural = "GitHub App"
+
+    def __str__(self) -> str:
+        return "GitHub App"
+
+
+class AllowedService(models.Model):
+    """A service that may have tokens for all repositories, besides those in the settings."""
+
+    name = models.TextField(unique=True)
+    note = models.TextField(blank=True, default="")
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,12 +1,201 @@
-"""Every write to registrations and the token audit."""
+"""Every write to registrations, each with its audit entry and the end of the tokens that it outdates."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
-from tasks.models import Task
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+
+from broker import audit, known, registrations
+from broker.audit import SYSTEM, Caller
+from broker.models import Action, AllowedService, Grant, IssuedToken, LegacyRegistration, Outcome
+from broker.registrations import ACTIVE, ENDED, EXPIRED, Registration
+from broker.scope import check_repositories
+from lobwife.base.errors import Invalid, NotFound
+from lobwife.base.timestamps import iso_text, seconds_text, utc_now
+from tasks.models import Task, read_repos
+from tasks.services import get_task, log_event
+
+State = IssuedToken.State
+
+
+def register_task(
+    *, task_id: int, repos: Sequence[str], lobster_type: str, caller: Caller, shown_id: str | None = None
+) -> None:
+    """Let a task have tokens for these repositories; raises NotFound, Invalid, Unprocessable."""
+    kept = check_repositories(repos, known.owner())
+    with transaction.atomic():
+        task = get_task(task_id)
+        before = registrations.of_task(task)
+        Task.objects.filter(pk=task_id).update(
+            broker_repos=json.dumps(kept),
+            broker_status=ACTIVE,
+            broker_registered_at=iso_text(),
+            updated_at=seconds_text(),
+        )
+        log_event(
+            task_id=task_id,
+            event_type="broker_registered",
+            detail=f"Broker registered for {', '.join(kept)}",
+            actor=lobster_type,
+        )
+        _registered(before, shown_id or task.task_id, kept, lobster_type, caller)
+
+
+def register_named(*, text: str, repos: Sequence[str], lobster_type: str, caller: Caller) -> None:
+    """Register the task that a legacy id names, else the id itself; raises Invalid, Unprocessable."""
+    task = registrations.find_task(text)
+    if task is not None:
+        register_task(task_id=task.pk, repos=repos, lobster_type=lobster_type, caller=caller, shown_id=text)
+        return
+    kept = check_repositories(repos, known.owner())
+    with transaction.atomic():
+        row = LegacyRegistration.objects.filter(pk=text).first() or LegacyRegistration(task_id=text, repos="[]")
+        before = registrations.of_legacy(row)
+        row.repos, row.lobster_type = json.dumps(kept), lobster_type
+        row.registered_at, row.status, row.token_count = iso_text(), ACTIVE, 0
+        row.save()
+        _registered(before, text, kept, lobster_type, caller)
 
 
 def register_by_patch(task: Task, changes: dict[str, Any], actor: str | None) -> dict[str, Any]:
-    """What a PATCH of broker fields stores; called within the transaction that changes the task."""
-    return changes
+    """What a PATCH of broker fields stores; called within the transaction that changes the task.
+
+    Repositories are a registration, checked as any other; null ends it. Raises Invalid, Unprocessable.
+    """
+    stored = {name: value for name, value in changes.items() if name.startswith("broker_")}
+    caller = Caller(actor or "unidentified")
+    before = registrations.of_task(task)
+    if "broker_repos" in stored:
+        repos = stored["broker_repos"]
+        if repos is None:
+            stored.setdefault("broker_status", None)
+            if before.repos:
+                _ended(before, task.task_id, "ended by PATCH", caller)
+            return stored
+        if not repos:
+            raise Invalid("broker_repos must name a repository at least; null ends the registration")
+        stored["broker_repos"] = check_repositories(repos, known.owner())
+        stored.setdefault("broker_status", ACTIVE)
+        stored.setdefault("broker_registered_at", iso_text())
+    repos = stored.get("broker_repos") or list(before.repos)
+    status = stored.get("broker_status", before.status)
+    if repos and status == ACTIVE and stored.keys() & {"broker_repos", "broker_status"}:
+        _registered(before, task.task_id, repos, changes.get("type") or before.lobster_type, caller)
+    elif before.repos and before.status == ACTIVE and status != ACTIVE:
+        _ended(before, task.task_id, f"set to {status} by PATCH", caller)
+    return stored
+
+
+def deregister_named(*, text: str, caller: Caller) -> None:
+    """End whatever registration a legacy id names: the old table's, and the one that its task holds."""
+    task = registrations.find_task(text)
+    with transaction.atomic():
+        row = LegacyRegistration.objects.filter(pk=text).first()
+        if row is not None:
+            _ended(registrations.of_legacy(row), text, "deregistered", caller)
+            row.delete()
+        if task is not None:
+            _end_task(task.pk, text, "deregistered", caller)
+
+
+def end_registration(*, subject: str, reason: str, caller: Caller, status: str = ENDED) -> None:
+    """End a registration by its subject, `task:42` or `legacy:ID`; its repositories stay, so that it can be renewed."""
+    kind, _, key = subject.partition(":")
+    with transaction.atomic():
+        if kind == "task":
+            before = registrations.of_task(get_task(int(key)))
+            Task.objects.filter(pk=int(key)).update(broker_status=status, updated_at=seconds_text())
+            log_event(task_id=int(key), event_type=f"broker_{status}", detail=reason, actor=caller.identity)
+            _ended(before, f"T{key}", reason, caller)
+            return
+        row = LegacyRegistration.objects.filter(pk=key).first()
+        if row is not None:
+            LegacyRegistration.objects.filter(pk=key).update(status=status)
+            _ended(registrations.of_legacy(row), key, reason, caller)
+
+
+def register_again(*, subject: str, caller: Caller) -> None:
+    """Renew a registration with the repositories that it has; raises NotFound, Invalid, Unprocessable."""
+    kind, _, key = subject.partition(":")
+    if kind == "task":
+        registration = registrations.of_task(get_task(int(key)))
+        register_task(task_id=int(key), repos=registration.repos, lobster_type=registration.lobster_type, caller=caller)
+        return
+    row = LegacyRegistration.objects.filter(pk=key).first()
+    if row is None:
+        raise NotFound(f"there is no registration {key}")
+    register_named(text=key, repos=read_repos(row.repos) or (), lobster_type=row.lobster_type, caller=caller)
+
+
+def expire(*, registration: Registration) -> None:
+    """Close a registration whose age is reached, unless it was renewed just now."""
+    with transaction.atomic():
+        if registrations.again(registration) == registration:
+            subject = registration.subject
+            end_registration(subject=subject, reason="its time is over", caller=SYSTEM, status=EXPIRED)
+
+
+def end_tokens(*, subject: str, reason: str, before_event: int | None = None) -> int:
+    """Hand live tokens to the daemon, which revokes them; with `before_event` only those stored before that event."""
+    live = IssuedToken.objects.filter(subject=subject, state=State.LIVE)
+    if before_event is not None:
+        live = live.filter(event_id__lt=before_event)
+    with transaction.atomic():
+        return live.update(state=State.ENDED, reason=reason, retry_at=utc_now())
+
+
+def disallow_service(*, name: str) -> None:
+    """Take a service off the list that operators keep, and end its tokens."""
+    with transaction.atomic():
+        AllowedService.objects.filter(name=name).delete()
+        if name not in settings.BROKER_SERVICES:
+            end_tokens(subject=f"service:{name}", reason="the service was taken off the list")
+
+
+def _end_task(task_id: int, shown_id: str, reason: str, caller: Caller) -> None:
+    before = registrations.of_task(get_task(task_id))
+    if not before.repos and before.status is None:
+        return
+    Task.objects.filter(pk=task_id).update(broker_repos=None, broker_status=None, updated_at=seconds_text())
+    log_event(task_id=task_id, event_type="broker_deregistered", detail=reason, actor=caller.identity)
+    _ended(before, shown_id, reason, caller)
+
+
+def _registered(before: Registration, shown_id: str, repos: Sequence[str], lobster_type: str, caller: Caller) -> None:
+    """The audit, and the end of tokens that reach further or elsewhere than the registration does now."""
+    same = {name.lower() for name in before.repos} == {name.lower() for name in repos}
+    if not (same and before.lobster_type == lobster_type and before.status == ACTIVE):
+        _outdate(before.subject, lobster_type, "the registration changed")
+    audit.record(
+        action=Action.REGISTERED,
+        outcome=Outcome.DONE,
+        shown_id=shown_id,
+        task_number=before.task_number,
+        repos=repos,
+        caller=caller,
+    )
+
+
+def _ended(before: Registration, shown_id: str, reason: str, caller: Caller) -> None:
+    _outdate(before.subject, before.lobster_type, reason)
+    audit.record(
+        action=Action.DEREGISTERED,
+        outcome=Outcome.DONE,
+        shown_id=shown_id,
+        task_number=before.task_number,
+        repos=before.repos,
+        caller=caller,
+        reason=reason,
+    )
+
+
+def _outdate(subject: str, lobster_type: str, reason: str) -> None:
+    """Tokens that are out are no longer this registration's; a mint in flight finds another generation."""
+    Grant.objects.get_or_create(pk=subject)
+    Grant.objects.filter(pk=subject).update(generation=F("generation") + 1, lobster_type=lobster_type)
+    end_tokens(subject=subject, reason=reason)

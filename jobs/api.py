@@ -72,7 +72,7 @@ def next_firings(request: HttpRequest, name: str) -> HttpResponse:
 )
 def create_run(request: HttpRequest, name: str) -> HttpResponse:
     """Run a job now, with other arguments if any are sent."""
-    body = read_as(NewRun, json_body(request) if request.body else {})
+    body = read_as(NewRun, json_body(request, or_empty=True))
     run = runs.request_run(name=name, trigger=Trigger.REST, requested_by=caller_name(request), arguments=body.arguments)
     return answer(reads.run_shown(run), 201)
 
@@ -97,6 +97,20 @@ def list_runs(request: HttpRequest) -> HttpResponse:
     before = _whole(request, "before_id", 0) or None
     limit = _whole(request, "limit", reads.RUNS_SHOWN)
     return answer(reads.run_list(job=first_parameter(request, "job"), state=state, before_id=before, limit=limit))
+
+
+@v1.post("/runs/pause", response={200: Pause, 503: Problem})
+def pause(request: HttpRequest) -> HttpResponse:
+    """Start nothing until resumed; what runs goes on."""
+    services.set_paused(paused=True, actor=caller_name(request))
+    return answer({"paused": True})
+
+
+@v1.post("/runs/resume", response={200: Pause, 503: Problem})
+def resume(request: HttpRequest) -> HttpResponse:
+    """Start again; firings missed while paused follow each job's policy."""
+    services.set_paused(paused=False, actor=caller_name(request))
+    return answer({"paused": False})
 
 
 @v1.get("/runs/{run_id}", response={200: RunShown, 404: Problem, 503: Problem})
@@ -138,20 +152,6 @@ def retry_run(request: HttpRequest, run_id: str) -> HttpResponse:
     """Run a job again with the arguments of an earlier run."""
     run = runs.retry_run(run_id=_run_number(run_id), requested_by=caller_name(request), trigger=Trigger.REST)
     return answer(reads.run_shown(run), 201)
-
-
-@v1.post("/runs/pause", response={200: Pause, 503: Problem})
-def pause(request: HttpRequest) -> HttpResponse:
-    """Start nothing until resumed; what runs goes on."""
-    services.set_paused(paused=True, actor=caller_name(request))
-    return answer({"paused": True})
-
-
-@v1.post("/runs/resume", response={200: Pause, 503: Problem})
-def resume(request: HttpRequest) -> HttpResponse:
-    """Start again; firings missed while paused follow each job's policy."""
-    services.set_paused(paused=False, actor=caller_name(request))
-    return answer({"paused": False})
 
 
 def _run_number(text: str) -> int:

@@ -84,15 +84,28 @@ class Job(models.Model):
     arguments = models.JSONField(default=list, blank=True)
     environment = models.JSONField(default=dict, blank=True)
     working_directory = models.TextField(blank=True, default="")
-    alert_urls = models.TextField(blank=True, default="")
-    alert_after_failures = models.PositiveSmallIntegerField(default=1, db_default=1)
-    late_after_seconds = models.PositiveIntegerField(null=True, blank=True)
-    long_after_seconds = models.PositiveIntegerField(null=True, blank=True)
-    ping_url = models.TextField(blank=True, default="")
+    alert_urls = models.TextField(blank=True, default="", help_text="Where alerts go beside the global places.")
+    alert_after_failures = models.PositiveSmallIntegerField(
+        default=1, db_default=1, help_text="Alert after this many failed runs in a row."
+    )
+    late_after_seconds = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Alert when a run has not started this long after it was due."
+    )
+    long_after_seconds = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Alert when a run takes longer than this."
+    )
+    ping_url = models.TextField(
+        blank=True, default="", help_text="An outside watchdog: /start, the URL itself and /fail are called."
+    )
     # Up to here the schedule's firings are dealt with; null on a job that the daemon has not seen yet.
-    settled_through = models.DateTimeField(null=True, blank=True, editable=False)
+    settled_through = models.DateTimeField(null=True, blank=True, editable=False, db_index=True)
     # The first firing after settled_through; null on a job that the daemon has not seen yet.
     next_firing = models.DateTimeField(null=True, blank=True, editable=False, db_index=True)
+    # What the alerts know of the job: each is set by the transition that was alerted, and cleared by the one back.
+    failures_in_row = models.PositiveIntegerField(default=0, db_default=0, editable=False)
+    failing_since = models.DateTimeField(null=True, blank=True, editable=False)
+    late_since = models.DateTimeField(null=True, blank=True, editable=False)
+    long_since = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -124,8 +137,8 @@ class JobState(models.Model):
 
 class JobRunQuerySet(models.QuerySet["JobRun"]):
     def active(self) -> JobRunQuerySet:
-        """Queued or running."""
-        return self.filter(state__in=ACTIVE)
+        """Queued or running, in no order: asked for one, SQLite reads a job's whole history for it."""
+        return self.filter(state__in=ACTIVE).order_by()
 
     def waiting(self) -> JobRunQuerySet:
         """Queued, in the order in which they start."""
@@ -167,8 +180,9 @@ class JobRun(models.Model):
             models.UniqueConstraint(fields=["job", "scheduled_for"], name="one_run_per_firing"),
         ]
         indexes: ClassVar = [
-            models.Index(fields=["job", "-id"], name="runs_of_job"),
-            models.Index(fields=["state", "id"], name="active_runs", condition=Q(state__in=ACTIVE)),
+            # Not a partial one over ACTIVE: SQLite does not use that for a query with parameters.
+            models.Index(fields=["state", "id"], name="runs_by_state"),
+            models.Index(fields=["job", "state"], name="runs_of_job_by_state"),
         ]
 
     def __str__(self) -> str:
@@ -193,3 +207,72 @@ class Daemon(models.Model):
 
     def __str__(self) -> str:
         return f"daemon {self.pid}"
+
+
+class AlertKind(models.TextChoices):
+    """The transitions that people are told of."""
+
+    FAILING = "failing"
+    RECOVERED = "recovered"
+    LATE = "late"
+    LONG = "long"
+    DAEMON_DOWN = "daemon-down", "daemon down"
+
+
+class Delivery(models.TextChoices):
+    """Where an alert stands."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    DROPPED = "dropped", "dropped: its destination is no longer configured"
+
+
+class Alert(models.Model):
+    """One message to one destination. The destination's URL is a secret: only its fingerprint and mask lie here."""
+
+    kind = models.TextField(choices=AlertKind.choices)
+    job_name = models.TextField(blank=True, default="")
+    run = models.ForeignKey(JobRun, null=True, blank=True, on_delete=models.SET_NULL, related_name="alerts")
+    title = models.TextField()
+    body = models.TextField()
+    destination = models.TextField(help_text="Without what is secret in it.")
+    fingerprint = models.TextField()
+    state = models.TextField(choices=Delivery.choices, default=Delivery.PENDING)
+    attempts = models.PositiveIntegerField(default=0)
+    error = models.TextField(blank=True, default="", help_text="Why the last attempt failed.")
+    created_at = models.DateTimeField()
+    next_attempt_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+        indexes: ClassVar = [
+            models.Index(fields=["next_attempt_at"], name="alerts_due", condition=Q(state=Delivery.PENDING)),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class PingEvent(models.TextChoices):
+    """What a watchdog is told."""
+
+    START = "start"
+    SUCCESS = "success"
+    FAIL = "fail"
+
+
+class Ping(models.Model):
+    """A call to a job's watchdog that is still to be made; the row goes when it was."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="pings")
+    event = models.TextField(choices=PingEvent.choices)
+    attempts = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField()
+    next_attempt_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        ordering: ClassVar = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.event} of {self.job.name}"

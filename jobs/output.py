@@ -11,7 +11,7 @@ from django.conf import settings
 
 LINES_SHOWN = 200
 _LINE_BYTES = 1000
-_RUNS_PER_FOLDER = 1000
+RUNS_PER_FOLDER = 1000
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Chunk:
 
 
 def output_path(run_id: int) -> pathlib.Path:
-    return settings.STATE_DIR / "runs" / str(run_id // _RUNS_PER_FOLDER) / f"{run_id}.log"
+    return settings.STATE_DIR / "runs" / str(run_id // RUNS_PER_FOLDER) / f"{run_id}.log"
 
 
 def result_path(run_id: int) -> pathlib.Path:
@@ -75,21 +75,26 @@ def whole_characters(data: bytes, *, more: bool) -> tuple[str, int]:
     return data[:used].decode(errors="replace"), used
 
 
-def last_lines(run_id: int) -> str:
-    """The last 200 lines, as the contract's `last_output` has them; lines are cut at 1,000 bytes on average."""
-    budget = LINES_SHOWN * _LINE_BYTES
-    tail = b""
+def tail(run_id: int, budget: int) -> tuple[bytes, bool]:
+    """The last bytes of what was kept, at most `budget`, and whether there was more before them."""
+    data = b""
     cut = False
     for start, path in reversed(_parts(run_id)):
         with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
             size = file.seek(0, 2)
-            wanted = min(size, budget - len(tail))
+            wanted = min(size, budget - len(data))
             file.seek(size - wanted)
-            tail = file.read(wanted) + tail
+            data = file.read(wanted) + data
             cut = cut or wanted < size or start > 0
-        if len(tail) >= budget or tail.count(b"\n") > LINES_SHOWN:
+        if len(data) >= budget:
             break
-    lines = tail.decode(errors="replace").rstrip("\n").split("\n")
+    return data, cut
+
+
+def last_lines(run_id: int) -> str:
+    """The last 200 lines, as the contract's `last_output` has them; lines are cut at 1,000 bytes on average."""
+    data, cut = tail(run_id, LINES_SHOWN * _LINE_BYTES)
+    lines = data.decode(errors="replace").rstrip("\n").split("\n")
     if len(lines) <= LINES_SHOWN and not cut:
         return "\n".join(lines)
     return "\n".join([f"[truncated to last {LINES_SHOWN} lines]", *lines[-LINES_SHOWN:]])

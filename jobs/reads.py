@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
 
 from jobs import schedule
-from jobs.models import ACTIVE, Job, JobRun, JobState
+from jobs.models import ACTIVE, Daemon, Job, JobRun, JobState
 from lobwife.base.errors import Invalid, NotFound
 from lobwife.base.timestamps import iso_text, utc_now
 
 RUNS_SHOWN, RUNS_MOST = 50, 500
+# A daemon beats every 5 seconds; after so long without one it counts as gone.
+STALE_SECONDS = 20
 
 
 def job_list() -> dict[str, dict[str, Any]]:
@@ -45,6 +47,12 @@ def running_count() -> int:
     return JobRun.objects.filter(_counts_as_running()).count()
 
 
+def daemon_is_alive() -> bool:
+    """Whether the daemon gave a sign of life lately."""
+    beats = Daemon.objects.filter(pid__isnull=False, beat_at__gt=utc_now() - timedelta(seconds=STALE_SECONDS))
+    return beats.exists()
+
+
 def next_firings(job: Job, count: int) -> list[str]:
     """When the job fires next, in the contract's form."""
     return [str(moment) for moment in schedule.firings_after(job.schedule, job.timezone, utc_now(), count)]
@@ -72,7 +80,7 @@ def run_shown(run: JobRun) -> dict[str, Any]:
         | {name: _iso(getattr(run, name)) for name in times}
         | {
             "retry_of": run.retry_of_id,
-            "arguments": run.definition.get("arguments", []),
+            "arguments": (run.definition.get("arguments") if isinstance(run.definition, dict) else None) or [],
             "output_bytes": run.output_bytes,
             "abort_requested_by": run.abort_requested_by or None,
         }
@@ -95,11 +103,13 @@ def _summary(job: Job, state: JobState, running: set[int], now: datetime) -> dic
         "last_duration": state.last_duration if isinstance(state.last_duration, int | float) else None,
         "run_count": state.run_count if isinstance(state.run_count, int) else None,
         "fail_count": state.fail_count if isinstance(state.fail_count, int) else None,
-        "next_run": _next_run(job, now) if enabled else None,
+        "next_run": next_run(job, now) if enabled else None,
     }
 
 
-def _next_run(job: Job, now: datetime) -> str | None:
+def next_run(job: Job, now: datetime | None = None) -> str | None:
+    """When the job's schedule fires next, enabled or not."""
+    now = now or utc_now()
     moment = job.next_firing
     if moment is None or moment <= now:  # not seen by the daemon yet, or the daemon is down
         try:

@@ -6,31 +6,32 @@ import contextlib
 import json
 import logging
 import pathlib
-import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.conf import settings
+from django.db import DatabaseError
 
-from jobs import locate, output, process, runs
+from jobs import locate, output, process, runs, services
 from jobs.models import Concurrency, JobRun, State
 from jobs.runs import Ending, Process
 from lobwife.base.errors import LobwifeError
 from lobwife.base.timestamps import utc_now
 
 log = logging.getLogger(__name__)
-_LOOK_AHEAD = 1000
 _PARENT = str(pathlib.Path(__file__).parent / "parent")
-_SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "PEM", "API_KEY", "PRIVATE_KEY", "CREDENTIAL")
+_SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "PEM", "KEY", "CREDENTIAL", "ALERT_URLS")
+_NO_SECRET_ENDS = ("_PATH", "_FILE", "_DIR")
 _ENDS = {
     "timeout": State.TIMEOUT,
     "aborted": State.ABORTED,
     "orphaned": State.LOST,
     "error": State.ERROR,
 }
+_UNKEPT = "the output could not be written"  # the parent's words
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Execution:
     parent: subprocess.Popen[bytes]
     stop_sent: bool = False
     result: Ending | None = None
+    trouble: str = ""
 
 
 class Runner:
@@ -49,6 +51,7 @@ class Runner:
     def __init__(self) -> None:
         self._executions: dict[int, Execution] = {}
         self.stopping = False
+        self.trouble = ""  # in a sentence: what keeps runs from being kept
 
     def tick(self) -> None:
         """One look at everything: ends, aborts, starts. Raises DatabaseError, after which it can be called again."""
@@ -72,6 +75,9 @@ class Runner:
         for run in left:
             found = Process(run.pid, run.pid_started, run.boot_id) if run.pid and run.pid_started else None
             survivors = process.end_run(output.output_path(run.pk), found, grace=settings.JOB_SHUTDOWN_GRACE_SECONDS)
+            if _never_started(run) and not run.abort_requested_at:
+                runs.give_back(run)
+                continue
             runs.record_end(run, _left_behind(run, survivors))
             output.result_path(run.pk).unlink(missing_ok=True)
         return len(left)
@@ -82,23 +88,28 @@ class Runner:
         for execution in self._executions.values():
             self._stop(execution, settings.JOB_SHUTDOWN_GRACE_SECONDS, by="the shutdown of the daemon")
         while self._executions and time.monotonic() < deadline:
-            self._collect()
+            try:
+                self._collect()
+            except DatabaseError as error:  # a lock or a full disk may pass; else the next start settles it
+                log.error("how runs ended could not be recorded yet: %s", error)
             time.sleep(0.02)
 
     # --- starting
     def _start_waiting(self) -> None:
         free = settings.JOB_MAX_PARALLEL - len(self._executions)
-        if free <= 0:
+        ready = JobRun.objects.waiting().exclude(not_before__gt=utc_now()).select_related("job")
+        if free <= 0 or not ready.exists() or services.is_paused():
             return
         running_of: dict[int, int] = {}
         for execution in self._executions.values():
             running_of[execution.run.job_id] = running_of.get(execution.run.job_id, 0) + 1
-        for run in JobRun.objects.waiting().select_related("job").exclude(not_before__gt=utc_now())[:_LOOK_AHEAD]:
+        full: set[int] = set()
+        while free > 0 and (run := ready.exclude(job__in=full).first()):
             job = run.job
             most = job.max_parallel if job.concurrency == Concurrency.ALLOW else 1
-            if free <= 0 or running_of.get(job.pk, 0) >= most:
-                continue
-            if self._start(run):
+            if running_of.get(job.pk, 0) >= most:
+                full.add(job.pk)
+            elif self._start(run):
                 free -= 1
                 running_of[job.pk] = running_of.get(job.pk, 0) + 1
 
@@ -114,6 +125,9 @@ class Runner:
         except (LobwifeError, OSError) as error:
             runs.record_end(run, Ending(State.ERROR, str(error)))
             return False
+        except (LookupError, TypeError, ValueError) as error:  # edited by hand: one row must not stop the daemon
+            runs.record_end(run, Ending(State.ERROR, f"its definition can't be used: {error!r}"))
+            return False
         try:
             claimed = runs.record_start(run, process.identify(parent.pid))
         except BaseException:
@@ -122,7 +136,6 @@ class Runner:
         if not claimed:
             _dismiss(parent)
             return False
-        run.refresh_from_db()
         self._executions[run.pk] = Execution(run, parent)
         _tell(parent, json.dumps(spec))
         log.info("run %s of job %s started (%s)", run.pk, run.job.name, run.trigger)
@@ -146,11 +159,13 @@ class Runner:
     def _collect(self) -> None:
         for pk, execution in list(self._executions.items()):
             if execution.result is None and execution.parent.poll() is not None:
-                execution.result = _outcome(execution)
+                execution.result, execution.trouble = _outcome(execution)
             if execution.result is not None:
                 runs.record_end(execution.run, execution.result)
                 del self._executions[pk]
-                output.result_path(pk).unlink(missing_ok=True)
+                self.trouble = execution.trouble
+                with contextlib.suppress(OSError):
+                    output.result_path(pk).unlink(missing_ok=True)
 
 
 def _spawn_parent(run: JobRun) -> subprocess.Popen[bytes]:
@@ -183,10 +198,14 @@ def _spec(run: JobRun) -> dict[str, Any]:
         "output": str(output.output_path(run.pk)),
         "output_limit": settings.JOB_OUTPUT_LIMIT_BYTES,
         "result": str(output.result_path(run.pk)),
-        "secrets": [
-            value for name, value in environment.items() if any(word in name.upper() for word in _SECRET_WORDS)
-        ],
+        "secrets": [value for name, value in environment.items() if _is_secret(name)],
     }
+
+
+def _is_secret(variable: str) -> bool:
+    """Whether the variable's value is masked in output, by its name."""
+    name = variable.upper()
+    return any(word in name for word in _SECRET_WORDS) and not name.endswith(_NO_SECRET_ENDS)
 
 
 def _past_deadline(run: JobRun) -> str:
@@ -214,8 +233,8 @@ def _dismiss(parent: subprocess.Popen[bytes]) -> None:
     parent.wait()
 
 
-def _outcome(execution: Execution) -> Ending:
-    """How the run ended, from its parent's last line, else from the file that it left."""
+def _outcome(execution: Execution) -> tuple[Ending, str]:
+    """How the run ended, from its parent's last line, else from the file that it left; and what else is wrong."""
     run, parent = execution.run, execution.parent
     line = parent.stdout.read() if parent.stdout else b""
     for stream in (parent.stdin, parent.stdout):
@@ -226,10 +245,15 @@ def _outcome(execution: Execution) -> Ending:
     if ending is None:
         survivors = process.end_run(output.output_path(run.pk), None, grace=1)
         note = f"its parent process ended unexpectedly ({_how(parent.returncode)}); the script was ended"
-        return Ending(State.ERROR, note + _still_there(survivors), output_bytes=output.size_on_disk(run.pk))
+        return Ending(State.ERROR, note + _still_there(survivors), output_bytes=output.size_on_disk(run.pk)), ""
     if ending.state == State.ABORTED:
-        return Ending(**{**vars(ending), "note": f"aborted by {run.abort_requested_by}"})
-    return ending
+        ending = replace(ending, note=f"aborted by {run.abort_requested_by or 'a caller over REST'}")
+    return ending, ending.note if ending.state == State.ERROR and ending.note.startswith(_UNKEPT) else ""
+
+
+def _never_started(run: JobRun) -> bool:
+    """Certain only within one boot: the parent makes the output file before it starts the script."""
+    return run.boot_id == process.boot_id() and not output.output_path(run.pk).exists() and not _left_result(run)
 
 
 def _left_behind(run: JobRun, survivors: list[int]) -> Ending:
@@ -261,4 +285,4 @@ def _parsed(run: JobRun, line: bytes) -> Ending | None:
 
 
 def _how(returncode: int) -> str:
-    return f"exit code {returncode}" if returncode >= 0 else signal.Signals(-returncode).name
+    return f"exit code {returncode}" if returncode >= 0 else f"signal {-returncode}"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F
 
-from jobs import output, services
+from jobs import alerts, output, pings, services
 from jobs.models import ACTIVE, Concurrency, Job, JobRun, JobState, State, Trigger
 from lobwife.base.errors import Conflict, Invalid, NotFound
 from lobwife.base.timestamps import iso_text, utc_now
@@ -86,23 +86,30 @@ def make_room(job: Job, now: datetime, *, by: str) -> str:
     A retry that still waits for its time gives way. Called within the transaction that inserts the run.
     """
     runs = JobRun.objects.filter(job=job)
-    waiting_retries = runs.filter(state=State.QUEUED, not_before__gt=now)
-    waiting_retries.update(state=State.SKIPPED, ended_at=now, note=f"gave way to {by}")
-    active = list(runs.active().order_by("id").values_list("id", "state"))
-    if not active:
+    active = sorted(runs.active().values_list("id", "state", "not_before"))
+    waiting_retries = [pk for pk, state, not_before in active if state == State.QUEUED and (not_before or now) > now]
+    refusal = _refusal(job, [(pk, state) for pk, state, _ in active if pk not in waiting_retries])
+    if refusal:
+        return refusal
+    if waiting_retries:
+        runs.filter(pk__in=waiting_retries).update(state=State.SKIPPED, ended_at=now, note=f"gave way to {by}")
+    if job.concurrency == Concurrency.REPLACE:
+        runs.filter(state=State.QUEUED).update(state=State.SKIPPED, ended_at=now, note=f"replaced by {by}")
+        runs.filter(state=State.RUNNING, abort_requested_at__isnull=True).update(
+            abort_requested_at=now, abort_requested_by="its job's concurrency (replace)"
+        )
+    return ""
+
+
+def _refusal(job: Job, active: list[tuple[int, str]]) -> str:
+    if not active or job.concurrency == Concurrency.REPLACE:
         return ""
     if job.concurrency == Concurrency.FORBID:
         return f"run {active[-1][0]} was not over"
     if job.concurrency == Concurrency.ALLOW:
         return f"{len(active)} runs were not over, its maximum" if len(active) >= job.max_parallel else ""
     queued = [pk for pk, state in active if state == State.QUEUED]
-    if job.concurrency == Concurrency.QUEUE:
-        return f"run {queued[0]} waits already" if queued else ""
-    runs.filter(pk__in=queued).update(state=State.SKIPPED, ended_at=now, note=f"replaced by {by}")
-    runs.filter(state=State.RUNNING, abort_requested_at__isnull=True).update(
-        abort_requested_at=now, abort_requested_by="its job's concurrency (replace)"
-    )
-    return ""
+    return f"run {queued[0]} waits already" if queued else ""
 
 
 def abort_run(*, run_id: int, actor: str) -> JobRun:
@@ -151,11 +158,29 @@ def record_start(run: JobRun, process: Process) -> bool:
         )
         if claimed:
             services.count_start(run.job.name, started=iso_text(now))
+            alerts.on_start(run, now)
+            pings.on_start(run, now)
+    if claimed:
+        run.state, run.started_at = State.RUNNING, now
     return bool(claimed)
 
 
+def give_back(run: JobRun) -> None:
+    """Queue a claimed run again whose script was certainly not started: the daemon died in between."""
+    with transaction.atomic():
+        unclaimed = JobRun.objects.filter(pk=run.pk, state=State.RUNNING).update(
+            state=State.QUEUED, started_at=None, pid=None, pid_started=None, boot_id=""
+        )
+        if unclaimed:
+            services.uncount_start(run.job.name)
+    log.info("run %s of job %s had not started when the daemon died: it is queued again", run.pk, run.job.name)
+
+
 def record_end(run: JobRun, ending: Ending) -> None:
-    """Close a run, update its job's summary, and queue a retry where the job wants one; does nothing when closed."""
+    """Close a run, update its job's summary, and queue a retry where the job wants one; does nothing when closed.
+
+    A skipped run leaves the summary as it is: callers know no such status.
+    """
     now = utc_now()
     started = run.state == State.RUNNING
     last_output = _last_output(run, ending)
@@ -171,15 +196,30 @@ def record_end(run: JobRun, ending: Ending) -> None:
         )
         if not closed:
             return
-        JobState.objects.get_or_create(name=run.job.name)
-        summary = JobState.objects.filter(name=run.job.name)
-        summary.update(last_status=LAST_STATUS.get(State(ending.state), ending.state), last_output=last_output)
-        if started:
-            duration = None if ending.duration is None else round(ending.duration, 1)
-            failed = 1 if ending.state in COUNTED_AS_FAILED else 0
-            summary.update(last_duration=duration, fail_count=F("fail_count") + failed)
+        run.job.refresh_from_db()  # it may have been edited while the script ran
+        if ending.state != State.SKIPPED:
+            _summarize(run, ending, last_output, started=started)
         _queue_retry(run, ending.state, now)
+        alerts.on_end(run, ending.state, ending.note or _how(ending), ending.duration, now)
+        pings.on_end(run, ending.state, now)
     log.info("run %s of job %s ended: %s%s", run.pk, run.job.name, ending.state, ending.note and f" ({ending.note})")
+
+
+def _summarize(run: JobRun, ending: Ending, last_output: str, *, started: bool) -> None:
+    changed: dict[str, object] = {
+        "last_status": LAST_STATUS.get(State(ending.state), ending.state),
+        "last_output": last_output,
+    }
+    if started:
+        changed["last_duration"] = None if ending.duration is None else round(ending.duration, 1)
+        changed["fail_count"] = F("fail_count") + (1 if ending.state in COUNTED_AS_FAILED else 0)
+    if not JobState.objects.filter(name=run.job.name).update(**changed):
+        JobState.objects.create(name=run.job.name)
+        JobState.objects.filter(name=run.job.name).update(**changed)
+
+
+def _how(ending: Ending) -> str:
+    return f"exit code {ending.exit_code}" if ending.exit_code is not None else ""
 
 
 def _last_output(run: JobRun, ending: Ending) -> str:
@@ -191,11 +231,13 @@ def _last_output(run: JobRun, ending: Ending) -> str:
 
 def _queue_retry(run: JobRun, state: str, now: datetime) -> None:
     job = run.job
-    if state not in RETRIED or run.attempt > job.retries:
+    if state not in RETRIED or run.attempt > job.retries or not isinstance(run.definition, dict):
         return
     delay = min(job.retry_delay_seconds * 2 ** min(run.attempt - 1, _FAR), job.retry_delay_max_seconds)
-    if JobRun.objects.filter(Q(job=job) & Q(state__in=ACTIVE)).exists():
+    if JobRun.objects.active().filter(job=job).exists():
         return  # a newer run is on its way already
+    if JobRun.objects.filter(pk=run.pk, abort_requested_at__isnull=False).exists():
+        return  # somebody wanted its end, however it came about
     JobRun.objects.create(
         job=job,
         trigger=Trigger.RETRY,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import zoneinfo
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 
-from cron_descriptor import get_description
+from cron_descriptor import FormatException, MissingFieldException, WrongArgumentException, get_description
 from cronsim import CronSim, CronSimError
 
 from lobwife.base.errors import Invalid
@@ -21,13 +22,18 @@ NAMES = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
-COUNT_AT_MOST = 1000
+COUNT_AT_MOST = 20_000
 
 
 def check(expression: str, timezone: str) -> None:
     """Raises Invalid, with the reason, for a schedule that can't fire or a timezone that isn't one."""
     if first_after(expression, timezone, datetime.now(UTC)) is None:
         raise Invalid(f"the schedule {expression!r} never fires")
+
+
+def check_timezone(timezone: str) -> None:
+    """Raises Invalid for a timezone that isn't one."""
+    _zone(timezone)
 
 
 def firings_after(expression: str, timezone: str, after: datetime, count: int) -> list[datetime]:
@@ -40,6 +46,7 @@ def first_after(expression: str, timezone: str, after: datetime) -> datetime | N
     return next(_simulate(expression, timezone, after), None)
 
 
+@functools.lru_cache(maxsize=256)  # jobs that share a schedule share their misses
 def count_between(expression: str, timezone: str, after: datetime, until: datetime) -> int:
     """How many firings lie in (after, until]; counts no further than COUNT_AT_MOST."""
     count = 0
@@ -52,27 +59,43 @@ def count_between(expression: str, timezone: str, after: datetime, until: dateti
 
 def last_between(expression: str, timezone: str, after: datetime, until: datetime, count: int) -> list[datetime]:
     """The latest firings in (after, until], oldest first, at most `count`."""
-    firings: list[datetime] = []
-    # cronsim is strict at either end: a microsecond more makes `until` itself count.
-    for firing in _simulate(expression, timezone, until + timedelta(microseconds=1), reverse=True):
-        if firing <= after or len(firings) == count:
-            break
-        firings.append(firing)
-    return firings[::-1]
+    # Found forwards, from ever further back: within the hours of a DST change cronsim's way backwards is another one.
+    span = timedelta(hours=1)
+    while True:
+        begin = max(after, until - span)
+        firings = list(takewhile(lambda firing: firing <= until, _simulate(expression, timezone, begin)))
+        if len(firings) >= count or begin == after:
+            return firings[-count:]
+        span *= 4
 
 
 def describe(expression: str) -> str:
-    """The schedule in words: `Every 5 minutes`."""
-    return str(get_description(_fields(expression)))
-
-
-def _simulate(expression: str, timezone: str, start: datetime, *, reverse: bool = False) -> Iterator[datetime]:
-    fields, zone = _fields(expression), _zone(timezone)
+    """The schedule in words: `Every 5 minutes`; the expression itself where there are none. Raises Invalid."""
+    fields = _fields(expression)
     try:
-        for firing in CronSim(fields, start.astimezone(zone), reverse=reverse):
+        return str(get_description(fields))
+    except (FormatException, MissingFieldException, WrongArgumentException, ValueError, IndexError):
+        return fields
+
+
+def describe_safely(expression: str) -> str:
+    """The schedule in words, or as it stands when it is not one."""
+    try:
+        return describe(expression)
+    except Invalid:
+        return expression
+
+
+def _simulate(expression: str, timezone: str, after: datetime) -> Iterator[datetime]:
+    """Firings strictly later than `after`, each once."""
+    fields, zone = _fields(expression), _zone(timezone)
+    last = after
+    try:
+        for firing in CronSim(fields, after.astimezone(zone)):
             moment = firing.astimezone(UTC)
-            # Within the hour that a DST change repeats, cronsim can name its first pass, which is over.
-            if (moment < start) if reverse else (moment > start):
+            # Around a DST change cronsim can name a moment of the repeated hour that is over, or one moment twice.
+            if moment > last:
+                last = moment
                 yield moment
     except CronSimError as error:
         raise Invalid(f"{expression!r} is not a schedule: {str(error).lower()}") from None

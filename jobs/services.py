@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F
 
-from jobs import locate, schedule
+from jobs import locate, schedule, secret_urls
 from jobs.models import Daemon, Job, JobState
 from lobwife.base.errors import Conflict, Invalid, NotFound
 from lobwife.base.timestamps import utc_now
 
 DAEMON_ROW = 1
+# The columns that people define, after the name; the others are the daemon's.
+DEFINITION = [field.name for field in Job._meta.concrete_fields if field.editable and field.name not in {"id", "name"}]
 log = logging.getLogger(__name__)
 
 
@@ -28,26 +31,40 @@ def get_job(name: str) -> Job:
 
 
 def save_job(job: Job, *, actor: str) -> Job:
-    """Check a definition and store it; a new or changed schedule counts from now. Raises Invalid."""
-    check_job(job)
-    now = utc_now()
-    with transaction.atomic():
-        before = Job.objects.filter(pk=job.pk).first() if job.pk else None
-        if before is None or (before.schedule, before.timezone) != (job.schedule, job.timezone):
-            job.settled_through = now
-            job.next_firing = schedule.first_after(job.schedule, job.timezone, now)
-        job.save()
-        if before is not None and before.name != job.name:
-            JobState.objects.filter(name=before.name).update(name=job.name)
-        JobState.objects.get_or_create(name=job.name)
-    log.info("job %s was %s by %s", job.name, "changed" if before else "defined", actor)
+    """Check a definition and store it; a new or changed schedule counts from now. Raises Invalid, Conflict."""
+    save_jobs([job], actor=actor)
     return job
+
+
+def save_jobs(jobs: Sequence[Job], *, actor: str, enabled: Mapping[str, bool] | None = None) -> None:
+    """Store definitions, all or none, and what is said of their being enabled; raises Invalid, Conflict."""
+    for job in jobs:
+        check_job(job)
+    now = utc_now()
+    before = Job.objects.in_bulk([job.pk for job in jobs if job.pk])
+    for job in jobs:
+        old = before.get(job.pk)
+        if old is not None and old.name != job.name:
+            raise Invalid("name: a job keeps its name")
+        job.updated_at = now
+        if _fires_as(old) != _fires_as(job):
+            job.settled_through, job.next_firing = now, schedule.first_after(job.schedule, job.timezone, now)
+    new = [job for job in jobs if job.pk is None]
+    try:
+        with transaction.atomic():
+            Job.objects.bulk_create(new)
+            _update(jobs, before)
+            JobState.objects.bulk_create([JobState(name=job.name) for job in jobs], ignore_conflicts=True)
+            for wanted in (True, False):
+                _set_enabled([name for name, value in (enabled or {}).items() if value is wanted], wanted)
+    except IntegrityError:
+        raise Conflict(f"there is a job already that is named {_either(job.name for job in new)}") from None
+    for job in jobs:
+        log.info("job %s was %s by %s", job.name, "changed" if job.pk in before else "defined", actor)
 
 
 def define_job(*, fields: Mapping[str, Any], actor: str) -> Job:
     """Make a job; raises Invalid, or Conflict when the name is taken."""
-    if Job.objects.filter(name=fields.get("name", "")).exists():
-        raise Conflict(f"a job named {fields['name']} exists already")
     return save_job(Job(**fields), actor=actor)
 
 
@@ -63,35 +80,47 @@ def delete_job(*, name: str, actor: str) -> None:
 
 
 def check_job(job: Job) -> None:
-    """Raises Invalid, with the field and the reason, for a definition that could not work."""
+    """Raises Invalid, with the first field and the reason, for a definition that could not work."""
+    for field, reason in problems_of(job).items():
+        raise Invalid(f"{field}: {reason}")
+
+
+def problems_of(job: Job) -> dict[str, str]:
+    """What is wrong with a definition, by field; empty when it could work. A script need not exist yet."""
     try:
         job.clean_fields()
+        problems: dict[str, str] = {}
     except ValidationError as error:
-        field, messages = next(iter(error.message_dict.items()))
-        raise Invalid(f"{field}: {messages[0]}") from None
-    schedule.check(job.schedule, job.timezone)
-    locate.check_name(job.script)
-    if not isinstance(job.arguments, list) or not all(isinstance(each, str) for each in job.arguments):
-        raise Invalid("arguments must be a list of texts")
-    pairs = job.environment.items() if isinstance(job.environment, dict) else [(None, None)]
-    if not all(isinstance(key, str) and isinstance(value, str) and key and "=" not in key for key, value in pairs):
-        raise Invalid("environment must map names to texts")
-    if any("\0" in each for each in [*job.arguments, *job.environment.keys(), *job.environment.values()]):
-        raise Invalid("arguments and environment must not contain a NUL character")
-    if job.max_parallel < 1 or job.misfire_max < 1 or job.timeout_seconds < 1 or job.alert_after_failures < 1:
-        raise Invalid("max_parallel, misfire_max, timeout_seconds and alert_after_failures must be 1 or more")
+        problems = {field: messages[0] for field, messages in error.message_dict.items()}
+    zone = "UTC" if "timezone" in problems else job.timezone
+    checks: dict[str, Callable[[], object]] = {
+        "timezone": lambda: schedule.check_timezone(job.timezone),
+        "schedule": lambda: schedule.check(job.schedule, zone),
+        "script": lambda: locate.check_name(job.script),
+        "arguments": lambda: _check_arguments(job.arguments),
+        "environment": lambda: _check_environment(job.environment),
+        "alert_urls": lambda: secret_urls.check_destinations(job.alert_urls),
+        "ping_url": lambda: secret_urls.check_ping(job.ping_url),
+    }
+    for field in ("max_parallel", "misfire_max", "timeout_seconds", "alert_after_failures"):
+        if field not in problems and getattr(job, field) < 1:
+            problems[field] = "must be 1 or more"
+    for field, check in checks.items():
+        if field not in problems:
+            try:
+                check()
+            except Invalid as error:
+                problems[field] = str(error)
+                zone = "UTC"
+    return problems
 
 
 def set_enabled(*, name: str, enabled: bool, actor: str | None) -> Job:
     """Enable or disable a job; what it missed while disabled never runs. Raises NotFound."""
     job = get_job(name)
-    now = utc_now()
-    next_firing = schedule.first_after(job.schedule, job.timezone, now)
     with transaction.atomic():
-        state, _ = JobState.objects.get_or_create(name=name)
-        if enabled and not state.enabled:
-            Job.objects.filter(pk=job.pk).update(settled_through=now, next_firing=next_firing)
-        JobState.objects.filter(name=name).update(enabled=enabled)
+        JobState.objects.get_or_create(name=name)
+        _set_enabled([name], enabled)
     log.info("job %s was %s by %s", name, "enabled" if enabled else "disabled", actor or "a caller over REST")
     return job
 
@@ -109,7 +138,68 @@ def is_paused() -> bool:
     return Daemon.objects.filter(pk=DAEMON_ROW, paused_at__isnull=False).exists()
 
 
+def pause() -> Daemon | None:
+    """Since when and by whom starts are paused; None when they are not."""
+    return Daemon.objects.filter(pk=DAEMON_ROW, paused_at__isnull=False).first()
+
+
 def count_start(name: str, *, started: str) -> None:
     """A run of the job started: its summary counts it. Called within the transaction that records the start."""
     JobState.objects.get_or_create(name=name)
     JobState.objects.filter(name=name).update(last_run=started, run_count=F("run_count") + 1)
+
+
+def uncount_start(name: str) -> None:
+    """A start that was counted did not happen. Called within the transaction that takes it back."""
+    JobState.objects.filter(name=name, run_count__gt=0).update(run_count=F("run_count") - 1)
+
+
+def _set_enabled(names: Sequence[str], enabled: bool) -> None:
+    """Within a transaction: those that become enabled go on from now."""
+    changed = list(JobState.objects.filter(name__in=names).exclude(enabled=enabled).values_list("name", flat=True))
+    JobState.objects.filter(name__in=changed).update(enabled=enabled)
+    if enabled:
+        now = utc_now()
+        jobs = list(Job.objects.filter(name__in=changed))
+        for job in jobs:
+            job.settled_through, job.next_firing = now, _first_after(job, now)
+        Job.objects.bulk_update(jobs, ["settled_through", "next_firing"])
+
+
+def _first_after(job: Job, now: datetime) -> datetime | None:
+    try:
+        return schedule.first_after(job.schedule, job.timezone, now)
+    except Invalid as error:  # edited by hand: it can be switched all the same
+        log.error("job %s does not fire: %s", job.name, error)
+        return None
+
+
+def _update(jobs: Sequence[Job], before: Mapping[int, Job]) -> None:
+    """Write the definitions; what the daemon keeps in the row is left to it, but for a schedule that changed."""
+    old = [job for job in jobs if job.pk in before]
+    Job.objects.bulk_update(old, [*DEFINITION, "updated_at"], batch_size=25)
+    moved = [job for job in old if _fires_as(before[job.pk]) != _fires_as(job)]
+    Job.objects.bulk_update(moved, ["settled_through", "next_firing"])
+
+
+def _fires_as(job: Job | None) -> tuple[str, str] | None:
+    return (job.schedule, job.timezone) if job else None
+
+
+def _either(names: Iterable[str]) -> str:
+    return " or ".join(sorted(names)[:5])
+
+
+def _check_arguments(arguments: object) -> None:
+    if not isinstance(arguments, list) or not all(isinstance(each, str) for each in arguments):
+        raise Invalid("must be a list of texts")
+    if any("\0" in each for each in arguments):
+        raise Invalid("must not contain a NUL character")
+
+
+def _check_environment(environment: object) -> None:
+    pairs = list(environment.items()) if isinstance(environment, dict) else [(None, None)]
+    if not all(isinstance(key, str) and isinstance(value, str) and key and "=" not in key for key, value in pairs):
+        raise Invalid("must map names to texts")
+    if any("\0" in f"{key}{value}" for key, value in pairs):
+        raise Invalid("must not contain a NUL character")

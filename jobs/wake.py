@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime, timedelta
 
 from apscheduler.triggers.base import BaseTrigger
@@ -11,12 +12,18 @@ from jobs import firing
 
 _LONGEST = timedelta(hours=1)
 _SHORTEST = timedelta(seconds=1)
+# The stored wake names a function, so what keeps two of them apart lives here.
+_one_at_a_time = threading.Lock()
 
 
 def wake() -> None:
-    """Queue what is due."""
-    close_old_connections()
-    firing.settle_due()
+    """Queue what is due; nothing while an earlier wake is still at it, since the next one comes within a second."""
+    if _one_at_a_time.acquire(blocking=False):
+        try:
+            close_old_connections()
+            firing.settle_due()
+        finally:
+            _one_at_a_time.release()
 
 
 class NextFiring(BaseTrigger):  # type: ignore[misc]

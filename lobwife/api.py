@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db.utils import DatabaseError
 from ninja import NinjaAPI
 
+import broker.api
 import jobs.api
 import lobwife.health
 import tasks.api
@@ -24,6 +25,7 @@ api.add_router("", lobwife.health.router)
 api.add_router("/api", jobs.api.router)
 api.add_router("/api/v1", jobs.api.v1)
 api.add_router("/api", tasks.api.router)
+api.add_router("/api", broker.api.router)
 
 api.exception_handler(LobwifeError)(lobwife_error)
 api.exception_handler(DatabaseError)(database_error)

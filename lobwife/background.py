@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from broker.follower import Follower
+from jobs import retention
+from jobs.alerts import Watch
+from jobs.delivery import AlertSender
+from jobs.pings import PingSender
 from lobwife.daemon import Loop
 
 
 def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
     """Periodic work, by name, with when (five cron fields, UTC)."""
-    return {}
+    return {"prune runs": (retention.prune, "17 * * * *")}
 
 
 def loops() -> list[Loop]:
     """Followers and the like, each in a thread of its own."""
-    return []
+    return [
+        Loop("the broker's follower", Follower().tick, every_seconds=0.5),
+        Loop("watch for late and long runs", Watch().tick, every_seconds=5),
+        Loop("send alerts", AlertSender().tick, every_seconds=1),
+        Loop("call watchdogs", PingSender().tick, every_seconds=1),
+    ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
+import select
+import shutil
 import signal
 import threading
 import time
@@ -18,6 +21,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection, transaction
 from django.db.utils import DatabaseError, InterfaceError
 
+from jobs import alerts
 from jobs.models import Daemon as DaemonRow
 from jobs.process import boot_id
 from jobs.runner import Runner
@@ -26,12 +30,15 @@ from lobwife import __version__
 from lobwife.base.errors import Conflict, Unavailable
 from lobwife.base.timestamps import utc_now
 from lobwife.scheduler import Scheduler
+from lobwife.sqlite.watch import data_version
 
 log = logging.getLogger(__name__)
-TURN_SECONDS = 0.02
+TURN_SECONDS = 0.03
 BEAT_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
 _LONGEST_BACK_OFF = 5.0
+_FAILURES_TOLD = 3
+_SCARCE_BYTES = 16 * 2**20
 _LOG_BYTES, _LOGS_KEPT = 5 * 2**20, 3
 
 
@@ -43,6 +50,11 @@ class Loop:
     tick: Callable[[], bool]
     every_seconds: float
     failures: int = field(default=0, init=False)
+
+    @property
+    def trouble(self) -> str:
+        """In a sentence, once it has failed several times in a row."""
+        return f"{self.name} failed {self.failures} times in a row" if self.failures >= _FAILURES_TOLD else ""
 
     def run(self, stop: threading.Event) -> None:
         while not stop.is_set():
@@ -67,6 +79,8 @@ class Daemon:
         self.scheduler = scheduler
         self.loops = loops
         self._stop = threading.Event()
+        self._asked_to_stop = False
+        self._signalled = -1
         self._lock: IO[str] | None = None
         self._seen_version: int | None = None
         self._looked = self._beaten = 0.0
@@ -76,12 +90,10 @@ class Daemon:
         """Work until SIGTERM or SIGINT; raises Conflict when another daemon has this state directory."""
         self._take_lock()
         _log_to_file()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop.set())
+        self._listen_for_signals()
         left = self.runner.settle_leftovers()
-        log.info(
-            "the daemon starts (version %s, pid %s)%s", __version__, os.getpid(), left and f"; {left} runs settled"
-        )
+        settled = f"; {left} runs settled" if left else ""
+        log.info("the daemon starts (version %s, pid %s)%s", __version__, os.getpid(), settled)
         self._introduce()
         self.scheduler.start()
         threads = [
@@ -89,26 +101,34 @@ class Daemon:
         ]
         for thread in threads:
             thread.start()
-        code = self._work()
+        try:
+            code = self._work()
+        except Exception:
+            log.critical("an unexpected failure; the daemon exits, to be started again", exc_info=True)
+            code = 1
         self._end(threads)
         return code
 
     def tick(self) -> None:
         """One turn: what changed in the database, which runs ended, a sign of life."""
         now = time.monotonic()
-        version = _data_version()
-        if version != self._seen_version or now - self._looked >= _LOOK_SECONDS:
-            self._seen_version, self._looked = version, now
+        version = data_version()
+        written = version != self._seen_version
+        if written or now - self._looked >= _LOOK_SECONDS:  # time alone makes retries ready
             self.runner.tick()
-            self.scheduler.refresh()
+            self._looked = now
         else:
             self.runner.collect_ended()
-        if now - self._beaten >= BEAT_SECONDS:
+        beats = now - self._beaten >= BEAT_SECONDS
+        if written or beats:  # beats: the clock may have been set
+            self.scheduler.refresh()
+        self._seen_version = version
+        if beats:
+            _beat(utc_now(), self._trouble())
             self._beaten = now
-            _beat(utc_now())
 
     def _work(self) -> int:
-        while not self._stop.is_set():
+        while not self._asked_to_stop:
             if not self.scheduler.is_alive:
                 log.critical("the scheduler's thread died; the daemon exits, to be started again")
                 return 1
@@ -122,12 +142,28 @@ class Daemon:
                 log.error("a turn failed and is tried again: %s", error)
                 close_old_connections()
                 self._seen_version = None
-            self._stop.wait(wait)
+            if select.select([self._signalled], [], [], wait)[0]:
+                os.read(self._signalled, 4096)
         return 0
+
+    def _listen_for_signals(self) -> None:
+        """A request to stop and the end of a child cut the loop's wait short.
+
+        Not by an Event: its lock is not for signal handlers to take.
+        """
+        self._signalled, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._asked_to_stop = True
 
     def _end(self, threads: list[threading.Thread]) -> None:
         log.info("the daemon stops; %s runs are given their grace", self.runner.running)
-        deadline = time.monotonic() + settings.JOB_SHUTDOWN_GRACE_SECONDS + 2
+        # An abort that is under way has its own, longer grace.
+        deadline = time.monotonic() + max(settings.JOB_SHUTDOWN_GRACE_SECONDS, settings.JOB_GRACE_SECONDS) + 2
         self._stop.set()
         try:
             self.scheduler.shut_down()
@@ -139,6 +175,11 @@ class Daemon:
         for thread in threads:
             thread.join(max(0.1, deadline - time.monotonic()))
         log.info("the daemon stopped")
+
+    def _trouble(self) -> str:
+        """What the daemon can't do now, in a sentence; "" when all is well."""
+        told = [*_scarce_space(), self.runner.trouble, *(loop.trouble for loop in self.loops)]
+        return "; ".join(filter(None, told))
 
     def _take_lock(self) -> None:
         path = settings.STATE_DIR / "daemon.lock"
@@ -162,20 +203,24 @@ class Daemon:
         now = utc_now()
         fields = {"pid": os.getpid(), "boot_id": boot_id(), "version": __version__, "started_at": now, "beat_at": now}
         with transaction.atomic():
+            alerts.on_daemon_start(now)
             DaemonRow.objects.update_or_create(pk=DAEMON_ROW, defaults=fields)
 
 
-def _beat(now: datetime) -> None:
+def _beat(now: datetime, trouble: str) -> None:
     with transaction.atomic():
-        DaemonRow.objects.filter(pk=DAEMON_ROW).update(beat_at=now)
+        DaemonRow.objects.filter(pk=DAEMON_ROW).update(beat_at=now, trouble=trouble)
 
 
-def _data_version() -> int:
-    """Changes when another connection has written: 10 µs a look."""
-    with connection.cursor() as cursor:
-        cursor.execute("PRAGMA data_version")
-        version: int = cursor.fetchone()[0]
-    return version
+def _scarce_space() -> list[str]:
+    """A sentence for each folder whose disk is about to be full; told while it can still be written."""
+    scarce: list[str] = []
+    for folder in (settings.STATE_DIR, settings.STATE_DIR / "runs"):
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(folder).free
+            if free < _SCARCE_BYTES and not scarce:
+                scarce.append(f"the disk of {folder} is nearly full: {free // 2**20} MiB are free")
+    return scarce
 
 
 def _log_to_file() -> None:

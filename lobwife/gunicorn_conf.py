@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from lobwife.base import env
+from lobwife.parent_death import stop_with_parent, stop_with_supervisor
 
 _address = env.text("LOBWIFE_BIND", "127.0.0.1")
 _host = f"[{_address}]" if ":" in _address else _address
@@ -24,3 +26,16 @@ loglevel = "warning"
 forwarded_allow_ips = ""
 # Every call is answered within 8 seconds, a locked database included: web waits less for it than the daemon.
 os.environ.setdefault("LOBWIFE_DB_TIMEOUT", "5")
+
+
+def when_ready(server: Any) -> None:
+    print(f"web answers on http://{bind[0]} and http://{bind[1]}", flush=True)  # gunicorn's own log says all or nothing
+
+
+def on_starting(server: Any) -> None:
+    """Nothing of web outlives a supervisor that was killed."""
+    stop_with_supervisor()
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    stop_with_parent(server.pid)

@@ -6,23 +6,20 @@ import os
 import time
 from typing import Any
 
-from django.conf import settings
 from django.db import connection
-from django.db.models import Q, Sum
 from django.db.utils import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
-from broker.models import LegacyRegistration, TokenAudit
+import broker.reads
 from jobs.models import Daemon
-from jobs.reads import job_list, running_count
+from jobs.reads import STALE_SECONDS, job_list, running_count
 from lobwife import __version__
 from lobwife.base.rest import answer
 from lobwife.base.timestamps import utc_now
 from tasks.models import Task
 
 router = Router(tags=["health"])
-STALE_SECONDS = 20
 _STARTED = time.monotonic()
 
 
@@ -31,7 +28,7 @@ def status(request: HttpRequest) -> HttpResponse:
     """All jobs, and the broker in numbers."""
     daemon = daemon_summary()
     state = "ok" if daemon["alive"] and not daemon["trouble"] else "degraded"
-    return answer({"status": state, "uptime": uptime(), "jobs": job_list(), "broker": broker_summary()})
+    return answer({"status": state, "uptime": uptime(), "jobs": job_list(), "broker": broker.reads.summary()})
 
 
 @router.get("/health")
@@ -41,7 +38,7 @@ def health(request: HttpRequest) -> HttpResponse:
     try:
         shown |= {
             "jobs_running": running_count(),
-            "broker": broker_summary(),
+            "broker": broker.reads.summary(),
             "db": {"ok": True, "size_bytes": database_bytes(), "task_count": Task.objects.count()},
             "daemon": daemon_summary(),
         }
@@ -72,20 +69,4 @@ def daemon_summary() -> dict[str, Any]:
         "heartbeat_age": round(age, 1) if age is not None else None,
         "paused": bool(daemon and daemon.paused_at),
         "trouble": (daemon.trouble or None) if daemon else None,
-    }
-
-
-def broker_summary() -> dict[str, Any]:
-    """Counts over registrations on tasks and legacy ones together."""
-    held = Task.objects.filter(broker_status__isnull=False).aggregate(
-        active=Sum("id", filter=Q(broker_status="active"), default=0), issued=Sum("token_count", default=0)
-    )
-    legacy = LegacyRegistration.objects.aggregate(issued=Sum("token_count", default=0))
-    active = Task.objects.filter(broker_status="active").count()
-    return {
-        "enabled": bool(settings.GH_APP_ID),
-        "app_id": settings.GH_APP_ID or None,
-        "active_tasks": active + LegacyRegistration.objects.filter(status="active").count(),
-        "total_tokens_issued": held["issued"] + legacy["issued"],
-        "audit_entries": TokenAudit.objects.count(),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import timedelta
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -17,6 +17,14 @@ from lobwife.base.timestamps import utc_now
 log = logging.getLogger(__name__)
 _FIRINGS = "firings"
 _THREADS = 3
+_SOON = timedelta(seconds=1)
+
+
+class Store(DjangoJobStore):  # type: ignore[misc]
+    """django-apscheduler's store without its history, which would cost two writes a wake: runs are our history."""
+
+    def register_event_listeners(self) -> None:
+        """Listen to nothing."""
 
 
 class Scheduler:
@@ -25,28 +33,38 @@ class Scheduler:
     def __init__(self, upkeep: dict[str, tuple[Callable[[], object], str]]) -> None:
         """`upkeep`: what to call, by name, with the five cron fields that say when (UTC)."""
         self._scheduler = BackgroundScheduler(
-            jobstores={"default": DjangoJobStore()},
+            jobstores={"default": Store()},
             executors={"default": ThreadPoolExecutor(_THREADS)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone="UTC",
         )
         self._upkeep = upkeep
-        self._planned: datetime | None = None
 
     def start(self) -> None:
         self._scheduler.start(paused=True)
         self._scheduler.remove_all_jobs()
         for name, (call, fields) in self._upkeep.items():
             self._scheduler.add_job(call, CronTrigger.from_crontab(fields, timezone="UTC"), id=name)
-        self._scheduler.add_job(wake.wake, wake.NextFiring(), id=_FIRINGS, max_instances=_THREADS)
+        self._add_wake()
         self._scheduler.resume()
 
     def refresh(self) -> None:
         """Wake earlier when a job was made, edited or enabled; a wake that comes too early does no harm."""
-        wanted = firing.next_wake(utc_now())
-        planned = self._scheduler.get_job(_FIRINGS)
-        if wanted and (planned is None or planned.next_run_time > wanted):
-            self._scheduler.modify_job(_FIRINGS, next_run_time=max(wanted, utc_now()))
+        now = utc_now()
+        wanted = firing.next_wake(now)
+        stored = self._scheduler.get_job(_FIRINGS)
+        if stored is None:  # an outsider removed it
+            self._add_wake()
+        elif stored.next_run_time < now - _SOON:  # the clock was set forward while the scheduler slept
+            self._scheduler.wakeup()
+        # What is due already is being dealt with by the wake that is planned within a second.
+        elif wanted and stored.next_run_time > (wanted if wanted > now else now + _SOON):
+            self._scheduler.modify_job(_FIRINGS, next_run_time=max(wanted, now))
+
+    def _add_wake(self) -> None:
+        self._scheduler.add_job(
+            wake.wake, wake.NextFiring(), id=_FIRINGS, max_instances=_THREADS, replace_existing=True
+        )
 
     @property
     def is_alive(self) -> bool:

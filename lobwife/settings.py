@@ -16,6 +16,7 @@ HOME = pathlib.Path.home()
 
 # --- Where things are
 STATE_DIR = env.path("LOBWIFE_STATE_DIR", HOME / "state")
+DATABASE_FILE = "lobmob.db"
 VAULT_PATH = env.path("VAULT_PATH", HOME / "vault")
 ENVIRONMENT = env.choice("LOBMOB_ENV", "prod", ("prod", "dev", "local"))
 
@@ -65,6 +66,7 @@ SECRET_KEY = _secret_key()
 INSTALLED_APPS = [
     "lobwife",  # first: its `migrate` takes over databases of the older service
     "tasks",
+    "django_apscheduler",  # before jobs, whose admin unregisters its
     "jobs",
     "broker",
     "vaultsync",
@@ -75,7 +77,6 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
-    "django_apscheduler",
     "ninja",
 ]
 MIDDLEWARE = [
@@ -113,7 +114,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASES = {
     "default": {
         "ENGINE": "lobwife.sqlite",
-        "NAME": STATE_DIR / "lobmob.db",
+        "NAME": STATE_DIR / DATABASE_FILE,
         "CONN_MAX_AGE": None,
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
@@ -132,6 +133,17 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
+
+# --- TLS, ended by a proxy that sets X-Forwarded-Proto. Without one, cookies go over plain HTTP, as do port-forwards.
+TLS = env.boolean("LOBWIFE_TLS", False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = TLS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TLS else None
+SECURE_HSTS_SECONDS = 31_536_000 if TLS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = TLS
+SILENCED_SYSTEM_CHECKS = [
+    "security.W008",  # no redirect to https: agents and probes inside the cluster call `/`, /health and /api over http
+    "security.W021",  # browsers' preload lists are for public domains, their owner's to join
+]
 
 # --- Language, time: UTC everywhere, as the database has it
 LANGUAGE_CODE = "en"
@@ -167,10 +179,31 @@ JOB_GRACE_SECONDS = 5  # between SIGTERM and SIGKILL, at a time limit or an abor
 JOB_SHUTDOWN_GRACE_SECONDS = 3  # the same when the daemon stops
 JOB_OUTPUT_LIMIT_BYTES = env.integer("LOBWIFE_OUTPUT_LIMIT_BYTES", 10 * 2**20, at_least=1024)
 
+# What prune() keeps of the past: the strictest of these decides.
+JOB_KEEP_DAYS = env.integer("LOBWIFE_KEEP_RUNS_DAYS", 90, at_least=1, at_most=36500)
+JOB_KEEP_RUNS = env.integer("LOBWIFE_KEEP_RUNS_PER_JOB", 1000, at_least=1)
+JOB_KEEP_OUTPUT_BYTES = env.integer("LOBWIFE_KEEP_OUTPUT_BYTES", 200 * 10**6)
+
+# --- Alerts: apprise URLs, separated by blanks. They are secrets.
+ALERT_URLS = env.words("LOBWIFE_ALERT_URLS", separator=" ")
+DAEMON_DOWN_SECONDS = env.integer("LOBWIFE_DAEMON_DOWN_SECONDS", 60, at_least=1)
+
 # --- Token broker
 GITHUB_API_URL = env.text("GITHUB_API_URL", "https://api.github.com")
 GH_APP_ID = env.text("GH_APP_ID")
 GH_APP_INSTALL_ID = env.text("GH_APP_INSTALL_ID")
+# What a token may do, by the agent type of the registration (or the service's name); "default" for all others.
+BROKER_PERMISSIONS = {
+    "default": {"contents": "write", "pull_requests": "write", "metadata": "read"},
+    **env.json_object("LOBWIFE_BROKER_PERMISSIONS"),
+}
+BROKER_SERVICES = env.words(
+    "LOBWIFE_BROKER_SERVICES", ("lobboss-init", "lobboss", "lobsigliere", "lobwife", "lobwife-sync")
+)
+BROKER_TASK_HOURS = env.integer("LOBWIFE_BROKER_TASK_HOURS", 0, at_most=24 * 365)  # 0: while the task is not over
+BROKER_AUDIT_DAYS = env.integer("LOBWIFE_BROKER_AUDIT_DAYS", 365, at_least=1, at_most=36500)
+# How many threads of a web process may be busy with GitHub once it is slow: one stays free for everything else.
+BROKER_GITHUB_THREADS = max(1, env.integer("LOBWIFE_THREADS", 4, at_least=1, at_most=64) - 1)
 
 # --- Vault
 VAULT_REPO = env.text("VAULT_REPO")

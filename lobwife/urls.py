@@ -3,4 +3,12 @@ from django.urls import path
 
 from lobwife.api import api
 
-urlpatterns = [path("admin/", admin.site.urls), path("", api.urls)]
+admin.site.site_header = "lobwife"
+admin.site.site_title = "lobwife"
+
+urlpatterns = [
+    # A page and not a redirect for who is not signed in: probes of the fleet look for "lobwife" in it.
+    path("", admin.site.login, name="front-page"),
+    path("admin/", admin.site.urls),
+    path("", api.urls),
+]

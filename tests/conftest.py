@@ -1,17 +1,18 @@
 from __future__ import annotations
 
-import os
 import pathlib
-import tempfile
 from collections.abc import Iterator
 
 import pytest
 
-# Before the settings are read: a state directory of this test run's own.
-os.environ["LOBWIFE_STATE_DIR"] = tempfile.mkdtemp(prefix="lobwife-tests-")
-os.environ.setdefault("LOBWIFE_SECRET_KEY", "a-key-for-tests-that-is-long-enough-for-django-and-has-some-variety-12345")
+from lobwife.serving.static_files import collect_if_changed
+from tests.installation import Installation
 
-from tests.installation import Installation  # noqa: E402
+
+@pytest.fixture(scope="session", autouse=True)
+def static_files() -> None:
+    """Pages name their static files by what was collected, in this process and in those of an Installation."""
+    collect_if_changed()
 
 
 @pytest.fixture
@@ -27,7 +28,9 @@ def installation(tmp_path: pathlib.Path) -> Iterator[Installation]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A lobwife whose web answers on both ports; shared by a module's tests."""
     made = Installation(tmp_path_factory.mktemp("server"))
-    made.manage("migrate", "-v0")
-    made.start_web()
-    yield made
-    made.stop()
+    try:
+        made.manage("migrate", "-v0")
+        made.start_web()
+        yield made
+    finally:
+        made.stop()

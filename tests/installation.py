@@ -83,17 +83,21 @@ class Installation:
     # --- processes
     def manage(self, *arguments: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "manage.py"), *arguments],
-            env=self.environment,
+        done = self.run(str(ROOT / "manage.py"), *arguments, timeout=timeout)
+        if check and done.returncode:
+            raise AssertionError(f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run Python in this installation's environment to its end."""
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env={"DJANGO_SETTINGS_MODULE": "lobwife.settings", **self.environment},
             cwd=ROOT,
             capture_output=True,
             text=True,
             timeout=timeout,
         )
-        if check and done.returncode:
-            raise AssertionError(f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
-        return done
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         log = (self.folder / "processes.log").open("ab")

@@ -106,7 +106,7 @@ class Migration(migrations.Migration):
                 ("late_after_seconds", models.PositiveIntegerField(blank=True, null=True)),
                 ("long_after_seconds", models.PositiveIntegerField(blank=True, null=True)),
                 ("ping_url", models.TextField(blank=True, default="")),
-                ("settled_through", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("settled_through", models.DateTimeField(blank=True, db_index=True, editable=False, null=True)),
                 ("next_firing", models.DateTimeField(blank=True, db_index=True, editable=False, null=True)),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
                 ("updated_at", models.DateTimeField(auto_now=True)),
@@ -214,12 +214,8 @@ class Migration(migrations.Migration):
             options={
                 "ordering": ["-id"],
                 "indexes": [
-                    models.Index(fields=["job", "-id"], name="runs_of_job"),
-                    models.Index(
-                        condition=models.Q(("state__in", ("queued", "running"))),
-                        fields=["state", "id"],
-                        name="active_runs",
-                    ),
+                    models.Index(fields=["state", "id"], name="runs_by_state"),
+                    models.Index(fields=["job", "state"], name="runs_of_job_by_state"),
                 ],
                 "constraints": [models.UniqueConstraint(fields=("job", "scheduled_for"), name="one_run_per_firing")],
             },

@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 from capture import Capture
-from family import become_subreaper, end_family
+from family import become_subreaper, end_family, reap_orphans
 from spawn import spawn
 
 _CHUNK = 65536
@@ -39,28 +39,30 @@ class Ending(Exception):
 class Run:
     """One execution of a script, from its start to the last of its processes."""
 
-    def __init__(self, spec: dict[str, Any]) -> None:
+    def __init__(self, spec: dict[str, Any], orders: bytes) -> None:
+        """`orders`: what the daemon said after the spec already."""
         self.spec = spec
+        self.orders = orders
         self.hurry = False
-        self.capture = Capture(spec["output"], spec["output_limit"], [each.encode() for each in spec["secrets"]])
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        self.capture = Capture(spec["output"], spec["output_limit"], [os.fsencode(each) for each in spec["secrets"]])
+        self.start = time.monotonic()
         self.script, self.pipe = spawn(spec["command"], spec["environment"], spec["directory"])
         os.set_blocking(self.pipe, False)
         self.pipe_open = True
         self.exited = os.pidfd_open(self.script)
-        signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def to_its_end(self) -> dict[str, Any]:
         """Wait for the end, or bring it about; returns how it ended."""
-        start = time.monotonic()
         limit = self.spec["timeout"]
         try:
-            result = self._follow(start + limit if limit else None)
+            result = self._follow(self.start + limit if limit else None)
         except Ending as ending:
             result = {"outcome": ending.outcome, "note": ending.note}
             left = end_family(ending.grace, self._meanwhile)
             if left:
                 result = {"outcome": "error", "note": f"could not be ended: process {', '.join(map(str, left))}"}
-        duration = time.monotonic() - start
+        duration = result.pop("duration", time.monotonic() - self.start)
         self._copy(until_empty=True)
         self.capture.close()
         if self.capture.failure:
@@ -74,6 +76,8 @@ class Run:
         for descriptor in (self.pipe, _ORDERS, self.exited):
             watched.register(descriptor, select.POLLIN)
         while True:
+            if self.orders:
+                _obey(self.orders)
             wait = _IDLE_SECONDS if deadline is None else min(_IDLE_SECONDS, max(0.0, deadline - time.monotonic()))
             ready = {descriptor for descriptor, _ in watched.poll(wait * 1000)}
             if self.pipe in ready:
@@ -82,12 +86,15 @@ class Run:
                     watched.unregister(self.pipe)
             elif not ready:
                 self.capture.flush()
+                reap_orphans(self.script)
             if self.exited in ready:
                 return self._ended()
             if self.capture.failure:
                 raise Ending("error", "", grace)
             if _ORDERS in ready:
-                _obey(os.read(_ORDERS, _CHUNK), grace)
+                self.orders = os.read(_ORDERS, _CHUNK)
+                if not self.orders:
+                    raise Ending("orphaned", "the daemon died; the script was ended", grace)
             if self.hurry:
                 raise Ending("orphaned", "ended by a new daemon that found it running", 0.0)
             if deadline is not None and time.monotonic() >= deadline:
@@ -97,9 +104,10 @@ class Run:
         """How the script's own process ended; what it left running is ended too, as a container's end would."""
         _, status = os.waitpid(self.script, 0)
         code = os.waitstatus_to_exitcode(status)
-        result: dict[str, Any] = {"outcome": "exited", "note": "", "exit_code": code}
+        duration = time.monotonic() - self.start  # what the script left behind takes longer to end
+        result: dict[str, Any] = {"outcome": "exited", "note": "", "exit_code": code, "duration": duration}
         if code < 0:
-            result |= {"exit_code": None, "signal": -code, "note": f"ended by signal {signal.Signals(-code).name}"}
+            result |= {"exit_code": None, "signal": -code, "note": f"ended by signal {_signal_name(-code)}"}
         left = end_family(_LEFTOVER_GRACE, self._meanwhile)
         if left:
             result["note"] = f"left behind what could not be ended: process {', '.join(map(str, left))}"
@@ -123,22 +131,27 @@ class Run:
         self.hurry = True
 
 
-def _obey(data: bytes, grace: float) -> None:
-    if not data:
-        raise Ending("orphaned", "the daemon died; the script was ended", grace)
-    words = data.split()
+def _obey(orders: bytes) -> None:
+    words = orders.split()
     if words[0] == b"stop":
         raise Ending("aborted", "", float(words[1]))
 
 
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return str(number)
+
+
 def main() -> int:
     become_subreaper()
-    line = _first_line()
+    line, orders = _first_line()
     if not line:
         return 0
     spec = json.loads(line)
     try:
-        result = Run(spec).to_its_end()
+        result = Run(spec, orders).to_its_end()
     except OSError as error:
         result = {"outcome": "error", "note": f"could not start: {error.strerror or error}", "duration": 0, "bytes": 0}
     text = json.dumps(result)
@@ -149,15 +162,16 @@ def main() -> int:
     return 0
 
 
-def _first_line() -> bytes:
-    """The daemon's order; empty when the daemon went away before it gave one."""
-    line = b""
-    while not line.endswith(b"\n"):
-        data = os.read(_ORDERS, _CHUNK)
-        if not data:
-            return b""
-        line += data
-    return line
+def _first_line() -> tuple[bytes, bytes]:
+    """The daemon's order, and what came after it; empty when the daemon went away before it gave one."""
+    data = b""
+    while b"\n" not in data:
+        more = os.read(_ORDERS, _CHUNK)
+        if not more:
+            return b"", b""
+        data += more
+    line, _, rest = data.partition(b"\n")
+    return line, rest
 
 
 def _leave(path: str, text: str) -> None:

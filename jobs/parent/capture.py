@@ -21,8 +21,8 @@ class Capture:
         self.path = path
         self.size = 0
         self.failure = ""
-        self._part = max(1, limit // 4)
-        self._room = max(1, limit // 2)
+        self._part = max(4, limit // 4)
+        self._room = max(4, limit // 2)
         self._masker = Masker(secrets)
         self._held = b""
         self._segments: list[str] = []
@@ -36,20 +36,25 @@ class Capture:
         self._held += data
         cut = self._held.rfind(b"\n") + 1
         if not cut and len(self._held) > _HELD_AT_MOST:
-            cut = self._held.rfind(b" ") + 1 or len(self._held)
-        if cut:
-            whole, self._held = self._held[:cut], self._held[cut:]
-            self._store(whole)
+            cut = self._masker.safe_length(self._held) or self._masker.cut_within(self._held)
+        self._store_first(cut)
 
     def flush(self) -> None:
-        """Store what is held back: the script has been silent for a while (a prompt, a progress bar)."""
-        whole, self._held = self._held, b""
-        if whole:
-            self._store(whole)
+        """Store what is held back, as the script has been silent for a while (a prompt, a progress bar).
+
+        What may be half a secret waits on: its other half can come with the next write.
+        """
+        if self._held:
+            self._store_first(self._masker.safe_length(self._held))
 
     def close(self) -> None:
-        self.flush()
+        self._store_first(len(self._held))
         self._file.close()
+
+    def _store_first(self, length: int) -> None:
+        if length:
+            whole, self._held = self._held[:length], self._held[length:]
+            self._store(whole)
 
     def _store(self, data: bytes) -> None:
         if self.failure:
@@ -59,8 +64,9 @@ class Capture:
             while data:
                 if not self._room:
                     self._next_segment()
-                now, data = data[: self._room], data[self._room :]
-                self._room -= len(now)
+                cut = _between_characters(data, min(self._room, len(data)))
+                now, data = data[:cut], data[cut:]
+                self._room = 0 if data else self._room - cut
                 self.size += len(now)
                 while now:
                     now = now[self._file.write(now) :]
@@ -75,6 +81,13 @@ class Capture:
             os.unlink(self._segments.pop(0))
         self._file = open(name, "wb", buffering=0, opener=_private)  # noqa: SIM115
         self._room = self._part
+
+
+def _between_characters(data: bytes, length: int) -> int:
+    """The length, less what would cut a character in two."""
+    while 0 < length < len(data) and data[length] & 0xC0 == 0x80:
+        length -= 1
+    return length
 
 
 def _private(path: str, flags: int) -> int:

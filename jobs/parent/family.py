@@ -35,6 +35,15 @@ def end_family(grace: float, meanwhile: Callable[[], bool]) -> list[int]:
     return _descendants()
 
 
+def reap_orphans(script: int) -> None:
+    """Wait for adopted processes that ended, so that they don't pile up; the script's own end is left to be read."""
+    with contextlib.suppress(ChildProcessError):
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid == script:
+                return
+            os.waitpid(ended.si_pid, 0)
+
+
 def _signal_all(number: signal.Signals) -> bool:
     """Signal every living descendant; whether there was any."""
     found = _descendants()

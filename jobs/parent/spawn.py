@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import signal
 
 _PR_SET_PDEATHSIG = 1
+_REASON = 1000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -19,26 +19,30 @@ def spawn(command: list[str], environment: dict[str, str], directory: str) -> tu
     script = os.fork()
     if script == 0:
         try:
+            what = "its process"
             os.setsid()
             _die_with(parent)
             null = os.open(os.devnull, os.O_RDONLY)
             for source, target in ((null, 0), (output, 1), (output, 2)):
                 os.dup2(source, target)
+            what = f"its working directory {directory}"
             os.chdir(directory)
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            what = command[0]
+            for number in (signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ):  # Python's and ours are not the script's
+                signal.signal(number, signal.SIG_DFL)
             os.execvpe(command[0], command, environment)  # noqa: S606 no shell is wanted
-        except OSError as error:
-            os.write(failure, str(error.errno or errno.EIO).encode())
+        except (OSError, ValueError) as error:
+            os.write(failure, f"{what}: {getattr(error, 'strerror', None) or error}".encode(errors="replace")[:_REASON])
         finally:
             os._exit(127)
     os.close(output)
     os.close(failure)
-    reason = os.read(failed, 16)
+    reason = os.read(failed, _REASON)
     os.close(failed)
     if reason:
         os.waitpid(script, 0)
         os.close(pipe)
-        raise OSError(int(reason), os.strerror(int(reason)))
+        raise OSError(reason.decode(errors="replace"))
     return script, pipe
 
 

@@ -1,7 +1,9 @@
 """Typed reading of the environment: a value that can't be used is a sentence at start, not a traceback later."""
 
+import json
 import os
 import pathlib
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -55,3 +57,17 @@ def words(name: str, default: tuple[str, ...] = (), *, separator: str = ",") -> 
     """The parts between separators, blanks removed, empty ones left out."""
     raw = text(name)
     return tuple(part.strip() for part in raw.split(separator) if part.strip()) if raw else default
+
+
+def json_object(name: str) -> dict[str, Any]:
+    """A JSON object, empty when unset; raises ImproperlyConfigured otherwise."""
+    raw = text(name)
+    if not raw:
+        return {}
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise ImproperlyConfigured(f"{name} can't be read: set it to a JSON object.")
+    return value

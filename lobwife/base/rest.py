@@ -28,10 +28,13 @@ def answer(data: Any, status: int = 200) -> HttpResponse:
     return HttpResponse(orjson.dumps(data), status=status, content_type=JSON)
 
 
-def json_body(request: HttpRequest) -> dict[str, Any]:
-    """The body's JSON object, whatever its Content-Type; raises Invalid, or TooLarge above 1 MiB."""
+def json_body(request: HttpRequest, *, or_empty: bool = False) -> dict[str, Any]:
+    """The body's JSON object, whatever its Content-Type; raises Invalid, or TooLarge above 1 MiB.
+
+    `or_empty`: no body at all is an empty object.
+    """
     try:
-        data = orjson.loads(request.body)
+        data = orjson.loads(request.body or b"{}") if or_empty else orjson.loads(request.body)
     except RequestDataTooBig:
         raise TooLarge("the body is larger than 1 MiB") from None
     except (orjson.JSONDecodeError, UnreadablePostError):

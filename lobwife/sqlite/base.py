@@ -5,6 +5,7 @@ from typing import Any
 from django.db.backends.sqlite3 import base, features
 from django.db.utils import OperationalError
 
+from lobwife.base.patience import write_timeout
 from lobwife.sqlite.gate import GateTimeout, WriteGate, gate_for
 from lobwife.sqlite.schema import DatabaseSchemaEditor
 
@@ -30,7 +31,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if self.is_in_memory_db():
             super()._start_transaction_under_autocommit()  # type: ignore[misc]
             return
-        timeout = float(self.settings_dict["OPTIONS"].get("timeout", 5))
+        usual = float(self.settings_dict["OPTIONS"].get("timeout", 5))
+        timeout = write_timeout(usual)
         try:
             gate = gate_for(str(self.settings_dict["NAME"]))
             waited = gate.acquire(timeout)
@@ -39,15 +41,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
         except OSError as error:
             raise OperationalError(f"the write gate can't be opened: {error}") from error
         try:
-            self._begin_within(timeout, waited)
+            self._begin_within(timeout, waited, usual)
         except BaseException:
             gate.release()
             raise
         self._gate = gate
 
-    def _begin_within(self, timeout: float, waited: float) -> None:
+    def _begin_within(self, timeout: float, waited: float, usual: float) -> None:
         """BEGIN, waiting for outsiders such as the sqlite3 shell no longer than what the gate left of the timeout."""
-        if waited < timeout / 10:
+        if timeout == usual and waited < timeout / 10:
             super()._start_transaction_under_autocommit()  # type: ignore[misc]
             return
         with self.cursor() as cursor:
@@ -55,7 +57,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             try:
                 super()._start_transaction_under_autocommit()  # type: ignore[misc]
             finally:
-                cursor.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
+                cursor.execute(f"PRAGMA busy_timeout = {int(usual * 1000)}")
 
     def _commit(self) -> None:
         super()._commit()  # type: ignore[misc]

@@ -1,12 +1,55 @@
-"""Schema changes that keep a table's highest id ever given out."""
+"""Schema changes on files that others wrote: ids are never given out again, orphans of old are no obstacle."""
 
 from typing import Any
 
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.backends.sqlite3 import schema
+from django.db.utils import IntegrityError
+
+
+class _Deferred(list[Any]):
+    """Statements for the end of a migration, which says that there are none.
+
+    Django records a migration with statements left after its transaction, so that a kill between the two leaves tables
+    that the next start would make again. Told that none are left it records within, and they still run before COMMIT.
+    """
+
+    def __bool__(self) -> bool:
+        return False
 
 
 class DatabaseSchemaEditor(schema.DatabaseSchemaEditor):
-    """SQLite's schema editor; a rebuilt table keeps its row in `sqlite_sequence`, so that no id is used again."""
+    """SQLite's schema editor, with three promises of its own.
+
+    A migration and its record are one transaction. A rebuilt table keeps its row in `sqlite_sequence`, so that no id is
+    used again. And a change is refused for rows that it left without the row they refer to, not for those that were so
+    before: a shell deletes without checking.
+    """
+
+    @property
+    def deferred_sql(self) -> list[Any]:
+        return self._deferred
+
+    @deferred_sql.setter
+    def deferred_sql(self, statements: list[Any]) -> None:
+        self._deferred = _Deferred(statements)
+
+    def __enter__(self) -> "DatabaseSchemaEditor":
+        self._orphans_before = self._orphans()
+        super().__enter__()
+        return self
+
+    def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
+        made = set() if exc_type else self._orphans() - self._orphans_before
+        if made:
+            table, rowid, parent = min(made, key=str)
+            exc_value = IntegrityError(f"row {rowid} of {table} would refer to a row of {parent} that is not there")
+            exc_type = type(exc_value)
+        # Not the parent's, which checks the whole file.
+        BaseDatabaseSchemaEditor.__exit__(self, exc_type, exc_value, traceback)
+        self.connection.enable_constraint_checking()
+        if made:
+            raise exc_value
 
     def _remake_table(self, model: Any, *args: Any, **kwargs: Any) -> None:
         table = model._meta.db_table
@@ -25,3 +68,8 @@ class DatabaseSchemaEditor(schema.DatabaseSchemaEditor):
             cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = %s", [table])
             row = cursor.fetchone()
             return row[0] if row else None
+
+    def _orphans(self) -> set[tuple[str, int, str]]:
+        with self.connection.cursor() as cursor:
+            cursor.execute("PRAGMA foreign_key_check")
+            return {(table, rowid, parent) for table, rowid, parent, _ in cursor.fetchall()}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 from setproctitle import setproctitle
 
 from lobwife.background import loops, upkeep
 from lobwife.base.errors import LobwifeError
 from lobwife.daemon import Daemon
+from lobwife.parent_death import stop_with_supervisor
 from lobwife.scheduler import Scheduler
 
 
@@ -20,6 +21,7 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
+        stop_with_supervisor()
         executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
         if executor.migration_plan(executor.loader.graph.leaf_nodes()):
             raise CommandError("The database is not up to date: run `manage.py migrate` first.")
@@ -28,5 +30,7 @@ class Command(BaseCommand):
             code = Daemon(Scheduler(upkeep()), loops()).run()
         except LobwifeError as error:
             raise CommandError(str(error)) from None
+        except DatabaseError as error:
+            raise CommandError(f"The daemon could not start: {error}.") from None
         if code:
             raise SystemExit(code)

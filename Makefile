@@ -1,0 +1,67 @@
+# lobwife's commands; `make help` lists them. Needs Python >= 3.11, git and make.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+PYTEST ?=
+
+ISOLATED := .ci/isolated
+QUIETLY := --quiet --disable-pip-version-check --require-hashes
+
+# What another Python installed is of no use to this one.
+ifneq ($(shell cat $(VENV)/.installed 2>/dev/null),$(shell $(RUN) -V 2>/dev/null))
+.PHONY: $(VENV)/.installed
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help run test soak bench lint format audit requirements
+
+help: ## say what there is
+	@echo "lobwife: the operations centre of a fleet of coding agents. Start with: make run"
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
+
+run: $(VENV)/.installed ## prepare what a start needs, then run web and daemon until Ctrl-C
+	@LOBWIFE_STATE_DIR="$${LOBWIFE_STATE_DIR:-$(CURDIR)/var/state}" VAULT_PATH="$${VAULT_PATH:-$(CURDIR)/var/vault}" \
+		exec $(RUN) manage.py serve
+
+test: lint ## check everything, then run the tests (PYTEST="tests/test_x.py -k word" for some)
+	$(ISOLATED) $(RUN) -m pytest -m "not soak" -n 2 --dist loadfile $(PYTEST)
+
+soak: $(VENV)/.installed-dev ## run the tests that take long by nature
+	$(ISOLATED) $(RUN) -m pytest -m soak $(PYTEST)
+
+bench: $(VENV)/.installed ## load the REST interface and tell its speed
+	$(ISOLATED) $(RUN) bench/rest
+
+lint: $(VENV)/.installed-dev ## check format, style, types, imports, migrations and the settings
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(ISOLATED) $(RUN) -m mypy
+	$(ISOLATED) $(RUN) -c "from importlinter.cli import lint_imports_command as main; main()"
+	$(ISOLATED) $(RUN) manage.py makemigrations --check --dry-run
+	$(ISOLATED) LOBWIFE_TLS=1 $(RUN) manage.py check --deploy --fail-level WARNING
+
+format: $(VENV)/.installed-dev ## rewrite the code as the style wants it
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+audit: $(VENV)/.installed-dev ## look for known holes in what is installed, and in the code
+	$(RUN) -m ruff check --select S .
+	@.ci/audit $(RUN)
+
+requirements: $(VENV)/.installed-dev ## pin the newest versions that requirements*.in allow
+	$(RUN) -m uv pip compile -q --upgrade --generate-hashes --universal --python-version 3.11 requirements.in -o requirements.txt
+	$(RUN) -m uv pip compile -q --upgrade --generate-hashes --universal --python-version 3.11 requirements-dev.in -o requirements-dev.txt
+
+$(VENV)/.installed: requirements.txt
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON): install Python 3.11 or newer, or name it: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11: install a newer one, or name it: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) can't make virtual environments: install its venv module (Debian, Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
+	@echo "Installing what lobwife needs into $(VENV), once; this takes about half a minute."
+	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(RUN) -m pip install $(QUIETLY) -r requirements.txt
+	@$(RUN) -V >$@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	@echo "Installing what the tests need into $(VENV), once; this takes about a minute."
+	@$(RUN) -m pip install $(QUIETLY) -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,167 @@
+"""REST routes of the token broker."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import unquote
+
+from django.http import HttpRequest, HttpResponse
+from ninja import Router
+
+from broker import reads, services, tokens
+from broker.audit import caller_of
+from broker.schemas import (
+    AuditEntry,
+    AuditPage,
+    LegacyShown,
+    NewRegistration,
+    Registered,
+    ServiceTokenRequest,
+    TokenRequest,
+    TokenShown,
+)
+from broker.scope import read_permissions
+from lobwife.base.errors import Invalid
+from lobwife.base.rest import Problem, answer, body_of, first_parameter, json_body, read_as
+from tasks.api import task_number
+from tasks.services import get_task
+
+router = Router(tags=["broker"])
+_UNKNOWN_TYPE = "unknown"
+_WHOLE = re.compile(r"\d{1,18}", re.ASCII)
+_FILTERS = ("task_id", "action", "outcome", "identity", "address", "token_sha256")
+_PROBLEMS: dict[int, Any] = {400: Problem, 413: Problem, 503: Problem}
+
+
+def _query(*names: str) -> dict[str, Any]:
+    return {"parameters": [{"in": "query", "name": name, "schema": {"type": "string"}} for name in names]}
+
+
+@router.post(
+    "/v1/tasks/{task_id}/register",
+    response={200: Registered, 404: Problem, 422: Problem, **_PROBLEMS},
+    openapi_extra=body_of(NewRegistration),
+)
+def register_task(request: HttpRequest, task_id: str) -> HttpResponse:
+    """Let a task have tokens for these repositories."""
+    data = json_body(request)
+    number = task_number(task_id)
+    get_task(number)
+    body = _registration(data)
+    services.register_task(
+        task_id=number,
+        repos=body.repos or [],
+        lobster_type=body.lobster_type or _UNKNOWN_TYPE,
+        caller=caller_of(request),
+    )
+    return answer({"status": "registered", "task_id": f"T{number}"})
+
+
+@router.post(
+    "/tasks/{task_id}/register",
+    response={200: Registered, 422: Problem, **_PROBLEMS},
+    openapi_extra=body_of(NewRegistration),
+)
+def register_named(request: HttpRequest, task_id: str) -> HttpResponse:
+    """The same for a task named by slug, name or `T42`; for no task, a registration under the id itself."""
+    text = exact_id(request, task_id)
+    body = _registration(json_body(request))
+    services.register_named(
+        text=text,
+        repos=body.repos or [],
+        lobster_type=body.lobster_type or _UNKNOWN_TYPE,
+        caller=caller_of(request),
+    )
+    return answer({"status": "registered", "task_id": text})
+
+
+@router.delete("/tasks/{task_id}", response={200: Registered, 503: Problem})
+def deregister(request: HttpRequest, task_id: str) -> HttpResponse:
+    """End the registration under this id, and the one that its task holds."""
+    text = exact_id(request, task_id)
+    services.deregister_named(text=text, caller=caller_of(request))
+    return answer({"status": "removed", "task_id": text})
+
+
+@router.get("/tasks", response={200: dict[str, LegacyShown], 503: Problem})
+def list_legacy(request: HttpRequest) -> HttpResponse:
+    """Registrations that no task holds, keyed by id."""
+    return answer(reads.legacy_registrations())
+
+
+@router.post(
+    "/token",
+    response={200: TokenShown, 403: Problem, 422: Problem, 502: Problem, **_PROBLEMS},
+    openapi_extra=body_of(TokenRequest),
+)
+def issue_token(request: HttpRequest) -> HttpResponse:
+    """A GitHub token limited to the repositories of a registration."""
+    body = read_as(TokenRequest, json_body(request))
+    if not body.task_id:
+        raise Invalid("task_id required")
+    asked = read_permissions(body.permissions)
+    return _handed_out(tokens.issue_token(task_id=body.task_id, caller=caller_of(request), permissions=asked))
+
+
+@router.post(
+    "/v1/service-token",
+    response={200: TokenShown, 403: Problem, 502: Problem, **_PROBLEMS},
+    openapi_extra=body_of(ServiceTokenRequest),
+)
+def issue_service_token(request: HttpRequest) -> HttpResponse:
+    """A GitHub token for all repositories of the installation, for a named service."""
+    body = read_as(ServiceTokenRequest, json_body(request))
+    if not body.service:
+        raise Invalid("service required")
+    return _handed_out(tokens.issue_service_token(service=body.service, caller=caller_of(request)))
+
+
+@router.get("/token/audit", response={200: list[AuditEntry], 503: Problem}, openapi_extra=_query("task_id"))
+def contract_audit(request: HttpRequest) -> HttpResponse:
+    """Registrations and tokens handed out, newest first, at most 200."""
+    return answer(reads.contract_audit(first_parameter(request, "task_id")))
+
+
+@router.get(
+    "/v1/audit",
+    response={200: AuditPage, 400: Problem, 503: Problem},
+    openapi_extra=_query(*_FILTERS, "before", "limit"),
+)
+def audit(request: HttpRequest) -> HttpResponse:
+    """The whole audit with filters, newest first; `before` is the `next` of the page before."""
+    filters = {name: first_parameter(request, name) for name in _FILTERS}
+    limit = _whole(request, "limit") or reads.PAGE_DEFAULT
+    page = reads.audit_page(filters, before=_whole(request, "before"), limit=min(limit, reads.PAGE_MOST))
+    return answer(page)
+
+
+def exact_id(request: HttpRequest, text: str) -> str:
+    """The id of a legacy path as the caller wrote it: where `%2F` was kept from being a slash, undo that."""
+    raw = str(request.META.get("RAW_URI", "")).partition("?")[0]
+    exact = unquote(text) if "%2f" in raw.lower() else text
+    if "\0" in exact:
+        raise Invalid("an id must not contain a NUL character")
+    return exact
+
+
+def _registration(data: dict[str, Any]) -> NewRegistration:
+    body = read_as(NewRegistration, data)
+    if not body.repos:
+        raise Invalid("repos required")
+    return body
+
+
+def _handed_out(issued: tokens.Issued) -> HttpResponse:
+    response = answer({"token": issued.token, "expires_at": issued.expires_at})
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _whole(request: HttpRequest, name: str) -> int | None:
+    text = first_parameter(request, name)
+    if text is None:
+        return None
+    if not _WHOLE.fullmatch(text):
+        raise Invalid(f"{name} must be a whole number, 0 or more")
+    return int(text)

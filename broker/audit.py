@@ -1,0 +1,89 @@
+"""The audit: who asked for what, and how it ended. Rows are added here, and trimmed by age, nowhere else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.http import HttpRequest
+
+from broker import statements
+from broker.models import Action, Outcome, TokenAudit
+from lobwife.base.timestamps import iso_text, parse, utc_now
+
+_TRIM_BATCH = 500
+_LONGEST = 500
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: an identity that was established, else `unidentified`, and where from."""
+
+    identity: str
+    address: str = ""
+
+
+SYSTEM = Caller("lobwife")
+
+
+def caller_of(request: HttpRequest) -> Caller:
+    """The caller that authentication put on the request, and its address."""
+    known = getattr(request, "caller", None)
+    return Caller(str(getattr(known, "identity", "") or "unidentified")[:_LONGEST], request.META.get("REMOTE_ADDR", ""))
+
+
+def record(
+    *,
+    action: Action,
+    outcome: Outcome,
+    shown_id: str,
+    caller: Caller,
+    task_number: int | None = None,
+    repos: Sequence[str] | None = None,
+    permissions: Mapping[str, str] | None = None,
+    expires_at: str | None = None,
+    token_sha256: str | None = None,
+    reason: str | None = None,
+) -> None:
+    """Add an entry, within the transaction of what it is about where there is one."""
+    with transaction.atomic():
+        statements.insert_audit(
+            {
+                "task_id": shown_id[:_LONGEST],
+                "task_number": task_number,
+                "action": action.value,
+                "outcome": outcome.value,
+                "identity": caller.identity,
+                "address": caller.address,
+                "repos": json.dumps(list(repos)) if repos is not None else None,
+                "permissions": json.dumps(dict(permissions)) if permissions is not None else None,
+                "expires_at": expires_at,
+                "token_sha256": token_sha256,
+                "reason": reason,
+                "created_at": iso_text(),
+            }
+        )
+
+
+def trim() -> bool:
+    """Remove a batch of what is older than the retention; whether there may be more.
+
+    Goes from the oldest id and stops at the first entry that must stay, or whose time can't be read.
+    """
+    limit = utc_now() - timedelta(days=settings.BROKER_AUDIT_DAYS)
+    oldest = TokenAudit.objects.order_by("pk").values_list("pk", "created_at")[:_TRIM_BATCH]
+    last = None
+    for pk, created_at in oldest:
+        moment = parse(created_at)
+        if moment is None or moment >= limit:
+            break
+        last = pk
+    if last is None:
+        return False
+    with transaction.atomic():
+        deleted, _ = TokenAudit.objects.filter(pk__lte=last).delete()
+    return deleted >= _TRIM_BATCH

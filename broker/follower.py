@@ -1,0 +1,96 @@
+"""The daemon's part: tokens of tasks that ended are revoked, registrations end by age, old rows go."""
+
+from __future__ import annotations
+
+import time
+
+from django.db import transaction
+
+from broker import audit, flight, known, minting, registrations, revocation, services
+from broker.models import GitHubState, IssuedToken, LegacyRegistration
+from lobwife.base.timestamps import utc_now
+from tasks.models import OVER, Task
+from tasks.services import events_after, newest_event_id
+
+_BATCH = 500
+_HOUSEKEEPING_SECONDS = 60
+_PAUSE_SECONDS = 5
+State = IssuedToken.State
+
+
+class Follower:
+    """Follows task events with a cursor and works off revocations; `tick()` does one bounded piece of it."""
+
+    def __init__(self) -> None:
+        self._reconciled = False
+        self._housekeeping_at = 0.0
+        self._paused_until = 0.0
+
+    def tick(self) -> bool:
+        """One step; whether there may be more to do at once."""
+        if not self._reconciled:
+            reconcile()
+            self._reconciled = True
+        if time.monotonic() >= self._housekeeping_at and not housekeep():
+            self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS
+        more = follow()
+        return self._revoke_one() or more
+
+    def _revoke_one(self) -> bool:
+        if time.monotonic() < self._paused_until:
+            return False
+        row = revocation.next_due()
+        if row is None:
+            return False
+        if not revocation.revoke(row):
+            self._paused_until = time.monotonic() + _PAUSE_SECONDS  # others would fail the same way
+            return False
+        return True
+
+
+def follow() -> bool:
+    """End the tokens of tasks that the next events report as over, and move the cursor with it."""
+    state = known.state()
+    events = events_after(state.cursor or 0, limit=_BATCH)
+    if not events:
+        return False
+    over = [event for event in events if event.status in OVER]
+    with transaction.atomic():
+        for event in over:
+            subject = registrations.task_subject(event.task_id)
+            services.end_tokens(subject=subject, reason=f"the task is {event.status}", before_event=event.pk)
+        GitHubState.objects.filter(pk=1).update(cursor=events[-1].pk)
+    return len(events) == _BATCH
+
+
+def reconcile() -> None:
+    """What no event tells: a new follower, a restored database, tasks changed by hand."""
+    newest = newest_event_id()
+    state = known.state()
+    with transaction.atomic():
+        if state.cursor is None or state.cursor > newest:
+            GitHubState.objects.filter(pk=1).update(cursor=newest)
+        for subject in IssuedToken.objects.filter(state=State.LIVE).values_list("subject", flat=True).distinct():
+            kind, _, key = subject.partition(":")
+            if kind == "task" and not Task.objects.open().filter(pk=int(key)).exists():
+                services.end_tokens(subject=subject, reason="the task is over")
+
+
+def housekeep() -> bool:
+    """End registrations by age, remove what is over; whether there may be more."""
+    for legacy in LegacyRegistration.objects.filter(status=registrations.ACTIVE):
+        _expire_if_due(registrations.of_legacy(legacy))
+    if registrations.tasks_end_by_age():
+        for task in Task.objects.filter(broker_status=registrations.ACTIVE).iterator():
+            _expire_if_due(registrations.of_task(task))
+    over = IssuedToken.objects.filter(refresh_at__lte=utc_now() - minting.REFRESH_BEFORE)
+    with transaction.atomic():
+        over.filter(pk__in=list(over.values_list("pk", flat=True)[:_BATCH])).delete()
+    flight.forget_failures()
+    return audit.trim()
+
+
+def _expire_if_due(registration: registrations.Registration) -> None:
+    ends = registration.expires_at
+    if ends is not None and ends <= utc_now():
+        services.expire(registration=registration)

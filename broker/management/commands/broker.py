@@ -1,0 +1,84 @@
+"""`manage.py broker`: the broker's state, why a task gets no token, a token, the end of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from broker import app, checkup, known, reads, registrations, revocation, services, tokens
+from broker.audit import Caller
+from broker.models import IssuedToken
+from lobwife.base.errors import LobwifeError
+
+OPERATOR = Caller("command line")
+
+
+class Command(BaseCommand):
+    help = "The token broker: its state, why a task gets no token, a token for a task, the end of its tokens."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True)
+        actions.add_parser("status", help="is there an App, whose, and how is GitHub")
+        for name, text in (
+            ("check", "explain step by step why a task gets a token or none; asks GitHub nothing"),
+            ("token", "print a token for a task, as an agent would get it"),
+            ("revoke", "end a task's registration and its tokens, now"),
+        ):
+            actions.add_parser(name, help=text).add_argument(
+                "task", help="T42, a slug, a name, an assignee, a legacy id"
+            )
+
+    def handle(self, *arguments: Any, **options: Any) -> None:
+        try:
+            if options["action"] == "status":
+                self._status()
+            else:
+                getattr(self, f"_{options['action']}")(options["task"])
+        except LobwifeError as error:
+            raise CommandError(str(error)) from None
+
+    def _status(self) -> None:
+        summary, state = reads.summary(), known.state()
+        live = IssuedToken.objects.filter(state=IssuedToken.State.LIVE).count()
+        ended = IssuedToken.objects.filter(state=IssuedToken.State.ENDED).count()
+        lines = {
+            "App": app.trouble() or f"{summary['app_id']}, installation {reads.installation()}",
+            "Owner": known.owner() or "not known yet",
+            "Registrations": f"{summary['active_tasks']} active",
+            "Tokens": f"{live} live, {ended} to be revoked, {summary['total_tokens_issued']} handed out in all",
+            "Last token": f"{state.last_mint_at:%Y-%m-%d %H:%M:%S} UTC" if state.last_mint_at else "none",
+            "Rate limit": "unknown" if state.rate_left is None else f"{state.rate_left} calls left",
+            "Last error": f"{state.last_error} ({state.last_error_at:%Y-%m-%d %H:%M:%S} UTC)"
+            if state.last_error_at
+            else "none",
+            "Audit": f"{summary['audit_entries']} entries",
+        }
+        for name, found in lines.items():
+            self.stdout.write(f"{name:14} {found}")
+
+    def _check(self, task: str) -> None:
+        failed = False
+        for step in checkup.steps(task):
+            failed = failed or not step.passed
+            mark = self.style.SUCCESS("yes") if step.passed else self.style.ERROR("no ")
+            self.stdout.write(f"{mark} {step.found}")
+        for line in checkup.recent(task):
+            self.stdout.write(f"    {line}")
+        if failed:
+            raise CommandError(f"{task} gets no token")
+        self.stdout.write(f"{task} gets a token")
+
+    def _token(self, task: str) -> None:
+        self.stdout.write(tokens.issue_token(task_id=task, caller=OPERATOR).token)
+
+    def _revoke(self, task: str) -> None:
+        registration = registrations.find(task)
+        if registration is None:
+            raise CommandError(f"there is no registration under {task}")
+        services.end_registration(subject=registration.subject, reason="ended by an operator", caller=OPERATOR)
+        ended = IssuedToken.objects.filter(subject=registration.subject, state=IssuedToken.State.ENDED)
+        outcomes = [revocation.revoke(row) for row in ended]
+        self.stdout.write(f"{task}: registration ended, {outcomes.count(True)} tokens revoked")
+        if False in outcomes:
+            raise CommandError(f"{outcomes.count(False)} tokens were not revoked at GitHub; the daemon goes on trying")

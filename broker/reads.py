@@ -1,0 +1,105 @@
+"""What REST, pages and commands show of the broker. No token is ever among it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Q, QuerySet, Sum
+
+from broker import app
+from broker.models import CONTRACT_ACTIONS, LegacyRegistration, TokenAudit
+from broker.registrations import ACTIVE, task_number_of
+from lobwife.base.timestamps import iso_text, parse
+from tasks.models import Task, read_repos
+
+CONTRACT_LIMIT = 200
+PAGE_DEFAULT, PAGE_MOST = 100, 500
+_EXACT = ("action", "outcome", "identity", "address", "token_sha256")
+
+
+def summary() -> dict[str, Any]:
+    """Counts over registrations on tasks and legacy ones together; indexes answer all of them."""
+    held = Task.objects.filter(token_count__gt=0).aggregate(issued=Sum("token_count", default=0))
+    legacy = LegacyRegistration.objects.aggregate(issued=Sum("token_count", default=0))
+    active = Task.objects.filter(broker_status=ACTIVE).count()
+    return {
+        "enabled": not app.trouble(),
+        "app_id": settings.GH_APP_ID or None,
+        "active_tasks": active + LegacyRegistration.objects.filter(status=ACTIVE).count(),
+        "total_tokens_issued": held["issued"] + legacy["issued"],
+        "audit_entries": TokenAudit.objects.count(),
+    }
+
+
+def installation() -> str:
+    """The installation's number as the settings have it."""
+    return str(settings.GH_APP_INSTALL_ID)
+
+
+def legacy_registrations() -> dict[str, dict[str, Any]]:
+    """The registrations that no task holds, keyed by id."""
+    return {
+        row.task_id: {
+            "repos": read_repos(row.repos),
+            "lobster_type": row.lobster_type,
+            "registered_at": _iso(row.registered_at),
+            "status": row.status,
+            "token_count": row.token_count,
+        }
+        for row in LegacyRegistration.objects.order_by("registered_at", "task_id")
+    }
+
+
+def contract_audit(task_id: str | None) -> list[dict[str, Any]]:
+    """The newest entries of the contract's four actions, in its shape."""
+    entries = _about(task_id).filter(action__in=CONTRACT_ACTIONS).order_by("-pk")
+    return [_short(entry) for entry in entries[:CONTRACT_LIMIT]]
+
+
+def audit_page(filters: Mapping[str, str | None], *, before: int | None, limit: int) -> dict[str, Any]:
+    """All entries that the filters leave, newest first, one page."""
+    entries = _about(filters.get("task_id"))
+    entries = entries.filter(**{name: filters[name] for name in _EXACT if filters.get(name)})
+    if before is not None:
+        entries = entries.filter(pk__lt=before)
+    found = list(entries.order_by("-pk")[: limit + 1])
+    shown = found[:limit]
+    return {
+        "entries": [_whole(entry) for entry in shown],
+        "next": shown[-1].pk if shown and len(found) > limit else None,
+    }
+
+
+def _about(task_id: str | None) -> QuerySet[TokenAudit]:
+    """Entries under an id as callers named it; `T42` finds that task whatever it was called."""
+    if task_id is None:
+        return TokenAudit.objects.all()
+    number = task_number_of(task_id)
+    by_name = Q(task_id=task_id)
+    return TokenAudit.objects.filter(by_name if number is None else by_name | Q(task_number=number))
+
+
+def _short(entry: TokenAudit) -> dict[str, Any]:
+    return {
+        "timestamp": _iso(entry.created_at),
+        "task_id": entry.task_id,
+        "repos": read_repos(entry.repos),
+        "action": entry.action,
+    }
+
+
+def _whole(entry: TokenAudit) -> dict[str, Any]:
+    names = ("id", "task_number", "outcome", "reason", "identity", "address", "expires_at", "token_sha256")
+    return {
+        **_short(entry),
+        **{name: getattr(entry, name) for name in names},
+        "permissions": json.loads(entry.permissions) if entry.permissions else None,
+    }
+
+
+def _iso(text: str) -> str | None:
+    moment = parse(text)
+    return iso_text(moment) if moment else None

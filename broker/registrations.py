@@ -1,0 +1,162 @@
+"""Registrations as the broker sees them, whether a task or the old table holds them: finding one, judging it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db.models import QuerySet
+
+from broker import statements
+from broker.models import Grant, LegacyRegistration
+from lobwife.base.errors import NotFound
+from lobwife.base.timestamps import parse, utc_now
+from tasks.models import OVER, Task, read_repos
+
+LEGACY_LIFETIME = timedelta(hours=24)
+ACTIVE, ENDED, EXPIRED = "active", "ended", "expired"
+_TASK_ID = re.compile(r"T(\d{1,18})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A permission to get tokens for some repositories. Two that are equal give the same tokens."""
+
+    subject: str
+    task_number: int | None
+    repos: tuple[str, ...]
+    stored_repos: str | None
+    status: str | None
+    registered_at: str | None
+    lobster_type: str
+    generation: int
+    task_status: str | None = None
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When it ends by age; None for one that lasts as long as its task."""
+        if self.task_number is not None and not settings.BROKER_TASK_HOURS:
+            return None
+        lifetime = timedelta(hours=settings.BROKER_TASK_HOURS) if self.task_number is not None else LEGACY_LIFETIME
+        registered = parse(self.registered_at)
+        return registered + lifetime if registered else datetime.min.replace(tzinfo=utc_now().tzinfo)
+
+    def refusal(self, shown_id: str) -> str | None:
+        """Why it gives no token, in a sentence; None when it does."""
+        if not self.repos:
+            return f"Task {shown_id} not registered"
+        ends = self.expires_at
+        status = EXPIRED if self.status == ACTIVE and ends is not None and ends <= utc_now() else self.status
+        if status != ACTIVE and self.task_number is None:
+            return f"Task {shown_id} is {status}, not active"
+        if status != ACTIVE:
+            return f"Task {shown_id} broker is {status}, not active"
+        if self.task_status in OVER:
+            return f"Task {shown_id} is {self.task_status}: its tokens ended with it"
+        return None
+
+
+def tasks_end_by_age() -> bool:
+    """Whether the settings end registrations of tasks that are not over."""
+    return bool(settings.BROKER_TASK_HOURS)
+
+
+def task_subject(task_number: int) -> str:
+    return f"task:{task_number}"
+
+
+def legacy_subject(task_id: str) -> str:
+    return f"legacy:{task_id}"
+
+
+def find(text: str) -> Registration | None:
+    """The registration that a token is asked for under: by `T42`, slug, name, assignee, then a legacy id.
+
+    `T42` names that task alone once it exists, whatever others call themselves.
+    """
+    number = task_number_of(text)
+    if number is not None:
+        registration = of_task_number(number)
+        if registration is not None:
+            return registration
+    held = Task.objects.filter(broker_repos__isnull=False)
+    for candidates in (held.filter(slug=text), held.filter(name=text), held.filter(assigned_to=text)):
+        task = newest(candidates)
+        if task is not None:
+            return of_task(task)
+    row = LegacyRegistration.objects.filter(pk=text).first()
+    return of_legacy(row) if row else None
+
+
+def find_task(text: str) -> Task | None:
+    """The task that a legacy path names: by slug, name or `T42`, in that order."""
+    by_name = newest(Task.objects.filter(slug=text)) or newest(Task.objects.filter(name=text))
+    number = task_number_of(text)
+    if by_name is None and number is not None:
+        return Task.objects.filter(pk=number).first()
+    return by_name
+
+
+def again(registration: Registration) -> Registration | None:
+    """The same registration as it is now."""
+    kind, _, key = registration.subject.partition(":")
+    if kind == "task":
+        return of_task_number(int(key))
+    row = LegacyRegistration.objects.filter(pk=key).first()
+    return of_legacy(row) if row else None
+
+
+def of_task(task: Task) -> Registration:
+    """The registration that a task holds, or would hold; as the database has it now. Raises NotFound."""
+    registration = of_task_number(task.pk)
+    if registration is None:
+        raise NotFound(f"Task {task.task_id} not found")
+    return registration
+
+
+def of_task_number(number: int) -> Registration | None:
+    """The registration that this task holds, or would hold; None when there is no such task."""
+    subject = task_subject(number)
+    row = statements.read_task(subject, number)
+    if row is None:
+        return None
+    broker_repos, status, registered_at, type, task_status, generation, lobster_type = row
+    return Registration(
+        subject=subject,
+        task_number=number,
+        repos=tuple(read_repos(broker_repos) or ()),
+        stored_repos=broker_repos,
+        status=status,
+        registered_at=registered_at,
+        lobster_type=lobster_type or type,
+        generation=generation or 0,
+        task_status=task_status,
+    )
+
+
+def of_legacy(row: LegacyRegistration) -> Registration:
+    """A registration of the old table."""
+    subject = legacy_subject(row.task_id)
+    return Registration(
+        subject=subject,
+        task_number=None,
+        repos=tuple(read_repos(row.repos) or ()),
+        stored_repos=row.repos,
+        status=row.status,
+        registered_at=row.registered_at,
+        lobster_type=row.lobster_type,
+        generation=Grant.objects.filter(pk=subject).values_list("generation", flat=True).first() or 0,
+    )
+
+
+def newest(candidates: QuerySet[Task]) -> Task | None:
+    """The newest that is not over, else the newest."""
+    open_ones = candidates.exclude(status__in=OVER)
+    return open_ones.order_by("-pk").first() or candidates.order_by("-pk").first()
+
+
+def task_number_of(text: str) -> int | None:
+    match = _TASK_ID.fullmatch(text)
+    return int(match[1]) if match else None

@@ -1,0 +1,82 @@
+"""What callers send to the broker, and what it answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ninja import Schema
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.schemas import Repos, Text
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class NewRegistration(_Body):
+    """The body of the two `register` routes."""
+
+    repos: Repos | None = Field(None, description="owner/name; a bare name means the installation's owner")
+    lobster_type: Text | None = Field(None, description="The agent's type; the settings may give it other permissions.")
+
+
+class TokenRequest(_Body):
+    """The body of `POST /api/token`."""
+
+    task_id: Text | None = Field(None, description="T42, a slug, a name, an assignee, or a legacy id")
+    permissions: Any = Field(None, description="Narrower permissions than the registration's, if fewer will do.")
+
+
+class ServiceTokenRequest(_Body):
+    """The body of `POST /api/v1/service-token`."""
+
+    service: Text | None = None
+
+
+class TokenShown(Schema):
+    token: str
+    expires_at: str
+
+
+class Registered(Schema):
+    status: str
+    task_id: str
+
+
+class LegacyShown(Schema):
+    repos: list[str] | None
+    lobster_type: str
+    registered_at: str
+    status: str
+    token_count: int
+
+
+class AuditEntry(Schema):
+    """An entry as the older service showed it."""
+
+    timestamp: str
+    task_id: str
+    repos: list[str] | None
+    action: str
+
+
+class AuditDetail(AuditEntry):
+    """An entry with all that is known."""
+
+    id: int
+    task_number: int | None
+    outcome: str | None
+    reason: str | None
+    identity: str | None
+    address: str | None
+    permissions: dict[str, str] | None
+    expires_at: str | None
+    token_sha256: str | None
+
+
+class AuditPage(Schema):
+    """Newest first; `next` is the `before` of the next page, null on the last."""
+
+    entries: list[AuditDetail]
+    next: int | None

@@ -1,0 +1,230 @@
+"""Jobs, runs and alerts in the admin. Every write goes through the services."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django_apscheduler.models import DjangoJob, DjangoJobExecution
+
+from jobs import admin_views, reads, runs, schedule, services
+from jobs.admin_shown import EnabledFilter, JobFilter, LastStatusFilter, output_shown, state_label, with_summary
+from jobs.forms import JobForm
+from jobs.models import Alert, Job, JobRun, State, Trigger
+from lobwife.base.errors import LobwifeError
+
+# Their action would run jobs within the web process.
+for model in (DjangoJob, DjangoJobExecution):
+    admin.site.unregister(model)
+
+
+@admin.register(Job)
+class JobAdmin(admin.ModelAdmin[Job]):
+    form = JobForm
+    list_display = ("name", "switch", "in_words", "timezone", "next_run", "last", "description")
+    list_filter = (EnabledFilter, LastStatusFilter, "concurrency")
+    search_fields = ("name", "description", "script")
+    ordering = ("id",)
+    actions = ("run_now", "enable", "disable")
+    show_full_result_count = False
+    readonly_fields = ("in_words", "next_firings")
+    change_list_template = "admin/jobs/job_list.html"
+    change_form_template = "admin/jobs/job_form.html"
+    fieldsets: ClassVar = [
+        (None, {"fields": ("name", "description", "script", "arguments", "working_directory", "environment")}),
+        ("When", {"fields": ("schedule", "timezone", "in_words", "next_firings")}),
+        ("What was missed", {"fields": ("misfire", "misfire_max", "start_deadline_seconds")}),
+        ("Limits", {"fields": ("timeout_seconds", "concurrency", "max_parallel")}),
+        ("Retries", {"fields": ("retries", "retry_delay_seconds", "retry_delay_max_seconds")}),
+        (
+            "Alerts",
+            {"fields": ("alert_urls", "alert_after_failures", "late_after_seconds", "long_after_seconds", "ping_url")},
+        ),
+    ]
+
+    class Media:
+        css: ClassVar = {"all": ["jobs/admin.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
+        return with_summary(super().get_queryset(request))
+
+    def get_urls(self) -> list[URLPattern]:
+        return [*admin_views.job_urls(self.admin_site), *super().get_urls()]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Job | None = None) -> tuple[str, ...]:
+        return (*self.readonly_fields, "name") if obj else self.readonly_fields
+
+    def save_model(self, request: HttpRequest, obj: Job, form: Any, change: bool) -> None:
+        services.save_job(obj, actor=admin_views.actor_of(request))
+
+    # --- deletion
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Without the bulk deletion: a job takes its whole history along."""
+        return {name: each for name, each in super().get_actions(request).items() if name != "delete_selected"}
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
+        told = [f"{job.name} with its {JobRun.objects.filter(job=job).count()} runs and their output" for job in objs]
+        return told, {"jobs": len(told)}, set(), []
+
+    def delete_model(self, request: HttpRequest, obj: Job) -> None:
+        services.delete_job(name=obj.name, actor=admin_views.actor_of(request))
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except LobwifeError as error:
+            messages.error(request, str(error))
+            return HttpResponseRedirect(reverse("admin:jobs_job_change", args=[object_id]))
+
+    # --- columns
+    @admin.display(description="enabled", ordering="is_enabled")
+    def switch(self, job: Any) -> SafeString:
+        """A button of the list's own form, so that it works without a script."""
+        verb = "disable" if job.is_enabled else "enable"
+        return format_html(
+            '<span class="state state-{}">{}</span> '
+            '<button class="switch" formmethod="post" formaction="{}" aria-label="{} {}">{}</button>',
+            "enabled" if job.is_enabled else "disabled",
+            "yes" if job.is_enabled else "no",
+            reverse(f"admin:jobs_job_{verb}", args=[job.pk]),
+            verb.capitalize(),
+            job.name,
+            verb,
+        )
+
+    @admin.display(description="schedule in words", ordering="schedule")
+    def in_words(self, job: Job) -> str:
+        return schedule.describe_safely(job.schedule) if job.schedule else "–"
+
+    @admin.display(description="next run", ordering="next_firing")
+    def next_run(self, job: Any) -> str:
+        return (reads.next_run(job) or "–")[:16] if job.is_enabled else "–"
+
+    @admin.display(description="last run", ordering="last_status")
+    def last(self, job: Any) -> SafeString | str:
+        return state_label(job.last_status)
+
+    @admin.display(description="next firings (UTC)")
+    def next_firings(self, job: Job) -> str:
+        return ", ".join(moment[:16] for moment in reads.next_firings(job, 3)) if job.pk else "–"
+
+    # --- actions
+    @admin.action(description="Run now", permissions=["change"])
+    def run_now(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
+        actor = admin_views.actor_of(request)
+        for job in jobs:
+            try:
+                run = runs.request_run(name=job.name, trigger=Trigger.OPERATOR, requested_by=actor)
+            except LobwifeError as error:
+                messages.error(request, str(error))
+            else:
+                messages.success(request, f"Run {run.pk} of {job.name} is queued.")
+
+    @admin.action(description="Enable", permissions=["change"])
+    def enable(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
+        self._switch_all(request, jobs, True)
+
+    @admin.action(description="Disable", permissions=["change"])
+    def disable(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
+        self._switch_all(request, jobs, False)
+
+    def _switch_all(self, request: HttpRequest, jobs: QuerySet[Job], enabled: bool) -> None:
+        for job in jobs:
+            services.set_enabled(name=job.name, enabled=enabled, actor=admin_views.actor_of(request))
+        messages.success(request, f"{len(jobs)} {'enabled' if enabled else 'disabled'}.")
+
+    # --- pages
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        shown = {**(extra_context or {}), "pause": services.pause()}
+        return super().changelist_view(request, shown)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        job = self.get_object(request, object_id)
+        latest = JobRun.objects.filter(job=job).order_by("-id")[:10] if job else []
+        shown = {**(extra_context or {}), "job": job, "latest_runs": latest, "pause": services.pause()}
+        return super().change_view(request, object_id, form_url, shown)
+
+
+class ReadOnlyAdmin(admin.ModelAdmin[Any]):
+    """Seen by whoever may view it; changed by nobody here."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(JobRun)
+class JobRunAdmin(ReadOnlyAdmin):
+    list_display = ("id", "job", "outcome", "trigger", "requested_by", "queued_at", "started_at", "took", "note")
+    list_filter = (JobFilter, "state", "trigger", "queued_at")
+    search_fields = ("job__name", "note", "requested_by")
+    list_select_related = ("job",)
+    show_full_result_count = False
+    change_form_template = "admin/jobs/run_form.html"
+    fieldsets: ClassVar = [
+        (None, {"fields": ("job", "outcome", "note", "ended_how", "output")}),
+        ("When", {"fields": ("scheduled_for", "queued_at", "not_before", "started_at", "ended_at", "took")}),
+        ("Why", {"fields": ("trigger", "requested_by", "attempt", "retry_of", "abort_requested_by", "arguments")}),
+    ]
+    readonly_fields = ("outcome", "ended_how", "output", "took", "arguments")
+
+    class Media:
+        css: ClassVar = {"all": ["jobs/admin.css"]}
+
+    def get_urls(self) -> list[URLPattern]:
+        return [*admin_views.run_urls(self.admin_site), *super().get_urls()]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        run = self.get_object(request, object_id)
+        shown = {**(extra_context or {}), "run": run}
+        if run and request.user.has_perm(admin_views.CHANGE_RUN):
+            shown["can_abort"] = run.is_active and not run.abort_requested_at
+            shown["can_retry"] = not run.is_active and run.state != State.SKIPPED
+        return super().change_view(request, object_id, form_url, shown)
+
+    @admin.display(description="state", ordering="state")
+    def outcome(self, run: JobRun) -> SafeString | str:
+        return state_label(run.state)
+
+    @admin.display(description="seconds", ordering="duration")
+    def took(self, run: JobRun) -> str:
+        return "–" if run.duration is None else f"{run.duration:.1f}"
+
+    @admin.display(description="ended with")
+    def ended_how(self, run: JobRun) -> str:
+        if run.signal is not None:
+            return f"signal {run.signal}"
+        return "–" if run.exit_code is None else f"exit code {run.exit_code}"
+
+    @admin.display
+    def arguments(self, run: JobRun) -> str:
+        return " ".join(map(repr, run.definition.get("arguments") or [])) or "–"
+
+    @admin.display
+    def output(self, run: JobRun) -> SafeString | str:
+        return output_shown(run)
+
+
+@admin.register(Alert)
+class AlertAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "title", "kind", "destination", "state", "attempts", "error", "next_attempt_at")
+    list_filter = ("state", "kind", "created_at")
+    search_fields = ("title", "job_name")
+    fields = ("title", "body", "kind", "run", "destination", "state", "attempts", "error", "created_at", "sent_at")
+    show_full_result_count = False

@@ -1,0 +1,44 @@
+"""Follow a run from a terminal: its output as it grows, until it is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from jobs import output, reads
+from jobs.models import ACTIVE, JobRun, State
+from lobwife.base.errors import Unavailable
+
+_POLL_SECONDS = 0.1
+_CHUNK = 256 * 1024
+
+
+def wait_for_end(run: JobRun, show: Callable[[str], object] | None = None) -> JobRun:
+    """Return the run when it is over; `show` gets its output meanwhile. Raises Unavailable without a daemon."""
+    offset = 0
+    while True:
+        run.refresh_from_db()  # before the output is read: what a run that is over wrote is all there
+        if show:
+            offset = show_from(run, offset, show)
+        if run.state not in ACTIVE:
+            return run
+        if not reads.daemon_is_alive():
+            raise Unavailable(
+                f"run {run.pk} is {run.state}, but the daemon is not running: start it (make run, manage.py daemon)"
+                + (", and the run follows" if run.state == State.QUEUED else ", and it settles the run")
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def show_from(run: JobRun, offset: int, show: Callable[[str], object]) -> int:
+    """Show all output there is from an offset on; returns where to go on."""
+    while True:
+        chunk = output.read(run.pk, offset, _CHUNK)
+        if chunk.skipped:
+            show(f"\n[{chunk.skipped} bytes left out]\n")
+        more = run.state in ACTIVE or len(chunk.data) == _CHUNK
+        text, used = output.whole_characters(chunk.data, more=more)
+        if not used:
+            return offset
+        show(text)
+        offset = chunk.next_offset - (len(chunk.data) - used)

@@ -1,0 +1,43 @@
+"""`manage.py runs [JOB] [--state S] [--limit N]`: what ran, newest first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from jobs import reads, services
+from jobs.console import OperatorCommand, add_json
+from jobs.models import State
+
+COLUMNS = ("run", "job", "state", "trigger", "by", "started", "duration", "exit", "note")
+
+
+class Command(OperatorCommand):
+    help = "Runs, newest first."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("job", nargs="?", help="of this job alone")
+        parser.add_argument("--state", choices=State.values, help="in this state alone")
+        parser.add_argument("--limit", type=int, default=20, help="how many (20, at most 500)")
+        add_json(parser)
+
+    def act(self, **options: Any) -> int:
+        if options["job"]:
+            services.get_job(options["job"])
+        limit = max(0, options["limit"])
+        found = reads.run_list(job=options["job"], state=options["state"], before_id=None, limit=limit)
+        if options["json"]:
+            self.show_json(found)
+        else:
+            self.show_table(COLUMNS, [row(run) for run in found])
+        return 0
+
+
+def row(run: dict[str, Any]) -> list[object]:
+    """A run as the tables show it."""
+    duration = None if run["duration"] is None else f"{run['duration']:.1f} s"
+    started = (run["started_at"] or "")[:19]
+    ended = f"signal {run['signal']}" if run["signal"] else run["exit_code"]
+    by = run["requested_by"]
+    return [run["id"], run["job"], run["state"], run["trigger"], by, started, duration, ended, run["note"]]

@@ -1,0 +1,62 @@
+"""Django's migrate, which first takes over what is in the state directory."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandError
+from django.core.management.commands import migrate
+from django.db import DEFAULT_DB_ALIAS, connection
+from django.db.utils import OperationalError
+
+from lobwife.base.errors import LobwifeError
+from lobwife.takeover import legacy_json
+from lobwife.takeover.database import make_ready
+from lobwife.takeover.state import prepared
+
+
+class Command(migrate.Command):
+    """Judges the database file before anything opens it, system checks included; hence `execute`, not `handle`."""
+
+    help = "Takes over the state directory's database and JSON files, then updates the database schema."
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        if not self._is_for_the_installation(options):
+            return super().execute(*args, **options)
+        folder, database = settings.STATE_DIR, _database()
+        connection.close()  # the file is copied: no connection of this process may be open then
+        try:
+            with prepared(folder):
+                files = legacy_json.read(folder)
+                make_ready(database)
+                output = super().execute(*args, **options)
+                if files and not options["app_label"] and not options["fake"]:
+                    self._tell(legacy_json.import_all(files), options["verbosity"])
+                return output
+        except LobwifeError as error:
+            raise CommandError(str(error)) from error
+        except OperationalError as error:
+            raise CommandError(
+                f"{database} can't be migrated ({error}): see that its disk has room, that it can be written and that"
+                " no other program keeps it locked, then start again"
+            ) from error
+
+    def _is_for_the_installation(self, options: dict[str, Any]) -> bool:
+        """Not the databases of tests, nor a mere look."""
+        return (
+            options["database"] == DEFAULT_DB_ALIAS
+            and _database() == settings.STATE_DIR / settings.DATABASE_FILE
+            and not connection.in_atomic_block
+            and not (options["plan"] or options["check_unapplied"])
+        )
+
+    def _tell(self, added: dict[str, int], verbosity: int) -> None:
+        if verbosity >= 1:
+            for name, count in added.items():
+                self.stdout.write(f"  Imported {name}: {count} new rows; renamed to {name}.migrated")
+
+
+def _database() -> pathlib.Path:
+    return pathlib.Path(str(connection.settings_dict["NAME"]))

@@ -1,0 +1,42 @@
+"""`manage.py serve`: everything that a start needs, then web and daemon in the foreground."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+from lobwife.base import env
+from lobwife.base.errors import LobwifeError
+from lobwife.operators import NewOperator, ensure_operator
+from lobwife.serving.first_screen import first_screen
+from lobwife.serving.preflight import check_nothing_runs, check_ports, check_state_directory
+from lobwife.serving.static_files import collect_if_changed
+from lobwife.serving.supervise import become_supervisor
+
+
+class Command(BaseCommand):
+    help = "Prepare the installation (database, static files, first operator), then run web and daemon until stopped."
+    requires_system_checks = ()
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            operator = self._prepare()
+        except LobwifeError as error:
+            raise CommandError(str(error)) from None
+        self.stdout.write(first_screen(operator))
+        become_supervisor()
+
+    def _prepare(self) -> NewOperator | None:
+        check_state_directory(settings.STATE_DIR)
+        check_nothing_runs(settings.STATE_DIR)
+        check_ports(settings.BIND, {"LOBWIFE_WEB_PORT": settings.WEB_PORT, "LOBWIFE_API_PORT": settings.API_PORT})
+        call_command("migrate", interactive=False, verbosity=0, stdout=self.stdout, stderr=self.stderr)
+        collect_if_changed()
+        return ensure_operator(
+            username=env.text("DJANGO_SUPERUSER_USERNAME"),
+            password=env.text("DJANGO_SUPERUSER_PASSWORD"),
+            email=env.text("DJANGO_SUPERUSER_EMAIL"),
+        )

@@ -1,0 +1,1 @@
+"""What `manage.py serve` does before the supervisor takes over."""

@@ -1,0 +1,65 @@
+"""The first screen of output: where everything is, and what to do next."""
+
+from __future__ import annotations
+
+import pathlib
+import shlex
+import sys
+
+from django.conf import settings
+
+from lobwife.operators import NewOperator
+
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - addresses to show, none to listen on
+
+
+def first_screen(operator: NewOperator | None) -> str:
+    """Text for the terminal; holds the new operator's password if one was made up."""
+    people, programs = url(settings.WEB_PORT), url(settings.API_PORT)
+    rows = [
+        ("for people", f"{people}/"),
+        *_sign_in(operator),
+        ("for agents", f"{programs}/   (its calls are described at {people}/api/docs)"),
+        ("state", f"{settings.STATE_DIR}   (database lobmob.db, log daemon.log)"),
+        ("vault", str(settings.VAULT_PATH)),
+        ("scripts", ":".join(str(folder) for folder in settings.JOB_SCRIPT_DIRS if folder.is_dir())),
+    ]
+    python = _shown(pathlib.Path(sys.executable))
+    lines = [
+        f"lobwife {settings.VERSION} is starting.",
+        "",
+        *(f"  {name:<14}{value}" for name, value in rows),
+        "",
+        "Next, in another terminal (README.md has more):",
+        f"""  curl {programs}/api/v1/tasks -d '{{"name": "My first task"}}'""",
+        f"  curl {programs}/api/jobs",
+        "and for the commands of this installation:",
+        f"  cd {shlex.quote(str(settings.BASE_DIR))}",
+        f"  export LOBWIFE_STATE_DIR={shlex.quote(str(settings.STATE_DIR))}"
+        f" VAULT_PATH={shlex.quote(str(settings.VAULT_PATH))}",
+        f"  {python} manage.py help",
+        "",
+        "Ctrl-C stops everything. From here on, web and daemon log:",
+    ]
+    return "\n".join(lines)
+
+
+def url(port: int) -> str:
+    """Where a browser on this machine reaches a port."""
+    host = _ANY_ADDRESS.get(settings.BIND, settings.BIND)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _sign_in(operator: NewOperator | None) -> list[tuple[str, str]]:
+    if operator is None:
+        return []
+    rows = [("  sign in as", operator.username)]
+    if operator.password:
+        rows.append(("  password", f"{operator.password}   (shown this once; `manage.py changepassword` sets another)"))
+    return rows
+
+
+def _shown(path: pathlib.Path) -> str:
+    """The path as it is typed in the checkout."""
+    inside = path.is_relative_to(settings.BASE_DIR)
+    return shlex.quote(str(path.relative_to(settings.BASE_DIR) if inside else path))

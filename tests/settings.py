@@ -1,0 +1,13 @@
+"""The project's settings, on a state directory of this test run's own."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+_state = tempfile.mkdtemp(prefix="lobwife-tests-")
+atexit.register(shutil.rmtree, _state, ignore_errors=True)
+os.environ["LOBWIFE_STATE_DIR"] = _state
+os.environ.setdefault("LOBWIFE_SECRET_KEY", "a-key-for-tests-that-is-long-enough-for-django-and-has-some-variety-12345")
+
+from lobwife.settings import *  # noqa: E402, F403

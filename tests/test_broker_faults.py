@@ -1,0 +1,312 @@
+"""GitHub as it is on a bad day, and what callers hear of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.broker_rig import Rig
+from tests.github import Canned, private_key
+from tests.installation import wait_for
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    made = Rig(tmp_path_factory.mktemp("faults"))
+    made.start_web()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def rig(shared: Rig) -> Iterator[Rig]:
+    """The shared one, well again and with no word to wait after each test."""
+    shared.token(f"T{shared.task('repo')}")
+    yield shared
+    shared.github.canned.clear()
+    shared.github.change = lambda answer: None
+    shared.github.clock_skew = shared.github.delay = 0
+    shared.github.gate.set()
+    with shared.database() as database:
+        database.execute("UPDATE broker_githubstate SET blocked_until = NULL, clock_skew = 0")
+
+
+def failing(status: int, message: str = "because", **headers: str) -> Canned:
+    return Canned(status, json.dumps({"message": message}).encode(), headers)
+
+
+@pytest.mark.parametrize("trouble", [failing(500), failing(502), failing(503), Canned(close=True)])
+def test_a_passing_trouble_is_retried_within_the_call(rig: Rig, trouble: Canned) -> None:
+    rig.github.fail(trouble, trouble)
+    assert rig.token(f"T{rig.task('repo')}").status == 200
+
+
+def test_a_lasting_trouble_ends_in_503_with_the_reason(rig: Rig) -> None:
+    number = rig.task("repo")
+    rig.github.fail(*[failing(500)] * 3)
+    answer = rig.token(f"T{number}")
+    assert answer.status == 503
+    assert "GitHub failed (500)" in answer.json["error"]
+    assert int(answer.headers["retry-after"]) > 0
+    entry = rig.audit(f"?task_id=T{number}")[0]
+    assert (entry["outcome"], entry["reason"]) == ("failed", answer.json["error"])
+    assert rig.token(f"T{number}").status == 200
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(404, "Not Found"), (422, "There is at least one repository that is not accessible"), (403, "Suspended")],
+)
+def test_a_refusal_is_not_retried_and_its_words_reach_the_caller(rig: Rig, status: int, message: str) -> None:
+    mints = rig.github.mints
+    rig.github.fail(failing(status, message))
+    answer = rig.token(f"T{rig.task('repo')}")
+    assert answer.status == 503
+    assert message in answer.json["error"]
+    assert rig.github.mints == mints + 1
+
+
+def test_a_repository_that_the_installation_lacks_is_named_as_the_reason(rig: Rig) -> None:
+    answer = rig.token(f"T{rig.task('not-there')}")
+    assert answer.status == 503
+    assert "repository" in answer.json["error"]
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        failing(429, "slow down", **{"retry-after": "30"}),
+        failing(403, "secondary rate limit", **{"retry-after": "30"}),
+        failing(403, "limit", **{"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(time.time()) + 3000)}),
+    ],
+)
+def test_a_rate_limit_is_obeyed_while_cached_tokens_go_on(rig: Rig, limit: Canned) -> None:
+    cached, fresh, another = rig.task("repo"), rig.task("repo"), rig.task("repo")
+    assert rig.token(f"T{cached}").status == 200
+    rig.github.fail(limit)
+    answer = rig.token(f"T{fresh}")
+    assert answer.status == 503
+    assert int(answer.headers["retry-after"]) >= 29
+    mints = rig.github.mints
+    told = rig.token(f"T{another}")
+    assert told.status == 503
+    assert int(told.headers["retry-after"]) >= 20
+    assert rig.github.mints == mints
+    assert rig.token(f"T{cached}").status == 200
+
+
+@pytest.mark.parametrize("skew", [-3600, 700, 86400])
+def test_a_clock_that_differs_is_made_up_for(rig: Rig, skew: int) -> None:
+    rig.github.clock_skew = skew
+    number = rig.task("repo")
+    mints = rig.github.mints
+    first = rig.token(f"T{number}")
+    assert first.status == 200
+    assert rig.token(f"T{number}").json == first.json  # its end is judged by GitHub's clock, too
+    assert rig.github.mints == mints + 2  # one refused for its times, one with GitHub's
+
+
+def test_a_key_that_github_does_not_take_is_said(rig: Rig) -> None:
+    rig.github.accepted_keys = [private_key(3)]
+    try:
+        answer = rig.token(f"T{rig.task('repo')}")
+    finally:
+        rig.github.accepted_keys = [private_key(1)]
+    assert answer.status == 503
+    assert "GH_APP_PEM" in answer.json["error"]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        Canned(302, b"", {"Location": "http://127.0.0.1:9/"}),
+        Canned(201, b"<html>"),
+        Canned(201, b'{"token": 5}'),
+        Canned(201, b"[]"),
+        Canned(200, b'{"token": ""}'),
+        Canned(201, b"x" * (2**20 + 1)),
+        Canned(418, b"\xff\xfe"),
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_502(rig: Rig, garbage: Canned) -> None:
+    rig.github.fail(garbage)
+    answer = rig.token(f"T{rig.task('repo')}")
+    assert answer.status == 502
+    assert "GitHub" in answer.json["error"]
+
+
+def wider(**changes: Any) -> Any:
+    return lambda answer: answer.update(changes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        wider(repository_selection="all"),
+        wider(repositories=[{"name": "repo", "full_name": "org/repo"}, {"name": "other", "full_name": "org/other"}]),
+        wider(repositories=[{"name": "repo", "full_name": "evil/repo"}]),
+        wider(repositories=[]),
+        wider(permissions={"contents": "write", "administration": "write"}),
+        wider(permissions={"contents": "admin"}),
+        wider(permissions=None),
+        wider(expires_at="never"),
+        wider(expires_at="2020-01-01T00:00:00Z"),
+    ],
+)
+def test_a_token_that_may_do_more_than_asked_for_is_revoked_and_reaches_nobody(rig: Rig, change: Any) -> None:
+    number = rig.task("repo")
+    live = len(rig.github.live)
+    rig.github.change = change
+    answer = rig.token(f"T{number}")
+    assert answer.status == 502
+    assert len(rig.github.live) == live
+    outcomes = [entry["outcome"] for entry in rig.audit(f"?task_id=T{number}")]
+    assert outcomes == ["failed", "revoked", "done"]
+    rig.github.change = lambda answer: None
+    assert rig.token(f"T{number}").status == 200
+
+
+def test_a_wide_token_that_could_not_be_revoked_at_once_is_revoked_later(rig: Rig) -> None:
+    number = rig.task("repo")
+    live = len(rig.github.live)
+
+    def and_then_fail(answer: dict[str, Any]) -> None:
+        answer["repository_selection"] = "all"
+        rig.github.fail(*[failing(500)] * 3)
+
+    rig.github.change = and_then_fail
+    assert rig.token(f"T{number}").status == 502
+    assert len(rig.github.live) == live + 1
+    rig.github.canned.clear()
+    with rig.database() as database:
+        database.execute("UPDATE broker_issuedtoken SET retry_at = minted_at WHERE state = 'ended'")
+    rig.tick()
+    assert len(rig.github.live) == live
+
+
+def test_while_github_hangs_every_call_is_answered_and_health_stays_quick(tmp_path: pathlib.Path) -> None:
+    rig = Rig(tmp_path)
+    try:
+        rig.start_web()
+        cached = rig.task("repo")
+        assert rig.token(f"T{cached}").status == 200
+        numbers = [rig.task("repo") for _ in range(30)]
+        rig.github.gate.clear()
+        with ThreadPoolExecutor(40) as pool:
+            asked = [
+                pool.submit(
+                    rig.token,
+                    f"T{number}",
+                )
+                for number in numbers
+            ]
+            assert rig.github.minting.acquire(timeout=10)
+            assert rig.get("/health").status == 200
+            assert rig.token(f"T{cached}").status == 200
+            answers = [each.result() for each in asked]
+        assert {answer.status for answer in answers} == {503}
+        assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
+    finally:
+        rig.stop()
+
+
+def test_an_answer_that_drips_is_given_up(rig: Rig) -> None:
+    drip = Canned(201, b'{"token": "ghs_x"' + b" " * 4000 + b"}", drip=True)
+    rig.github.fail(drip, drip, drip)
+    answer = rig.token(f"T{rig.task('repo')}")
+    assert answer.status == 503
+    assert "in time" in answer.json["error"]
+
+
+def test_all_who_ask_while_a_mint_fails_hear_the_same_reason(rig: Rig) -> None:
+    number = rig.task("repo")
+    mints = rig.github.mints
+    rig.github.gate.clear()
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(rig.token, f"T{number}") for _ in range(6)]
+        wait_for(lambda: rig.github.mints == mints + 1, what="one call asks GitHub")
+        rig.github.granted = {"metadata": "read"}
+        rig.github.gate.set()
+        answers = [each.result() for each in asked]
+    rig.github.granted = {"contents": "write", "pull_requests": "write", "metadata": "read", "issues": "write"}
+    assert {answer.status for answer in answers} == {503}
+    assert {answer.json["error"] for answer in answers} == {answers[0].json["error"]}
+
+
+def test_web_killed_in_mid_mint_leaves_the_next_call_to_mint(tmp_path: pathlib.Path) -> None:
+    rig = Rig(tmp_path)
+    try:
+        process = rig.start_web()
+        number = rig.task("repo")
+        rig.github.gate.clear()
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(rig.token, f"T{number}")
+            assert rig.github.minting.acquire(timeout=10)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+            assert asked.exception() is not None
+        rig.github.gate.set()
+        rig.start_web()
+        answer = wait_for(lambda: (a := rig.token(f"T{number}")).status == 200 and a, 20, "the lease is over")
+        assert rig.github.token(f"token {answer.json['token']}") is not None
+    finally:
+        rig.stop()
+
+
+def test_a_locked_database_is_503_in_time_and_loses_no_token(tmp_path: pathlib.Path) -> None:
+    rig = Rig(tmp_path)
+    try:
+        rig.start_web()
+        number = rig.task("repo")
+        rig.token(f"T{rig.task('repo')}")
+        rig.github.gate.clear()
+        live = len(rig.github.live)
+        with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as stack:
+            asked = pool.submit(rig.token, f"T{number}")
+            assert rig.github.minting.acquire(timeout=10)
+            assert rig.github.minting.acquire(timeout=10)
+            database = stack.enter_context(rig.database())
+            database.execute("BEGIN IMMEDIATE")
+            rig.github.gate.set()
+            started = time.monotonic()
+            answer = asked.result()
+            taken = time.monotonic() - started
+            database.rollback()
+        assert answer.status == 503
+        assert "locked" in answer.json["error"]
+        assert taken < 8  # noqa: PLR2004 the contract's promise to callers
+        assert len(rig.github.live) == live  # the token that could not be stored was revoked
+    finally:
+        rig.stop()
+
+
+def test_a_locked_database_and_a_github_that_hangs_together_are_still_answered_in_time(tmp_path: pathlib.Path) -> None:
+    rig = Rig(tmp_path)
+    try:
+        rig.start_web()
+        number = rig.task("repo")
+        rig.token(f"T{rig.task('repo')}")
+        while rig.github.minting.acquire(blocking=False):
+            pass
+        rig.github.gate.clear()
+        with ThreadPoolExecutor(1) as pool, rig.database() as database:
+            started = time.monotonic()
+            asked = pool.submit(rig.token, f"T{number}")
+            assert rig.github.minting.acquire(timeout=10)
+            database.execute("BEGIN IMMEDIATE")
+            answer = asked.result()
+            taken = time.monotonic() - started
+            database.rollback()
+        assert answer.status == 503
+        assert taken < 8  # the contract's promise to callers
+    finally:
+        rig.stop()

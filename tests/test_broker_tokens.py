@@ -1,0 +1,245 @@
+"""Asking for tokens: who gets one, what it may do, and that it is made once."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.broker_rig import Rig
+from tests.github import pem, pem_base64
+from tests.installation import Installation
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    types = {"research": {"contents": "read", "metadata": "read"}, "triage": {"issues": "write", "metadata": "read"}}
+    made = Rig(tmp_path_factory.mktemp("tokens"), LOBWIFE_BROKER_PERMISSIONS=json.dumps(types))
+    made.start_web()
+    yield made
+    made.stop()
+
+
+def test_a_token_reaches_exactly_the_registered_repositories(rig: Rig) -> None:
+    number = rig.task("org/repo", "Other", "ORG/REPO")
+    answer = rig.token(f"T{number}")
+    assert set(answer.json) == {"token", "expires_at"}
+    assert answer.json["expires_at"].endswith("Z")
+    assert answer.headers["cache-control"] == "no-store"
+    made = rig.github.token(f"token {answer.json['token']}")
+    assert made is not None
+    assert made.repositories == ["repo", "other"]
+    assert made.permissions == {"contents": "write", "pull_requests": "write", "metadata": "read"}
+
+
+def test_what_is_asked_wrongly_is_refused(rig: Rig) -> None:
+    assert rig.post("/api/token", {}).json == {"error": "task_id required"}
+    assert rig.post("/api/token", {"task_id": ""}).json == {"error": "task_id required"}
+    assert rig.post("/api/token", b"[]").json == {"error": "invalid JSON"}
+    assert rig.post("/api/v1/service-token", {}).json == {"error": "service required"}
+    answer = rig.token("no-such-task")
+    assert (answer.status, answer.json) == (403, {"error": "Task no-such-task not registered"})
+    number = rig.task("repo")
+    assert rig.token(f"T{number}", permissions=["contents"]).status == 400
+    assert rig.token(f"T{number}", permissions={"contents": "all"}).status == 400
+
+
+def test_a_task_is_found_by_number_slug_name_and_assignee_in_this_order(rig: Rig) -> None:
+    by_assignee = rig.task("repo", assigned_to="finder")
+    assert token_is_of(rig, "finder", by_assignee)
+    by_name = rig.task("repo", name="finder")
+    assert token_is_of(rig, "finder", by_name)
+    by_slug = rig.task("repo", slug="finder")
+    assert token_is_of(rig, "finder", by_slug)
+    newer = rig.task("repo", slug="finder")
+    assert token_is_of(rig, "finder", newer)
+    rig.request("DELETE", f"/api/v1/tasks/{newer}")
+    assert token_is_of(rig, "finder", by_slug)
+
+
+def test_nobody_gets_another_tasks_token_by_calling_itself_like_it(rig: Rig) -> None:
+    victim = rig.task()
+    rig.task("repo", name=f"T{victim}", slug=f"T{victim}", assigned_to=f"T{victim}")
+    assert rig.token(f"T{victim}").json == {"error": f"Task T{victim} not registered"}
+
+
+def token_is_of(rig: Rig, text: str, number: int) -> bool:
+    before = rig.get(f"/api/v1/tasks/{number}").json["token_count"]
+    assert rig.token(text).status == 200
+    return bool(rig.get(f"/api/v1/tasks/{number}").json["token_count"] == before + 1)
+
+
+def test_a_token_is_cached_for_the_task_and_audited_each_time(rig: Rig) -> None:
+    number = rig.task("repo")
+    mints = rig.github.mints
+    tokens = {rig.token(f"T{number}").json["token"] for _ in range(5)}
+    assert len(tokens) == 1
+    assert rig.github.mints == mints + 1
+    assert rig.get(f"/api/v1/tasks/{number}").json["token_count"] == 5
+    entries = rig.audit(f"?task_id=T{number}&action=token_issued")
+    digest = base64.b64encode(hashlib.sha256(tokens.pop().encode()).digest()).decode()
+    assert [entry["outcome"] for entry in entries] == ["cached"] * 4 + ["issued"]
+    assert all(entry["token_sha256"] == digest and entry["repos"] == ["repo"] for entry in entries)
+    assert all(entry["permissions"]["contents"] == "write" for entry in entries)
+
+
+def test_fifty_parallel_calls_to_several_workers_mint_once(rig: Rig) -> None:
+    number = rig.task("repo")
+    mints = rig.github.mints
+    rig.github.delay = 0.2
+    try:
+        with ThreadPoolExecutor(50) as pool:
+            answers = list(pool.map(lambda _: rig.token(f"T{number}"), range(50)))
+    finally:
+        rig.github.delay = 0
+    assert {answer.status for answer in answers} == {200}
+    assert len({answer.json["token"] for answer in answers}) == 1
+    assert rig.github.mints == mints + 1
+
+
+def test_changed_repositories_drop_the_cached_token_and_the_same_ones_keep_it(rig: Rig) -> None:
+    number = rig.task("repo")
+    first = rig.token(f"T{number}").json["token"]
+    rig.register(number, "org/other")
+    second = rig.token(f"T{number}").json["token"]
+    rig.register(number, "org/other")
+    third = rig.token(f"T{number}").json["token"]
+    assert first != second == third
+    made = rig.github.token(f"token {second}")
+    assert made is not None
+    assert made.repositories == ["other"]
+    rig.tick()
+    assert rig.github.token(f"token {first}") is None
+    assert rig.github.token(f"token {second}") is not None
+
+
+def test_a_token_that_ends_within_ten_minutes_is_refreshed(rig: Rig) -> None:
+    number = rig.task("repo")
+    rig.github.lifetime = 590
+    try:
+        first = rig.token(f"T{number}").json["token"]
+    finally:
+        rig.github.lifetime = 3600
+    second = rig.token(f"T{number}").json["token"]
+    assert first != second
+    assert rig.token(f"T{number}").json["token"] == second
+    assert rig.github.token(f"token {first}") is not None  # who holds it goes on using it
+
+
+def test_the_agents_type_decides_over_permissions(rig: Rig) -> None:
+    number = rig.task()
+    rig.register(number, "repo", lobster_type="research")
+    assert made_for(rig, f"T{number}").permissions == {"contents": "read", "metadata": "read"}
+    rig.register(number, "repo", lobster_type="triage")
+    assert made_for(rig, f"T{number}").permissions == {"issues": "write", "metadata": "read"}
+
+
+def test_a_caller_may_ask_for_less_and_never_gets_more(rig: Rig) -> None:
+    number = rig.task("repo")
+    wide = rig.token(f"T{number}").json["token"]
+    narrow = rig.token(f"T{number}", permissions={"contents": "read"}).json["token"]
+    assert narrow != wide
+    made = rig.github.token(f"token {narrow}")
+    assert made is not None
+    assert made.permissions == {"contents": "read", "metadata": "read"}
+    assert rig.token(f"T{number}").json["token"] == wide
+    for more in ({"contents": "admin"}, {"administration": "read"}):
+        answer = rig.token(f"T{number}", permissions=more)
+        assert answer.status == 403
+        assert next(iter(more)) in answer.json["error"]
+
+
+def made_for(rig: Rig, task_id: str) -> Any:
+    made = rig.github.token(f"token {rig.token(task_id).json['token']}")
+    assert made is not None
+    return made
+
+
+def test_a_listed_service_gets_a_token_for_all_repositories(rig: Rig) -> None:
+    answer = rig.post("/api/v1/service-token", {"service": "lobboss"})
+    assert answer.status == 200
+    assert answer.headers["cache-control"] == "no-store"
+    made = rig.github.token(f"token {answer.json['token']}")
+    assert made is not None
+    assert made.repositories is None
+    assert rig.post("/api/v1/service-token", {"service": "lobboss"}).json == answer.json
+    newest = rig.get("/api/token/audit?task_id=lobboss").json[0]
+    assert (newest["action"], newest["task_id"], newest["repos"]) == ("service_token_issued", "lobboss", ["*"])
+    refused = rig.post("/api/v1/service-token", {"service": "evil"})
+    assert refused.status == 403
+    assert rig.audit("?task_id=evil")[0]["outcome"] == "refused"
+
+
+def test_cached_tokens_lie_encrypted_and_another_secret_key_makes_new_ones(tmp_path: pathlib.Path) -> None:
+    rig = Rig(tmp_path)
+    try:
+        rig.start_web()
+        number = rig.task("repo")
+        first = rig.token(f"T{number}").json["token"]
+        Installation.stop(rig)
+        rig.environment["LOBWIFE_SECRET_KEY"] = "another-key-for-tests-that-is-long-enough-and-has-some-variety-67890"
+        rig.start_web()
+        second = rig.token(f"T{number}")
+        assert second.status == 200
+        assert second.json["token"] != first
+    finally:
+        rig.stop()
+
+
+@pytest.mark.parametrize("form", ["PEM", "FILE", "PATH", "SECOND", "rotated"])
+def test_the_key_comes_from_each_of_its_places(tmp_path: pathlib.Path, form: str) -> None:
+    key_file = tmp_path / "key"
+    environments = {
+        "PEM": {"GH_APP_PEM": pem_base64(1)},
+        "FILE": {"GH_APP_PEM": "", "GH_APP_PEM_FILE": str(key_file)},
+        "PATH": {"GH_APP_PEM": "", "GH_APP_PEM_PATH": str(key_file)},
+        "SECOND": {"GH_APP_PEM": "", "GH_APP_PEM_2": pem_base64(1)},
+        "rotated": {"GH_APP_PEM": pem_base64(2), "GH_APP_PEM_2": pem_base64(1)},
+    }
+    key_file.write_text(pem(1) if form == "PATH" else pem_base64(1))
+    rig = Rig(tmp_path, **environments[form])
+    try:
+        rig.start_web()
+        assert rig.get("/health").json["broker"]["enabled"] is True
+        assert rig.token(f"T{rig.task('repo')}").status == 200
+    finally:
+        rig.stop()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"GH_APP_PEM": ""}, "Token broker not configured (no PEM key)"),
+        ({"GH_APP_PEM": "!!"}, "GH_APP_PEM is not base64"),
+        ({"GH_APP_PEM": "aGVsbG8="}, "GH_APP_PEM does not hold"),
+        ({"GH_APP_PEM": "", "GH_APP_PEM_PATH": "/nowhere/key.pem"}, "can't be read"),
+        ({"GH_APP_ID": ""}, "no GH_APP_ID"),
+        ({"GH_APP_INSTALL_ID": ""}, "GH_APP_INSTALL_ID"),
+        ({"GITHUB_API_URL": "http://github.example"}, "https"),
+    ],
+)
+def test_without_an_app_calls_are_told_what_is_missing(
+    tmp_path: pathlib.Path, changes: dict[str, str], words: str
+) -> None:
+    rig = Rig(tmp_path, **changes)
+    try:
+        rig.start_web()
+        number = rig.task("repo")
+        for path, body in (
+            ("/api/token", {"task_id": f"T{number}"}),
+            ("/api/v1/service-token", {"service": "lobboss"}),
+        ):
+            answer = rig.post(path, body)
+            assert answer.status == 503
+            assert words in answer.json["error"]
+        assert rig.post("/api/token", {}).status == 400
+        assert rig.get("/health").json["broker"]["enabled"] is False
+        assert rig.github.calls == []
+    finally:
+        rig.stop()

@@ -1,0 +1,338 @@
+"""What becomes of firings: {never ran, done, running} x {not due, due, paused, past the deadline} x each policy."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from jobs import firing, runs, services
+from jobs.models import Concurrency, Job, JobRun, JobState, Misfire, State, Trigger
+from jobs.runs import Ending, Process
+
+pytestmark = pytest.mark.django_db(transaction=True)
+NOON = datetime(2026, 2, 16, 12, 0, tzinfo=UTC)
+ON_TIME = NOON + timedelta(seconds=2)
+LATE = NOON + timedelta(minutes=3)  # the slot of noon is missed, the next one is two minutes off
+BEFORE = NOON - timedelta(minutes=1)
+
+
+@pytest.fixture(autouse=True)
+def _only_our_jobs() -> None:
+    Job.objects.all().delete()
+    JobState.objects.all().delete()
+
+
+def make(name: str = "job", *, settled: datetime | None = NOON - timedelta(minutes=5), **fields: Any) -> Job:
+    """A job every five minutes, dealt with up to the slot before noon."""
+    job = services.define_job(
+        fields={"name": name, "script": "hello.py", "schedule": "*/5 * * * *", **fields}, actor="a test"
+    )
+    following = settled and settled + timedelta(minutes=5)
+    Job.objects.filter(pk=job.pk).update(settled_through=settled, next_firing=following)
+    return job
+
+
+def made(job: Job) -> list[JobRun]:
+    """Runs that the schedule made, oldest first."""
+    return list(JobRun.objects.filter(job=job, scheduled_for__isnull=False).order_by("id"))
+
+
+def slots(job: Job) -> list[tuple[str, str]]:
+    return [(f"{run.scheduled_for:%H:%M}", run.state) for run in made(job)]
+
+
+def by_hand(job: Job, *, start: bool = True) -> JobRun:
+    run = runs.request_run(name=job.name, trigger=Trigger.REST, requested_by="a test")
+    if start:
+        assert runs.record_start(run, Process(1, 1, "boot"))
+    return run
+
+
+def in_history(job: Job, history: str) -> JobRun | None:
+    if history == "never ran":
+        return None
+    run = by_hand(job)
+    if history == "done":
+        runs.record_end(run, Ending(State.SUCCESS, duration=0.1))
+    return run
+
+
+TABLE = list(product(("never ran", "done", "running"), Concurrency.values, Misfire.values))
+
+
+@pytest.mark.parametrize(("history", "concurrency", "misfire"), TABLE)
+def test_what_is_not_due_makes_no_run(history: str, concurrency: str, misfire: str) -> None:
+    job = make(concurrency=concurrency, misfire=misfire)
+    in_history(job, history)
+    assert firing.settle_due(BEFORE) == 0
+    assert made(job) == []
+    assert firing.next_wake(BEFORE) == NOON
+
+
+@pytest.mark.parametrize(("history", "concurrency", "misfire"), TABLE)
+def test_what_is_due_makes_one_run(history: str, concurrency: str, misfire: str) -> None:
+    job = make(concurrency=concurrency, misfire=misfire)
+    earlier = in_history(job, history)
+    assert firing.settle_due(ON_TIME) == 1
+    assert firing.settle_due(ON_TIME) == 0
+    refused = history == "running" and concurrency == "forbid"
+    assert slots(job) == [("12:00", "skipped" if refused else "queued")]
+    assert made(job)[0].trigger == Trigger.SCHEDULE
+    if refused and earlier:
+        assert made(job)[0].note == f"run {earlier.pk} was not over"
+        assert made(job)[0].ended_at == ON_TIME
+    if history == "running" and earlier:
+        earlier.refresh_from_db()
+        assert (earlier.abort_requested_at is not None) is (concurrency == "replace")
+    assert firing.next_wake(ON_TIME) == NOON + timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(("history", "concurrency", "misfire"), TABLE)
+def test_what_is_due_while_paused_waits_and_then_follows_the_policy_for_missed_firings(
+    history: str, concurrency: str, misfire: str
+) -> None:
+    job = make(concurrency=concurrency, misfire=misfire)
+    in_history(job, history)
+    services.set_paused(paused=True, actor="a test")
+    assert firing.settle_due(ON_TIME) == 0
+    assert made(job) == []
+    assert firing.next_wake(ON_TIME) is None
+    services.set_paused(paused=False, actor="a test")
+    firing.settle_due(LATE)
+    refused = misfire == "skip" or (history == "running" and concurrency == "forbid")
+    assert slots(job) == [("12:00", "skipped" if refused else "queued")]
+    assert made(job)[0].note.startswith("1 firing missed")
+    if not refused:
+        assert made(job)[0].trigger == Trigger.CATCH_UP
+
+
+@pytest.mark.parametrize(("history", "concurrency", "misfire"), TABLE)
+def test_what_is_past_its_deadline_is_recorded_as_skipped(history: str, concurrency: str, misfire: str) -> None:
+    job = make(concurrency=concurrency, misfire=misfire, start_deadline_seconds=60)
+    in_history(job, history)
+    firing.settle_due(LATE)
+    assert slots(job) == [("12:00", "skipped")]
+    assert made(job)[0].note.startswith("1 firing missed; ")
+
+
+@pytest.mark.parametrize(
+    ("misfire", "expected"),
+    [("skip", [("11:55", "skipped")]), ("once", [("11:55", "queued")])],
+)
+def test_a_week_down_makes_one_row_with_a_note_of_how_many_were_missed(
+    misfire: str, expected: list[tuple[str, str]]
+) -> None:
+    now = NOON - timedelta(minutes=2)
+    job = make(misfire=misfire, settled=now - timedelta(days=7))
+    firing.settle_due(now)
+    assert slots(job) == expected
+    assert made(job)[0].note.startswith("2016 firings missed")
+
+
+def test_all_runs_the_newest_of_what_was_missed_up_to_its_maximum_and_then_the_firing_of_now() -> None:
+    job = make(misfire="all", misfire_max=3, settled=NOON - timedelta(days=7))
+    firing.settle_due(ON_TIME)
+    assert slots(job) == [(text, "queued") for text in ("11:45", "11:50", "11:55", "12:00")]
+    assert [run.trigger for run in made(job)] == [*[Trigger.CATCH_UP] * 3, Trigger.SCHEDULE]
+
+
+def test_once_does_not_run_beside_the_firing_of_now_which_tells_what_was_missed() -> None:
+    job = make(settled=NOON - timedelta(hours=1))
+    firing.settle_due(ON_TIME)
+    assert slots(job) == [("12:00", "queued")]
+    assert made(job)[0].note == "11 firings missed"
+
+
+def test_a_disabled_job_fires_nothing_and_enabling_never_runs_what_was_missed() -> None:
+    job = make()
+    services.set_enabled(name=job.name, enabled=False, actor="a test")
+    firing.settle_due(LATE)
+    services.set_enabled(name=job.name, enabled=True, actor="a test")
+    firing.settle_due(LATE)
+    assert made(job) == []
+
+
+def test_enabling_by_hand_while_the_daemon_works_runs_nothing_that_was_missed() -> None:
+    job = make()
+    JobState.objects.filter(name=job.name).update(enabled=False)
+    firing.settle_due(LATE)
+    JobState.objects.filter(name=job.name).update(enabled=True)
+    firing.settle_due(LATE + timedelta(minutes=1))
+    assert made(job) == []
+    firing.settle_due(NOON + timedelta(minutes=5))
+    assert slots(job) == [("12:05", "queued")]
+
+
+def test_a_job_enabled_after_a_week_without_the_daemon_runs_nothing_of_that_week() -> None:
+    job = make(settled=datetime.now(UTC) - timedelta(days=7))
+    JobState.objects.filter(name=job.name).update(enabled=False)
+    services.set_enabled(name=job.name, enabled=True, actor="a test")
+    firing.settle_due()
+    assert made(job) == []
+
+
+def test_a_job_that_the_daemon_has_not_seen_fires_from_now_on() -> None:
+    job = make(settled=None)
+    assert firing.next_wake(LATE) == LATE
+    firing.settle_due(LATE)
+    assert made(job) == []
+    assert firing.next_wake(LATE) == NOON + timedelta(minutes=5)
+
+
+def test_a_changed_schedule_counts_from_the_change() -> None:
+    job = make(settled=datetime.now(UTC) - timedelta(days=1))
+    job = Job.objects.get(pk=job.pk)
+    job.schedule = "* * * * *"
+    services.save_job(job, actor="a test")
+    firing.settle_due(datetime.now(UTC))
+    assert made(job) == []
+
+
+def test_a_clock_that_is_set_back_repeats_no_slot() -> None:
+    job = make()
+    for minutes in (0, 5, 10):
+        firing.settle_due(NOON + timedelta(minutes=minutes, seconds=1))
+        JobRun.objects.active().update(state=State.SUCCESS)
+    expected = slots(job)
+    assert firing.next_wake(BEFORE) == BEFORE, "the step is noticed"
+    firing.settle_due(BEFORE)
+    for minutes in (0, 5, 10):
+        firing.settle_due(NOON + timedelta(minutes=minutes, seconds=1))
+    assert slots(job) == expected
+    firing.settle_due(NOON + timedelta(minutes=15, seconds=1))
+    assert slots(job) == [*expected, ("12:15", "queued")]
+
+
+def test_a_clock_that_is_set_back_by_a_year_does_not_stop_a_job() -> None:
+    job = make(settled=NOON + timedelta(days=365))
+    firing.settle_due(BEFORE)
+    firing.settle_due(ON_TIME)
+    assert slots(job) == [("12:00", "queued")]
+
+
+def test_a_clock_that_is_set_forward_is_a_missed_firing() -> None:
+    job = make()
+    firing.settle_due(NOON + timedelta(hours=2, minutes=2))
+    assert slots(job) == [("14:00", "queued")]
+    assert (made(job)[0].trigger, made(job)[0].note) == (Trigger.CATCH_UP, "25 firings missed")
+
+
+def test_a_firing_of_the_repeated_hour_is_not_lost_when_it_is_settled_in_its_second_pass() -> None:
+    first_pass = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    job = make(schedule="30 2 * * *", timezone="Europe/Berlin", settled=first_pass - timedelta(hours=20))
+    Job.objects.filter(pk=job.pk).update(next_firing=first_pass)
+    firing.settle_due(first_pass + timedelta(minutes=40))
+    assert [run.scheduled_for for run in made(job)] == [first_pass]
+    firing.settle_due(first_pass + timedelta(hours=1, seconds=1))
+    assert len(made(job)) == 1
+
+
+def test_a_schedule_that_was_broken_by_hand_stops_that_job_alone() -> None:
+    broken, ahead, fine = make("broken"), make("ahead", settled=NOON + timedelta(days=9)), make("fine")
+    Job.objects.filter(pk__in=[broken.pk, ahead.pk]).update(schedule="whenever")
+    firing.settle_due(ON_TIME)
+    assert slots(fine) == [("12:00", "queued")]
+    assert made(broken) == made(ahead) == []
+
+
+def test_a_waiting_retry_gives_way_to_the_next_firing() -> None:
+    job = make(retries=3, retry_delay_seconds=3600)
+    run = by_hand(job)
+    runs.record_end(run, Ending(State.FAILED, exit_code=1))
+    retry = JobRun.objects.get(trigger=Trigger.RETRY)
+    firing.settle_due(ON_TIME)
+    retry.refresh_from_db()
+    assert (retry.state, retry.note) == (State.SKIPPED, "gave way to the next firing")
+    assert slots(job) == [("12:00", "queued")]
+
+
+def test_a_refused_firing_takes_no_retry_away() -> None:
+    job = make(concurrency="allow", max_parallel=1, retries=3, retry_delay_seconds=3600)
+    runs.record_end(by_hand(job), Ending(State.FAILED, exit_code=1))
+    retry = JobRun.objects.get(trigger=Trigger.RETRY)
+    JobRun.objects.create(job=job, trigger=Trigger.REST, queued_at=NOON, definition=runs.definition_of(job))
+    firing.settle_due(ON_TIME)
+    retry.refresh_from_db()
+    assert retry.state == State.QUEUED
+    assert slots(job) == [("12:00", "skipped")]
+
+
+def test_queue_lets_one_wait_and_no_more() -> None:
+    job = make(concurrency="queue")
+    by_hand(job)
+    firing.settle_due(ON_TIME)
+    firing.settle_due(ON_TIME + timedelta(minutes=5))
+    assert slots(job) == [("12:00", "queued"), ("12:05", "skipped")]
+
+
+def test_replace_leaves_only_the_newest_waiting() -> None:
+    job = make(concurrency="replace")
+    by_hand(job, start=False)
+    firing.settle_due(ON_TIME)
+    firing.settle_due(ON_TIME + timedelta(minutes=5))
+    assert slots(job) == [("12:00", "skipped"), ("12:05", "queued")]
+
+
+def test_allow_takes_no_more_than_its_maximum() -> None:
+    job = make(concurrency="allow", max_parallel=2)
+    for minutes in (0, 5, 10):
+        firing.settle_due(ON_TIME + timedelta(minutes=minutes))
+    assert [state for _, state in slots(job)] == ["queued", "queued", "skipped"]
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.TIMEOUT, State.ERROR, State.LOST])
+def test_a_failure_is_retried_with_back_off_up_to_its_number(state: str) -> None:
+    job = make(retries=3, retry_delay_seconds=10, retry_delay_max_seconds=15)
+    run: JobRun | None = by_hand(job)
+    delays = []
+    while run:
+        runs.record_end(run, Ending(state))
+        run = JobRun.objects.active().first()
+        if run and run.not_before:
+            delays.append((run.not_before - run.queued_at).total_seconds())
+            assert runs.record_start(run, Process(1, 1, "boot"))
+    assert delays == [10, 15, 15]
+
+
+@pytest.mark.parametrize("state", [State.ABORTED, State.SUCCESS, State.SKIPPED])
+def test_an_abort_is_never_retried(state: str) -> None:
+    make(retries=3)
+    run = by_hand(Job.objects.get())
+    runs.record_end(run, Ending(state))
+    assert not JobRun.objects.active().exists()
+
+
+def test_a_run_whose_abort_was_asked_for_is_not_retried_however_it_ended() -> None:
+    make(retries=3)
+    run = by_hand(Job.objects.get())
+    runs.abort_run(run_id=run.pk, actor="a test")
+    runs.record_end(run, Ending(State.LOST))
+    assert not JobRun.objects.active().exists()
+
+
+def test_a_skipped_run_leaves_the_summary_as_callers_know_it() -> None:
+    job = make()
+    runs.record_end(by_hand(job), Ending(State.SUCCESS, duration=1.0))
+    before = JobState.objects.values().get(name=job.name)
+    runs.record_end(by_hand(job, start=False), Ending(State.SKIPPED, "late"))
+    assert JobState.objects.values().get(name=job.name) == before
+
+
+def test_ten_thousand_jobs_cost_a_constant_number_of_statements_for_each_batch() -> None:
+    state = [JobState(name=f"job-{number}") for number in range(10_000)]
+    jobs = [
+        Job(name=each.name, script="hello.py", schedule="*/5 * * * *", settled_through=BEFORE, next_firing=NOON)
+        for each in state
+    ]
+    Job.objects.bulk_create(jobs)
+    JobState.objects.bulk_create(state)
+    with CaptureQueriesContext(connection) as captured:
+        assert firing.settle_due(ON_TIME) == 10_000
+    assert JobRun.objects.waiting().count() == 10_000
+    assert Job.objects.filter(settled_through=ON_TIME).count() == 10_000
+    assert len(captured) < 20 * 20
