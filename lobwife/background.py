@@ -9,17 +9,23 @@ from jobs import retention
 from jobs.alerts import Watch
 from jobs.delivery import AlertSender
 from jobs.pings import PingSender
+from lobwife import upkeep as upkeep_of_database
 from lobwife.daemon import Loop
 
 
 def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
     """Periodic work, by name, with when (five cron fields, UTC)."""
-    return {"prune runs": (retention.prune, "17 * * * *")}
+    return {
+        "prune runs": (retention.prune, "17 * * * *"),
+        "checkpoint": (upkeep_of_database.checkpoint, "*/5 * * * *"),
+        "optimize": (upkeep_of_database.optimize, "23 4 * * *"),
+    }
 
 
 def loops() -> list[Loop]:
     """Followers and the like, each in a thread of its own."""
     return [
+        Loop("the hourly copy of the database", upkeep_of_database.back_up_when_due, every_seconds=60),
         Loop("the broker's follower", Follower().tick, every_seconds=0.5),
         Loop("watch for late and long runs", Watch().tick, every_seconds=5),
         Loop("send alerts", AlertSender().tick, every_seconds=1),

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import unquote
 
+from django.conf import settings
+from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.urls import get_resolver
 
 from lobwife.problems import problem
 
-_DOCUMENTATION = ("/api/docs",)
+_PAGES = frozenset({"/api/docs"})
 
 
 def is_api(path: str) -> bool:
@@ -18,44 +23,74 @@ def is_api(path: str) -> bool:
 
 
 class ApiMiddleware:
-    """HEAD wherever GET works; `%2F` within an id stays one id; every error is one sentence in JSON."""
+    """HEAD wherever GET works; `%2F` within an id stays one id; every error is one sentence in JSON.
+
+    Agents send no session, so their calls go from here straight to the route: sessions, messages, CSRF and static
+    files behind this would double the time of a read. A request with a session cookie, an operator's browser, takes
+    the whole way, so that a route finds `request.user` and can ask for a CSRF token.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
+        self.get_route: Callable[[HttpRequest], Any] = convert_exception_to_response(_route)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if not is_api(request.path_info):
+        path = request.path_info
+        if not is_api(path):
             return self.get_response(request)
-        if request.path_info == "/health":
+        if path == "/health":
             request.META["HTTP_HOST"] = "localhost"  # probes send the pod's IP
         _keep_encoded_slashes(request)
+        _take_chunked_body(request)
         is_head = request.method == "HEAD"
         if is_head:
             request.method = "GET"
-        response = self.get_response(request)
+        is_short = settings.SESSION_COOKIE_NAME not in request.COOKIES and path not in _PAGES
+        response = self.get_route(request) if is_short else self.get_response(request)
         if response.status_code >= 400 and not response.get("Content-Type", "").startswith("application/json"):
             response = _as_problem(request, response)
-        if is_head and isinstance(response, HttpResponse):
-            length = len(response.content)
-            response.content = b""
-            response["Content-Length"] = str(length)
+        if isinstance(response, HttpResponse):
+            response.headers["Content-Length"] = str(len(response.content))
+            if is_head:
+                response.content = b""
+        response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
 
+def _route(request: HttpRequest) -> HttpResponseBase:
+    """The answer of the route alone; raises DisallowedHost, Http404."""
+    request.get_host()
+    match = get_resolver().resolve(request.path_info)
+    request.resolver_match = match
+    response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
+    return response
+
+
 def _keep_encoded_slashes(request: HttpRequest) -> None:
-    """Servers decode the path before it is routed; within an id a slash must stay `%2F` (and `%` be `%25`)."""
+    """Servers decode the path before it is routed; within an id a slash must stay `%2F`, and so a `%` `%25`."""
     raw = request.META.get("RAW_URI", "").partition("?")[0]
-    if "%2f" in raw.lower() and raw.startswith("/"):
+    if "%2" in raw and raw.startswith("/"):
         kept = raw.replace("%25", "%2525").replace("%2F", "%252F").replace("%2f", "%252F")
         request.path_info = unquote(kept)
 
 
+def _take_chunked_body(request: HttpRequest) -> None:
+    """A body without a length, which Django takes for an empty one: read it, up to just above the limit."""
+    if "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower() and "wsgi.input" in request.META:
+        body = request.META["wsgi.input"].read((settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0) + 1)
+        request.META["CONTENT_LENGTH"] = str(len(body))
+        request._stream = io.BytesIO(body)
+
+
 def _as_problem(request: HttpRequest, response: HttpResponseBase) -> HttpResponse:
+    allowed = response.get("Allow", "")
+    if "GET" in allowed and "HEAD" not in allowed:
+        response["Allow"] = allowed = allowed.replace("GET", "GET, HEAD")
     sentence = {
         400: "the request can't be understood: check its path, Host and headers",
         403: "this is not allowed",
         404: f"there is no {request.path_info[:200]}; /api/docs lists what there is",
-        405: f"{request.method} is not possible here; use {response.get('Allow', 'another method')}",
+        405: f"{request.method} is not possible here; use {allowed or 'another method'}",
         413: "the request is too large",
     }.get(response.status_code, "an unexpected error; the log of the service has the reason")
     replacement = problem(request, response.status_code, sentence)

@@ -9,6 +9,7 @@ import contextlib
 import os
 import pathlib
 import sqlite3
+import time
 from collections.abc import Iterator
 
 from django.db import connection, transaction
@@ -22,6 +23,7 @@ _PAGES_A_STEP = 256
 _PAUSE_SECONDS = 0.005
 _BUSY_SECONDS = 0.25
 _ROWS_LOOKED_AT = 1000
+_BACK_UP_SECONDS = 3600
 
 
 def back_up() -> pathlib.Path:
@@ -47,6 +49,15 @@ def back_up() -> pathlib.Path:
     except (OSError, sqlite3.Error) as error:
         raise _unavailable(target, error) from error
     return target
+
+
+def back_up_when_due() -> bool:
+    """Make the hourly copy when there is none, or when it is an hour old; asks for no other tick. Raises as back_up."""
+    copy = pathlib.Path(f"{_database()}.bak")
+    age = time.time() - copy.stat().st_mtime if copy.exists() else _BACK_UP_SECONDS
+    if not 0 <= age < _BACK_UP_SECONDS:
+        back_up()
+    return False
 
 
 def checkpoint() -> bool:

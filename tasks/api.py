@@ -10,8 +10,7 @@ from ninja import Router
 
 from lobwife.base.errors import Invalid, NotFound
 from lobwife.base.rest import Problem, answer, body_of, first_parameter, json_body, read_as
-from tasks import reads, services
-from tasks.models import Task
+from tasks import reads, services, statements
 from tasks.schemas import (
     EventLogged,
     EventShown,
@@ -129,5 +128,5 @@ def task_number(text: str) -> int:
 
 
 def _must_exist(number: int) -> None:
-    if not Task.objects.filter(pk=number).exists():
+    if statements.task_status(number) is None:
         raise NotFound(f"Task T{number} not found")

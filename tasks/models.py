@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from django.db import models
+from django.db.models import Q
 
 from lobwife.base.timestamps import UtcNow, parse, seconds_text
 
@@ -76,6 +77,11 @@ class Task(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["status"], name="idx_tasks_status"),
             models.Index(fields=["type"], name="idx_tasks_type"),
+            # What `/health` counts of registrations, without a look at the tasks that have none.
+            models.Index(
+                fields=["broker_status"], name="idx_tasks_broker_status", condition=Q(broker_status__isnull=False)
+            ),
+            models.Index(fields=["token_count"], name="idx_tasks_token_count", condition=Q(token_count__gt=0)),
         ]
 
     def __str__(self) -> str:

@@ -11,6 +11,7 @@ from django.utils.module_loading import import_string
 
 from lobwife.base.errors import Conflict, Invalid, NotFound
 from lobwife.base.timestamps import seconds_text
+from tasks import statements
 from tasks.models import Status, Task, TaskEvent, field_values
 
 BROKER_FIELDS = frozenset({"broker_repos", "broker_status", "token_count", "broker_registered_at"})
@@ -35,7 +36,7 @@ def create_task(*, fields: Mapping[str, Any], actor: str | None, detail: str | N
     values = field_values(**{**fields, "name": name, "repos": fields.get("repos") or None})
     task = Task(**values, created_at=now, updated_at=now, queued_at=now)
     with transaction.atomic():
-        task.save(force_insert=True)
+        statements.insert(task)
         _append(task.pk, "created", detail or f"Task created with status={task.status}", actor, now, task.status)
     return task
 
@@ -57,10 +58,9 @@ def update_task(*, task_id: int, changes: Mapping[str, Any], actor: str | None) 
         values = dict(changes)
         if BROKER_FIELDS & values.keys():
             values |= _registrar()(get_task(task_id), values, actor)
-        updated = Task.objects.filter(pk=task_id).update(**field_values(**values), updated_at=now)
-        if not updated:
+        status = statements.update_task(task_id, field_values(**values, updated_at=now))
+        if status is None:
             raise NotFound(f"Task T{task_id} not found")
-        status = changes.get("status") or Task.objects.values_list("status", flat=True).get(pk=task_id)
         _append(task_id, "updated", f"Updated: {', '.join(changes)}", actor, now, status)
     return list(changes)
 
@@ -81,7 +81,7 @@ def log_event(*, task_id: int, event_type: str, detail: str | None, actor: str |
     if not event_type:
         raise Invalid("event_type is required")
     with transaction.atomic():
-        status = Task.objects.filter(pk=task_id).values_list("status", flat=True).first()
+        status = statements.task_status(task_id)
         if status is None:
             raise NotFound(f"Task T{task_id} not found")
         return _append(task_id, event_type, detail, actor, seconds_text(), status)
@@ -115,6 +115,6 @@ def _registrar() -> Callable[[Task, dict[str, Any], str | None], dict[str, Any]]
 def _append(
     task_id: int, event_type: str, detail: str | None, actor: str | None, now: str, status: str | None
 ) -> TaskEvent:
-    return TaskEvent.objects.create(
-        task_id=task_id, event_type=event_type, detail=detail, actor=actor, created_at=now, status=status
-    )
+    event = TaskEvent(task_id=task_id, event_type=event_type, detail=detail, actor=actor, created_at=now, status=status)
+    statements.insert(event)
+    return event

@@ -229,3 +229,11 @@ def test_statistics_wait_for_no_writer_for_ever(installation: Installation) -> N
     with installation.database() as writer:
         writer.execute("BEGIN IMMEDIATE")
         assert upkeep(installation, "optimize").stderr.startswith("Unavailable: ")
+
+
+def test_the_daemon_makes_a_copy_when_the_last_one_is_an_hour_old(installation: Installation) -> None:
+    copy = installation.state / "lobmob.db.bak"
+    copy.write_bytes(b"old")
+    os.utime(copy, (0, 0))
+    installation.start_daemon()
+    wait_for(lambda: copy.read_bytes().startswith(b"SQLite format 3"), what="a fresh copy")

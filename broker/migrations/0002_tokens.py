@@ -10,8 +10,6 @@ LOOKUPS = {
     "broker_task_slug": "tasks(slug) WHERE slug IS NOT NULL",
     "broker_task_name": "tasks(name)",
     "broker_task_assignee": "tasks(assigned_to) WHERE assigned_to IS NOT NULL",
-    "broker_task_status": "tasks(broker_status) WHERE broker_status IS NOT NULL",
-    "broker_task_tokens": "tasks(token_count) WHERE token_count > 0",
 }
 
 
