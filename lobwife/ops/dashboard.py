@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db.utils import DatabaseError
 from django.urls import reverse
 
-from lobwife.base.timestamps import parse, utc_now
+from lobwife.base.timestamps import utc_now
 from lobwife.ops import panels
-from tasks.models import Status, Task
+from tasks import attention
 
-_ACTIVE_TOO_LONG_MINUTES = 90
-_QUEUED_TOO_LONG_MINUTES = 60
 _BACKUP_TOO_OLD_HOURS = 3
 _LISTED = 8
 
@@ -48,8 +47,8 @@ def context() -> dict[str, Any]:
     return {**shown, "findings": findings, "worst": worst, "now": now}
 
 
-def _findings(shown: dict[str, Any], now: Any) -> list[Finding]:
-    found = [*_of_daemon(shown["daemon"]), *_of_jobs(shown["jobs"]), *_of_tasks(shown["tasks"], now)]
+def _findings(shown: dict[str, Any], now: datetime) -> list[Finding]:
+    found = [*_of_daemon(shown["daemon"]), *_of_jobs(shown["jobs"]), *_of_tasks(now)]
     backup = shown["database"]["backup_at"]
     if backup and (now - backup).total_seconds() > _BACKUP_TOO_OLD_HOURS * 3600:
         found.append(Finding("warn", "The last copy of the database is older than three hours."))
@@ -82,23 +81,16 @@ def _failed(row: dict[str, Any]) -> str:
     return "failed" if row["failures"] == 1 else f"failed {row['failures']} times in a row"
 
 
-def _of_tasks(tasks: dict[str, Any], now: Any) -> list[Finding]:
+def _of_tasks(now: datetime) -> list[Finding]:
     found = []
-    slow = [task for task in Task.objects.filter(status=Status.ACTIVE).order_by("id")[:500] if _too_long(task, now)]
     url = reverse("admin:tasks_task_changelist")
+    slow, waiting = attention.active_too_long(now), attention.queued_too_long(now)
     for task in slow[:_LISTED]:
         found.append(Finding("warn", f"{task} is active too long.", reverse("admin:tasks_task_change", args=[task.pk])))
     if len(slow) > _LISTED:
-        found.append(Finding("warn", f"{len(slow) - _LISTED} more tasks are active too long.", f"{url}?status=active"))
-    queued = tasks["oldest_queued"]
-    waited = (now - queued.created).total_seconds() / 60 if queued and queued.created else 0
-    if waited > _QUEUED_TOO_LONG_MINUTES:
-        found.append(Finding("warn", f"{queued} waits for longer than an hour.", f"{url}?status=queued"))
+        more = len(slow) - _LISTED
+        found.append(Finding("warn", f"{more} more tasks are active too long.", f"{url}?attention=active"))
+    if waiting:
+        many = f"{len(waiting)} tasks wait" if len(waiting) > 1 else f"{waiting[0]} waits"
+        found.append(Finding("warn", f"{many} for longer than an hour.", f"{url}?attention=queued"))
     return found
-
-
-def _too_long(task: Task, now: Any) -> bool:
-    since = parse(task.assigned_at)
-    estimate = task.estimate_minutes if isinstance(task.estimate_minutes, int) else None
-    limit = estimate * 2 if estimate else _ACTIVE_TOO_LONG_MINUTES
-    return since is not None and (now - since).total_seconds() / 60 > limit

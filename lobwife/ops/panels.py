@@ -13,9 +13,9 @@ from django.urls import reverse
 
 from jobs import schedule
 from jobs.models import Daemon, Job, JobRun, JobState
+from jobs.reads import STALE_SECONDS
 from lobwife.base.errors import Invalid
 from lobwife.base.timestamps import parse, seconds_text, utc_now
-from lobwife.health import STALE_SECONDS
 from lobwife.ops import charts
 from tasks.models import Status, Task, TaskEvent
 
