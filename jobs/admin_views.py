@@ -11,6 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
+from django.utils.html import escape
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
@@ -107,13 +108,26 @@ def _button(site: admin.AdminSite, permission: str, act: _Button) -> Callable[..
         except NotFound as error:
             raise Http404(str(error)) from None
         except LobwifeError as error:
+            if _in_place(request):
+                return _said(str(error))
             messages.error(request, str(error))
             return redirect(_within(request, back))
+        if _in_place(request):
+            return _said(sentence)
         messages.success(request, sentence)
         return redirect(page)
 
     wrapped: Any = site.admin_view(require_POST(view))
     return wrapped  # type: ignore[no-any-return]
+
+
+def _in_place(request: HttpRequest) -> bool:
+    """Whether a live page asked, which shows the sentence itself and stays where it is."""
+    return "HX-Request" in request.headers
+
+
+def _said(sentence: str) -> HttpResponse:
+    return HttpResponse(escape(sentence), headers={"HX-Trigger": "changed"})
 
 
 def _set_enabled(request: HttpRequest, pk: int, enabled: bool) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from jobs import output, runs, services
+from jobs import output, runs, schedule, services
 from jobs.models import Job, JobRun, JobState, State, Trigger
 from lobwife.base.errors import Conflict
 from lobwife.base.timestamps import iso_text, seconds_text, utc_now
@@ -17,6 +17,7 @@ from tasks.models import Status, Task, TaskEvent
 _SEED = 20260216
 _DAYS = 14
 _TASKS = 120
+_RECENT = 14
 _RUNS_A_JOB = 60
 _VERBS = ("Fix", "Add", "Refactor", "Document", "Speed up", "Remove", "Test", "Review")
 _THINGS = (
@@ -44,18 +45,29 @@ def make_fleet(*, now: datetime | None = None) -> dict[str, int]:
         raise Conflict("the demo refuses to run on a database that has tasks: set LOBWIFE_STATE_DIR to an empty folder")
     now = now or utc_now()
     chance = random.Random(_SEED)  # noqa: S311 a picture, not a secret
-    for name, schedule, script, description in _JOBS:
-        fields = {"name": name, "schedule": schedule, "script": script, "description": description}
+    for name, expression, script, description in _JOBS:
+        fields = {"name": name, "schedule": expression, "script": script, "description": description}
         services.define_job(fields=fields, actor="demo")
+    events: list[TaskEvent] = []
     with transaction.atomic():
         for number in range(_TASKS):
-            _make_task(chance, now - timedelta(days=_DAYS) * (1 - number / _TASKS), now)
+            events += _make_task(chance, now - _age_of(number), now)
+        TaskEvent.objects.bulk_create(sorted(events, key=lambda event: event.created_at))
+        made = [run for job in Job.objects.all() for run in _runs_of(chance, job, now)]
+        JobRun.objects.bulk_create(sorted(made, key=lambda run: run.queued_at), ignore_conflicts=True)
         for job in Job.objects.all():
-            _make_runs(chance, job, now)
+            _sum_up(job)
     return {"jobs": Job.objects.count(), "runs": JobRun.objects.count(), "tasks": Task.objects.count()}
 
 
-def _make_task(chance: random.Random, created: datetime, now: datetime) -> None:
+def _age_of(number: int) -> timedelta:
+    """Evenly over the days, but for the newest, who are of the last hours: a fleet at work."""
+    if number < _TASKS - _RECENT:
+        return timedelta(days=_DAYS) * (1 - number / (_TASKS - _RECENT)) + timedelta(hours=8)
+    return timedelta(minutes=3 + 6 * (_TASKS - number))
+
+
+def _make_task(chance: random.Random, created: datetime, now: datetime) -> list[TaskEvent]:
     name = f"{chance.choice(_VERBS)} {chance.choice(_THINGS)}"
     age = now - created
     if age > timedelta(hours=8):
@@ -80,18 +92,18 @@ def _make_task(chance: random.Random, created: datetime, now: datetime) -> None:
         assigned_at=iso_text(assigned) if worked else None,
         completed_at=iso_text(ended) if status == Status.COMPLETED else None,
     )
-    history: list[tuple[str, str, str, datetime, str | None]] = [
+    history: list[tuple[str, str, str, datetime, str]] = [
         ("created", "Task created with status=queued", "lobboss", created, Status.QUEUED)
     ]
     if worked:
         worker = f"lobster-{task.type}-t{task.pk}"
         Task.objects.filter(pk=task.pk).update(assigned_to=worker)
         history.append(("updated", "Updated: status, assigned_to, assigned_at", "lobboss", assigned, Status.ACTIVE))
-        history.append(("note", "Tests pass on the branch", worker, assigned + (ended - assigned) / 2, None))
+        history.append(("note", "Tests pass on the branch", worker, assigned + (ended - assigned) / 2, Status.ACTIVE))
         if status != Status.ACTIVE:
             history.append(("updated", "Updated: status, completed_at", worker, ended, status))
-    for kind, detail, actor, moment, reached in history:
-        TaskEvent.objects.create(
+    return [
+        TaskEvent(
             task=task,
             event_type=kind,
             detail=detail,
@@ -99,13 +111,15 @@ def _make_task(chance: random.Random, created: datetime, now: datetime) -> None:
             created_at=seconds_text(min(moment, now)),
             status=reached,
         )
+        for kind, detail, actor, moment, reached in history
+    ]
 
 
-def _make_runs(chance: random.Random, job: Job, now: datetime) -> None:
+def _runs_of(chance: random.Random, job: Job, now: datetime) -> list[JobRun]:
     is_shaky = job.name == "review-prs"
     made = []
-    for number in range(_RUNS_A_JOB):
-        moment = now - timedelta(minutes=(_RUNS_A_JOB - number) * (30 if "30" in job.schedule else 5))
+    for slot in schedule.last_between(job.schedule, job.timezone, now - timedelta(days=_DAYS), now, _RUNS_A_JOB):
+        moment = slot + timedelta(milliseconds=chance.randint(20, 200))
         fails = chance.random() < (0.12 if is_shaky else 0.02)
         seconds = chance.lognormvariate(1.2, 0.6)
         made.append(
@@ -114,7 +128,7 @@ def _make_runs(chance: random.Random, job: Job, now: datetime) -> None:
                 state=State.FAILED if fails else State.SUCCESS,
                 trigger=Trigger.SCHEDULE,
                 requested_by="the schedule",
-                scheduled_for=moment.replace(second=0, microsecond=0),
+                scheduled_for=slot,
                 queued_at=moment,
                 started_at=moment,
                 ended_at=moment + timedelta(seconds=seconds),
@@ -124,7 +138,11 @@ def _make_runs(chance: random.Random, job: Job, now: datetime) -> None:
                 output_bytes=0,
             )
         )
-    JobRun.objects.bulk_create(made, ignore_conflicts=True)
+    return made
+
+
+def _sum_up(job: Job) -> None:
+    """The newest run's output, and the summary of the job."""
     newest = JobRun.objects.filter(job=job).latest("id")
     text = "checked 14 pull requests\n\033[32mok\033[0m 13 are in order\n\033[33mwaiting\033[0m 1 for a review\n"
     path = output.output_path(newest.pk)
@@ -138,7 +156,7 @@ def _make_runs(chance: random.Random, job: Job, now: datetime) -> None:
             "last_status": newest.state,
             "last_duration": newest.duration,
             "last_output": text,
-            "run_count": _RUNS_A_JOB,
+            "run_count": JobRun.objects.filter(job=job).count(),
             "fail_count": JobRun.objects.filter(job=job, state=State.FAILED).count(),
         },
     )

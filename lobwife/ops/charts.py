@@ -9,7 +9,6 @@ from datetime import datetime
 STRIP_RUNS = 30
 _BAR, _GAP, _STRIP_HEIGHT, _LEAST = 6, 2, 32, 4
 _DAY_WIDTH, _DAY_HEIGHT = 40, 96
-TIMELINE_WIDTH = 960
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,6 @@ def day_columns(days: Sequence[tuple[str, dict[str, int]]], kinds: Sequence[str]
 
 
 def timeline(firings: Sequence[datetime], start: datetime, end: datetime) -> list[float]:
-    """Where each firing lies on a line of TIMELINE_WIDTH units."""
+    """Where each firing lies on the line, in percent of its length."""
     span = (end - start).total_seconds()
-    return [round((moment - start).total_seconds() / span * TIMELINE_WIDTH, 1) for moment in firings]
+    return [round((moment - start).total_seconds() / span * 100, 2) for moment in firings]

@@ -36,6 +36,7 @@ def context() -> dict[str, Any]:
             "jobs": rows,
             "timeline": panels.timeline(rows, now),
             "tasks": panels.tasks(now),
+            "broker": panels.broker(now),
             "database": panels.database(),
             "runs": panels.recent_runs(),
             "events": panels.recent_events(),
@@ -48,7 +49,7 @@ def context() -> dict[str, Any]:
 
 
 def _findings(shown: dict[str, Any], now: datetime) -> list[Finding]:
-    found = [*_of_daemon(shown["daemon"]), *_of_jobs(shown["jobs"]), *_of_tasks(now)]
+    found = [*_of_daemon(shown["daemon"]), *_of_jobs(shown["jobs"]), *_of_tasks(now), *_of_broker(shown["broker"], now)]
     backup = shown["database"]["backup_at"]
     if backup and (now - backup).total_seconds() > _BACKUP_TOO_OLD_HOURS * 3600:
         found.append(Finding("warn", "The last copy of the database is older than three hours."))
@@ -93,4 +94,18 @@ def _of_tasks(now: datetime) -> list[Finding]:
     if waiting:
         many = f"{len(waiting)} tasks wait" if len(waiting) > 1 else f"{waiting[0]} waits"
         found.append(Finding("warn", f"{many} for longer than an hour.", f"{url}?attention=queued"))
+    return found
+
+
+def _of_broker(broker: dict[str, Any], now: datetime) -> list[Finding]:
+    state, found = broker["state"], []
+    if state and state.blocked_until and state.blocked_until > now:
+        url = reverse("admin:broker_githubstate_changelist")
+        found.append(Finding("warn", f"GitHub said to wait until {state.blocked_until:%H:%M} UTC with tokens.", url))
+    if broker["failed"] or broker["refused"]:
+        url = reverse("admin:broker_tokenaudit_changelist")
+        for outcome in ("failed", "refused"):
+            if broker[outcome]:
+                sentence = f"{broker[outcome]} requests for tokens {outcome} today."
+                found.append(Finding("warn", sentence.replace("refused", "were refused"), f"{url}?outcome={outcome}"))
     return found

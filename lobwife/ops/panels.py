@@ -11,18 +11,20 @@ from django.db import connection
 from django.db.models import Count
 from django.urls import reverse
 
+from broker import app
+from broker.models import GitHubState, Outcome
+from broker.registrations import ACTIVE
 from jobs import schedule
 from jobs.models import Daemon, Job, JobRun, JobState
 from jobs.reads import STALE_SECONDS
 from lobwife.base.errors import Invalid
-from lobwife.base.timestamps import parse, seconds_text, utc_now
-from lobwife.ops import charts
+from lobwife.base.timestamps import parse, utc_now
+from lobwife.ops import charts, history
 from tasks.models import Status, Task, TaskEvent
 
 DAYS = 14
 TIMELINE_HOURS = 6
-_FIRINGS_SHOWN = 120
-_KINDS = ("created", "completed", "failed")
+_FIRINGS_SHOWN = TIMELINE_HOURS * 60
 # For each job its newest runs: index seeks, where a window function would read the whole history.
 _STRIPS = """
     SELECT run.job_id, run.id, run.state, run.duration, run.queued_at
@@ -79,7 +81,6 @@ def timeline(rows: list[dict[str, Any]], now: datetime) -> dict[str, Any]:
     crowded = sorted(moment for moment, count in together.items() if count > 1)
     hours = [now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=n + 1) for n in range(TIMELINE_HOURS)]
     return {
-        "width": charts.TIMELINE_WIDTH,
         "rows": [
             {"name": name, "count": len(moments), "places": charts.timeline(moments, now, end)}
             for name, moments in firings.items()
@@ -96,13 +97,30 @@ def tasks(now: datetime) -> dict[str, Any]:
     return {
         "counts": [(status, counts.get(status, 0)) for status in Status.values],
         "total": sum(counts.values()),
-        "chart": charts.day_columns(_days(now), _KINDS),
+        "chart": charts.day_columns(history.days(now, DAYS), history.KINDS),
         "oldest_queued": Task.objects.filter(status=Status.QUEUED).order_by("id").first(),
         "longest_active": min(
             Task.objects.filter(status=Status.ACTIVE, assigned_at__isnull=False)[:500],
             key=lambda task: parse(task.assigned_at) or now,
             default=None,
         ),
+    }
+
+
+def broker(now: datetime) -> dict[str, Any]:
+    """What was asked of the broker today, and how GitHub is."""
+    state = GitHubState.objects.first()
+    counts = history.token_outcomes(now)
+    issued, cached = counts.get(Outcome.ISSUED, 0), counts.get(Outcome.CACHED, 0)
+    served = issued + cached
+    return {
+        "trouble": app.trouble(),
+        "state": state,
+        "served": served,
+        "cached_percent": round(100 * cached / served) if served else None,
+        "refused": counts.get(Outcome.REFUSED, 0),
+        "failed": counts.get(Outcome.FAILED, 0),
+        "registered": Task.objects.filter(broker_status=ACTIVE).count(),
     }
 
 
@@ -141,29 +159,6 @@ def _failures_in_a_row(runs: list[tuple[str, float | None, str, str]]) -> int:
         elif state == "success":
             break
     return count
-
-
-def _days(now: datetime) -> list[tuple[str, dict[str, int]]]:
-    """For each of the last days, how many tasks were created, completed and failed."""
-    first = (now - timedelta(days=DAYS - 1)).replace(hour=0, minute=0, second=0, microsecond=0)
-    days: dict[str, dict[str, int]] = {
-        (first + timedelta(days=n)).strftime("%Y-%m-%d"): dict.fromkeys(_KINDS, 0) for n in range(DAYS)
-    }
-    with connection.cursor() as cursor:
-        cursor.execute(_HISTORY, [seconds_text(first)])
-        for day, kind, count in cursor.fetchall():
-            if day in days and kind in _KINDS:
-                days[day][kind] += count
-    return [(day[5:], counts) for day, counts in days.items()]
-
-
-# Of each task the first event of a day that set a status; the partial index on such events keeps it small.
-_HISTORY = """
-    SELECT substr(created_at, 1, 10) AS day,
-           CASE WHEN event_type = 'created' THEN 'created' ELSE status END AS kind,
-           count(DISTINCT task_id)
-    FROM task_events WHERE created_at >= %s AND status IS NOT NULL GROUP BY day, kind
-"""
 
 
 def _size(path: str) -> int:

@@ -31,6 +31,11 @@ def span(seconds: float | None) -> str:
     return " ".join(parts[:2]) or "0 s"
 
 
+def _about(seconds: float) -> str:
+    """A distance in time, without seconds beside minutes: a page is read longer than they are right."""
+    return span(seconds) if seconds < 60 else span(seconds // 60 * 60)
+
+
 @register.filter
 def when(moment: datetime | str | None) -> SafeString | str:
     """A moment relative to now, with the exact UTC on hover; text that can't be read is shown as it is."""
@@ -38,7 +43,7 @@ def when(moment: datetime | str | None) -> SafeString | str:
     if known is None:
         return moment if isinstance(moment, str) and moment else "–"
     seconds = (utc_now() - known).total_seconds()
-    words = "now" if abs(seconds) < 1 else f"{span(seconds)} ago" if seconds > 0 else f"in {span(-seconds)}"
+    words = "now" if abs(seconds) < 1 else f"{_about(seconds)} ago" if seconds > 0 else f"in {_about(-seconds)}"
     exact = known.astimezone(UTC)
     return format_html(
         '<time datetime="{}" title="{} UTC">{}</time>', exact.isoformat(), exact.strftime("%Y-%m-%d %H:%M:%S"), words
