@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.urls import reverse
+
 STRIP_RUNS = 30
 _BAR, _GAP, _STRIP_HEIGHT, _LEAST = 6, 2, 32, 4
 _DAY_WIDTH, _DAY_HEIGHT = 40, 96
@@ -35,20 +37,27 @@ class Chart:
     text: str = ""
 
 
-def run_strip(runs: Sequence[tuple[str, float | None, str, str]]) -> Chart:
+def as_bar(pk: int, state: str, seconds: float | None, queued: object) -> tuple[str, float | None, str, str]:
+    """A run as run_strip() takes it."""
+    took = "" if seconds is None else f", {seconds:.1f} s"
+    url = reverse("admin:jobs_jobrun_change", args=[pk])
+    return state, seconds, f"run {pk}: {state}{took}, {str(queued)[:16]}", url
+
+
+def run_strip(runs: Sequence[tuple[str, float | None, str, str]], most: int = STRIP_RUNS) -> Chart:
     """A bar for each run, oldest first, newest at the right: height is duration, colour is state.
 
     `runs` are (state, seconds, title, url).
     """
     longest = max([seconds or 0 for _, seconds, _, _ in runs], default=0) or 1
     bars = []
-    first = STRIP_RUNS - len(runs)
+    first = most - len(runs)
     for place, (state, seconds, title, url) in enumerate(runs, start=first):
         height = _LEAST + (_STRIP_HEIGHT - _LEAST) * (seconds or 0) / longest
         bars.append(Bar(place * (_BAR + _GAP), _STRIP_HEIGHT - height, _BAR, height, state, title, url))
     failed = sum(1 for state, *_ in runs if state in {"failed", "timeout", "error", "lost"})
     text = f"the last {len(runs)} runs, {failed} of them failed" if runs else "no run yet"
-    return Chart(STRIP_RUNS * (_BAR + _GAP) - _GAP, _STRIP_HEIGHT, bars, text=text)
+    return Chart(most * (_BAR + _GAP) - _GAP, _STRIP_HEIGHT, bars, text=text)
 
 
 def day_columns(days: Sequence[tuple[str, dict[str, int]]], kinds: Sequence[str]) -> Chart:

@@ -31,9 +31,11 @@ _DAYS = """
 def days(now: datetime, count: int) -> list[tuple[str, dict[str, int]]]:
     """For each of the last days, the newest last, how many tasks were created, completed and failed."""
     first = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=count - 1)
-    found: list[tuple[str, dict[str, int]]] = cache.get_or_set(
-        f"ops.days.{connection.settings_dict['NAME']}.{first:%Y%m%d}", lambda: _count_days(first, count), _FRESH_SECONDS
-    )
+    key = f"ops.days.{connection.settings_dict['NAME']}.{first:%Y%m%d}"
+    found: list[tuple[str, dict[str, int]]] | None = cache.get(key)
+    if found is None:
+        found = _count_days(first, count)
+        cache.set(key, found, _FRESH_SECONDS)
     return found
 
 

@@ -140,14 +140,10 @@ def recent_events(limit: int = 12) -> list[TaskEvent]:
 
 def _runs_by_job() -> dict[int, list[tuple[str, float | None, str, str]]]:
     runs: dict[int, list[tuple[str, float | None, str, str]]] = defaultdict(list)
-    base = reverse("admin:jobs_jobrun_change", args=[0])
     with connection.cursor() as cursor:
         cursor.execute(_STRIPS, [charts.STRIP_RUNS])
         for job_id, pk, state, duration, queued in cursor.fetchall():
-            seconds = "" if duration is None else f", {duration:.1f} s"
-            runs[job_id].append(
-                (state, duration, f"run {pk}: {state}{seconds}, {str(queued)[:16]}", base.replace("0", str(pk)))
-            )
+            runs[job_id].append(charts.as_bar(pk, state, duration, queued))
     return runs
 
 

@@ -7,10 +7,13 @@ from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib.admin import AdminSite
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 
+from jobs.models import Job
 from lobwife.base.timestamps import iso_text, parse, utc_now
 from lobwife.ops import activity, dashboard, search
 
@@ -65,3 +68,10 @@ class OperationsSite(AdminSite):
         older = urlencode({**chosen, "before": iso_text(found[-1].at)}) if len(found) == activity.PAGE else ""
         context = {**self.each_context(request), "title": "Activity", "entries": found, "kinds": activity.KINDS}
         return TemplateResponse(request, "ops/activity.html", {**context, **chosen, "older": older})
+
+
+def job_page(request: HttpRequest, name: str) -> HttpResponse:
+    """The page of a job by its name; who is not signed in does so first."""
+    if not request.user.is_authenticated:
+        return redirect_to_login(request.get_full_path(), "admin:login")
+    return redirect("admin:jobs_job_change", get_object_or_404(Job, name=name).pk)

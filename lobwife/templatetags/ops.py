@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from jobs.ansi import plain_text
+from jobs.models import Job, JobRun, JobState, State
 from lobwife.base.timestamps import parse, utc_now
+from lobwife.ops import charts
 
 register = template.Library()
 _STEPS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+_RUNS_COUNTED, _BARS = 100, 60
+_COUNTED = (State.SUCCESS, State.FAILED, State.TIMEOUT, State.ERROR, State.LOST)
 _SIZES = ("bytes", "kB", "MB", "GB")
 
 
@@ -67,3 +73,27 @@ def badge(state: str | None) -> SafeString:
     """A state as a coloured word; the colour adds nothing that the word does not say."""
     word = state or "never ran"
     return format_html('<span class="badge badge-{}">{}</span>', word.replace(" ", "-"), word)
+
+
+@register.inclusion_tag("ops/job_summary.html", takes_context=True)
+def job_summary(context: dict[str, Any], job: Job) -> dict[str, Any]:
+    """How a job has been doing: its last runs as bars, how many succeeded, how long they took."""
+    newest = list(JobRun.objects.filter(job=job).only("state", "duration", "queued_at").order_by("-id")[:_RUNS_COUNTED])
+    over = [run for run in newest if run.state in _COUNTED]
+    state = JobState.objects.filter(name=job.name).first()
+    durations = sorted(run.duration for run in over if run.duration is not None)
+    return {
+        "job": job,
+        "may_change": context["request"].user.has_perm("jobs.change_job"),
+        "csrf_token": context.get("csrf_token"),
+        "active": next((run for run in newest if run.is_active), None),
+        "strip": charts.run_strip(
+            [charts.as_bar(run.pk, run.state, run.duration, run.queued_at) for run in reversed(newest[:_BARS])], _BARS
+        ),
+        "counted": len(over),
+        "rate": round(100 * sum(run.state == State.SUCCESS for run in over) / len(over)) if over else None,
+        "median": durations[len(durations) // 2] if durations else None,
+        "longest": durations[-1] if durations else None,
+        "newest": newest[0] if newest else None,
+        "last_output": plain_text(state.last_output or "") if state else "",
+    }

@@ -22,6 +22,29 @@
     if (fresh) fresh.classList.remove("stale");
   });
 
+  // Output is followed as it grows, until somebody scrolls up to read.
+  const followed = document.querySelector("[data-follow]");
+  if (followed) {
+    let atEnd = true;
+    const toEnd = () => { if (atEnd) followed.scrollTop = followed.scrollHeight; };
+    followed.addEventListener("scroll", () => {
+      atEnd = followed.scrollTop + followed.clientHeight >= followed.scrollHeight - 24;
+    });
+    new MutationObserver(toEnd).observe(followed, { childList: true });
+    toEnd();
+  }
+
+  // The next firings follow the schedule as one types.
+  const firings = document.getElementById("firings");
+  let typing;
+  for (const id of ["id_schedule", "id_timezone"]) {
+    const field = firings && document.getElementById(id);
+    if (field) field.addEventListener("input", () => {
+      clearTimeout(typing);
+      typing = setTimeout(() => htmx.trigger(firings, "preview"), 250);
+    });
+  }
+
   // "/" goes to the search field, as in every tool that has one.
   document.addEventListener("keydown", (event) => {
     if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
