@@ -32,12 +32,12 @@ class JobAdmin(admin.ModelAdmin[Job]):
     ordering = ("id",)
     actions = ("run_now", "enable", "disable")
     show_full_result_count = False
-    readonly_fields = ("in_words", "next_firings")
+    readonly_fields = ("next_firings",)
     change_list_template = "admin/jobs/job_list.html"
     change_form_template = "admin/jobs/job_form.html"
     fieldsets: ClassVar = [
         (None, {"fields": ("name", "description", "script", "arguments", "working_directory", "environment")}),
-        ("When", {"fields": ("schedule", "timezone", "in_words", "next_firings")}),
+        ("When", {"fields": ("schedule", "timezone", "next_firings")}),
         ("What was missed", {"fields": ("misfire", "misfire_max", "start_deadline_seconds")}),
         ("Limits", {"fields": ("timeout_seconds", "concurrency", "max_parallel")}),
         ("Retries", {"fields": ("retries", "retry_delay_seconds", "retry_delay_max_seconds")}),

@@ -47,7 +47,8 @@ def live(request: HttpRequest, pk: int) -> HttpResponse:
         raise Http404
     style = ansi.read_style(request.GET.get("style", ""))
     shown = {"run": run, "is_live": True, **_piece(run, int(offset), style), **_allowed(request, run)}
-    return TemplateResponse(request, "admin/jobs/run_live.html", shown)
+    headers = {} if shown["more"] else {"HX-Trigger": "over"}
+    return TemplateResponse(request, "admin/jobs/run_live.html", shown, headers=headers)
 
 
 def find_lines(run_id: int, query: str) -> list[tuple[int, str]]:
