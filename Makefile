@@ -13,7 +13,7 @@ ifneq ($(shell cat $(VENV)/.installed 2>/dev/null),$(shell $(RUN) -V 2>/dev/null
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak bench lint format audit requirements
+.PHONY: help run test soak fuzz bench lint format audit requirements
 
 help: ## say what there is
 	@echo "lobwife: the operations centre of a fleet of coding agents. Start with: make run"
@@ -28,6 +28,9 @@ test: lint ## check everything, then run the tests (PYTEST="tests/test_x.py -k w
 
 soak: $(VENV)/.installed-dev ## run the tests that take long by nature
 	$(ISOLATED) $(RUN) -m pytest -m soak $(PYTEST)
+
+fuzz: $(VENV)/.installed-dev ## make up requests from the description of the API, as each role, for some minutes
+	$(ISOLATED) LOBWIFE_FUZZ_EXAMPLES=300 $(RUN) -m pytest tests/test_attacks_fuzz.py $(PYTEST)
 
 bench: $(VENV)/.installed ## load the REST interface and tell its speed
 	$(ISOLATED) $(RUN) bench/rest

@@ -139,7 +139,7 @@ def audit(request: HttpRequest) -> HttpResponse:
 def exact_id(request: HttpRequest, text: str) -> str:
     """The id of a legacy path as the caller wrote it: where `%2F` was kept from being a slash, undo that."""
     raw = str(request.META.get("RAW_URI", "")).partition("?")[0]
-    exact = unquote(text) if "%2f" in raw.lower() else text
+    exact = unquote(text) if "%2" in raw else text
     if "\0" in exact:
         raise Invalid("an id must not contain a NUL character")
     return exact

@@ -26,7 +26,7 @@ for model in (DjangoJob, DjangoJobExecution):
 @admin.register(Job)
 class JobAdmin(admin.ModelAdmin[Job]):
     form = JobForm
-    list_display = ("name", "switch", "in_words", "timezone", "next_run", "last", "description")
+    list_display = ("name", "switch", "in_words", "next_run", "last", "description")
     list_filter = (EnabledFilter, LastStatusFilter, "concurrency")
     search_fields = ("name", "description", "script")
     ordering = ("id",)
@@ -101,7 +101,8 @@ class JobAdmin(admin.ModelAdmin[Job]):
 
     @admin.display(description="schedule in words", ordering="schedule")
     def in_words(self, job: Job) -> str:
-        return schedule.describe_safely(job.schedule) if job.schedule else "–"
+        words = schedule.describe_safely(job.schedule) if job.schedule else "–"
+        return words if job.timezone == "UTC" else f"{words} ({job.timezone})"
 
     @admin.display(description="next run", ordering="next_firing")
     def next_run(self, job: Any) -> str:

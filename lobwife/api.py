@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from django.db.utils import DatabaseError
-from ninja import NinjaAPI
 
 import broker.api
 import jobs.api
 import lobwife.health
 import tasks.api
+import vaultsync.api
 from lobwife import __version__
+from lobwife.access.describe import GuardedAPI
 from lobwife.base.errors import LobwifeError
 from lobwife.problems import database_error, lobwife_error
 
-api = NinjaAPI(
+api = GuardedAPI(
     title="lobwife",
     version=__version__,
     description="Jobs, tasks, tokens and the vault of a fleet of coding agents.",
@@ -26,6 +27,7 @@ api.add_router("/api", jobs.api.router)
 api.add_router("/api/v1", jobs.api.v1)
 api.add_router("/api", tasks.api.router)
 api.add_router("/api", broker.api.router)
+api.add_router("/api", vaultsync.api.router)
 
 api.exception_handler(LobwifeError)(lobwife_error)
 api.exception_handler(DatabaseError)(database_error)

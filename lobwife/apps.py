@@ -1,6 +1,7 @@
 from django.apps import AppConfig
 
 from lobwife import checks
+from lobwife.access import checks as access_checks
 
 
 class LobwifeConfig(AppConfig):
@@ -8,3 +9,4 @@ class LobwifeConfig(AppConfig):
 
     def ready(self) -> None:
         checks.register()
+        access_checks.register()

@@ -11,6 +11,8 @@ from jobs.delivery import AlertSender
 from jobs.pings import PingSender
 from lobwife import upkeep as upkeep_of_database
 from lobwife.daemon import Loop
+from lobwife.vault_token import vault_token
+from vaultsync.follower import VaultFollower
 
 
 def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
@@ -27,6 +29,7 @@ def loops() -> list[Loop]:
     return [
         Loop("the hourly copy of the database", upkeep_of_database.back_up_when_due, every_seconds=60),
         Loop("the broker's follower", Follower().tick, every_seconds=0.5),
+        Loop("the vault's follower", VaultFollower(vault_token).tick, every_seconds=0.15),
         Loop("watch for late and long runs", Watch().tick, every_seconds=5),
         Loop("send alerts", AlertSender().tick, every_seconds=1),
         Loop("call watchdogs", PingSender().tick, every_seconds=1),

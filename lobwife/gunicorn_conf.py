@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import os
+import resource
 from typing import Any
 
 from lobwife.base import env
 from lobwife.parent_death import stop_with_parent, stop_with_supervisor
+
+
+def raise_open_files() -> int:
+    """The soft limit of open files is raised to the hard one; returns it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 65_536 if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most
+
 
 _address = env.text("LOBWIFE_BIND", "127.0.0.1")
 _host = f"[{_address}]" if ":" in _address else _address
@@ -15,9 +25,13 @@ bind = [
     f"{_host}:{env.integer('LOBWIFE_API_PORT', 8081, at_least=1, at_most=65535)}",
 ]
 wsgi_app = "lobwife.wsgi:application"
-worker_class = "gthread"
+worker_class = "lobwife.gunicorn_worker.PatientWorker"
 workers = env.integer("LOBWIFE_WORKERS", 2, at_least=1, at_most=32)
 threads = env.integer("LOBWIFE_THREADS", 4, at_least=1, at_most=64)
+# Waiting connections cost no thread: as many as there may be open files, less what a worker needs for itself.
+worker_connections = max(100, min(10_000, raise_open_files() - 200))
+limit_request_fields = 64
+limit_request_line = 8190
 keepalive = 15
 graceful_timeout = 4
 timeout = 30

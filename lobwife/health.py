@@ -9,13 +9,13 @@ from typing import Any
 from django.db import connection
 from django.db.utils import DatabaseError
 from django.http import HttpRequest, HttpResponse
-from ninja import Router
+from ninja import Router, Schema
 
 import broker.reads
 from jobs.models import ACTIVE, Daemon, JobRun
 from jobs.reads import STALE_SECONDS, job_list
 from lobwife import __version__
-from lobwife.base.rest import answer
+from lobwife.base.rest import Problem, answer
 from lobwife.base.timestamps import utc_now
 from tasks.models import Task
 
@@ -32,7 +32,48 @@ _DAEMON = f"SELECT * FROM {Daemon._meta.db_table} ORDER BY id LIMIT 1"
 _COUNTS = "SELECT " + ", ".join(f"({select})" for select in _COUNTED.values())
 
 
-@router.get("/api/status")
+class BrokerSummary(Schema):
+    enabled: bool
+    app_id: str | None
+    active_tasks: int
+    total_tokens_issued: int
+    audit_entries: int
+
+
+class DatabaseHealth(Schema):
+    ok: bool
+    size_bytes: int | None = None
+    task_count: int | None = None
+    error: str | None = None
+
+
+class DaemonSummary(Schema):
+    alive: bool
+    heartbeat_age: float | None
+    paused: bool
+    trouble: str | None
+
+
+class Health(Schema):
+    """`status` is ok, degraded (the daemon gives no sign of life) or error (the database can't be read)."""
+
+    status: str
+    uptime: float
+    version: str
+    jobs_running: int
+    broker: BrokerSummary | None
+    db: DatabaseHealth
+    daemon: DaemonSummary | None = None
+
+
+class StatusShown(Schema):
+    status: str
+    uptime: float
+    jobs: dict[str, dict[str, Any]]
+    broker: BrokerSummary
+
+
+@router.get("/api/status", response={200: StatusShown, 503: Problem})
 def status(request: HttpRequest) -> HttpResponse:
     """All jobs, and the broker in numbers."""
     daemon = daemon_summary()
@@ -40,7 +81,7 @@ def status(request: HttpRequest) -> HttpResponse:
     return answer({"status": state, "uptime": uptime(), "jobs": job_list(), "broker": broker.reads.summary()})
 
 
-@router.get("/health")
+@router.get("/health", response={200: Health, 503: Health})
 def health(request: HttpRequest) -> HttpResponse:
     """Whether the database can be read and the daemon is alive."""
     shown: dict[str, Any] = {"status": "ok", "uptime": uptime(), "version": __version__}

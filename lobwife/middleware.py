@@ -9,11 +9,15 @@ from urllib.parse import unquote
 
 from django.conf import settings
 from django.core.handlers.exception import convert_exception_to_response
+from django.db.utils import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.urls import get_resolver
+from django.urls import ResolverMatch, get_resolver
 
-from lobwife.problems import problem
+from lobwife.access.gate import Gate
+from lobwife.access.headers import harden_answer
+from lobwife.base.errors import LobwifeError
+from lobwife.problems import database_error, lobwife_error, problem
 
 _PAGES = frozenset({"/api/docs"})
 
@@ -27,12 +31,14 @@ class ApiMiddleware:
 
     Agents send no session, so their calls go from here straight to the route: sessions, messages, CSRF and static
     files behind this would double the time of a read. A request with a session cookie, an operator's browser, takes
-    the whole way, so that a route finds `request.user` and can ask for a CSRF token.
+    the whole way, so that the gate finds `request.user` and asks for a CSRF token. Either way nothing reaches a route
+    that the gate did not let through.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
-        self.get_route: Callable[[HttpRequest], Any] = convert_exception_to_response(_route)
+        self.get_route: Callable[[HttpRequest], Any] = convert_exception_to_response(self._route)
+        self._gate = Gate()
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         path = request.path_info
@@ -53,17 +59,33 @@ class ApiMiddleware:
             response.headers["Content-Length"] = str(len(response.content))
             if is_head:
                 response.content = b""
-        response.headers["X-Content-Type-Options"] = "nosniff"
+        harden_answer(request, response, is_page=path in _PAGES)
         return response
 
+    def process_view(self, request: HttpRequest, view: object, args: object, kwargs: object) -> HttpResponseBase | None:
+        """The gate on the whole way, where `request.user` is known by now."""
+        if request.resolver_match is None or not is_api(request.path_info):
+            return None
+        return self._refusal(request, request.resolver_match)
 
-def _route(request: HttpRequest) -> HttpResponseBase:
-    """The answer of the route alone; raises DisallowedHost, Http404."""
-    request.get_host()
-    match = get_resolver().resolve(request.path_info)
-    request.resolver_match = match
-    response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
-    return response
+    def _route(self, request: HttpRequest) -> HttpResponseBase:
+        """The answer of the route alone; raises DisallowedHost, Http404."""
+        request.get_host()
+        match = get_resolver().resolve(request.path_info)
+        request.resolver_match = match
+        refusal = self._refusal(request, match)
+        if refusal is not None:
+            return refusal
+        response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
+        return response
+
+    def _refusal(self, request: HttpRequest, match: ResolverMatch) -> HttpResponseBase | None:
+        try:
+            return self._gate.admit(request, match)
+        except LobwifeError as error:
+            return lobwife_error(request, error)
+        except DatabaseError as error:
+            return database_error(request, error)
 
 
 def _keep_encoded_slashes(request: HttpRequest) -> None:

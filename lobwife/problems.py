@@ -26,6 +26,8 @@ def lobwife_error(request: HttpRequest, error: LobwifeError) -> HttpResponse:
     response = problem(request, error.status, str(error))
     if error.retry_after is not None:
         response["Retry-After"] = str(error.retry_after)
+    if error.status == 401:
+        response["WWW-Authenticate"] = 'Bearer realm="lobwife"'
     return response
 
 

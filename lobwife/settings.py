@@ -1,9 +1,11 @@
 """Settings, read top to bottom; docs/configuration.md lists the environment variables."""
 
+import datetime
 import pathlib
 import socket
 
 import django_stubs_ext
+from django.core.exceptions import ImproperlyConfigured
 
 from lobwife import __version__
 from lobwife.base import env
@@ -45,6 +47,21 @@ ALLOWED_HOSTS = [
     )
 ]
 
+# --- Callers of the API (docs/security.md)
+API_AUTH = env.choice("LOBWIFE_API_AUTH", "", ("required", "open"))  # empty: as the database says
+TRUST_LOOPBACK = env.boolean("LOBWIFE_TRUST_LOOPBACK", True)
+TOKENS_PER_MINUTE = env.integer("LOBWIFE_TOKENS_PER_MINUTE", 600, at_most=1_000_000)  # 0: no limit
+FAILED_AUTHENTICATIONS_PER_MINUTE = 30
+KUBERNETES_API = env.kubernetes_api()
+KUBERNETES_CREDENTIALS = env.path(
+    "LOBWIFE_KUBERNETES_CREDENTIALS", pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount")
+)
+KUBERNETES_ROLES = env.pairs(
+    "LOBWIFE_KUBERNETES_ROLES",
+    {"lobmob/lobster": "agent", "lobmob/lobboss": "service", "lobmob/lobsigliere": "service"},
+    allowed=("agent", "service", "operator", "viewer"),
+)
+
 # --- Secrets
 DEBUG = env.boolean("LOBWIFE_DEBUG", False)
 
@@ -54,13 +71,18 @@ def _secret_key() -> str:
     from_environment = env.text("LOBWIFE_SECRET_KEY")
     if from_environment:
         return from_environment
+    path = STATE_DIR / "secret-key"
     try:
-        return (STATE_DIR / "secret-key").read_text().strip()
+        if path.stat().st_mode & 0o007:
+            raise ImproperlyConfigured(f"{path} is open to every user of this machine: chmod 600 it, then change it.")
+        return path.read_text().strip()
     except OSError:
         return ""  # Django says so when it is needed; `manage.py migrate` makes one
 
 
 SECRET_KEY = _secret_key()
+# Keys that were in use before: what they signed stays good until they are taken out.
+SECRET_KEY_FALLBACKS = [*env.words("LOBWIFE_SECRET_KEY_FALLBACKS")]
 
 # --- Django
 INSTALLED_APPS = [
@@ -77,11 +99,13 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "axes",
     "ninja",
 ]
 MIDDLEWARE = [
     "lobwife.middleware.ApiMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "lobwife.access.pages.PageMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -89,6 +113,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "lobwife.urls"
 WSGI_APPLICATION = "lobwife.wsgi.application"
@@ -103,6 +128,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "lobwife.access.pages.open_access",
             ]
         },
     }
@@ -131,6 +157,21 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "lobwife.access.groups.RoleBackend"]
+SESSION_COOKIE_AGE = 60 * env.integer("LOBWIFE_SESSION_IDLE_MINUTES", 240, at_least=1, at_most=60 * 24 * 30)
+# Who guesses is locked out by name and address together: by the name alone, anybody could lock operators out, and
+# by the address alone one person's mistakes would lock out all who come through the same port-forward.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = datetime.timedelta(minutes=15)
+AXES_RESET_ON_SUCCESS = True
+AXES_DISABLE_ACCESS_LOG = True
+AXES_HTTP_RESPONSE_CODE = 429
+AXES_LOCKOUT_TEMPLATE = "admin/locked_out.html"
+AXES_CLIENT_IP_CALLABLE = "lobwife.access.pages.address_of"
+AXES_SENSITIVE_PARAMETERS = ["password", "username"]
+AXES_VERBOSE = False
+LOGINS_PER_MINUTE = 20  # of one address: checking a password costs a third of a second of a worker
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 
@@ -207,6 +248,7 @@ BROKER_GITHUB_THREADS = max(1, env.integer("LOBWIFE_THREADS", 4, at_least=1, at_
 
 # --- Vault
 VAULT_REPO = env.text("VAULT_REPO")
+VAULT_TOKEN = "lobwife.vault_token.vault_token"  # noqa: S105 the callable that gives git a token
 VAULT_SYNC_INTERVAL = env.integer("VAULT_SYNC_INTERVAL", 300, at_least=1, at_most=86400)
 
 # --- Logs: stdout; the daemon adds daemon.log
@@ -221,6 +263,7 @@ LOGGING = {
     "loggers": {
         "apscheduler": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},
+        "django.security.DisallowedHost": {"level": "CRITICAL"},  # a traceback for each would be a stranger's to cause
         "httpx2": {"level": "WARNING"},
     },
 }

@@ -1,159 +1,203 @@
-"""Tasks in the admin. Every write goes through the services, so each change is an event of the task."""
+"""Tasks and their events in the admin. Every write goes through the services."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.db.models import QuerySet
+from django.contrib.humanize.templatetags.humanize import naturaltime
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
 
 from lobwife.base.errors import LobwifeError
-from lobwife.base.timestamps import iso_text, shown_in_seconds, utc_now
-from tasks import attention, services
-from tasks.forms import FIELDS, PRIORITIES, TaskForm
-from tasks.models import Status, Task
+from tasks import admin_bulk, services
+from tasks.admin_filters import AgeFilter, AssignedFilter, AttentionFilter, PriorityFilter, StatusFilter, TypeFilter
+from tasks.admin_forms import TaskForm
+from tasks.models import Task, TaskEvent, read_repos
 
-_EVENTS_SHOWN = 200
-
-
-class AttentionFilter(admin.SimpleListFilter):
-    """The tasks that wait for a person."""
-
-    title = "needs attention"
-    parameter_name = "attention"
-
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        return [("active", "Active too long"), ("queued", "Queued too long"), ("any", "Any of these")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
-        finds: dict[str, tuple[Callable[..., list[Task]], ...]] = {
-            "active": (attention.active_too_long,),
-            "queued": (attention.queued_too_long,),
-            "any": (attention.active_too_long, attention.queued_too_long),
-        }
-        chosen = finds.get(self.value() or "")
-        if chosen is None:
-            return queryset
-        return queryset.filter(pk__in=[task.pk for find in chosen for task in find(utc_now())])
-
-
-class StatusFilter(admin.SimpleListFilter):
-    """By where a task stands."""
-
-    title = "status"
-    parameter_name = "status"
-
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        return [(str(value), str(label)) for value, label in Status.choices]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
-        return queryset.filter(status=self.value()) if self.value() else queryset
+_BY_ID = re.compile(r"[Tt]?(\d{1,18})", re.ASCII)
+_EVENTS_SHOWN = 100
+_CANCELLED = "Task cancelled by an operator"
 
 
 @admin.register(Task)
 class TaskAdmin(admin.ModelAdmin[Task]):
     form = TaskForm
-    list_display = ("task_id", "name", "state", "type", "priority", "assigned_to", "queued")
-    list_display_links = ("task_id", "name")
-    list_filter = (AttentionFilter, StatusFilter, "type", "priority")
-    search_fields = ("=id", "name", "slug", "assigned_to")
-    search_help_text = "Number, name, slug or assignee"
+    list_display = ("number", "name", "state", "type", "priority", "assigned_to", "repositories", "age")
+    list_display_links = ("number", "name")
+    list_filter = (AttentionFilter, StatusFilter, TypeFilter, PriorityFilter, AssignedFilter, AgeFilter)
+    search_fields = ("name", "slug", "assigned_to")
+    search_help_text = "By id (42 or T42), name, slug or assignee"
     show_full_result_count = False
     list_per_page = 50
+    actions = ("cancel",)
+    change_form_template = "admin/tasks/task_form.html"
+    readonly_fields = (
+        "created_at",
+        "updated_at",
+        "queued_at",
+        "broker_repos",
+        "broker_status",
+        "token_count",
+        "broker_registered_at",
+    )
+    _about: ClassVar = ("name", "slug", "status", "type", "priority", "assigned_to", "repos")
     fieldsets: ClassVar = [
-        (None, {"fields": FIELDS[:7]}),
-        ("Work", {"fields": FIELDS[7:]}),
+        (None, {"fields": _about}),
+        ("Work", {"fields": ("model", "estimate_minutes", "requires_qa", "workflow", "discord_thread_id")}),
+        ("Times (UTC)", {"fields": ("assigned_at", "completed_at", "created_at", "updated_at", "queued_at")}),
+        ("Registration", {"fields": ("broker_repos", "broker_status", "token_count", "broker_registered_at")}),
+    ]
+    add_fieldsets: ClassVar = [
+        (None, {"fields": _about}),
+        ("Work", {"fields": ("model", "estimate_minutes", "requires_qa", "workflow", "discord_thread_id")}),
     ]
 
-    def has_delete_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
-        """Nobody: a task is cancelled, and its history stays."""
-        return False
+    class Media:
+        css: ClassVar = {"all": ["tasks/admin.css"]}
 
+    def get_fieldsets(self, request: HttpRequest, obj: Task | None = None) -> Any:
+        return super().get_fieldsets(request, obj) if obj else self.add_fieldsets
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Task | None = None) -> tuple[str, ...]:
+        return (*self.readonly_fields, "slug") if obj else ()  # a slug names the task for its agent: it stays
+
+    def get_urls(self) -> list[URLPattern]:
+        own = path("<int:pk>/cancel/", self.admin_site.admin_view(self.cancel_view), name="tasks_task_cancel")
+        return [own, *super().get_urls()]
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        more = admin_bulk.ACTIONS if self.has_change_permission(request) else {}
+        return {**super().get_actions(request), **more}
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Task], search_term: str
+    ) -> tuple[QuerySet[Task], bool]:
+        found, has_duplicates = super().get_search_results(request, queryset, search_term)
+        by_id = _BY_ID.fullmatch(search_term.strip())
+        if by_id:
+            found = queryset.filter(Q(pk=int(by_id[1])) | Q(pk__in=found.values("pk")))
+        return found, has_duplicates
+
+    # --- writing
     def save_model(self, request: HttpRequest, obj: Task, form: Any, change: bool) -> None:
-        actor = request.user.get_username()
-        if change:
-            changes = form.values(form.changed_data)
-            if changes:
-                services.update_task(task_id=obj.pk, changes=changes, actor=actor)
-            return
-        filled = {name: value for name, value in form.values(FIELDS).items() if value is not None}
-        obj.pk = services.create_task(fields=filled, actor=actor).pk
+        values, actor = form.validated(), request.user.get_username()
+        if not change:
+            created = services.create_task(fields=values, actor=actor)
+            obj.pk, obj.name = created.pk, created.name
+        elif values:
+            services.update_task(task_id=obj.pk, changes=values, actor=actor)
 
+    def has_delete_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
+        return False  # a task is cancelled; its row and history stay
+
+    @method_decorator(require_POST)
+    def cancel_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Cancel the one task whose page has the button."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        self._cancel_all(request, [pk])
+        return redirect("admin:tasks_task_change", pk)
+
+    @admin.action(description="Cancel selected tasks", permissions=["change"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Task]) -> TemplateResponse | None:
+        """Ask first; then cancel each and say which could not be."""
+        if request.POST.get("confirmed") == "yes":
+            self._cancel_all(request, list(queryset.values_list("pk", flat=True)))
+            return None
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Cancel these tasks?",
+            "opts": self.opts,
+            "tasks": queryset,
+            "checkbox": ACTION_CHECKBOX_NAME,
+        }
+        return TemplateResponse(request, "admin/tasks/confirm_cancel.html", context)
+
+    def _cancel_all(self, request: HttpRequest, numbers: list[int]) -> None:
+        for number in numbers:
+            try:
+                services.cancel_task(task_id=number, actor=request.user.get_username(), detail=_CANCELLED)
+            except LobwifeError as error:
+                messages.error(request, str(error))
+            else:
+                messages.success(request, f"Task T{number} is cancelled.")
+
+    # --- pages
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         task = self.get_object(request, object_id)
-        events = task.events.order_by("-id")[:_EVENTS_SHOWN] if task else []
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), "events": events})
+        events = list(TaskEvent.objects.filter(task=task).order_by("-id")[: _EVENTS_SHOWN + 1]) if task else []
+        shown = {
+            "task": task,
+            "events": events[:_EVENTS_SHOWN],
+            "has_more_events": len(events) > _EVENTS_SHOWN,
+            "can_cancel": task is not None
+            and task.status not in services.UNCANCELLABLE
+            and self.has_change_permission(request, task),
+        }
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
 
     # --- columns
-    @admin.display(description="task", ordering="id")
-    def task_id(self, task: Task) -> str:
+    @admin.display(description="id", ordering="id")
+    def number(self, task: Task) -> str:
         return task.task_id
 
     @admin.display(description="status", ordering="status")
     def state(self, task: Task) -> SafeString:
         return format_html('<span class="badge badge-{}">{}</span>', task.status, task.status)
 
-    @admin.display(description="queued (UTC)", ordering="id")
-    def queued(self, task: Task) -> str:
-        return shown_in_seconds(task.queued_at) or "–"
+    @admin.display(description="repositories")
+    def repositories(self, task: Task) -> str:
+        if not task.repos:
+            return "–"
+        return ", ".join(read_repos(task.repos) or ()) or "unreadable"
 
-    # --- actions
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """What may be done to many at once, and the priorities, made from one list."""
-        if not self.has_change_permission(request):
-            return {}
-        return {name: (self._act, name, label) for name, (label, *_) in _ACTIONS.items()}
-
-    def _act(self, _: Any, request: HttpRequest, chosen: QuerySet[Task]) -> TemplateResponse | None:
-        """Ask where it destroys; then do it to each, and say how many it was."""
-        name = request.POST.get("action", "")
-        label, question, apply = _ACTIONS[name]
-        if question and request.POST.get("confirmed") != "yes":
-            context = {
-                **self.admin_site.each_context(request),
-                **{"title": "Are you sure?", "opts": self.opts, "objects": chosen, "question": question},
-                **{"action": name, "checkbox": ACTION_CHECKBOX_NAME, "yes": f"Yes, {label.lower()}"},
-            }
-            return TemplateResponse(request, "admin/tasks/confirm.html", context)
-        done = 0
-        for task in chosen:
-            try:
-                apply(task, request.user.get_username())
-                done += 1
-            except LobwifeError as error:
-                self.message_user(request, f"{error}.", messages.ERROR)
-        if done:
-            self.message_user(request, f"{label}: done for {done}.", messages.SUCCESS)
-        return None
+    @admin.display(description="age", ordering="created_at")
+    def age(self, task: Task) -> str:
+        return str(naturaltime(task.created)) if task.created else "unknown"
 
 
-def _update(**changes: Any) -> Callable[[Task, str], object]:
-    return lambda task, actor: services.update_task(task_id=task.pk, changes=changes, actor=actor)
+@admin.register(TaskEvent)
+class TaskEventAdmin(admin.ModelAdmin[TaskEvent]):
+    """The history of all tasks, to look at."""
 
+    list_display = ("created_at", "of_task", "event_type", "detail", "actor")
+    list_display_links = None
+    search_fields = ("event_type", "detail", "actor")
+    search_help_text = "By task (T42), type, detail or actor"
+    show_full_result_count = False
+    list_per_page = 100
 
-def _complete(task: Task, actor: str) -> object:
-    changes = {"status": Status.COMPLETED, "completed_at": iso_text()}
-    return services.update_task(task_id=task.pk, changes=changes, actor=actor)
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[TaskEvent], search_term: str
+    ) -> tuple[QuerySet[TaskEvent], bool]:
+        by_id = _BY_ID.fullmatch(search_term.strip())
+        if by_id:
+            return queryset.filter(task_id=int(by_id[1])), False
+        return super().get_search_results(request, queryset, search_term)
 
+    @admin.display(description="task", ordering="task_id")
+    def of_task(self, event: TaskEvent) -> SafeString:
+        url = reverse("admin:tasks_task_change", args=[event.task_id])
+        return format_html('<a href="{}">T{}</a>', url, event.task_id)
 
-def _cancel(task: Task, actor: str) -> None:
-    services.cancel_task(task_id=task.pk, actor=actor, detail="Task cancelled by an operator")
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
 
+    def has_change_permission(self, request: HttpRequest, obj: TaskEvent | None = None) -> bool:
+        return False
 
-_REQUEUED = {"status": Status.QUEUED, "assigned_to": None, "assigned_at": None, "completed_at": None}
-# Label, the question to ask first or nothing, what is done to each.
-_ACTIONS: dict[str, tuple[str, str, Callable[[Task, str], object]]] = {
-    "requeue": ("Re-queue", "Re-queue these? Whoever works on them is no longer assigned.", _update(**_REQUEUED)),
-    "complete": ("Complete", "Complete these? Their tokens are ended.", _complete),
-    "fail": ("Fail", "Mark these as failed? Their tokens are ended.", _update(status=Status.FAILED)),
-    "cancel": ("Cancel", "Cancel these? Their tokens are ended.", _cancel),
-    **{f"priority_{each}": (f"Set priority {each}", "", _update(priority=each)) for each in PRIORITIES},
-}
+    def has_delete_permission(self, request: HttpRequest, obj: TaskEvent | None = None) -> bool:
+        return False

@@ -8,6 +8,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
+from lobwife.base.callers import caller_of
 from lobwife.base.errors import Invalid, NotFound
 from lobwife.base.rest import Problem, answer, body_of, first_parameter, json_body, read_as
 from tasks import reads, services, statements
@@ -51,12 +52,15 @@ def create_task(request: HttpRequest) -> HttpResponse:
     openapi_extra={"parameters": _LIST_PARAMETERS},
 )
 def list_tasks(request: HttpRequest) -> HttpResponse:
-    """Tasks, newest first, without their broker fields; at most 500."""
+    """Tasks, newest first, without their broker fields; at most 500. An agent's list has its own task alone."""
     raw_limit = first_parameter(request, "limit") or str(reads.LIMIT_DEFAULT)
     if not _LIMIT.fullmatch(raw_limit):
         raise Invalid("limit must be a whole number, 0 or more")
     limit = reads.LIMIT_MOST if len(raw_limit) > _MOST_DIGITS else min(int(raw_limit), reads.LIMIT_MOST)
     status, type = first_parameter(request, "status"), first_parameter(request, "type")
+    caller = caller_of(request)
+    if caller.is_agent:
+        return answer(reads.task_list(status=status, type=type, limit=limit, only=caller.task_id or 0))
     return answer(reads.task_list(status=status, type=type, limit=limit))
 
 

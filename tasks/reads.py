@@ -33,9 +33,11 @@ def task_detail(task_id: int) -> dict[str, Any] | None:
     return shown
 
 
-def task_list(*, status: str | None, type: str | None, limit: int) -> list[dict[str, Any]]:
-    """Tasks without their broker fields, newest id first."""
-    given = {name: value for name, value in (("status", status), ("type", type)) if value}
+def task_list(*, status: str | None, type: str | None, limit: int, only: int | None = None) -> list[dict[str, Any]]:
+    """Tasks without their broker fields, newest id first; `only` one of them, if it has the status and type."""
+    given: dict[str, Any] = {name: value for name, value in (("status", status), ("type", type)) if value}
+    if only is not None:
+        given["id"] = only
     sql = _select(Task._meta.db_table, _LISTED, tuple(given)) + " ORDER BY id DESC LIMIT %s"
     with connection.cursor() as cursor:
         cursor.execute(sql, (*given.values(), limit))

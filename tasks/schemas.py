@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from ninja import Schema
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from lobwife.base.timestamps import parse
 
 _WHOLE = re.compile(r"\s*[+-]?\d{1,19}\s*", re.ASCII)
 _SIXTY_FOUR_BITS = 2**63
+LONGEST_NAME = 10_000
+LONGEST_WORD = 1_000
+LONGEST_REPO = 300
+MOST_REPOS = 1_000
 
 
 def _wrong(sentence: str) -> PydanticCustomError:
@@ -30,10 +35,20 @@ def _text(value: Any) -> Any:
     return value
 
 
+def _text_up_to(longest: int) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        text = _text(value)
+        if len(text) > longest:
+            raise _wrong(f"must be at most {longest} characters long")
+        return text
+
+    return check
+
+
 def _name(value: Any) -> Any:
     if not isinstance(value, str):
         raise _wrong("must be text")
-    return _text(value).strip()
+    return _text_up_to(LONGEST_NAME)(value.strip())
 
 
 def _whole_number(value: Any) -> Any:
@@ -63,14 +78,21 @@ def repo_list(value: Any) -> Any:
         value = [value] if value.strip() else []
     if not isinstance(value, list) or not all(isinstance(item, str) and "\0" not in item for item in value):
         raise _wrong("must be a list of repository names")
+    if len(value) > MOST_REPOS or any(len(item) > LONGEST_REPO for item in value):
+        raise _wrong(f"must be at most {MOST_REPOS} names of at most {LONGEST_REPO} characters")
     return value
 
 
-Text = Annotated[str, BeforeValidator(_text)]
+Text = Annotated[str, BeforeValidator(_text)]  # as long as the body may be: details, workflows
+Word = Annotated[str, BeforeValidator(_text_up_to(LONGEST_WORD))]
 Name = Annotated[str, BeforeValidator(_name)]
 WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
 Time = Annotated[str, BeforeValidator(_time)]
-Repos = Annotated[list[str], BeforeValidator(repo_list)]
+Repos = Annotated[
+    list[str],
+    BeforeValidator(repo_list),
+    WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}),
+]
 Truth = Annotated[bool, BeforeValidator(bool)]
 
 
@@ -81,22 +103,24 @@ class _Body(BaseModel):
 class TaskFields(_Body):
     """What both creation and change take."""
 
-    slug: Text | None = None
-    type: Text = "swe"
-    status: Text = "queued"
-    priority: Text = "normal"
-    model: Text | None = None
-    assigned_to: Text | None = None
+    slug: Word | None = None
+    type: Word = "swe"
+    status: Word = "queued"
+    priority: Word = "normal"
+    model: Word | None = None
+    assigned_to: Word | None = None
     repos: Repos | None = None
-    discord_thread_id: Text | None = None
+    discord_thread_id: Word | None = None
     estimate_minutes: WholeNumber | None = None
     requires_qa: Truth = False
     workflow: Text | None = None
-    actor: Text | None = None
+    actor: Word | None = None
 
 
 class NewTask(TaskFields):
     """The body of `POST /api/v1/tasks`."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["name"]})
 
     name: Name | None = None
 
@@ -105,31 +129,33 @@ class TaskChanges(_Body):
     """The body of `PATCH /api/v1/tasks/{id}`; only what is sent changes."""
 
     name: Name = ""
-    type: Text = ""
-    status: Text = ""
-    priority: Text = ""
-    model: Text | None = None
-    assigned_to: Text | None = None
+    type: Word = ""
+    status: Word = ""
+    priority: Word = ""
+    model: Word | None = None
+    assigned_to: Word | None = None
     repos: Repos | None = None
-    discord_thread_id: Text | None = None
+    discord_thread_id: Word | None = None
     estimate_minutes: WholeNumber | None = None
     requires_qa: Truth = False
     workflow: Text | None = None
     assigned_at: Time | None = None
     completed_at: Time | None = None
     broker_repos: Repos | None = None
-    broker_status: Text | None = None
+    broker_status: Word | None = None
     token_count: WholeNumber = 0
     broker_registered_at: Time | None = None
-    actor: Text | None = None
+    actor: Word | None = None
 
 
 class NewEvent(_Body):
     """The body of `POST /api/v1/tasks/{id}/events`."""
 
-    event_type: Text | None = None
+    model_config = ConfigDict(json_schema_extra={"required": ["event_type"]})
+
+    event_type: Word | None = None
     detail: Text | None = None
-    actor: Text | None = None
+    actor: Word | None = None
 
 
 class TaskShown(Schema):

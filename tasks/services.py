@@ -15,6 +15,7 @@ from tasks import statements
 from tasks.models import Status, Task, TaskEvent, field_values
 
 BROKER_FIELDS = frozenset({"broker_repos", "broker_status", "token_count", "broker_registered_at"})
+UNCANCELLABLE = (Status.COMPLETED, Status.CANCELLED)
 _SHOWN_VALUE = 100
 
 
@@ -26,15 +27,20 @@ def get_task(task_id: int) -> Task:
     return task
 
 
-def create_task(*, fields: Mapping[str, Any], actor: str | None, detail: str | None = None) -> Task:
-    """Make a task and its `created` event; raises Invalid for a missing name or an unknown status."""
+def create_task(
+    *, fields: Mapping[str, Any], actor: str | None, detail: str | None = None, created_at: str | None = None
+) -> Task:
+    """Make a task and its `created` event; raises Invalid for a missing name or an unknown status.
+
+    `created_at` is for a task that is older than its row, in the form of `seconds_text()`.
+    """
     name = (fields.get("name") or "").strip()
     if not name:
         raise Invalid("name is required")
     check_status(fields.get("status", Status.QUEUED))
     now = seconds_text()
     values = field_values(**{**fields, "name": name, "repos": fields.get("repos") or None})
-    task = Task(**values, created_at=now, updated_at=now, queued_at=now)
+    task = Task(**values, created_at=created_at or now, updated_at=now, queued_at=now)
     with transaction.atomic():
         statements.insert(task)
         _append(task.pk, "created", detail or f"Task created with status={task.status}", actor, now, task.status)
@@ -69,7 +75,7 @@ def cancel_task(*, task_id: int, actor: str | None, detail: str = "Task cancelle
     """Soft delete; raises NotFound, or Conflict when the task is already completed or cancelled."""
     now = seconds_text()
     with transaction.atomic():
-        open_or_failed = Task.objects.filter(pk=task_id).exclude(status__in=(Status.COMPLETED, Status.CANCELLED))
+        open_or_failed = Task.objects.filter(pk=task_id).exclude(status__in=UNCANCELLABLE)
         if not open_or_failed.update(status=Status.CANCELLED, updated_at=now):
             raise Conflict(f"Task T{task_id} is already {get_task(task_id).status}")
         _append(task_id, "cancelled", detail, actor, now, Status.CANCELLED)

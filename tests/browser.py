@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Page
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.installation import Installation
 
 OPERATOR, PASSWORD = "olga", "a-long-password-for-olga"
 
 
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The machine's own Chromium; when it is closed its event loop is gone, so that other tests can use the ORM."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
 def make_operator(installation: Installation, name: str = OPERATOR) -> None:
-    """A superuser who can sign in with PASSWORD, and the pages' static files."""
-    installation.environment["LOBWIFE_STATIC_ROOT"] = str(installation.folder / "static")
-    installation.manage("collectstatic", "--noinput", "-v0")
+    """A superuser who can sign in with PASSWORD."""
     installation.environment["DJANGO_SUPERUSER_PASSWORD"] = PASSWORD
     installation.manage("createsuperuser", "--noinput", "--username", name, "--email", f"{name}@example.com")
 

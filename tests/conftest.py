@@ -4,8 +4,10 @@ import pathlib
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser, Page
 
 from lobwife.serving.static_files import collect_if_changed
+from tests.browser import chromium
 from tests.installation import Installation
 
 
@@ -22,6 +24,21 @@ def installation(tmp_path: pathlib.Path) -> Iterator[Installation]:
     made.manage("migrate", "-v0")
     yield made
     made.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser for a module's tests, which then must not use the ORM in their own process."""
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of the test's own: no cookies, no history."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield context.new_page()
+    context.close()
 
 
 @pytest.fixture(scope="module")

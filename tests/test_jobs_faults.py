@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import resource
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -31,14 +32,14 @@ def small_disk(folder: pathlib.Path, size: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def write_lock(installation: Installation) -> Iterator[None]:
+def write_lock(installation: Installation) -> Iterator[sqlite3.Connection]:
     """An outsider, such as a sqlite3 shell, that holds the database's write lock."""
     connection = sqlite3.connect(installation.state / "lobmob.db", timeout=10, isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        yield
+        yield connection
     finally:
-        connection.execute("ROLLBACK")
+        connection.execute("COMMIT")
         connection.close()
 
 
@@ -195,7 +196,9 @@ def test_a_full_disk_under_the_database_is_survived(installation: Installation) 
 
 
 def test_a_write_lock_held_longer_than_the_timeout_is_survived(served: Installation) -> None:
+    served.stop()
     served.environment["LOBWIFE_DB_TIMEOUT"] = "1"
+    served.start_web()
     daemon = served.start_daemon()
     run_id = trigger(served, "waits")
     wait_for(lambda: "ready" in output_of(served, run_id))
@@ -225,11 +228,12 @@ def test_a_start_while_the_database_is_locked_fails_with_a_sentence(installation
 def test_a_stale_heartbeat_is_degraded_health(served: Installation) -> None:
     served.start_daemon()
     assert served.get("/health").json["status"] == "ok"
-    served.processes[-1].send_signal(19)
-    execute(served, "UPDATE jobs_daemon SET beat_at = datetime('now', '-1 minute')")
+    with write_lock(served) as connection:  # else it might be stopped while it holds that lock itself
+        served.processes[-1].send_signal(signal.SIGSTOP)
+        connection.execute("UPDATE jobs_daemon SET beat_at = datetime('now', '-1 minute')")
     health = served.get("/health")
     assert (health.status, health.json["status"], health.json["daemon"]["alive"]) == (200, "degraded", False)
-    served.processes[-1].send_signal(18)
+    served.processes[-1].send_signal(signal.SIGCONT)
     wait_for(lambda: served.get("/health").json["status"] == "ok")
 
 

@@ -34,10 +34,11 @@ class Overhear(logging.Handler):
 def send(order: dict[str, str]) -> str:
     """Send one alert; returns why it could not be, or an empty text."""
     _told.text = ""
-    sender = apprise.Apprise()
-    if not sender.add(order["url"]):
+    # Not through apprise.Apprise, which would send in a thread of its own, where what it says is not overheard.
+    sender = apprise.Apprise.instantiate(order["url"])
+    if not isinstance(sender, apprise.NotifyBase):
         return "apprise does not understand the URL"
-    if sender.notify(title=order["title"], body=order["body"], notify_type=order["kind"]):
+    if sender.notify(title=order["title"], body=order["body"], notify_type=apprise.NotifyType(order["kind"])):
         return ""
     status = _STATUS.search(_told.text)
     if status and status[1] != "000":

@@ -71,3 +71,21 @@ def json_object(name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ImproperlyConfigured(f"{name} can't be read: set it to a JSON object.")
     return value
+
+
+def pairs(name: str, default: dict[str, str], *, allowed: tuple[str, ...]) -> dict[str, str]:
+    """`key=word,key=word`; raises ImproperlyConfigured for a word that is not allowed."""
+    found = {}
+    for part in words(name):
+        key, _, word = part.partition("=")
+        if not key.strip() or word.strip() not in allowed:
+            raise ImproperlyConfigured(f"{name} has {part!r}: write name=word, the word one of {', '.join(allowed)}.")
+        found[key.strip()] = word.strip()
+    return found or dict(default)
+
+
+def kubernetes_api() -> str:
+    """The address of the cluster's API as the kubelet tells every container; empty outside of a cluster."""
+    host = text("KUBERNETES_SERVICE_HOST")
+    port = integer("KUBERNETES_SERVICE_PORT", 443, at_least=1, at_most=65535)
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}" if host else ""

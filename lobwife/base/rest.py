@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from lobwife.base.errors import Invalid, TooLarge
 
 JSON = "application/json; charset=utf-8"
+_DEEPEST = 32
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
@@ -41,7 +42,21 @@ def json_body(request: HttpRequest, *, or_empty: bool = False) -> dict[str, Any]
         raise Invalid("invalid JSON") from None
     if not isinstance(data, dict):
         raise Invalid("invalid JSON")
+    _check_depth(data, request.body)
     return data
+
+
+def _check_depth(data: Any, body: bytes) -> None:
+    """Raises Invalid for more than 32 levels; a body with few brackets, as almost all are, is not looked at closer."""
+    if body.count(b"[") + body.count(b"{") <= _DEEPEST:
+        return
+    level, depth = [data], 0
+    while level:
+        depth += 1
+        if depth > _DEEPEST:
+            raise Invalid(f"the JSON is nested deeper than {_DEEPEST} levels")
+        parts = [part.values() if isinstance(part, dict) else part for part in level]
+        level = [each for part in parts for each in part if isinstance(each, dict | list)]
 
 
 def read_as(schema: type[BodyT], data: dict[str, Any]) -> BodyT:
@@ -56,8 +71,18 @@ def read_as(schema: type[BodyT], data: dict[str, Any]) -> BodyT:
 
 def body_of(schema: type[BaseModel]) -> dict[str, Any]:
     """OpenAPI's description of a body that the view reads itself."""
-    content = {"application/json": {"schema": schema.model_json_schema(ref_template="#/components/schemas/{model}")}}
+    described = schema.model_json_schema()
+    content = {"application/json": {"schema": _inlined(described, described.pop("$defs", {}))}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
+    """The schema with each reference to a definition of its own replaced by the definition."""
+    if isinstance(part, dict):
+        if "$ref" in part:
+            return _inlined(definitions[part["$ref"].rpartition("/")[2]], definitions)
+        return {name: _inlined(each, definitions) for name, each in part.items()}
+    return [_inlined(each, definitions) for each in part] if isinstance(part, list) else part
 
 
 def first_parameter(request: HttpRequest, name: str) -> str | None:

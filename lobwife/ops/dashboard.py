@@ -37,6 +37,7 @@ def context() -> dict[str, Any]:
             "timeline": panels.timeline(rows, now),
             "tasks": panels.tasks(now),
             "broker": panels.broker(now),
+            "vault": panels.vault(),
             "database": panels.database(),
             "runs": panels.recent_runs(),
             "events": panels.recent_events(),
@@ -50,6 +51,7 @@ def context() -> dict[str, Any]:
 
 def _findings(shown: dict[str, Any], now: datetime) -> list[Finding]:
     found = [*_of_daemon(shown["daemon"]), *_of_jobs(shown["jobs"]), *_of_tasks(now), *_of_broker(shown["broker"], now)]
+    found += _of_vault(shown["vault"])
     backup = shown["database"]["backup_at"]
     if backup and (now - backup).total_seconds() > _BACKUP_TOO_OLD_HOURS * 3600:
         found.append(Finding("warn", "The last copy of the database is older than three hours."))
@@ -108,4 +110,19 @@ def _of_broker(broker: dict[str, Any], now: datetime) -> list[Finding]:
             if broker[outcome]:
                 sentence = f"{broker[outcome]} requests for tokens {outcome} today."
                 found.append(Finding("warn", sentence.replace("refused", "were refused"), f"{url}?outcome={outcome}"))
+    return found
+
+
+def _of_vault(vault: dict[str, Any]) -> list[Finding]:
+    url, state, found = reverse("admin:vaultsync_vaultstate_changelist"), vault["state"], []
+    if vault.get("reason"):
+        found.append(Finding("bad", f"The vault is not synced: {vault['reason']}", url))
+    if vault["enabled"] and state:
+        if state.failures:
+            found.append(Finding("bad", f"The vault could not be synced: {state.last_error}", url))
+        if state.remote_failures:
+            found.append(Finding("warn", f"The vault could not be pushed: {state.remote_error}", url))
+        if vault["problems"]:
+            noun = "file of the vault needs" if vault["problems"] == 1 else "files of the vault need"
+            found.append(Finding("warn", f"{vault['problems']} {noun} a look.", url))
     return found

@@ -11,6 +11,7 @@ from django.db import connection
 from django.db.models import Count
 from django.urls import reverse
 
+import vaultsync.services
 from broker import app
 from broker.models import GitHubState, Outcome
 from broker.registrations import ACTIVE
@@ -21,6 +22,7 @@ from lobwife.base.errors import Invalid
 from lobwife.base.timestamps import parse, utc_now
 from lobwife.ops import charts, history
 from tasks.models import Status, Task, TaskEvent
+from vaultsync.models import VaultState
 
 DAYS = 14
 TIMELINE_HOURS = 6
@@ -122,6 +124,11 @@ def broker(now: datetime) -> dict[str, Any]:
         "failed": counts.get(Outcome.FAILED, 0),
         "registered": Task.objects.filter(broker_status=ACTIVE).count(),
     }
+
+
+def vault() -> dict[str, Any]:
+    """Where the vault's sync stands."""
+    return {**vaultsync.services.status(), "state": VaultState.objects.first()}
 
 
 def database() -> dict[str, Any]:

@@ -6,8 +6,9 @@ import os
 import threading
 import time
 
-_STALLED_SECONDS = 1.0
-_WAITERS_WHEN_STALLED = 2
+_STALLED_SECONDS = 0.6
+_WAITERS_WHEN_STALLED = 1
+_LOOK_SECONDS = 0.1
 _POLL_SECONDS = 0.0002
 _SLOW_POLL_SECONDS = 0.01
 
@@ -19,49 +20,67 @@ class GateTimeout(Exception):
 class WriteGate:
     """One flock for all processes and one lock for this process's threads, which share the descriptor.
 
-    Once a holder has kept the gate for a second, only a few threads of a process may wait on; the others are refused
-    at once, so that a stuck writer never takes the threads that answer reads and `/health`.
+    Once the gate has not moved for 0.6 s only the thread that came first waits on; the others are refused, so that a
+    stuck writer never takes the threads that answer reads and `/health`, which probes give a second.
     """
 
     def __init__(self, path: str) -> None:
         self._threads = threading.Lock()
         self._counts = threading.Lock()
-        self._waiting_since: list[float] = []
+        self._waiting: list[object] = []
+        self._moved = time.monotonic()
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def acquire(self, timeout: float) -> float:
         """Take the gate within `timeout` seconds and return the seconds waited; raises GateTimeout."""
         if self._threads.acquire(blocking=False):
             if self._flock():
+                self._moved = time.monotonic()
                 return 0.0
             self._threads.release()
-        start = time.monotonic()
+        start, ticket = time.monotonic(), object()
         with self._counts:
-            stalled = bool(self._waiting_since) and start - self._waiting_since[0] > _STALLED_SECONDS
-            if stalled and len(self._waiting_since) >= _WAITERS_WHEN_STALLED:
-                raise GateTimeout
-            self._waiting_since.append(start)
+            if not self._waiting:
+                self._moved = start
+            self._waiting.append(ticket)
         try:
-            self._wait(start + timeout)
+            self._wait(ticket, start + timeout)
         finally:
             with self._counts:
-                self._waiting_since.remove(start)
-        return time.monotonic() - start
+                self._waiting.remove(ticket)
+        self._moved = time.monotonic()
+        return self._moved - start
 
     def release(self) -> None:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        self._moved = time.monotonic()
         self._threads.release()
 
-    def _wait(self, deadline: float) -> None:
-        if not self._threads.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise GateTimeout
+    def _wait(self, ticket: object, deadline: float) -> None:
+        while True:
+            self._stay(ticket, deadline)
+            if self._threads.acquire(timeout=_LOOK_SECONDS):
+                break
         start = time.monotonic()
-        while not self._flock():
-            now = time.monotonic()
-            if now > deadline:
-                self._threads.release()
+        try:
+            while not self._flock():
+                self._stay(ticket, deadline)
+                waited = time.monotonic() - start
+                time.sleep(_POLL_SECONDS if waited < _STALLED_SECONDS else _SLOW_POLL_SECONDS)
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def _stay(self, ticket: object, deadline: float) -> None:
+        """Raises GateTimeout for a thread that must not wait any longer."""
+        now = time.monotonic()
+        if now > deadline:
+            raise GateTimeout
+        if now - self._moved > _STALLED_SECONDS:
+            with self._counts:
+                place = self._waiting.index(ticket)
+            if place >= _WAITERS_WHEN_STALLED:
                 raise GateTimeout
-            time.sleep(_POLL_SECONDS if now - start < _STALLED_SECONDS else _SLOW_POLL_SECONDS)
 
     def _flock(self) -> bool:
         try:

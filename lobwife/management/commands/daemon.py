@@ -9,6 +9,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 from setproctitle import setproctitle
 
+from lobwife.access.policy import warn_if_open
 from lobwife.background import loops, upkeep
 from lobwife.base.errors import LobwifeError
 from lobwife.daemon import Daemon
@@ -26,6 +27,7 @@ class Command(BaseCommand):
         if executor.migration_plan(executor.loader.graph.leaf_nodes()):
             raise CommandError("The database is not up to date: run `manage.py migrate` first.")
         setproctitle("lobwife-daemon")
+        warn_if_open()
         try:
             code = Daemon(Scheduler(upkeep()), loops()).run()
         except LobwifeError as error:

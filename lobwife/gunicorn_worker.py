@@ -1,0 +1,231 @@
+"""gunicorn's threaded worker, which gives a thread only to a request that has come in whole.
+
+The stock one gives a thread to each connection for up to 5 s of silence, and to one that sent half a head for as long
+as it likes, so that a few slow clients stop the service. Here the event loop collects requests; a connection that
+takes too long is closed, and when there are too many the one that has waited longest makes room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import selectors
+import socket
+import time
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from gunicorn import http
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from lobwife.request_buffer import RequestBuffer, Stage
+
+HEAD_SECONDS = 10.0
+BODY_SECONDS = 30.0
+# A thread reads nothing that is not there already; this is how long it waits for a client that takes no answer.
+ANSWER_SECONDS = 10.0
+_LINGER_SECONDS = 2.0
+_READ_BYTES = 64 * 1024
+# What slow clients may have sent so far, of all connections of a worker together.
+_MOST_BUFFERED = 64 * 2**20
+_REFUSALS = {
+    Stage.HEAD_TOO_LARGE: ("431 Request Header Fields Too Large", "the head of the request is larger than 32 KiB"),
+    Stage.BODY_TOO_LARGE: ("413 Content Too Large", "the body is larger than 1 MiB"),
+    Stage.HEAD: ("408 Request Timeout", "the request did not come in within 10 seconds"),
+    Stage.BODY: ("408 Request Timeout", "the request did not come in within 30 seconds"),
+}
+
+
+class _Socket(socket.socket):
+    """Blocks for a bounded time; a client that is too slow is as good as gone."""
+
+    def setblocking(self, flag: bool) -> None:
+        self.settimeout(ANSWER_SECONDS if flag else 0.0)
+
+    def recv(self, *arguments: Any) -> bytes:
+        try:
+            return super().recv(*arguments)
+        except TimeoutError:
+            raise ConnectionResetError(errno.ECONNRESET, "the client sends too slowly") from None
+
+    def sendall(self, *arguments: Any) -> None:
+        try:
+            super().sendall(*arguments)
+        except TimeoutError:
+            raise BrokenPipeError(errno.EPIPE, "the client takes the answer too slowly") from None
+
+
+class Connection(TConn):  # type: ignore[misc]
+    """A connection between requests: what has come in, and until when the rest must."""
+
+    parser: Any
+    sock: socket.socket
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.buffer = RequestBuffer()
+        self.deadline = 0.0
+        self.is_in_body = False
+
+    def hand_over(self) -> None:
+        """Give the parser what was collected, as if it had just read it."""
+        if self.parser is None:
+            self.parser = http.get_parser(self.cfg, self.sock, self.client)
+        self.parser.unreader.unread(bytes(self.buffer.data))
+        self.buffer, self.is_in_body = RequestBuffer(), False
+        self.initialized = self.data_ready = True
+
+
+class PatientWorker(ThreadWorker):  # type: ignore[misc]
+    """See the module."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._waiting: dict[Connection, None] = {}  # longest first
+        self._lingering: dict[Connection, None] = {}
+        self._buffered = 0
+
+    # --- connections come
+    def accept(self, listener: socket.socket) -> None:
+        try:
+            plain, client = listener.accept()
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EMFILE, errno.ENFILE):
+                raise
+            return
+        accepted = _Socket(plain.family, plain.type, plain.proto, plain.detach())
+        self.nr_conns += 1
+        if self.nr_conns >= self.worker_connections:
+            self._drop_longest_waiting()
+        connection = Connection(self.cfg, accepted, client, listener.getsockname())
+        self._wait_for_request(connection, time.monotonic() + HEAD_SECONDS)
+
+    def finish_request(self, conn: Connection, fs: Future[Any]) -> None:
+        """The thread is done: the next request of the connection, or its end."""
+        again = not fs.cancelled() and fs.exception() is None and fs.result()
+        if not (again and self.alive):
+            self._linger(conn)
+            return
+        conn.buffer = RequestBuffer(conn.parser.unreader.take_buffered())
+        conn.sock.setblocking(False)
+        idle = HEAD_SECONDS if conn.buffer.data else self.cfg.keepalive
+        self._wait_for_request(conn, time.monotonic() + idle)
+
+    # --- requests come in
+    def _wait_for_request(self, conn: Connection, deadline: float) -> None:
+        conn.deadline = deadline
+        self._buffered += len(conn.buffer.data)
+        self._waiting[conn] = None
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_readable, conn))
+        if conn.buffer.data:
+            self._go_on(conn, conn.buffer.stage())
+
+    def _on_readable(self, conn: Connection, client: Any) -> None:
+        if conn not in self._waiting:  # it had to make room a moment ago
+            return
+        try:
+            data = conn.sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._forget(conn)
+            self._close(conn)
+            return
+        if not conn.buffer.data and conn.parser is not None:  # after a pause, the next request begins
+            conn.deadline = time.monotonic() + HEAD_SECONDS
+        self._buffered += len(data)
+        self._go_on(conn, conn.buffer.add(data))
+
+    def _go_on(self, conn: Connection, stage: Stage) -> None:
+        if stage is Stage.WHOLE:
+            self._forget(conn)
+            conn.hand_over()
+            self.enqueue_req(conn)
+        elif stage in (Stage.HEAD_TOO_LARGE, Stage.BODY_TOO_LARGE):
+            self._refuse(conn, stage)
+        elif self._buffered > _MOST_BUFFERED:
+            self._drop_longest_waiting()
+        elif stage is Stage.BODY and not conn.is_in_body:
+            conn.is_in_body = True
+            conn.deadline = time.monotonic() + BODY_SECONDS
+            if conn.buffer.expects_continue:
+                self._send(conn, b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _refuse(self, conn: Connection, stage: Stage) -> None:
+        status, sentence = _REFUSALS[stage]
+        body = f'{{"error":"{sentence}"}}'
+        head = (
+            f"HTTP/1.1 {status}\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
+            "Connection: close\r\n\r\n"
+        )
+        self._forget(conn)
+        self._send(conn, (head + body).encode())
+        self._linger(conn)
+
+    # --- connections go
+    def murder_keepalived(self) -> None:
+        """Called at least once a second: close what took too long; at the end of the worker also what is idle."""
+        now = time.monotonic()
+        for conn in [each for each in self._waiting if each.deadline < now or not (self.alive or each.buffer.data)]:
+            if conn.buffer.data and conn.deadline < now:
+                self._refuse(conn, conn.buffer.stage())
+            else:
+                self._forget(conn)
+                self._close(conn)
+        for conn in [each for each in self._lingering if each.deadline < now]:
+            self._end_linger(conn)
+
+    def _drop_longest_waiting(self) -> None:
+        longest = next(iter(self._waiting), None)
+        if longest is not None:
+            self._forget(longest)
+            self._close(longest)
+
+    def _forget(self, conn: Connection) -> None:
+        self._buffered -= len(conn.buffer.data)
+        self._waiting.pop(conn, None)
+        self._unregister(conn)
+
+    def _linger(self, conn: Connection) -> None:
+        """Let the client read the answer: closing at once while it sends would take it back. Blocks nobody."""
+        try:
+            conn.sock.setblocking(False)
+            conn.sock.shutdown(socket.SHUT_WR)
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._discard, conn))
+        except (OSError, ValueError, KeyError):
+            self._close(conn)
+            return
+        conn.deadline = time.monotonic() + _LINGER_SECONDS
+        self._lingering[conn] = None
+
+    def _discard(self, conn: Connection, client: Any) -> None:
+        if conn not in self._lingering:
+            return
+        try:
+            data = conn.sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._end_linger(conn)
+
+    def _end_linger(self, conn: Connection) -> None:
+        self._lingering.pop(conn, None)
+        self._unregister(conn)
+        self._close(conn)
+
+    def _unregister(self, conn: Connection) -> None:
+        with contextlib.suppress(OSError, KeyError, ValueError):
+            self.poller.unregister(conn.sock)
+
+    def _close(self, conn: Connection) -> None:
+        self.nr_conns -= 1
+        conn.close()
+
+    def _send(self, conn: Connection, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            conn.sock.send(data)

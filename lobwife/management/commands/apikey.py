@@ -1,0 +1,75 @@
+"""`manage.py apikey`: make, list and revoke API keys; decide whether callers need one."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from lobwife.access import keys, policy
+from lobwife.base.callers import Role
+from lobwife.base.errors import LobwifeError
+from lobwife.base.timestamps import utc_now
+from lobwife.models import ApiKey, Mode, UncredentialedCaller
+
+
+class Command(BaseCommand):
+    help = "Make, list and revoke API keys, and decide whether callers need a credential."
+    requires_system_checks = ()  # what they warn of is not what was asked
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        commands = parser.add_subparsers(dest="action", required=True)
+        create = commands.add_parser("create", help="make a key and print it, this once")
+        create.add_argument("name")
+        create.add_argument("--role", required=True, choices=[role.value for role in Role])
+        create.add_argument("--task", help="the one task of a key of role agent: T42")
+        create.add_argument("--service", default="", help="as which service a key of role service gets tokens")
+        create.add_argument("--days", type=float, help="how long the key is good; without it, until it is revoked")
+        revoke = commands.add_parser("revoke", help="make a key useless from now on")
+        revoke.add_argument("name")
+        commands.add_parser("list", help="all keys, in JSON lines")
+        access = commands.add_parser("access", help="show or decide whether callers need a credential")
+        access.add_argument("mode", nargs="?", choices=Mode.values)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        actor = f"{getpass.getuser()} (command)"
+        try:
+            getattr(self, f"_{options['action']}")(options, actor)
+        except LobwifeError as error:
+            raise CommandError(str(error)) from None
+
+    def _create(self, options: dict[str, Any], actor: str) -> None:
+        task = (options["task"] or "").removeprefix("T")
+        if task and not task.isdecimal():
+            raise CommandError(f"--task is {options['task']!r}: write it as T42")
+        key = keys.create_key(
+            name=options["name"],
+            role=Role(options["role"]),
+            task_number=int(task) if task else None,
+            service=options["service"],
+            expires_at=utc_now() + timedelta(days=options["days"]) if options["days"] is not None else None,
+            actor=actor,
+        )
+        self.stderr.write(f"The key of {options['name']}, shown this once; callers send it as Authorization: Bearer")
+        self.stdout.write(key)
+
+    def _revoke(self, options: dict[str, Any], actor: str) -> None:
+        keys.revoke_key(name=options["name"], actor=actor)
+        self.stdout.write(f"{options['name']} is revoked.")
+
+    def _list(self, options: dict[str, Any], actor: str) -> None:
+        for key in ApiKey.objects.all():
+            times = {"created": key.created_at, "expires": key.expires_at, "last_used": key.last_used_at}
+            shown = {"name": key.name, "role": key.role, "state": key.state, "task": key.task_number}
+            shown |= {name: moment.isoformat() if moment else None for name, moment in times.items()}
+            self.stdout.write(json.dumps(shown))
+
+    def _access(self, options: dict[str, Any], actor: str) -> None:
+        if options["mode"]:
+            policy.decide(mode=options["mode"], actor=actor)
+        self.stdout.write(policy.current_mode())
+        for seen in UncredentialedCaller.objects.all():
+            self.stderr.write(f"without credentials: {seen.address} {seen.program} {seen.route} {seen.last_seen}")

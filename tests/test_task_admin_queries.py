@@ -1,0 +1,44 @@
+"""How often the pages of tasks ask the database."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from tasks import services
+
+pytestmark = pytest.mark.django_db
+
+
+def queries(client: Client, path: str) -> int:
+    with CaptureQueriesContext(
+        connection,
+    ) as asked:
+        assert client.get(path).status_code == 200
+    return len(asked)
+
+
+@pytest.mark.parametrize("path", ["/admin/tasks/task/", "/admin/tasks/taskevent/"])
+def test_a_longer_list_asks_no_more_often(client: Client, path: str) -> None:
+    client.force_login(User.objects.create_superuser("olga"))
+    counts = []
+    for rows in (2, 20):
+        for number in range(rows):
+            services.create_task(fields={"name": f"t{number}", "repos": ["org/a"]}, actor="x")
+        counts.append(queries(client, path))
+    assert counts[0] == counts[1] <= 12
+
+
+def test_a_task_with_a_long_history_shows_its_newest_events(client: Client) -> None:
+    client.force_login(User.objects.create_superuser("olga"))
+    task = services.create_task(fields={"name": "busy"}, actor="x")
+    for number in range(120):
+        services.log_event(task_id=task.pk, event_type="note", detail=f"note {number};", actor=None)
+    page = client.get(f"/admin/tasks/task/{task.pk}/change/").content.decode()
+    assert "note 119;" in page
+    assert "note 20;" in page
+    assert "note 19;" not in page
+    assert f"All events of T{task.pk}" in page

@@ -1,0 +1,106 @@
+"""The vault in the admin: where it stands, what is wrong, what it did, and two buttons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+
+from lobwife.base.errors import LobwifeError
+from vaultsync import services
+from vaultsync.models import NoteProblem, SyncRequest, SyncRun, VaultState
+
+_PROBLEMS_SHOWN, _RUNS_SHOWN = 100, 20
+
+
+class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Rows that the sync writes."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(VaultState)
+class VaultAdmin(ReadOnly):
+    """One page instead of a list: there is one vault."""
+
+    def get_urls(self) -> list[URLPattern]:
+        ask = self.admin_site.admin_view(self.request_view)
+        return [path("request/", ask, name="vaultsync_request"), *super().get_urls()]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Vault",
+            "opts": self.opts,
+            "state": VaultState.objects.first(),
+            "status": services.status(),
+            "problems": NoteProblem.objects.all()[:_PROBLEMS_SHOWN],
+            "problem_count": NoteProblem.objects.count(),
+            "runs": SyncRun.objects.all()[:_RUNS_SHOWN],
+            "requests": SyncRequest.objects.all(),
+            "may_ask": request.user.has_perm("vaultsync.add_syncrequest"),
+        }
+        return TemplateResponse(request, "admin/vaultsync/vault.html", context)
+
+    def request_view(self, request: HttpRequest) -> HttpResponse:
+        """Ask for a sync; a POST, for those who may add requests."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not request.user.has_perm("vaultsync.add_syncrequest"):
+            raise PermissionDenied
+        try:
+            services.request_sync(actor=request.user.get_username(), full="full" in request.POST)
+            messages.success(request, "Sync requested.")
+        except LobwifeError as error:
+            messages.error(request, f"Not possible: {error}.")
+        return HttpResponseRedirect(reverse("admin:vaultsync_vaultstate_changelist"))
+
+
+@admin.register(SyncRun)
+class SyncRunAdmin(ReadOnly):
+    list_display = (
+        "started_at",
+        "reason",
+        "full",
+        "files",
+        "pushed",
+        "seconds",
+        "error",
+    )
+    list_filter = (
+        "full",
+        "pushed",
+    )
+
+
+@admin.register(NoteProblem)
+class NoteProblemAdmin(ReadOnly):
+    """Reports can be deleted, which is to dismiss them; one that still holds comes back."""
+
+    list_display = (
+        "path",
+        "kind",
+        "sentence",
+        "since",
+    )
+    list_filter = ("kind",)
+    search_fields = (
+        "path",
+        "sentence",
+    )
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("vaultsync.delete_noteproblem")

@@ -1,0 +1,295 @@
+"""git by its command line: an environment of our own, time-outs, and a token that no one else gets to see."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+LOCAL_SECONDS = 120.0
+NETWORK_SECONDS = 90.0
+IDENTITY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "lobwife sync"), ("EMAIL", "lobwife@lobmob.local"))
+}
+_INHERITED = (
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "SSH_AUTH_SOCK",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+)
+_CONFIG = {
+    "core.hooksPath": "/dev/null",
+    "core.fsmonitor": "false",
+    "core.fsync": "committed",
+    "core.fsyncMethod": "batch",
+    "core.quotePath": "false",
+    "core.autocrlf": "false",
+    "core.excludesFile": "/dev/null",
+    "core.attributesFile": "/dev/null",
+    "core.untrackedCache": "true",
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    "commit.gpgSign": "false",
+    "submodule.recurse": "false",
+    "fetch.recurseSubmodules": "false",
+    "push.recurseSubmodules": "no",
+    "push.followTags": "false",
+    "http.lowSpeedLimit": "1000",
+    "http.lowSpeedTime": "20",
+    "protocol.ext.allow": "never",
+}
+_IN_URL = re.compile(r"(?<=://)[^/\s@'\"]*@")
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class GitError(Exception):
+    """git said no, or took too long; the text is for people and holds no credential."""
+
+    def __init__(self, sentence: str, *, stdout: str = "", stderr: str = "") -> None:
+        super().__init__(sentence)
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+@dataclass(frozen=True)
+class Change:
+    """A path that differs between two trees; mode and id are empty where it is absent."""
+
+    path: str
+    old_mode: str
+    old: str
+    new_mode: str
+    new: str
+    source: str = ""
+
+
+def scrubbed(text: str, secret: str | None = None) -> str:
+    """Text of git's without anything that was in a URL before the host, or the secret itself."""
+    text = _IN_URL.sub("", text)
+    if secret:
+        basic = _basic(secret)
+        text = text.replace(secret, "***").replace(basic, "***")
+    return text
+
+
+def _basic(token: str) -> str:
+    return base64.b64encode(f"x-access-token:{token}".encode()).decode()
+
+
+class Git:
+    """git in one working copy. `inherited` is a descriptor that children keep open: the vault's lock."""
+
+    def __init__(self, path: pathlib.Path, *, inherited: int | None = None) -> None:
+        self.path = path
+        self.inherited = inherited
+        self.status = 0
+
+    # --- running
+    def run(
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        timeout: float = LOCAL_SECONDS,
+        environment: Mapping[str, str] | None = None,
+        config: Mapping[str, str] | None = None,
+        secret: str | None = None,
+        prefix: Sequence[str] = (),
+        accept: Sequence[int] = (0,),
+    ) -> bytes:
+        """The command's output; raises GitError for a status that is not in `accept`, or when time is up."""
+        process = subprocess.Popen(
+            [*prefix, "git", "--literal-pathspecs", *arguments],  # noqa: S607 the git of the PATH is the one to use
+            cwd=self.path,
+            env=self._environment(config or {}) | dict(environment or {}),
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            pass_fds=() if self.inherited is None else (self.inherited,),
+        )
+        try:
+            out, err = process.communicate(stdin, timeout)
+        except subprocess.TimeoutExpired:
+            _kill_group(process)
+            raise GitError(f"git {arguments[0]} took longer than {timeout:g} s") from None
+        except BaseException:
+            _kill_group(process)
+            raise
+        if process.returncode not in accept:
+            stderr = scrubbed(err.decode(errors="replace"), secret)
+            stdout = scrubbed(out[:10_000].decode(errors="replace"), secret)
+            raise GitError(f"git {arguments[0]}: {_told(stderr)}", stdout=stdout, stderr=stderr)
+        self.status = process.returncode
+        return out
+
+    def text(self, *arguments: str, **options: object) -> str:
+        run: Callable[..., bytes] = self.run
+        return run(*arguments, **options).decode(errors="surrogateescape").strip()
+
+    def succeeds(self, *arguments: str) -> bool:
+        """Whether a command that answers yes or no by its status says yes."""
+        self.run(*arguments, accept=(0, 1, 128))
+        return self.status == 0
+
+    def _environment(self, config: Mapping[str, str]) -> dict[str, str]:
+        settings = {**_CONFIG, "safe.directory": str(self.path), **config}
+        numbered = {
+            f"GIT_CONFIG_{what}_{number}": text
+            for number, pair in enumerate(settings.items())
+            for what, text in zip(("KEY", "VALUE"), pair, strict=True)
+        }
+        return {
+            **{name: os.environ[name] for name in _INHERITED if name in os.environ},
+            **IDENTITY,
+            "LC_ALL": "C",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ASKPASS": "/bin/false",
+            "SSH_ASKPASS": "/bin/false",
+            "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=15",
+            "GIT_EDITOR": "/bin/false",
+            "GIT_CEILING_DIRECTORIES": str(self.path.parent),
+            "GIT_MERGE_AUTOEDIT": "no",
+            "GIT_CONFIG_COUNT": str(len(settings)),
+            **numbered,
+        }
+
+    # --- reading
+    def resolve(self, name: str) -> str | None:
+        """The commit that a name stands for; None when there is none."""
+        found = self.text("rev-parse", "-q", "--verify", f"{name}^{{commit}}", accept=(0, 1, 128))
+        return found or None
+
+    def is_ancestor(self, old: str, new: str) -> bool:
+        return old == new or self.succeeds("merge-base", "--is-ancestor", old, new)
+
+    def tree_of(self, commit: str | None) -> str:
+        """A commit's tree; the empty one where there is no commit."""
+        if commit is None:
+            return self.text("hash-object", "-t", "tree", "-w", "--stdin", stdin=b"")
+        return self.text("rev-parse", f"{commit}^{{tree}}")
+
+    def diff(self, old: str, new: str, *, renames: bool = False) -> list[Change]:
+        """The paths that differ between two trees or commits."""
+        if old == new:
+            return []
+        how = ("-M", "-l400") if renames else ("--no-renames",)
+        fields = self.run("diff-tree", "-r", "-z", "--raw", *how, old, new).split(b"\0")
+        changes, position = [], 0
+        while position + 1 < len(fields):
+            old_mode, new_mode, old_id, new_id, kind = fields[position][1:].decode().split(" ")
+            path = os.fsdecode(fields[position + 1])
+            source, position = "", position + 2
+            if kind[0] in "RC":
+                source, path, position = path, os.fsdecode(fields[position]), position + 1
+            changes.append(
+                Change(
+                    path,
+                    old_mode if old_id.strip("0") else "",
+                    old_id if old_id.strip("0") else "",
+                    new_mode if new_id.strip("0") else "",
+                    new_id if new_id.strip("0") else "",
+                    source,
+                )
+            )
+        return changes
+
+    def blobs(self, ids: Iterable[str]) -> dict[str, bytes]:
+        """The contents of blobs; one that is missing is left out."""
+        wanted = sorted({each for each in ids if each})
+        if not wanted:
+            return {}
+        out = self.run("cat-file", "--batch", stdin="".join(f"{each}\n" for each in wanted).encode())
+        found, position = {}, 0
+        for each in wanted:
+            end = out.index(b"\n", position)
+            header = out[position:end].split(b" ")
+            position = end + 1
+            if len(header) == 3:
+                size = int(header[2])
+                if header[1] == b"blob":
+                    found[each] = out[position : position + size]
+                position += size + 1
+        return found
+
+    # --- writing objects
+    def write_blob(self, content: bytes) -> str:
+        return self.text("hash-object", "-w", "--no-filters", "--stdin", stdin=content)
+
+    def import_blobs(self, contents: Iterable[bytes]) -> None:
+        """Write many blobs as one pack: 4,000 of them in 0.1 s, where loose objects with their fsync take 2 s."""
+        parts = [part for content in contents for part in (b"blob\ndata %d\n" % len(content), content, b"\n")]
+        self.run("fast-import", "--quiet", "--done", stdin=b"".join([*parts, b"done\n"]))
+
+    def commit_tree(self, tree: str, parents: Sequence[str], message: str) -> str:
+        flags = [part for parent in parents for part in ("-p", parent)]
+        return self.text("commit-tree", tree, *flags, "-F", "-", stdin=message.encode())
+
+    def merge_text(self, folder: pathlib.Path, base: bytes, ours: bytes, theirs: bytes) -> bytes | None:
+        """Three versions of a text merged line by line; None when they can't be."""
+        paths = [folder / name for name in ("ours", "base", "theirs")]
+        for path, content in zip(paths, (ours, base, theirs), strict=True):
+            path.write_bytes(content)
+        try:
+            merged = self.run("merge-file", "-p", *(str(path) for path in paths), accept=range(256))
+            return merged if self.status == 0 else None
+        finally:
+            for path in paths:
+                path.unlink(missing_ok=True)
+
+    # --- the remote
+    def remote_url(self) -> str | None:
+        return self.text("config", "--local", "--get", "remote.origin.url", accept=(0, 1)) or None
+
+    def network(self, *arguments: str, url: str, token: str | None, timeout: float = NETWORK_SECONDS) -> bytes:
+        """A command that talks to the remote, with the token for the URL's host and nobody else."""
+        return self.run(*arguments, timeout=timeout, config=credentials(url, token), secret=token, prefix=_mortal())
+
+
+def credentials(url: str, token: str | None) -> dict[str, str]:
+    """The configuration that hands a token to git for one host, over https (or http to this machine)."""
+    parts = urlsplit(url)
+    local = parts.scheme == "http" and parts.hostname in _LOOPBACK
+    if not token or not (parts.scheme == "https" or local) or not parts.hostname:
+        return {}
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = f":{parts.port}" if parts.port else ""
+    scope = f"http.{parts.scheme}://{host}{port}/.extraHeader"
+    return {scope: f"Authorization: Basic {_basic(token)}", "credential.helper": ""}
+
+
+@functools.cache
+def _mortal() -> tuple[str, ...]:
+    """What ends a git that waits for the network when the process that started it is gone."""
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
+
+
+def _told(stderr: str) -> str:
+    """The line of git's complaint that says most."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    telling = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "!"))]
+    return " ".join((telling or lines or ["it failed without a word"])[:3])[:500]
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()

@@ -1,0 +1,66 @@
+"""`manage.py sync`: sync the vault now, beside a running daemon or without one."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.utils.module_loading import import_string
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from lobwife.base.errors import Unavailable
+from vaultsync.round import Outcome
+from vaultsync.sync import Sync
+from vaultsync.vault import Token, Vault, Watch, no_token
+
+_WAIT_SECONDS = 120
+
+
+def configured_token() -> Token:
+    """The callable that the settings name for the vault's credentials; without one git uses its own."""
+    name = getattr(settings, "VAULT_TOKEN", "")
+    token: Token = import_string(name) if name else no_token
+    return token
+
+
+class Command(BaseCommand):
+    help = "Sync the vault: fetch, merge, write the notes of changed tasks, commit, push."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--full", action="store_true", help="compare every note with its task")
+        parser.add_argument("--dry-run", action="store_true", help="say what would be written, and write nothing")
+
+    def handle(self, *, full: bool, dry_run: bool, **options: Any) -> None:
+        console = Console(file=sys.stderr)
+        columns = (TextColumn("notes compared"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            line = bar.add_task("notes", total=None, visible=False)
+
+            def progress(done: int, total: int) -> None:
+                bar.update(line, completed=done, total=total, visible=True)
+
+            sync = Sync(Vault.configured(configured_token()), Watch(progress=progress))
+            try:
+                outcome = sync.run(reason="manage.py sync", full=full, dry_run=dry_run, wait_seconds=_WAIT_SECONDS)
+            except Unavailable as error:
+                raise CommandError(str(error)) from None
+        self._tell(outcome, dry_run)
+
+    def _tell(self, outcome: Outcome, dry_run: bool) -> None:
+        for notice in outcome.notices:
+            self.stdout.write(notice)
+        if outcome.disabled or outcome.error:
+            raise CommandError(outcome.disabled or outcome.error)
+        if dry_run:
+            for path in outcome.paths:
+                self.stdout.write(path)
+            self.stdout.write(f"{outcome.files} file(s) would be written.")
+            return
+        if outcome.remote_error:
+            self.stderr.write(f"Committed here only: {outcome.remote_error}")
+        state = f"{outcome.files} file(s) changed" if outcome.files else "Nothing changed"
+        self.stdout.write(f"{state}{', pushed' if outcome.pushed else ''}.")

@@ -1,0 +1,63 @@
+"""`manage.py vault`: what is done to the vault now and then."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from lobwife.base.errors import Unavailable
+from vaultsync import services
+from vaultsync.files import Files
+from vaultsync.git import Git, GitError
+from vaultsync.importing import import_notes
+from vaultsync.lock import vault_lock
+from vaultsync.remote import ACCEPTED, TRACKED
+
+_WAIT_SECONDS = 120
+
+
+class Command(BaseCommand):
+    help = "Import notes that no task knows, or accept a remote whose history was rewritten."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        verbs = parser.add_subparsers(dest="verb", required=True)
+        verb = verbs.add_parser("import", help="make tasks of notes that no task knows, and list what drifted")
+        verb.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+        verbs.add_parser("accept-remote", help="let the next sync merge a rewritten remote in")
+
+    def handle(self, *, verb: str, **options: Any) -> None:
+        if not (settings.VAULT_PATH / ".git").is_dir():
+            raise CommandError(f"there is no vault at {settings.VAULT_PATH}; `manage.py sync` makes one")
+        try:
+            with vault_lock(settings.STATE_DIR, wait_seconds=_WAIT_SECONDS) as descriptor:
+                if verb == "import":
+                    self._import(dry_run=options["dry_run"])
+                else:
+                    self._accept(Git(settings.VAULT_PATH, inherited=descriptor))
+        except Unavailable as error:
+            raise CommandError(str(error)) from None
+
+    def _import(self, *, dry_run: bool) -> None:
+        report = import_notes(Files(settings.VAULT_PATH), dry_run=dry_run)
+        for title, entries in (("Imported", report.imported), ("Skipped", report.skipped), ("Drift", report.drift)):
+            for path, sentence in entries:
+                self.stdout.write(f"{title}: {path}: {sentence}")
+        self.stdout.write(
+            f"{len(report.imported)} imported, {len(report.skipped)} skipped, {len(report.drift)} with drift."
+        )
+        if report.imported and not dry_run:
+            services.request_sync(actor="vault import", full=True)
+
+    def _accept(self, git: Git) -> None:
+        tip = git.resolve(TRACKED)
+        if tip is None:
+            raise CommandError("the remote was never fetched")
+        try:
+            git.run("update-ref", ACCEPTED, tip)
+        except GitError as error:
+            raise CommandError(str(error)) from None
+        services.save_state(remote_retry_at=None, remote_failures=0)
+        self.stdout.write(f"The next sync merges {tip[:10]} in.")

@@ -1,0 +1,144 @@
+"""One sync, from the lock to the push. Killed at any point, the next one does what is left: cursors move last."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from django.db.models import Max
+
+from lobwife.base.timestamps import utc_now
+from vaultsync import services
+from vaultsync.files import Blocked, Files
+from vaultsync.git import Git, GitError
+from vaultsync.lock import vault_lock
+from vaultsync.models import SyncRequest, SyncRun, VaultState
+from vaultsync.opening import Disabled, open_vault
+from vaultsync.recover import Recovery
+from vaultsync.remote import RemoteTrouble
+from vaultsync.round import Outcome, Round
+from vaultsync.vault import Vault, Watch
+from vaultsync.working import UnmergedIndex
+
+log = logging.getLogger(__name__)
+FULL_EVERY = timedelta(hours=6)
+_GC_EVERY = timedelta(days=1)
+_GC_SECONDS = 900
+
+
+@dataclass
+class Sync:
+    """Syncs one vault; `watch` hears how it goes."""
+
+    vault: Vault
+    watch: Watch = field(default_factory=Watch)
+
+    def run(
+        self,
+        *,
+        reason: str,
+        full: bool = False,
+        fetch: bool = True,
+        patient: bool = False,
+        dry_run: bool = False,
+        wait_seconds: float = 0,
+    ) -> Outcome:
+        """Sync once; raises Unavailable when another process keeps the lock longer than `wait_seconds`.
+
+        `patient` leaves a remote alone that failed lately. Without `fetch` the remote is asked only when a push finds
+        that it has moved on.
+        """
+        with vault_lock(self.vault.state_dir, wait_seconds=wait_seconds) as descriptor:
+            started, clock = utc_now(), time.monotonic()
+            served = SyncRequest.objects.aggregate(newest=Max("pk"))["newest"]
+            outcome = self._within(descriptor, full=full, fetch=fetch, patient=patient, dry_run=dry_run)
+            if dry_run:
+                return outcome
+            run = SyncRun(
+                started_at=started,
+                seconds=round(time.monotonic() - clock, 3),
+                reason=reason,
+                full=outcome.full,
+                files=outcome.files,
+                commit=outcome.commit,
+                pushed=outcome.pushed,
+                error=outcome.disabled or outcome.error or outcome.remote_error,
+            )
+            self._settle(outcome, run, served)
+            return outcome
+
+    def _within(self, descriptor: int, *, full: bool, fetch: bool, patient: bool, dry_run: bool) -> Outcome:
+        git, files = Git(self.vault.path, inherited=descriptor), Files(self.vault.path)
+        outcome = Outcome()
+        try:
+            if dry_run and not (self.vault.path / ".git").is_dir():
+                raise Disabled("there is no vault yet; a sync without --dry-run makes it")
+            made = open_vault(self.vault.path, self.vault.repo, git, files)
+        except (Disabled, GitError, OSError) as error:
+            outcome.disabled = str(error)
+            return outcome
+        recovery = Recovery(git, files)
+        one = Round(self.vault, self.watch, git, files, outcome)
+        try:
+            if not dry_run:
+                recovery.run()
+                recovery.begin()
+            one.run(full=full or made, fetch=fetch, patient=patient, dry_run=dry_run)
+            self._collect_garbage(git, outcome)
+        except UnmergedIndex:
+            recovery.rebuild_index()
+            outcome.error = "git's index held an unfinished merge; it is made anew, and the sync tried again"
+        except RemoteTrouble as trouble:
+            one.note_trouble(trouble)
+        except (GitError, Blocked) as error:
+            outcome.error = str(error)
+        except OSError as error:
+            outcome.error = f"the vault can't be written or read: {error.strerror or error}"
+        if not dry_run:
+            _quietly(recovery.end)
+        outcome.notices += recovery.notices
+        return outcome
+
+    def _settle(self, outcome: Outcome, run: SyncRun, served: int | None) -> None:
+        """Write down how it went, and let those who asked for it go."""
+        now = utc_now()
+        problem = outcome.disabled or outcome.error
+        for notice in outcome.notices:
+            log.warning("vault: %s", notice)
+        if problem:
+            log.error("vault: %s", problem)
+            services.record_failure(sentence=problem)
+            services.save_state(disabled_reason=outcome.disabled)
+        else:
+            changes = {"disabled_reason": "", "failures": 0, "retry_at": None, "last_sync_at": now}
+            changes |= {"last_full_at": now} if outcome.full else {}
+            changes |= {} if outcome.remote_error else {"last_error": "", "last_error_at": None}
+            services.save_state(**changes)
+        if outcome.remote_error:
+            log.warning("vault: %s", outcome.remote_error)
+        if served is not None and not problem:
+            services.settle_requests(up_to=served)
+        if run.files or run.commit or run.error or run.full or served is not None:
+            services.record_run(run=run)
+            log.info("vault: synced %d file(s) in %.2f s, for %s", run.files, run.seconds, run.reason)
+
+    def _collect_garbage(self, git: Git, outcome: Outcome) -> None:
+        """Once a day, with a full reconcile: nothing else packs what the syncs leave."""
+        state = VaultState.objects.first()
+        if not outcome.full or state is None:
+            return
+        if state.gc_at is None or state.gc_at < utc_now() - _GC_EVERY:
+            services.save_state(gc_at=utc_now())
+            if state.gc_at is not None:
+                self.watch.alive(_GC_SECONDS)
+                git.run("gc", "--quiet", timeout=_GC_SECONDS)
+
+
+def _quietly(action: Callable[[], None]) -> None:
+    try:
+        action()
+    except OSError as error:
+        log.warning("vault: %s", error)
