@@ -36,10 +36,14 @@ Source = Callable[[datetime, str], Iterator[Entry]]
 
 
 def entries(*, before: datetime, kind: str = "", who: str = "") -> list[Entry]:
-    """A page of what happened before a moment; `kind` is one of KINDS, `who` a part of the actor's name."""
+    """A page or a little more of what happened before a moment; `kind` is one of KINDS, `who` a part of the actor's name."""
     chosen = [SOURCES[kind]] if kind in SOURCES else list(SOURCES.values())
     found = [entry for source in chosen for entry in islice(source(before, who), PAGE)]
-    return sorted(found, key=lambda entry: entry.at, reverse=True)[:PAGE]
+    found.sort(key=lambda entry: entry.at, reverse=True)
+    if len(found) <= PAGE:
+        return found
+    second = found[PAGE - 1].at.replace(microsecond=0)  # what happened within one second stays on one page
+    return [entry for entry in found if entry.at >= second]
 
 
 def _task_events(before: datetime, who: str) -> Iterator[Entry]:

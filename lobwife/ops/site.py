@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -62,10 +63,11 @@ class OperationsSite(AdminSite):
 
     def activity(self, request: HttpRequest) -> HttpResponse:
         """What people and programs did, newest first."""
-        before = parse(request.GET.get("before")) or utc_now()
+        before = parse(request.GET.get("before")) or utc_now() + timedelta(seconds=1)
         chosen = {"kind": request.GET.get("kind", ""), "who": request.GET.get("who", "").strip()}
         found = activity.entries(before=before, **chosen)
-        older = urlencode({**chosen, "before": iso_text(found[-1].at)}) if len(found) == activity.PAGE else ""
+        until = iso_text(found[-1].at.replace(microsecond=0)) if len(found) >= activity.PAGE else ""
+        older = urlencode({**chosen, "before": until}) if until else ""
         context = {**self.each_context(request), "title": "Activity", "entries": found, "kinds": activity.KINDS}
         return TemplateResponse(request, "ops/activity.html", {**context, **chosen, "older": older})
 
