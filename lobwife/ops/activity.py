@@ -36,7 +36,7 @@ Source = Callable[[datetime, str], Iterator[Entry]]
 
 
 def entries(*, before: datetime, kind: str = "", who: str = "") -> list[Entry]:
-    """A page or a little more of what happened before a moment; `kind` is one of KINDS, `who` a part of the actor's name."""
+    """A page or a little more of what happened before a moment; `kind` of KINDS, `who` a part of the actor's name."""
     chosen = [SOURCES[kind]] if kind in SOURCES else list(SOURCES.values())
     found = [entry for source in chosen for entry in islice(source(before, who), PAGE)]
     found.sort(key=lambda entry: entry.at, reverse=True)
