@@ -53,6 +53,7 @@ audit: $(VENV)/.installed-dev ## look for known holes in what is installed, and 
 
 requirements: $(VENV)/.installed-dev ## pin the newest versions that requirements*.in allow
 	$(RUN) -m uv pip compile -q --upgrade --generate-hashes --universal --python-version 3.11 requirements.in -o requirements.txt
+	$(RUN) -m uv pip compile -q --upgrade --generate-hashes --universal --python-version 3.11 requirements-scripts.in -o requirements-scripts.txt
 	$(RUN) -m uv pip compile -q --upgrade --generate-hashes --universal --python-version 3.11 requirements-dev.in -o requirements-dev.txt
 
 $(VENV)/.installed: requirements.txt

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
+import os
 import pathlib
+import stat
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -53,7 +55,10 @@ def _pem(variable: str) -> bytes | None:
 
 def _content(name: str, path: str) -> bytes:
     try:
-        return pathlib.Path(path).expanduser().read_bytes()
+        with pathlib.Path(path).expanduser().open("rb") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & stat.S_IRWXO:
+                raise UnusableKey(f"the file of {name} is open to every user of this machine: chmod 600 {path}")
+            return file.read()
     except OSError as error:
         raise UnusableKey(f"the file of {name} can't be read: {error.strerror}") from None
 

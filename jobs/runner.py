@@ -186,6 +186,7 @@ def _spec(run: JobRun) -> dict[str, Any]:
     environment = locate.script_environment() | {
         "LOBWIFE_JOB": run.job.name,
         **definition["environment"],
+        "LOBWIFE_REQUEST_ID": str(definition.get("request_id") or ""),
         process.RUN_ID_VARIABLE: str(run.pk),
         process.OUTPUT_VARIABLE: str(output.output_path(run.pk)),
     }

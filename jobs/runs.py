@@ -13,6 +13,7 @@ from django.db.models import F
 from jobs import alerts, output, pings, services
 from jobs.models import ACTIVE, Concurrency, Job, JobRun, JobState, State, Trigger
 from lobwife.base.errors import Conflict, Invalid, NotFound
+from lobwife.base.logs import current_request_id
 from lobwife.base.timestamps import iso_text, utc_now
 
 RETRIED = (State.FAILED, State.TIMEOUT, State.ERROR, State.LOST)
@@ -69,15 +70,24 @@ def request_run(
         refusal = make_room(job, now, by=f"a run that {requested_by or trigger} asked for")
         if refusal:
             raise Conflict(f"Job {name} is already running")
-        return JobRun.objects.create(
+        run = JobRun.objects.create(
             job=job,
             trigger=trigger,
             requested_by=requested_by,
             queued_at=now,
             attempt=retry_of.attempt + 1 if retry_of else 1,
             retry_of=retry_of,
-            definition=definition_of(job, arguments),
+            # The request's id goes along: the daemon and the script tell it too.
+            definition=definition_of(job, arguments) | {"request_id": current_request_id()},
         )
+    log.info("run %s of job %s was asked for by %s", run.pk, name, requested_by or trigger, extra=told_of(run))
+    return run
+
+
+def told_of(run: JobRun) -> dict[str, object]:
+    """What a line of the log says of the run besides its message."""
+    identifier = run.definition.get("request_id", "") if isinstance(run.definition, dict) else ""
+    return {"run": run.pk, "job": run.job.name, "request_id": identifier}
 
 
 def make_room(job: Job, now: datetime, *, by: str) -> str:
@@ -162,6 +172,7 @@ def record_start(run: JobRun, process: Process) -> bool:
             pings.on_start(run, now)
     if claimed:
         run.state, run.started_at = State.RUNNING, now
+        log.info("run %s of job %s started", run.pk, run.job.name, extra=told_of(run))
     return bool(claimed)
 
 
@@ -202,7 +213,8 @@ def record_end(run: JobRun, ending: Ending) -> None:
         _queue_retry(run, ending.state, now)
         alerts.on_end(run, ending.state, ending.note or _how(ending), ending.duration, now)
         pings.on_end(run, ending.state, now)
-    log.info("run %s of job %s ended: %s%s", run.pk, run.job.name, ending.state, ending.note and f" ({ending.note})")
+    how = ending.state + (f" ({ending.note})" if ending.note else "")
+    log.info("run %s of job %s ended: %s", run.pk, run.job.name, how, extra=told_of(run))
 
 
 def _summarize(run: JobRun, ending: Ending, last_output: str, *, started: bool) -> None:

@@ -7,6 +7,7 @@ from django.db.utils import DatabaseError
 import broker.api
 import jobs.api
 import lobwife.health
+import lobwife.metrics
 import tasks.api
 import vaultsync.api
 from lobwife import __version__
@@ -23,6 +24,7 @@ api = GuardedAPI(
     urls_namespace="api",
 )
 api.add_router("", lobwife.health.router)
+api.add_router("", lobwife.metrics.router)
 api.add_router("/api", jobs.api.router)
 api.add_router("/api/v1", jobs.api.v1)
 api.add_router("/api", tasks.api.router)

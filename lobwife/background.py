@@ -10,6 +10,7 @@ from jobs.alerts import Watch
 from jobs.delivery import AlertSender
 from jobs.pings import PingSender
 from lobwife import upkeep as upkeep_of_database
+from lobwife.backups import kept, trial
 from lobwife.daemon import Loop
 from lobwife.vault_token import vault_token
 from vaultsync.follower import VaultFollower
@@ -27,10 +28,11 @@ def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
 def loops() -> list[Loop]:
     """Followers and the like, each in a thread of its own."""
     return [
-        Loop("the hourly copy of the database", upkeep_of_database.back_up_when_due, every_seconds=60),
+        Loop("the hourly copy of the database", kept.keep_when_due, every_seconds=60, idle_seconds=60),
+        Loop("the weekly trial of a copy", trial.try_when_due, every_seconds=600, idle_seconds=600),
         Loop("the broker's follower", Follower().tick, every_seconds=0.5),
-        Loop("the vault's follower", VaultFollower(vault_token).tick, every_seconds=0.15),
-        Loop("watch for late and long runs", Watch().tick, every_seconds=5),
+        Loop("the vault's follower", VaultFollower(vault_token).tick, every_seconds=0.1),
+        Loop("watch for late and long runs", Watch().tick, every_seconds=5, idle_seconds=5),
         Loop("send alerts", AlertSender().tick, every_seconds=1),
         Loop("call watchdogs", PingSender().tick, every_seconds=1),
     ]

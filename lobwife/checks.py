@@ -5,8 +5,6 @@ None opens the database for writing, and an empty machine passes.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import pathlib
 import sqlite3
@@ -14,8 +12,6 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
@@ -34,7 +30,7 @@ Findings = list[checks.CheckMessage]
 
 def register() -> None:
     """Make Django run these checks."""
-    for check in (sqlite_version, journal_mode, state_directory, secret_key, vault, broker_key, debug):
+    for check in (sqlite_version, journal_mode, state_directory, secret_key, vault, debug):
         checks.register(check, "lobwife")
 
 
@@ -105,8 +101,8 @@ def vault(app_configs: Apps, **options: Any) -> Findings:
     if not folder.exists():
         return [
             checks.Info(
-                f"There is no vault at {folder}, so tasks are not mirrored.",
-                hint="Clone the vault's repository there, or set VAULT_PATH to where it is.",
+                f"There is no vault at {folder}, so tasks are not mirrored yet.",
+                hint="The daemon makes one, from VAULT_REPO where that is set; or set VAULT_PATH to where it is.",
                 id="lobwife.I005",
             )
         ]
@@ -119,30 +115,6 @@ def vault(app_configs: Apps, **options: Any) -> Findings:
             id="lobwife.W005",
         )
     ]
-
-
-def broker_key(app_configs: Apps, **options: Any) -> Findings:
-    if not settings.GH_APP_ID:
-        return []
-    encoded, key_path = env.text("GH_APP_PEM"), env.text("GH_APP_PEM_PATH")
-    if encoded:
-        try:
-            _load(base64.b64decode("".join(encoded.split()), validate=True))
-        except (ValueError, TypeError, binascii.Error, UnsupportedAlgorithm):
-            return [_broker_off("GH_APP_PEM is not the base64 of a private key.", "`base64 -w0 key.pem` makes it.")]
-        return []
-    if not key_path:
-        hint = "Set GH_APP_PEM, the key in base64, or GH_APP_PEM_PATH, the path of its file."
-        return [_broker_off("GH_APP_ID is set without the App's private key.", hint)]
-    path = pathlib.Path(key_path).expanduser()
-    try:
-        _load(path.read_bytes())
-    except OSError as error:
-        return [_broker_off(f"The key file {path} can't be read: {error.strerror}.", "Correct GH_APP_PEM_PATH.")]
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        hint = "Let GH_APP_PEM_PATH name the .pem file that GitHub gave for the App."
-        return [_broker_off(f"The key file {path} does not hold a private key in PEM form.", hint)]
-    return list(_open_to_others(path, "broker's key file", "lobwife.W007"))
 
 
 def debug(app_configs: Apps, **options: Any) -> Findings:
@@ -172,14 +144,6 @@ def _is_in_wal_mode(database: pathlib.Path) -> bool:
     with database.open("rb") as file:
         header = file.read(_HEADER_BYTES)
     return not header or header[18:20] == _WAL_MARKS
-
-
-def _load(pem: bytes) -> None:
-    load_pem_private_key(pem, password=None)
-
-
-def _broker_off(problem: str, hint: str) -> checks.CheckMessage:
-    return checks.Warning(f"{problem} The token broker is off.", hint=hint, id="lobwife.W006")
 
 
 def _open_to_others(path: pathlib.Path, what: str, identifier: str) -> Iterator[checks.CheckMessage]:

@@ -44,31 +44,49 @@ _LOG_BYTES, _LOGS_KEPT = 5 * 2**20, 3
 
 @dataclass
 class Loop:
-    """A tick of something, in a thread of its own, with back-off: True asks for the next tick at once."""
+    """A tick of something, in a thread of its own, with back-off.
+
+    A tick answers True to be called again at once, a number of seconds to be called again after them, False to be
+    called when the database has changed or `idle_seconds` have passed; but never sooner than `every_seconds`.
+    """
 
     name: str
-    tick: Callable[[], bool]
+    tick: Callable[[], bool | float]
     every_seconds: float
+    idle_seconds: float = 2.0
     failures: int = field(default=0, init=False)
+    _nudged: threading.Event = field(default_factory=threading.Event, init=False)
 
     @property
     def trouble(self) -> str:
         """In a sentence, once it has failed several times in a row."""
         return f"{self.name} failed {self.failures} times in a row" if self.failures >= _FAILURES_TOLD else ""
 
+    def nudge(self) -> None:
+        """The database has changed, or the daemon stops: look."""
+        self._nudged.set()
+
     def run(self, stop: threading.Event) -> None:
         while not stop.is_set():
-            more = False
+            self._nudged.clear()
+            again: bool | float = False
             try:
                 close_old_connections()
-                more = self.tick()
+                again = self.tick()
                 self.failures = 0
             except Exception:  # one bad tick must not end the loop; the log has it
                 self.failures += 1
                 log.exception("%s failed; it is tried again", self.name)
-            if not more:
-                stop.wait(min(60.0, self.every_seconds * 2 ** min(self.failures, 10)))
+            self._rest(again, stop)
         connection.close()
+
+    def _rest(self, again: bool | float, stop: threading.Event) -> None:
+        if again is True:
+            return
+        if self.failures:
+            stop.wait(min(60.0, self.every_seconds * 2 ** min(self.failures, 10)))
+        elif not stop.wait(self.every_seconds):
+            self._nudged.wait((again or self.idle_seconds) - self.every_seconds)
 
 
 class Daemon:
@@ -119,6 +137,9 @@ class Daemon:
             self._looked = now
         else:
             self.runner.collect_ended()
+        if written:
+            for loop in self.loops:
+                loop.nudge()
         beats = now - self._beaten >= BEAT_SECONDS
         if written or beats:  # beats: the clock may have been set
             self.scheduler.refresh()
@@ -165,6 +186,8 @@ class Daemon:
         # An abort that is under way has its own, longer grace.
         deadline = time.monotonic() + max(settings.JOB_SHUTDOWN_GRACE_SECONDS, settings.JOB_GRACE_SECONDS) + 2
         self._stop.set()
+        for loop in self.loops:
+            loop.nudge()
         try:
             self.scheduler.shut_down()
             self.runner.shut_down(deadline)

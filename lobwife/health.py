@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db import connection
@@ -28,7 +29,8 @@ _COUNTED = {
     "jobs_running": f"SELECT COUNT(*) FROM {JobRun._meta.db_table}"
     f" WHERE state IN ({_ACTIVE_STATES}) AND (not_before IS NULL OR not_before <= %s)",
 }
-_DAEMON = f"SELECT * FROM {Daemon._meta.db_table} ORDER BY id LIMIT 1"
+# Read without the ORM: a model made of one row is a quarter of the time that `/health` takes.
+_DAEMON = f"SELECT pid, beat_at, paused_at, trouble FROM {Daemon._meta.db_table} ORDER BY id LIMIT 1"
 _COUNTS = "SELECT " + ", ".join(f"({select})" for select in _COUNTED.values())
 
 
@@ -112,14 +114,17 @@ def database_bytes() -> int:
 
 def daemon_summary() -> dict[str, Any]:
     """Who the daemon is and whether its heartbeat is fresh."""
-    daemon = next(iter(Daemon.objects.raw(_DAEMON)), None)
-    age = (utc_now() - daemon.beat_at).total_seconds() if daemon and daemon.beat_at else None
-    alive = bool(daemon and daemon.pid) and age is not None and age < STALE_SECONDS
+    with connection.cursor() as cursor:
+        cursor.execute(_DAEMON)
+        pid, beat_at, paused_at, trouble = cursor.fetchone() or (None, None, None, None)
+    if isinstance(beat_at, datetime) and beat_at.tzinfo is None:
+        beat_at = beat_at.replace(tzinfo=UTC)  # SQLite holds it in UTC without saying so
+    age = (utc_now() - beat_at).total_seconds() if beat_at else None
     return {
-        "alive": alive,
+        "alive": bool(pid) and age is not None and age < STALE_SECONDS,
         "heartbeat_age": round(age, 1) if age is not None else None,
-        "paused": bool(daemon and daemon.paused_at),
-        "trouble": (daemon.trouble or None) if daemon else None,
+        "paused": bool(paused_at),
+        "trouble": trouble or None,
     }
 
 

@@ -23,7 +23,7 @@ _PAGES = frozenset({"/api/docs"})
 
 
 def is_api(path: str) -> bool:
-    return path.startswith("/api/") or path in {"/api", "/health"} or path.startswith("/health/")
+    return path.startswith("/api/") or path in {"/api", "/health", "/metrics"} or path.startswith("/health/")
 
 
 class ApiMiddleware:
@@ -44,8 +44,8 @@ class ApiMiddleware:
         path = request.path_info
         if not is_api(path):
             return self.get_response(request)
-        if path == "/health":
-            request.META["HTTP_HOST"] = "localhost"  # probes send the pod's IP
+        if path in {"/health", "/metrics"}:
+            request.META["HTTP_HOST"] = "localhost"  # probes and scrapers send the pod's IP
         _keep_encoded_slashes(request)
         _take_chunked_body(request)
         is_head = request.method == "HEAD"

@@ -103,6 +103,7 @@ INSTALLED_APPS = [
     "ninja",
 ]
 MIDDLEWARE = [
+    "lobwife.request_ids.RequestIdMiddleware",
     "lobwife.middleware.ApiMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "lobwife.access.pages.PageMiddleware",
@@ -252,13 +253,19 @@ VAULT_TOKEN = "lobwife.vault_token.vault_token"  # noqa: S105 the callable that 
 VAULT_SYNC_INTERVAL = env.integer("VAULT_SYNC_INTERVAL", 300, at_least=1, at_most=86400)
 
 # --- Logs: stdout; the daemon adds daemon.log
+LOG_FORMAT = env.choice("LOBWIFE_LOG_FORMAT", "text", ("text", "json"))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s", "datefmt": "%Y-%m-%dT%H:%M:%S%z"}
+        "text": {
+            "()": "lobwife.base.logs.LineFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s: %(message)s",
+            "datefmt": "%Y-%m-%dT%H:%M:%S%z",
+        },
+        "json": {"()": "lobwife.base.logs.JsonFormatter"},
     },
-    "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "line"}},
+    "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["stdout"], "level": env.choice("LOBWIFE_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING"))},
     "loggers": {
         "apscheduler": {"level": "WARNING"},

@@ -39,7 +39,7 @@ def back_up() -> pathlib.Path:
         with locked(database.with_name(f"{database.name}.bak.lock"), wait=False):
             try:
                 _remove(part)  # of a process that was killed
-                _copy(database, part)
+                copy_whole(database, part)
                 sync_file(part)
                 put_in_place(part, target)
             finally:
@@ -53,11 +53,16 @@ def back_up() -> pathlib.Path:
 
 def back_up_when_due() -> bool:
     """Make the hourly copy when there is none, or when it is an hour old; asks for no other tick. Raises as back_up."""
-    copy = pathlib.Path(f"{_database()}.bak")
+    copy = newest_copy()
     age = time.time() - copy.stat().st_mtime if copy.exists() else _BACK_UP_SECONDS
     if not 0 <= age < _BACK_UP_SECONDS:
         back_up()
     return False
+
+
+def newest_copy() -> pathlib.Path:
+    """Where back_up puts its copy; there may be none yet."""
+    return pathlib.Path(f"{_database()}.bak")
 
 
 def checkpoint() -> bool:
@@ -97,7 +102,8 @@ def optimize() -> None:
         raise Unavailable(f"the statistics of {_database()} can't be renewed: {error}") from error
 
 
-def _copy(database: pathlib.Path, part: pathlib.Path) -> None:
+def copy_whole(database: pathlib.Path, part: pathlib.Path) -> None:
+    """Copy one moment's state of a database in use into a new file of mode 0600; raises sqlite3.Error, OSError."""
     with _opened(database, timeout=_BUSY_SECONDS) as source, contextlib.closing(sqlite3.connect(part)) as copy:
         os.chmod(part, 0o600)
         copy.execute("PRAGMA synchronous = OFF")  # made durable once, when it is whole

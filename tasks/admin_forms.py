@@ -44,7 +44,7 @@ class AsStored(forms.CharField):
         return self._as_sent(initial) != self._as_sent(data)
 
     def to_python(self, value: Any) -> Any:
-        return super().to_python(value).replace("\r\n", "\n")
+        return (super().to_python(value) or "").replace("\r\n", "\n")
 
     def _as_sent(self, value: Any) -> str:
         text = "" if value is None else str(value).replace("\r\n", "\n").replace("\r", "\n")
@@ -69,9 +69,9 @@ class TaskForm(forms.ModelForm[Task]):
     model = AsStored()
     assigned_to = AsStored()
     repos = AsStored(widget=_lines(3), help_text="One repository per line, as owner/name.")
-    discord_thread_id = AsStored()
-    estimate_minutes = AsStored(widget=forms.TextInput(attrs={"inputmode": "numeric"}))
-    requires_qa = forms.BooleanField(required=False)
+    discord_thread_id = AsStored(label="Discord thread id")
+    estimate_minutes = AsStored(label="Estimate (minutes)", widget=forms.TextInput(attrs={"inputmode": "numeric"}))
+    requires_qa = forms.BooleanField(required=False, label="Requires QA")
     workflow = AsStored(widget=_lines(4))
     assigned_at = AsStored(help_text=_TIME_HELP)
     completed_at = AsStored(help_text=_TIME_HELP)
@@ -105,6 +105,9 @@ class TaskForm(forms.ModelForm[Task]):
             self.fields["status"] = forms.ChoiceField(
                 choices=[(odd, f"{odd or 'empty'} (not a known status)"), *Status.choices], required=False
             )
+        # The page carries what it showed: what an agent changed meanwhile is not taken for the person's change.
+        for field in self.fields.values():
+            field.show_hidden_initial = bool(self.instance.pk)
 
     def clean(self) -> dict[str, Any]:
         schema = TaskChanges if self.instance.pk else NewTask

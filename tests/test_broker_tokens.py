@@ -203,6 +203,7 @@ def test_the_key_comes_from_each_of_its_places(tmp_path: pathlib.Path, form: str
         "rotated": {"GH_APP_PEM": pem_base64(2), "GH_APP_PEM_2": pem_base64(1)},
     }
     key_file.write_text(pem(1) if form == "PATH" else pem_base64(1))
+    key_file.chmod(0o600)
     rig = Rig(tmp_path, **environments[form])
     try:
         rig.start_web()

@@ -110,10 +110,10 @@ def test_what_is_secret_must_not_be_open_to_others(sound: Installation, pem: byt
     key = sound.folder / "key.pem"
     key.write_bytes(pem)
     key.chmod(0o604)
-    sound.environment |= {"GH_APP_ID": "1", "GH_APP_PEM_PATH": str(key)}
+    sound.environment |= {"GH_APP_ID": "1", "GH_APP_INSTALL_ID": "2", "GH_APP_PEM_PATH": str(key)}
     found = check(sound)
-    for identifier in ("W003", "W004", "W007"):
-        assert f"lobwife.{identifier}" in found
+    for identifier in ("lobwife.W003", "lobwife.W004", "broker.W001"):
+        assert identifier in found
     assert f"chmod 600 {key}" in found
     assert "x" * 60 not in found
 
@@ -136,15 +136,15 @@ def test_a_vault_that_is_no_repository_is_a_warning(sound: Installation) -> None
     ],
 )
 def test_an_app_without_a_usable_key_is_a_warning(sound: Installation, name: str, value: str) -> None:
-    sound.environment |= {"GH_APP_ID": "1", name: value}
+    sound.environment |= {"GH_APP_ID": "1", "GH_APP_INSTALL_ID": "2", name: value}
     found = check(sound)
-    assert "lobwife.W006" in found
-    assert "The token broker is off." in found
+    assert "broker.W001" in found
+    assert "Token broker not configured" in found
     assert "HINT" in found
 
 
 def test_a_usable_key_has_no_findings(sound: Installation, pem: bytes) -> None:
-    sound.environment |= {"GH_APP_ID": "1", "GH_APP_PEM": base64.encodebytes(pem).decode()}
+    sound.environment |= {"GH_APP_ID": "1", "GH_APP_INSTALL_ID": "2", "GH_APP_PEM": base64.encodebytes(pem).decode()}
     assert "no issues" in check(sound)
 
 

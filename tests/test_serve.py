@@ -264,3 +264,10 @@ def test_nothing_outlives_a_killed_supervisor(fresh: Installation) -> None:
     fresh.processes[0].kill()
     wait_for(lambda: not alive(members), 30, "nothing is left")
     serve(fresh)
+
+
+def test_it_starts_from_any_folder(fresh: Installation) -> None:
+    command = f'cd "$HOME" && exec "{sys.executable}" "{ROOT / "manage.py"}" serve'
+    process = fresh.start("bash", "-c", command)
+    wait_for(lambda: healthy(fresh) or process.poll() is not None, 60, "web and daemon run")
+    assert process.poll() is None, fresh.log()

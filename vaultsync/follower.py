@@ -20,11 +20,12 @@ from vaultsync.vault import Token, Vault, Watch, no_token
 log = logging.getLogger(__name__)
 QUIET_SECONDS = 0.8  # with the daemon's tick a sync begins within a second of a lone event
 GATHER_SECONDS = 5.0
+_GATHERING_SECONDS = 0.15
 _BEAT_SECONDS = 5.0
 
 
 class VaultFollower:
-    """Follows the tasks' events into the vault. `tick()` does at most one sync and says whether it did."""
+    """Follows the tasks' events into the vault. `tick()` does at most one sync."""
 
     def __init__(
         self,
@@ -43,8 +44,11 @@ class VaultFollower:
         self._last_at = 0.0
         self._started = False
 
-    def tick(self) -> bool:
-        """Sync if something asks for it; the first tick always does, and compares everything."""
+    def tick(self) -> bool | float:
+        """Sync if something asks for it; the first tick always does, and compares everything.
+
+        True after a sync; else the seconds after which to look again while events gather, or False.
+        """
         clock = self.clock()
         if clock - self._beaten > _BEAT_SECONDS or not self._beaten:
             services.beat()
@@ -52,7 +56,7 @@ class VaultFollower:
         state = services.vault_state()
         due = self._due(state, clock)
         if due is None:
-            return False
+            return _GATHERING_SECONDS if self._first_at else False
         reason, full, fetch, patient = due
         try:
             watch = Watch(alive=self._alive, checkpoint=self._step)

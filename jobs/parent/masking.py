@@ -71,8 +71,11 @@ class Masker:
     def _outside(self, data: bytes, cut: int) -> int:
         """The cut, moved ahead of the secret or the character that it would split."""
         cut = min([cut, *(len(data) - _begun_at_end(data, secret) for secret in self._secrets)])
-        for pattern in (_TOKENS, _AUTHORIZATION, _IN_URL, self._values):
-            for found in pattern.finditer(data) if pattern else ():
+        patterns = [self._values] if self._values else []
+        patterns += [_TOKENS, _IN_URL] if any(hint in data for hint in _HINTS) else []
+        patterns += [_AUTHORIZATION] if _WORDS.search(data) else []
+        for pattern in patterns:
+            for found in pattern.finditer(data):
                 if found.start() < cut < found.end():
                     cut = found.start()
         return cut - _cut_character(data[:cut])

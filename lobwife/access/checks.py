@@ -52,6 +52,12 @@ def _stored() -> tuple[bool, str]:
             row = connection.connection.execute(_SELECT).fetchone()
         else:
             path = pathlib.Path(str(connection.settings_dict["NAME"])).absolute()
-            with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1)) as reader:
-                row = reader.execute(_SELECT).fetchone()
+            _read(path, "immutable=1")  # raises when the file is not ours; then nothing may be left beside it
+            row = _read(path, "mode=ro")
     return (bool(row[0]), row[0] or row[1]) if row else (False, "")
+
+
+def _read(path: pathlib.Path, how: str) -> tuple[str | None, str] | None:
+    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=1)) as reader:
+        row: tuple[str | None, str] | None = reader.execute(_SELECT).fetchone()
+    return row

@@ -44,6 +44,7 @@ RULES: dict[str, Rule] = {
     "GET /api/openapi.json": _EVERYONE,
     "GET /api/docs": _EVERYONE,
     "GET /api/status": _READERS,
+    "GET /metrics": _READERS,
     # Jobs and their runs
     "GET /api/jobs": _READERS,
     "GET /api/jobs/{}": _READERS,

@@ -29,6 +29,7 @@ def become_supervisor() -> NoReturn:
         "LOBWIFE_DIRECTORY": str(settings.BASE_DIR),
         SUPERVISOR_VARIABLE: str(os.getpid()),
     }
+    os.chdir(settings.BASE_DIR)  # where `-m` finds it, wherever this was started
     _make_stdout_openable()
     sys.stdout.flush()
     sys.stderr.flush()

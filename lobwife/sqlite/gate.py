@@ -9,6 +9,7 @@ import time
 _STALLED_SECONDS = 0.6
 _WAITERS_WHEN_STALLED = 1
 _LOOK_SECONDS = 0.1
+_PATIENT_SECONDS = 8.0
 _POLL_SECONDS = 0.0002
 _SLOW_POLL_SECONDS = 0.01
 
@@ -21,7 +22,8 @@ class WriteGate:
     """One flock for all processes and one lock for this process's threads, which share the descriptor.
 
     Once the gate has not moved for 0.6 s only the thread that came first waits on; the others are refused, so that a
-    stuck writer never takes the threads that answer reads and `/health`, which probes give a second.
+    stuck writer never takes the threads that answer reads and `/health`, which probes give a second. Who came with a
+    timeout longer than any call has, as the daemon does, waits on all the same.
     """
 
     def __init__(self, path: str) -> None:
@@ -44,7 +46,7 @@ class WriteGate:
                 self._moved = start
             self._waiting.append(ticket)
         try:
-            self._wait(ticket, start + timeout)
+            self._wait(None if timeout > _PATIENT_SECONDS else ticket, start + timeout)
         finally:
             with self._counts:
                 self._waiting.remove(ticket)
@@ -56,7 +58,7 @@ class WriteGate:
         self._moved = time.monotonic()
         self._threads.release()
 
-    def _wait(self, ticket: object, deadline: float) -> None:
+    def _wait(self, ticket: object | None, deadline: float) -> None:
         while True:
             self._stay(ticket, deadline)
             if self._threads.acquire(timeout=_LOOK_SECONDS):
@@ -71,12 +73,12 @@ class WriteGate:
             self._threads.release()
             raise
 
-    def _stay(self, ticket: object, deadline: float) -> None:
+    def _stay(self, ticket: object | None, deadline: float) -> None:
         """Raises GateTimeout for a thread that must not wait any longer."""
         now = time.monotonic()
         if now > deadline:
             raise GateTimeout
-        if now - self._moved > _STALLED_SECONDS:
+        if ticket is not None and now - self._moved > _STALLED_SECONDS:
             with self._counts:
                 place = self._waiting.index(ticket)
             if place >= _WAITERS_WHEN_STALLED:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from lobwife.base import env
 from lobwife.base.errors import LobwifeError
-from lobwife.operators import NewOperator, ensure_operator
+from lobwife.operators import NewOperator
 from lobwife.serving.first_screen import first_screen
 from lobwife.serving.preflight import check_nothing_runs, check_ports, check_state_directory
-from lobwife.serving.static_files import collect_if_changed
+from lobwife.serving.preparation import prepare
 from lobwife.serving.supervise import become_supervisor
 
 
@@ -33,10 +31,4 @@ class Command(BaseCommand):
         check_state_directory(settings.STATE_DIR)
         check_nothing_runs(settings.STATE_DIR)
         check_ports(settings.BIND, {"LOBWIFE_WEB_PORT": settings.WEB_PORT, "LOBWIFE_API_PORT": settings.API_PORT})
-        call_command("migrate", interactive=False, verbosity=0, stdout=self.stdout, stderr=self.stderr)
-        collect_if_changed()
-        return ensure_operator(
-            username=env.text("DJANGO_SUPERUSER_USERNAME"),
-            password=env.text("DJANGO_SUPERUSER_PASSWORD"),
-            email=env.text("DJANGO_SUPERUSER_EMAIL"),
-        )
+        return prepare(stdout=self.stdout, stderr=self.stderr)

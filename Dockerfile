@@ -1,0 +1,60 @@
+# Any Debian with python3 (3.11 or newer) and its venv module will do.
+ARG BASE_IMAGE=python:3.13-slim-bookworm
+
+FROM ${BASE_IMAGE} AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# A compiler for what has no wheel; it stays in this stage.
+RUN apt-get update -q \
+ && apt-get install -y -q --no-install-recommends gcc libc6-dev \
+ && headers="$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
+ && if [ ! -e "$headers/Python.h" ]; then apt-get install -y -q --no-install-recommends python3-dev; fi
+COPY requirements.txt requirements-scripts.txt /tmp/
+RUN python3 -m venv /opt/lobwife/venv \
+ && /opt/lobwife/venv/bin/pip install -q --require-hashes -r /tmp/requirements.txt \
+ && /opt/lobwife/venv/bin/pip install -q --require-hashes -r /tmp/requirements-scripts.txt \
+ && /opt/lobwife/venv/bin/pip uninstall -q -y pip \
+ && find /opt/lobwife/venv -depth -type d -name tests -exec rm -rf {} + \
+ && find /opt/lobwife/venv -path '*/locale/*' -name '*.[pm]o' ! -path '*/locale/en/*' -delete
+COPY . /opt/lobwife/app
+RUN cd /opt/lobwife/app \
+ && DJANGO_SETTINGS_MODULE=lobwife.settings LOBWIFE_STATE_DIR=/tmp/state LOBWIFE_SECRET_KEY=only-for-the-build \
+    LOBWIFE_STATIC_ROOT=/opt/lobwife/static \
+    /opt/lobwife/venv/bin/python -c "import django; django.setup(); from lobwife.serving.static_files import collect_if_changed as c; c()" \
+ && find /opt/lobwife/app -name __pycache__ -prune -exec rm -rf {} + \
+ && /opt/lobwife/venv/bin/python -m compileall -q /opt/lobwife/app
+
+FROM ${BASE_IMAGE}
+# 0 leaves them out. What can't be had is left out with a word.
+ARG INSTALL_GH=1
+ARG INSTALL_KUBECTL=1
+RUN export DEBIAN_FRONTEND=noninteractive \
+ && apt-get update -q \
+ && apt-get install -y -q --no-install-recommends \
+    bash ca-certificates curl git jq openssh-server procps sqlite3 tini util-linux \
+ && optional() { apt-get install -y -q --no-install-recommends "$1" || echo "without $1" >&2; } \
+ && if [ "$INSTALL_GH" = 1 ]; then optional gh; fi \
+ && if [ "$INSTALL_KUBECTL" = 1 ]; then optional kubernetes-client; fi \
+ && if [ -e /usr/bin/gh ]; then mv /usr/bin/gh /usr/bin/gh-real; fi \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/apt /var/log/dpkg.log /etc/ssh/ssh_host_* \
+    /usr/share/doc /usr/share/man /usr/share/locale \
+ && groupadd --gid 1000 lobwife \
+ && useradd --uid 1000 --gid 1000 --create-home --shell /bin/bash --password '*' lobwife
+
+COPY --from=build /opt/lobwife /opt/lobwife
+RUN ln -s /opt/lobwife/app/deploy/bin/lobwife /opt/lobwife/app/deploy/bin/gh \
+    /opt/lobwife/app/deploy/bin/git-credential-lobwife /usr/local/bin/ \
+ && helper='!gh auth git-credential'; [ -e /usr/bin/gh-real ] || helper=lobwife; \
+    git config --system credential.https://github.com.helper "$helper"
+
+ENV PATH=/opt/lobwife/venv/bin:/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin \
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    LOBWIFE_STATIC_ROOT=/opt/lobwife/static LOBWIFE_BIND=0.0.0.0
+LABEL org.opencontainers.image.title="lobwife" \
+      org.opencontainers.image.description="The operations centre of a fleet of coding agents"
+# As `lobwife` by number, so that Kubernetes can tell that it isn't root. Started as root (`--user 0`, runAsUser: 0) it
+# gives the volume to lobwife and goes on as that.
+USER 1000:1000
+WORKDIR /home/lobwife
+EXPOSE 2222 8080 8081
+HEALTHCHECK --interval=30s --timeout=3s --start-period=60s CMD curl -fsS http://127.0.0.1:${LOBWIFE_WEB_PORT:-8080}/health >/dev/null
+ENTRYPOINT ["tini", "--", "lobwife"]

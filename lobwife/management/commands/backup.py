@@ -1,0 +1,24 @@
+"""`manage.py backup`: keep a copy of the database now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from lobwife.backups.kept import keep_copy, kept_copies
+from lobwife.base.errors import LobwifeError
+
+
+class Command(BaseCommand):
+    help = "Copy the database, at any time, and keep the copy compressed in backups/ of the state directory."
+    requires_system_checks: list[str] = []
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            path = keep_copy()
+        except LobwifeError as error:
+            raise CommandError(str(error)) from None
+        copies = kept_copies()
+        total = sum(each.size for each in copies) / 10**6
+        self.stdout.write(f"{path}\n{len(copies)} copies are kept, {total:.1f} MB together.")

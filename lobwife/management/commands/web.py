@@ -1,0 +1,40 @@
+"""`manage.py web`: prepare the installation, then answer on both ports, in the foreground."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
+
+from lobwife.base.errors import LobwifeError
+from lobwife.serving.preflight import check_ports, check_state_directory
+from lobwife.serving.preparation import prepare
+
+_FOR_THIS_PROCESS_ALONE = ("DJANGO_SUPERUSER_USERNAME", "DJANGO_SUPERUSER_PASSWORD", "DJANGO_SUPERUSER_EMAIL")
+
+
+class Command(BaseCommand):
+    help = "Prepare the installation, then run web alone until stopped; the daemon is run beside it."
+    requires_system_checks = ()
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            check_state_directory(settings.STATE_DIR)
+            check_ports(settings.BIND, {"LOBWIFE_WEB_PORT": settings.WEB_PORT, "LOBWIFE_API_PORT": settings.API_PORT})
+            operator = prepare(stdout=self.stdout, stderr=self.stderr)
+        except LobwifeError as error:
+            raise CommandError(str(error)) from None
+        if operator is not None:
+            said = f", password {operator.password} (shown this once)" if operator.password else ""
+            self.stdout.write(f"The first operator is {operator.username}{said}.")
+        self.stdout.flush()
+        connection.close()
+        environment = {name: value for name, value in os.environ.items() if name not in _FOR_THIS_PROCESS_ALONE}
+        os.chdir(settings.BASE_DIR)
+        configuration = str(settings.BASE_DIR / "lobwife" / "gunicorn_conf.py")
+        command = [sys.executable, "-m", "gunicorn", "--config", configuration]
+        os.execve(sys.executable, command, environment)  # noqa: S606 - no shell is wanted

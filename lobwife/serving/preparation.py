@@ -1,0 +1,22 @@
+"""What a start needs before anything answers; all of it can be repeated, and two starts at once wait for each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management import call_command
+
+from lobwife.base import env
+from lobwife.operators import NewOperator, ensure_operator
+from lobwife.serving.static_files import collect_if_changed
+
+
+def prepare(**streams: Any) -> NewOperator | None:
+    """Migrate, collect the static files, make the first operator; returns whom it made. Raises LobwifeError."""
+    call_command("migrate", interactive=False, verbosity=0, **streams)
+    collect_if_changed()
+    return ensure_operator(
+        username=env.text("DJANGO_SUPERUSER_USERNAME"),
+        password=env.text("DJANGO_SUPERUSER_PASSWORD"),
+        email=env.text("DJANGO_SUPERUSER_EMAIL"),
+    )

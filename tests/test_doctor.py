@@ -1,0 +1,116 @@
+"""`manage.py doctor`: every line is ok or says what to do, and the exit code tells."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.broker_rig import Rig
+from tests.github import Canned
+from tests.installation import Installation, wait_for
+from tests.old_service import make_database
+
+
+def lines(installation: Installation) -> tuple[int, str]:
+    done = installation.manage("doctor", check=False)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """Everything runs, with a GitHub and a vault."""
+    made = Rig(tmp_path_factory.mktemp("running"))
+    made.state.chmod(0o700)
+    subprocess.run(["git", "init", "-q", "-b", "main", str(made.vault)], check=True)
+    try:
+        made.start_web()
+        made.start_daemon()
+        wait_for(lambda: list((made.state / "backups").glob("*.gz")), what="a kept copy")
+        yield made
+    finally:
+        made.stop()
+
+
+def test_a_running_installation_is_well(running: Rig) -> None:
+    code, said = lines(running)
+    assert "DO " not in said
+    assert code == 0
+    for subject in (
+        "configuration",
+        "permissions",
+        "disk",
+        "database",
+        "WAL",
+        "copies",
+        "daemon",
+        "web",
+        "clock",
+        "broker",
+        "vault",
+    ):
+        assert f"ok  {subject}: " in said, said
+    assert "its installation is" in said
+
+
+def test_a_handshake_that_github_refuses_is_told(running: Rig) -> None:
+    running.github.canned = [Canned(401, b'{"message": "Bad credentials"}')] * 4
+    try:
+        code, said = lines(running)
+    finally:
+        running.github.canned = []
+    assert code == 1
+    assert "DO  broker: GitHub does not take the App's key" in said
+
+
+def test_a_fresh_installation_is_told_what_to_start(installation: Installation) -> None:
+    installation.state.chmod(0o755)
+    (installation.state / "lobmob.db").chmod(0o644)
+    code, said = lines(installation)
+    assert code == 1
+    assert "DO  daemon: it never ran\n    -> start it" in said
+    assert said.count("DO  web: ") == 2
+    assert "DO  copies: none is kept yet" in said
+    assert "chmod 700" in said
+    assert "ok  broker: off" in said
+    assert "ok  vault: there is no git repository" in said
+
+
+def test_without_a_database_nothing_is_made(tmp_path: pathlib.Path) -> None:
+    empty = Installation(tmp_path)
+    code, said = lines(empty)
+    assert code == 1
+    assert "DO  database: there is no" in said
+    assert not list(empty.state.glob("lobmob.db*"))
+
+
+def test_a_damaged_database_is_told(installation: Installation) -> None:
+    with (installation.state / "lobmob.db").open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 4096 * 5)
+    code, said = lines(installation)
+    assert code == 1
+    assert "is damaged" in said
+    assert "put a copy back" in said
+
+
+def test_an_older_database_is_told_to_be_migrated_and_its_odd_rows_are_named(tmp_path: pathlib.Path) -> None:
+    old = Installation(tmp_path)
+    make_database(old.state, 2)
+    code, said = lines(old)
+    assert code == 1
+    assert "migrations are missing" in said
+    old.manage("migrate", "-v0")
+    code, said = lines(old)
+    assert "ok  old rows: " in said
+    assert "T2" in said
+
+
+def test_a_vault_that_git_can_not_read_is_told(installation: Installation) -> None:
+    (installation.vault / ".git").mkdir(parents=True)
+    code, said = lines(installation)
+    assert code == 1
+    assert "DO  vault: git says: " in said
