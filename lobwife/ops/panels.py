@@ -26,7 +26,6 @@ from vaultsync.models import VaultState
 
 DAYS = 14
 TIMELINE_HOURS = 6
-_FIRINGS_SHOWN = TIMELINE_HOURS * 60
 # For each job its newest runs: index seeks, where a window function would read the whole history.
 _STRIPS = """
     SELECT run.job_id, run.id, run.state, run.duration, run.queued_at
@@ -70,15 +69,16 @@ def jobs(now: datetime) -> list[dict[str, Any]]:
 def timeline(rows: list[dict[str, Any]], now: datetime) -> dict[str, Any]:
     """Who fires when in the next hours; moments at which several fire are marked."""
     end = now + timedelta(hours=TIMELINE_HOURS)
+    minute = now.replace(second=0, microsecond=0)
     firings: dict[str, list[datetime]] = {}
     for row in rows:
         job = row["job"]
         if row["state"].enabled:
             try:
-                ahead = schedule.firings_after(job.schedule, job.timezone, now, _FIRINGS_SHOWN)
+                ahead = schedule.firings_between(job.schedule, job.timezone, minute, minute + (end - now))
             except Invalid:
                 continue
-            firings[job.name] = [moment for moment in ahead if moment <= end]
+            firings[job.name] = [moment for moment in ahead if moment > now]
     together = Counter(moment for moments in firings.values() for moment in moments)
     crowded = sorted(moment for moment, count in together.items() if count > 1)
     hours = [now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=n + 1) for n in range(TIMELINE_HOURS)]
