@@ -12,10 +12,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_apscheduler.models import DjangoJob, DjangoJobExecution
 
-from jobs import admin_views, reads, runs, schedule, services
-from jobs.admin_shown import EnabledFilter, JobFilter, LastStatusFilter, output_shown, state_label, with_summary
+from jobs import admin_views, reads, run_page, runs, schedule, services
+from jobs.admin_shown import EnabledFilter, JobFilter, LastStatusFilter, state_label, with_summary
 from jobs.forms import JobForm
-from jobs.models import Alert, Job, JobRun, State, Trigger
+from jobs.models import Alert, Job, JobRun, Trigger
 from lobwife.base.errors import LobwifeError
 
 # Their action would run jobs within the web process.
@@ -32,12 +32,12 @@ class JobAdmin(admin.ModelAdmin[Job]):
     ordering = ("id",)
     actions = ("run_now", "enable", "disable")
     show_full_result_count = False
-    readonly_fields = ("in_words", "next_firings")
+    readonly_fields = ("next_firings",)
     change_list_template = "admin/jobs/job_list.html"
     change_form_template = "admin/jobs/job_form.html"
     fieldsets: ClassVar = [
         (None, {"fields": ("name", "description", "script", "arguments", "working_directory", "environment")}),
-        ("When", {"fields": ("schedule", "timezone", "in_words", "next_firings")}),
+        ("When", {"fields": ("schedule", "timezone", "next_firings")}),
         ("What was missed", {"fields": ("misfire", "misfire_max", "start_deadline_seconds")}),
         ("Limits", {"fields": ("timeout_seconds", "concurrency", "max_parallel")}),
         ("Retries", {"fields": ("retries", "retry_delay_seconds", "retry_delay_max_seconds")}),
@@ -113,11 +113,14 @@ class JobAdmin(admin.ModelAdmin[Job]):
         return state_label(job.last_status)
 
     @admin.display(description="next firings (UTC)")
-    def next_firings(self, job: Job) -> str:
-        try:
-            return ", ".join(moment[:16] for moment in reads.next_firings(job, 3)) if job.pk else "–"
-        except LobwifeError:  # the form just refused what was typed
-            return "–"
+    def next_firings(self, job: Job) -> SafeString:
+        """They follow the fields as one types; live.js says when."""
+        return format_html(
+            '<div id="firings" class="firings" hx-get="{}" hx-trigger="preview" hx-include="{}">{}</div>',
+            reverse("admin:jobs_job_preview"),
+            "#id_schedule, #id_timezone",
+            admin_views.firings_shown(job.schedule, job.timezone) if job.schedule else "–",
+        )
 
     # --- actions
     @admin.action(description="Run now", permissions=["change"])
@@ -180,11 +183,11 @@ class JobRunAdmin(ReadOnlyAdmin):
     show_full_result_count = False
     change_form_template = "admin/jobs/run_form.html"
     fieldsets: ClassVar = [
-        (None, {"fields": ("job", "outcome", "note", "ended_how", "output")}),
+        (None, {"fields": ("job", "outcome", "note", "ended_how")}),
         ("When", {"fields": ("scheduled_for", "queued_at", "not_before", "started_at", "ended_at", "took")}),
         ("Why", {"fields": ("trigger", "requested_by", "attempt", "retry_of", "abort_requested_by", "arguments")}),
     ]
-    readonly_fields = ("outcome", "ended_how", "output", "took", "arguments")
+    readonly_fields = ("outcome", "ended_how", "took", "arguments")
 
     class Media:
         css: ClassVar = {"all": ["jobs/admin.css"]}
@@ -196,10 +199,7 @@ class JobRunAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         run = self.get_object(request, object_id)
-        shown = {**(extra_context or {}), "run": run}
-        if run and request.user.has_perm(admin_views.CHANGE_RUN):
-            shown["can_abort"] = run.is_active and not run.abort_requested_at
-            shown["can_retry"] = not run.is_active and run.state != State.SKIPPED
+        shown = {**(extra_context or {}), **(run_page.context(request, run) if run else {})}
         return super().change_view(request, object_id, form_url, shown)
 
     @admin.display(description="state", ordering="state")
@@ -219,10 +219,6 @@ class JobRunAdmin(ReadOnlyAdmin):
     @admin.display
     def arguments(self, run: JobRun) -> str:
         return " ".join(map(repr, run.definition.get("arguments") or [])) or "–"
-
-    @admin.display
-    def output(self, run: JobRun) -> SafeString | str:
-        return output_shown(run)
 
 
 @admin.register(Alert)

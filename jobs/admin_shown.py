@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from jobs import output
 from jobs.models import Job, JobRun, JobState
 
-_SHOWN_BYTES = 256 * 1024
 _JOBS_LISTED = 100
-# Colours, cursor movements, window titles: what a terminal obeys and a page would show as rubbish.
-_ESCAPES = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|[ -/]*[0-~])"
-)
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def with_summary(jobs: QuerySet[Job]) -> QuerySet[Job]:
@@ -38,32 +29,6 @@ def with_summary(jobs: QuerySet[Job]) -> QuerySet[Job]:
 def state_label(state: str | None) -> SafeString | str:
     """A state with a class for its colour; the word itself says it too."""
     return format_html('<span class="state state-{}">{}</span>', state, state) if state else "–"
-
-
-def plain_text(text: str) -> str:
-    """Output as a page can show it: without what only a terminal understands; a rewritten line keeps its last form."""
-    lines = _ESCAPES.sub("", text).replace("\r\n", "\n").split("\n")
-    return "\n".join(_CONTROLS.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in lines)
-
-
-def output_shown(run: JobRun) -> SafeString | str:
-    """The end of a run's output, escaped, with a link to all of it."""
-    if not run.pk:
-        return "–"
-    size = output.size_on_disk(run.pk)
-    if not size:
-        gone = run.output_bytes and not run.is_active
-        return "No longer kept." if gone else "None yet." if run.is_active else "None."
-    data, cut = output.tail(run.pk, _SHOWN_BYTES)
-    link = reverse("admin:jobs_jobrun_output", args=[run.pk])
-    note = format_html('<p class="help">The last {} kB of it.</p>', _SHOWN_BYTES // 1000) if cut else ""
-    text = plain_text(data.decode(errors="replace"))
-    return format_html(
-        '{}<pre class="output" tabindex="0" aria-label="Output">{}</pre><p><a href="{}">All of it as text</a></p>',
-        note,
-        text,
-        link,
-    )
 
 
 class JobFilter(admin.SimpleListFilter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -11,13 +12,17 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
+from django.utils.html import escape, format_html, format_html_join
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.views.decorators.http import require_POST
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST, require_safe
 
-from jobs import output, runs, services
+from jobs import output, run_page, runs, schedule, services
 from jobs.models import Job, JobRun, Trigger
-from lobwife.base.errors import LobwifeError, NotFound
+from lobwife.base.errors import Invalid, LobwifeError, NotFound
+from lobwife.base.timestamps import utc_now
 
+_FIRINGS_SHOWN = 10
 CHANGE_JOB, CHANGE_RUN, VIEW_RUN = "jobs.change_job", "jobs.change_jobrun", "jobs.view_jobrun"
 
 
@@ -37,6 +42,7 @@ def job_urls(site: admin.AdminSite) -> list[URLPattern]:
         path("<int:pk>/run/", _button(site, CHANGE_JOB, run_job), name="jobs_job_run"),
         path("<int:pk>/enable/", _button(site, CHANGE_JOB, enable_job), name="jobs_job_enable"),
         path("<int:pk>/disable/", _button(site, CHANGE_JOB, disable_job), name="jobs_job_disable"),
+        path("preview/", site.admin_view(require_safe(preview)), name="jobs_job_preview"),
         path("pause/", _button(site, CHANGE_JOB, pause), {"pk": 0}, name="jobs_job_pause"),
         path("resume/", _button(site, CHANGE_JOB, resume), {"pk": 0}, name="jobs_job_resume"),
     ]
@@ -47,12 +53,18 @@ def run_urls(site: admin.AdminSite) -> list[URLPattern]:
     return [
         path("<int:pk>/abort/", _button(site, CHANGE_RUN, abort_run), name="jobs_jobrun_abort"),
         path("<int:pk>/retry/", _button(site, CHANGE_RUN, retry_run), name="jobs_jobrun_retry"),
+        path("<int:pk>/live/", run_page.live_view(site), name="jobs_jobrun_live"),
         path("<int:pk>/output/", site.admin_view(whole_output), name="jobs_jobrun_output"),
     ]
 
 
 def run_job(request: HttpRequest, pk: int) -> tuple[str, str]:
-    run = runs.request_run(name=_name_of(pk), trigger=Trigger.OPERATOR, requested_by=actor_of(request))
+    run = runs.request_run(
+        name=_name_of(pk),
+        trigger=Trigger.OPERATOR,
+        requested_by=actor_of(request),
+        arguments=_arguments(request.POST.get("arguments", "")),
+    )
     return f"Run {run.pk} of {run.job.name} is queued.", _page_of(run)
 
 
@@ -84,6 +96,24 @@ def retry_run(request: HttpRequest, pk: int) -> tuple[str, str]:
     return f"Run {run.pk} of {run.job.name} is queued.", _page_of(run)
 
 
+def preview(request: HttpRequest) -> HttpResponse:
+    """The next firings of a schedule that is being typed, or what is wrong with it."""
+    if not request.user.has_perm("jobs.view_job"):
+        raise PermissionDenied
+    return HttpResponse(firings_shown(request.GET.get("schedule", ""), request.GET.get("timezone", "") or "UTC"))
+
+
+def firings_shown(expression: str, timezone: str) -> SafeString:
+    """The schedule in words and its next ten firings, as HTML."""
+    try:
+        moments = schedule.firings_after(expression, timezone, utc_now(), _FIRINGS_SHOWN)
+        words = schedule.describe(expression)
+    except Invalid as error:
+        return format_html('<p class="problem">{}</p>', f"{error}.")
+    items = format_html_join("", "<li>{}</li>", ((moment.strftime("%a %Y-%m-%d %H:%M"),) for moment in moments))
+    return format_html("<p>{}</p><ol>{}</ol>", words, items)
+
+
 def whole_output(request: HttpRequest, pk: int) -> HttpResponseBase:
     """All that was kept, as plain text."""
     if not request.user.has_perm(VIEW_RUN):
@@ -107,13 +137,34 @@ def _button(site: admin.AdminSite, permission: str, act: _Button) -> Callable[..
         except NotFound as error:
             raise Http404(str(error)) from None
         except LobwifeError as error:
+            if _in_place(request):
+                return _said(str(error))
             messages.error(request, str(error))
             return redirect(_within(request, back))
+        if _in_place(request):
+            return _said(sentence)
         messages.success(request, sentence)
         return redirect(page)
 
     wrapped: Any = site.admin_view(require_POST(view))
     return wrapped  # type: ignore[no-any-return]
+
+
+def _in_place(request: HttpRequest) -> bool:
+    """Whether a live page asked, which shows the sentence itself and stays where it is."""
+    return "HX-Request" in request.headers
+
+
+def _said(sentence: str) -> HttpResponse:
+    return HttpResponse(escape(sentence), headers={"HX-Trigger": "changed"})
+
+
+def _arguments(text: str) -> list[str] | None:
+    """Words as a shell splits them; nothing means the job's own. Raises Invalid."""
+    try:
+        return shlex.split(text) or None
+    except ValueError as error:
+        raise Invalid(f"the arguments can't be read: {error}") from None
 
 
 def _set_enabled(request: HttpRequest, pk: int, enabled: bool) -> tuple[str, str]:

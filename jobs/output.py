@@ -100,6 +100,14 @@ def last_lines(run_id: int) -> str:
     return "\n".join([f"[truncated to last {LINES_SHOWN} lines]", *lines[-LINES_SHOWN:]])
 
 
+def end(run_id: int) -> int:
+    """How far the stream has been written."""
+    for start, path in reversed(_parts(run_id)):
+        with contextlib.suppress(FileNotFoundError):
+            return start + path.stat().st_size
+    return 0
+
+
 def size_on_disk(run_id: int) -> int:
     """Bytes that the run's output takes."""
     total = 0

@@ -41,6 +41,12 @@ def firings_after(expression: str, timezone: str, after: datetime, count: int) -
     return list(islice(_simulate(expression, timezone, after), count))
 
 
+@functools.lru_cache(maxsize=256)  # a page that refreshes every few seconds asks for the same minute
+def firings_between(expression: str, timezone: str, after: datetime, until: datetime) -> tuple[datetime, ...]:
+    """The firings in (after, until], oldest first. Raises Invalid."""
+    return tuple(takewhile(lambda firing: firing <= until, _simulate(expression, timezone, after)))
+
+
 def first_after(expression: str, timezone: str, after: datetime) -> datetime | None:
     """The next firing, strictly later than `after`; None when there is none. Raises Invalid."""
     return next(_simulate(expression, timezone, after), None)

@@ -92,7 +92,7 @@ INSTALLED_APPS = [
     "jobs",
     "broker",
     "vaultsync",
-    "django.contrib.admin",
+    "lobwife.ops.apps.OperationsConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -2,6 +2,7 @@ from django.contrib import admin
 from django.urls import path
 
 from lobwife.api import api
+from lobwife.ops.site import job_page
 
 admin.site.site_header = "lobwife"
 admin.site.site_title = "lobwife"
@@ -9,6 +10,7 @@ admin.site.site_title = "lobwife"
 urlpatterns = [
     # A page and not a redirect for who is not signed in: probes of the fleet look for "lobwife" in it.
     path("", admin.site.login, name="front-page"),
+    path("jobs/<str:name>", job_page, name="job-page"),
     path("admin/", admin.site.urls),
     path("", api.urls),
 ]

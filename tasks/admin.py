@@ -20,8 +20,8 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from lobwife.base.errors import LobwifeError
-from tasks import services
-from tasks.admin_filters import AgeFilter, AssignedFilter, PriorityFilter, StatusFilter, TypeFilter
+from tasks import admin_bulk, services
+from tasks.admin_filters import AgeFilter, AssignedFilter, AttentionFilter, PriorityFilter, StatusFilter, TypeFilter
 from tasks.admin_forms import TaskForm
 from tasks.models import Task, TaskEvent, read_repos
 
@@ -35,7 +35,7 @@ class TaskAdmin(admin.ModelAdmin[Task]):
     form = TaskForm
     list_display = ("number", "name", "state", "type", "priority", "assigned_to", "repositories", "age")
     list_display_links = ("number", "name")
-    list_filter = (StatusFilter, TypeFilter, PriorityFilter, AssignedFilter, AgeFilter)
+    list_filter = (AttentionFilter, StatusFilter, TypeFilter, PriorityFilter, AssignedFilter, AgeFilter)
     search_fields = ("name", "slug", "assigned_to")
     search_help_text = "By id (42 or T42), name, slug or assignee"
     show_full_result_count = False
@@ -75,6 +75,10 @@ class TaskAdmin(admin.ModelAdmin[Task]):
     def get_urls(self) -> list[URLPattern]:
         own = path("<int:pk>/cancel/", self.admin_site.admin_view(self.cancel_view), name="tasks_task_cancel")
         return [own, *super().get_urls()]
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        more = admin_bulk.ACTIONS if self.has_change_permission(request) else {}
+        return {**super().get_actions(request), **more}
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Task], search_term: str
@@ -152,7 +156,7 @@ class TaskAdmin(admin.ModelAdmin[Task]):
 
     @admin.display(description="status", ordering="status")
     def state(self, task: Task) -> SafeString:
-        return format_html('<span class="task-status task-{}">{}</span>', task.status, task.status)
+        return format_html('<span class="badge badge-{}">{}</span>', task.status, task.status)
 
     @admin.display(description="repositories")
     def repositories(self, task: Task) -> str:

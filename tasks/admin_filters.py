@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import timedelta
-from typing import Any
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from lobwife.base.timestamps import seconds_text, utc_now
+from tasks import attention
 from tasks.admin_forms import PRIORITIES, TYPES
 from tasks.models import Status, Task
 
@@ -28,6 +29,26 @@ class _KnownValues(admin.SimpleListFilter):
         if value == _OTHER:
             return queryset.exclude(**{f"{self.parameter_name}__in": self.known})
         return queryset.filter(**{str(self.parameter_name): value}) if value else queryset
+
+
+class AttentionFilter(admin.SimpleListFilter):
+    """The tasks that wait for a person."""
+
+    title, parameter_name = "attention", "attention"
+    finds: ClassVar[dict[str, tuple[Callable[[datetime], list[Task]], ...]]] = {
+        "active": (attention.active_too_long,),
+        "queued": (attention.queued_too_long,),
+        "any": (attention.active_too_long, attention.queued_too_long),
+    }
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [("any", "needs attention"), ("active", "active too long"), ("queued", "queued too long")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
+        chosen = self.finds.get(self.value() or "")
+        if chosen is None:
+            return queryset
+        return queryset.filter(pk__in=[task.pk for find in chosen for task in find(utc_now())])
 
 
 class StatusFilter(_KnownValues):

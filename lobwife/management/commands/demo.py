@@ -1,0 +1,21 @@
+"""`manage.py demo`: a realistic fleet with history, in an empty database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from lobwife import demo
+from lobwife.base.errors import LobwifeError
+
+
+class Command(BaseCommand):
+    help = "Fill an empty database with a realistic fleet, to look at the pages with. Refuses when there are tasks."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            made = demo.make_fleet()
+        except LobwifeError as error:
+            raise CommandError(str(error)) from None
+        self.stdout.write("Made " + ", ".join(f"{count} {what}" for what, count in made.items()) + ".")

@@ -1,0 +1,59 @@
+// Live parts (data-live) pause while the tab is hidden, and say so when they can't be refreshed.
+"use strict";
+(() => {
+  const part = (event) => event.target.closest && event.target.closest("[data-live]");
+
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (part(event) && document.hidden) event.preventDefault();
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) document.querySelectorAll("[data-live]").forEach((each) => htmx.trigger(each, "live"));
+  });
+  for (const failure of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {
+    document.addEventListener(failure, (event) => {
+      const stale = part(event);
+      if (!stale) return;
+      if (event.detail.xhr && [401, 403].includes(event.detail.xhr.status)) return location.reload();
+      stale.classList.add("stale");
+    });
+  }
+  document.addEventListener("htmx:afterSwap", (event) => {
+    const fresh = part(event);
+    if (fresh) fresh.classList.remove("stale");
+  });
+
+  // Output is followed as it grows, until somebody scrolls up to read.
+  const followed = document.querySelector("[data-follow]");
+  if (followed) {
+    let atEnd = true;
+    const toEnd = () => { if (atEnd) followed.scrollTop = followed.scrollHeight; };
+    followed.addEventListener("scroll", () => {
+      atEnd = followed.scrollTop + followed.clientHeight >= followed.scrollHeight - 24;
+    });
+    new MutationObserver(toEnd).observe(followed, { childList: true });
+    toEnd();
+  }
+
+  // The next firings follow the schedule as one types.
+  const firings = document.getElementById("firings");
+  let typing;
+  for (const id of ["id_schedule", "id_timezone"]) {
+    const field = firings && document.getElementById(id);
+    if (field) field.addEventListener("input", () => {
+      clearTimeout(typing);
+      typing = setTimeout(() => htmx.trigger(firings, "preview"), 250);
+    });
+  }
+
+  // "/" goes to the search field, as in every tool that has one.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+    const search = document.getElementById("search-everywhere");
+    if (search) {
+      event.preventDefault();
+      search.focus();
+      search.select();
+    }
+  });
+})();
