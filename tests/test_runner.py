@@ -98,7 +98,7 @@ def test_an_abort_ends_a_family_that_ignores_signals_leaves_its_session_and_daem
     assert all(is_running(pid) for pid in pids.values())
     abort(running, run_id)
     run = ended(running, run_id)
-    assert (run["state"], run["note"]) == ("aborted", "aborted by a caller over REST")
+    assert (run["state"], run["note"]) == ("aborted", "aborted by local")
     assert [name for name, pid in pids.items() if is_running(pid)] == []
     assert processes_of(running) == []
     job = running.get("/api/jobs/family").json
