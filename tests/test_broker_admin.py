@@ -10,6 +10,7 @@ from http.cookies import SimpleCookie
 from urllib.parse import urlencode
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from tests.broker_rig import Rig
 from tests.installation import Answer
@@ -139,9 +140,8 @@ def test_the_apps_state_says_what_is_known_and_no_page_holds_a_token(rig: Rig, b
 
 
 def test_broker_pages_fit_a_desk_and_a_phone(rig: Rig, boss: Operator, tmp_path: pathlib.Path) -> None:
-    playwright = pytest.importorskip("playwright.sync_api")
     rig.task("repo", "other", name="A task with a long name " * 3)
-    with playwright.sync_playwright() as runner:
+    with sync_playwright() as runner:
         browser = runner.chromium.launch(executable_path=shutil.which("chromium"))
         for width in (1280, 390):
             context = browser.new_context(viewport={"width": width, "height": 900})
