@@ -92,7 +92,7 @@ def list_legacy(request: HttpRequest) -> HttpResponse:
 
 @router.post(
     "/token",
-    response={200: TokenShown, 403: Problem, 422: Problem, 502: Problem, **_PROBLEMS},
+    response={200: TokenShown, 403: Problem, 404: Problem, 422: Problem, 502: Problem, **_PROBLEMS},
     openapi_extra=body_of(TokenRequest),
 )
 def issue_token(request: HttpRequest) -> HttpResponse:

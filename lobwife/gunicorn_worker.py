@@ -26,6 +26,7 @@ BODY_SECONDS = 30.0
 # A thread reads nothing that is not there already; this is how long it waits for a client that takes no answer.
 ANSWER_SECONDS = 10.0
 _LINGER_SECONDS = 2.0
+_YIELD_SECONDS, _MOST_YIELDS = 0.0001, 10
 _READ_BYTES = 64 * 1024
 # What slow clients may have sent so far, of all connections of a worker together.
 _MOST_BUFFERED = 64 * 2**20
@@ -88,6 +89,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
 
     # --- connections come
     def accept(self, listener: socket.socket) -> None:
+        # All workers wake for a new connection, and it stays where it is taken: the one that has fewer goes first.
+        time.sleep(min(self.nr_conns, _MOST_YIELDS) * _YIELD_SECONDS)
         try:
             plain, client = listener.accept()
         except OSError as error:

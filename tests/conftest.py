@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import importlib
 import pathlib
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
+from django.apps import apps
+from django.db import connection
 from playwright.sync_api import Browser, Page
 
 from lobwife.serving.static_files import collect_if_changed
@@ -15,6 +19,13 @@ from tests.installation import Installation
 def static_files() -> None:
     """Pages name their static files by what was collected, in this process and in those of an Installation."""
     collect_if_changed()
+
+
+@pytest.fixture
+def seeded(db: None) -> None:
+    """What migrations seed, which a transactional test that ran earlier in this process has flushed."""
+    importlib.import_module("jobs.migrations.0002_four_jobs").define(apps, None)
+    importlib.import_module("lobwife.migrations.0002_beginnings").begin(apps, SimpleNamespace(connection=connection))
 
 
 @pytest.fixture

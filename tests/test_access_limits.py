@@ -176,7 +176,7 @@ def test_a_key_is_made_once_in_the_admin_and_revoked_there() -> None:
     assert b"needs the number of its task" in wrong.content
 
 
-@pytest.mark.django_db
+@pytest.mark.usefixtures("seeded")
 def test_an_operator_decides_in_the_admin_who_may_call() -> None:
     operator, stranger = Client(), Client(REMOTE_ADDR=REMOTE)
     operator.force_login(User.objects.create_superuser("root"), "lobwife.access.groups.RoleBackend")

@@ -18,7 +18,7 @@ PASSWORD = "correct-horse-battery"
 BACKEND = "lobwife.access.groups.RoleBackend"
 
 
-@pytest.mark.django_db
+@pytest.mark.usefixtures("seeded")
 def test_what_a_stranger_calls_itself_is_text_on_the_pages_that_list_it() -> None:
     policy.decide(mode="open", actor="test")
     program = "<script>alert(1)</script>\x1b[31m"
@@ -31,7 +31,7 @@ def test_what_a_stranger_calls_itself_is_text_on_the_pages_that_list_it() -> Non
         assert "<script>alert" not in page, path
 
 
-@pytest.mark.django_db
+@pytest.mark.usefixtures("seeded")
 @pytest.mark.parametrize(
     "target", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)"]
 )
@@ -43,7 +43,7 @@ def test_signing_in_leads_to_no_other_site(target: str) -> None:
     assert answer.headers["Location"] == "/admin/"
 
 
-@pytest.mark.django_db
+@pytest.mark.usefixtures("seeded")
 def test_every_wrong_key_is_hashed_and_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     good = keys.create_key(name="good", role=Role.VIEWER, actor="test")
     revoked = keys.create_key(name="revoked", role=Role.VIEWER, actor="test")
@@ -62,7 +62,7 @@ def test_every_wrong_key_is_hashed_and_compared_in_constant_time(monkeypatch: py
         assert compared == [True], key
 
 
-@pytest.mark.django_db
+@pytest.mark.usefixtures("seeded")
 def test_a_viewer_looks_and_changes_nothing() -> None:
     viewer = User.objects.create_user("eve", password=PASSWORD, is_staff=True)
     viewer.groups.create(name="Some other group")
@@ -87,7 +87,7 @@ def test_a_viewer_looks_and_changes_nothing() -> None:
     assert keys.ApiKey.objects.get().state == "not used yet"
 
 
-@pytest.mark.django_db
+@pytest.mark.usefixtures("seeded")
 def test_operators_are_told_on_every_page_that_access_is_open() -> None:
     operator = Client()
     operator.force_login(User.objects.create_superuser("root"), BACKEND)
@@ -98,7 +98,7 @@ def test_operators_are_told_on_every_page_that_access_is_open() -> None:
     assert warning not in Client().get("/admin/login/").content.decode()
 
 
-@pytest.mark.django_db
+@pytest.mark.usefixtures("seeded")
 def test_behind_tls_browsers_are_told_to_stay_there() -> None:
     with override_settings(SECURE_HSTS_SECONDS=3600, SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", "https")):
         for path in ("/health", "/api/docs", "/admin/login/"):

@@ -91,7 +91,6 @@ def test_status_shows_the_app_and_no_secret(rig: Rig) -> None:
         ({"LOBWIFE_BROKER_PERMISSIONS": "[1]"}, 1, "JSON object"),
         ({"GITHUB_API_URL": "http://github.example"}, 0, "https://"),
         ({"GH_APP_ID": "1"}, 0, "no PEM key"),
-        ({}, 0, "no issues"),
     ],
 )
 def test_settings_that_cannot_work_are_said_at_the_start(
@@ -100,3 +99,8 @@ def test_settings_that_cannot_work_are_said_at_the_start(
     done = Installation(tmp_path, **environment).manage("check", check=False)
     assert done.returncode == status
     assert words in done.stdout + done.stderr
+
+
+def test_no_app_at_all_is_no_finding(tmp_path: pathlib.Path) -> None:
+    done = Installation(tmp_path).manage("check")
+    assert "broker." not in done.stdout + done.stderr

@@ -22,7 +22,7 @@ from lobwife.ops import history
 from tasks import services
 from tasks.models import Status, Task, TaskEvent
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("seeded")]
 QUERIES_MOST = 30
 
 

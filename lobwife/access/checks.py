@@ -52,7 +52,7 @@ def _stored() -> tuple[bool, str]:
             row = connection.connection.execute(_SELECT).fetchone()
         else:
             path = pathlib.Path(str(connection.settings_dict["NAME"])).absolute()
-            _read(path, "immutable=1")  # raises when the file is not ours; then nothing may be left beside it
+            _read(path, "mode=ro&immutable=1")  # raises when the file is not ours; then nothing may be left beside it
             row = _read(path, "mode=ro")
     return (bool(row[0]), row[0] or row[1]) if row else (False, "")
 
