@@ -42,8 +42,8 @@ def test_nothing_that_was_written_holds_a_token_a_jwt_or_the_key(tmp_path: pathl
             "/api/status",
         ):
             said += rig.get(path).body
-        said += rig.manage("broker", "check", f"T{other}", "--skip-checks", check=False).stdout.encode()
-        said += rig.manage("broker", "status", "--skip-checks").stdout.encode()
+        said += rig.manage("broker", "--skip-checks", "check", f"T{other}", check=False).stdout.encode()
+        said += rig.manage("broker", "--skip-checks", "status").stdout.encode()
         said += everything_written(rig)
         secrets = [token.text for token in rig.github.tokens] + rig.github.jwts
         secrets += ["".join(pem_base64(1).split()), *pem(1).splitlines()[1:-1]]
