@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import json
 import logging
 import os
@@ -44,8 +45,9 @@ class OperatorCommand(BaseCommand):
         if code:
             raise SystemExit(code)
 
+    @abc.abstractmethod
     def act(self, **options: Any) -> int:
-        raise NotImplementedError
+        """Do the command's work and return its exit code; raises LobwifeError."""
 
     def say(self, sentence: str) -> None:
         """To the person, beside the output."""
