@@ -124,6 +124,14 @@ def delete(run_id: int) -> None:
     result_path(run_id).unlink(missing_ok=True)
 
 
+def delete_results() -> None:
+    """Remove what parents left of how their runs ended; for when all that is recorded and none is running."""
+    for pattern in ("*.result", "*.result.new"):
+        for path in (settings.STATE_DIR / "runs").glob(f"*/{pattern}"):
+            with contextlib.suppress(OSError):  # it does no harm, and the next start tries again
+                path.unlink()
+
+
 def _parts(run_id: int) -> list[tuple[int, pathlib.Path]]:
     """Head and segments with where each begins in the stream."""
     head = output_path(run_id)

@@ -79,7 +79,7 @@ class Runner:
                 runs.give_back(run)
                 continue
             runs.record_end(run, _left_behind(run, survivors))
-            output.result_path(run.pk).unlink(missing_ok=True)
+        output.delete_results()
         return len(left)
 
     def shut_down(self, deadline: float) -> None:

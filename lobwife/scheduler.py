@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from datetime import timedelta
 
 from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.job import Job
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 from django_apscheduler.jobstores import DjangoJobStore
+from django_apscheduler.models import DjangoJob
 
 from jobs import firing, wake
 from lobwife.base.timestamps import utc_now
@@ -25,6 +29,11 @@ class Store(DjangoJobStore):  # type: ignore[misc]
 
     def register_event_listeners(self) -> None:
         """Listen to nothing."""
+
+    def update_job(self, job: Job) -> None:
+        """As the base class, but says nothing of a job that an outsider has removed: refresh() plans all again."""
+        with contextlib.suppress(JobLookupError):
+            super().update_job(job)
 
 
 class Scheduler:
@@ -43,9 +52,7 @@ class Scheduler:
     def start(self) -> None:
         self._scheduler.start(paused=True)
         self._scheduler.remove_all_jobs()
-        for name, (call, fields) in self._upkeep.items():
-            self._scheduler.add_job(call, CronTrigger.from_crontab(fields, timezone="UTC"), id=name)
-        self._add_wake()
+        self._plan()
         self._scheduler.resume()
 
     def refresh(self) -> None:
@@ -53,15 +60,18 @@ class Scheduler:
         now = utc_now()
         wanted = firing.next_wake(now)
         stored = self._scheduler.get_job(_FIRINGS)
-        if stored is None:  # an outsider removed it
-            self._add_wake()
+        if stored is None or DjangoJob.objects.count() <= len(self._upkeep):  # an outsider removed some
+            self._plan()
         elif stored.next_run_time < now - _SOON:  # the clock was set forward while the scheduler slept
             self._scheduler.wakeup()
         # What is due already is being dealt with by the wake that is planned within a second.
         elif wanted and stored.next_run_time > (wanted if wanted > now else now + _SOON):
             self._scheduler.modify_job(_FIRINGS, next_run_time=max(wanted, now))
 
-    def _add_wake(self) -> None:
+    def _plan(self) -> None:
+        for name, (call, fields) in self._upkeep.items():
+            trigger = CronTrigger.from_crontab(fields, timezone="UTC")
+            self._scheduler.add_job(call, trigger, id=name, replace_existing=True)
         self._scheduler.add_job(
             wake.wake, wake.NextFiring(), id=_FIRINGS, max_instances=_THREADS, replace_existing=True
         )
