@@ -213,6 +213,7 @@ JOB_SCRIPT_DIRS = [
         [pathlib.Path(part).expanduser() for part in env.words("LOBWIFE_SCRIPTS_DIR", separator=":")]
         or [pathlib.Path("/opt/lobmob/scripts/server")]
     ),
+    STATE_DIR / "scripts",
     BASE_DIR / "jobs" / "scripts",
 ]
 
