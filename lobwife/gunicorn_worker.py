@@ -20,6 +20,7 @@ from typing import Any
 from gunicorn import http
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from lobwife.base import waits
 from lobwife.relay import Relay
 from lobwife.request_buffer import RequestBuffer, Stage
 
@@ -91,6 +92,8 @@ class _NoPool:
 class PatientWorker(ThreadWorker):  # type: ignore[misc]
     """See the module."""
 
+    alive: bool
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._waiting: dict[Connection, None] = {}  # longest first
@@ -103,6 +106,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         """In the worker's own process; returns when the worker is to end."""
         self._relay = Relay(self._turn, self.cfg.threads)
+        waits.tell(self._relay.step_aside)
         super().init_process()
 
     def get_thread_pool(self) -> _NoPool:

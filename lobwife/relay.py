@@ -90,6 +90,14 @@ class Relay:
             self._leader, self._answering_since = 0, None
         self._appoint()
 
+    def step_aside(self) -> None:
+        """Let another thread lead while the calling one, at an answer, waits for something else."""
+        with self._lock:
+            if not self.leads or not self._free:
+                return
+            self._leader, self._answering_since = 0, None
+        self._appoint()
+
     def wake(self) -> None:
         """Let `watch()` return; from any thread, and from a signal handler."""
         with contextlib.suppress(OSError):  # full: it is awake as it is
