@@ -38,7 +38,7 @@ class Relay:
         self._is_resting = False
         self._over = False
         self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
 
     def start(self) -> None:
         for _ in range(self._threads):
@@ -121,7 +121,7 @@ class Relay:
             try:
                 while self.leads and not self._over:
                     self._turn()
-            except Exception as error:
+            except BaseException as error:  # without a leader nothing would be answered any more
                 self.failure = error
                 self.wake()
                 raise
