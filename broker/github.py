@@ -17,6 +17,7 @@ import jwt
 import orjson
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from lobwife.base import waits
 from lobwife.base.errors import Unavailable, Upstream
 
 _ATTEMPTS = 3
@@ -188,6 +189,7 @@ def _exchange(url: str, method: str, path: str, headers: Mapping[str, str], body
     deadline = time.monotonic() + seconds
     client = _client_of_process(url, os.getpid())
     content = orjson.dumps(body) if body is not None else None
+    waits.about_to_wait()
     with client.stream(method, url + path, headers=headers, content=content, timeout=seconds) as response:
         received = bytearray()
         for chunk in response.iter_bytes():

@@ -2,7 +2,8 @@
 
 The stock one gives a thread to each connection for up to 5 s of silence, and to one that sent half a head for as long
 as it likes, so that a few slow clients stop the service. Here the event loop collects requests; a connection that
-takes too long is closed, and when there are too many the one that has waited longest makes room.
+takes too long is closed, and when there are too many the one that has waited longest makes room. Who answers is the
+business of the relay.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import errno
 import selectors
 import socket
 import time
-from concurrent.futures import Future
+from collections import deque
 from functools import partial
 from typing import Any
 
 from gunicorn import http
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from lobwife.base import waits
+from lobwife.relay import Relay
 from lobwife.request_buffer import RequestBuffer, Stage
 
 HEAD_SECONDS = 10.0
@@ -26,7 +29,8 @@ BODY_SECONDS = 30.0
 # A thread reads nothing that is not there already; this is how long it waits for a client that takes no answer.
 ANSWER_SECONDS = 10.0
 _LINGER_SECONDS = 2.0
-_YIELD_SECONDS, _MOST_YIELDS = 0.0001, 10
+_LOOK_SECONDS = 1.0
+_YIELD_SECONDS, _MOST_YIELDS = 0.0001, 4
 _READ_BYTES = 64 * 1024
 # What slow clients may have sent so far, of all connections of a worker together.
 _MOST_BUFFERED = 64 * 2**20
@@ -78,14 +82,80 @@ class Connection(TConn):  # type: ignore[misc]
         self.initialized = self.data_ready = True
 
 
+class _NoPool:
+    """In place of gunicorn's own pool: the relay has the threads."""
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Nothing to shut down."""
+
+
 class PatientWorker(ThreadWorker):  # type: ignore[misc]
     """See the module."""
+
+    alive: bool
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._waiting: dict[Connection, None] = {}  # longest first
+        self._whole: deque[Connection] = deque()
+        self._next_look = 0.0
         self._lingering: dict[Connection, None] = {}
         self._buffered = 0
+
+    # --- the main thread
+    def init_process(self) -> None:
+        """In the worker's own process; returns when the worker is to end."""
+        self._relay = Relay(self._turn, self.cfg.threads)
+        waits.tell(self._relay.step_aside)
+        super().init_process()
+
+    def get_thread_pool(self) -> _NoPool:
+        return _NoPool()
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        """SIGTERM: answer what has come in, then end."""
+        super().handle_exit(sig, frame)
+        self._relay.wake()
+
+    def run(self) -> None:
+        """Look after the threads until the worker is to end; what has begun then has `graceful_timeout` seconds."""
+        self.poller.register(self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks)
+        self._relay.start()
+        try:
+            next_sign = 0.0
+            while self.alive and self._relay.failure is None:
+                now = time.monotonic()
+                if now >= next_sign:
+                    self.notify()
+                    next_sign = now + _LOOK_SECONDS
+                    if not self.is_parent_alive():
+                        break
+                self._relay.watch(_LOOK_SECONDS)
+            self.alive = False
+            deadline = time.monotonic() + self.cfg.graceful_timeout
+            while self.nr_conns > 0 and time.monotonic() < deadline and self._relay.failure is None:
+                self.notify()
+                self._relay.watch(0.05)
+        finally:
+            self._relay.end()
+            self.method_queue.defer(lambda: None)
+        if self._relay.failure is not None:
+            raise self._relay.failure
+
+    # --- the thread that leads
+    def _turn(self) -> None:
+        """Take what came in, answer what is whole; the leader does nothing else."""
+        self.set_accept_enabled(self.alive and self.nr_conns < self.worker_connections)
+        self.wait_for_and_dispatch_events(timeout=_LOOK_SECONDS if self.alive else 0.05)
+        while self._whole:
+            conn = self._whole.popleft()
+            later = partial(self.method_queue.defer, self.finish_request, conn)
+            if not self._relay.answer(partial(self.handle, conn), partial(self.finish_request, conn), later):
+                return
+        now = time.monotonic()
+        if now >= self._next_look or not self.alive:
+            self._next_look = now + _LOOK_SECONDS
+            self.murder_keepalived()
 
     # --- connections come
     def accept(self, listener: socket.socket) -> None:
@@ -104,9 +174,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         connection = Connection(self.cfg, accepted, client, listener.getsockname())
         self._wait_for_request(connection, time.monotonic() + HEAD_SECONDS)
 
-    def finish_request(self, conn: Connection, fs: Future[Any]) -> None:
-        """The thread is done: the next request of the connection, or its end."""
-        again = not fs.cancelled() and fs.exception() is None and fs.result()
+    def finish_request(self, conn: Connection, again: bool) -> None:
+        """It is answered: the next request of the connection, or its end."""
         if not (again and self.alive):
             self._linger(conn)
             return
@@ -146,7 +215,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         if stage is Stage.WHOLE:
             self._forget(conn)
             conn.hand_over()
-            self.enqueue_req(conn)
+            self._whole.append(conn)
         elif stage in (Stage.HEAD_TOO_LARGE, Stage.BODY_TOO_LARGE):
             self._refuse(conn, stage)
         elif self._buffered > _MOST_BUFFERED:
@@ -170,7 +239,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
 
     # --- connections go
     def murder_keepalived(self) -> None:
-        """Called at least once a second: close what took too long; at the end of the worker also what is idle."""
+        """Called once a second: close what took too long; at the end of the worker also what is idle."""
         now = time.monotonic()
         for conn in [each for each in self._waiting if each.deadline < now or not (self.alive or each.buffer.data)]:
             if conn.buffer.data and conn.deadline < now:

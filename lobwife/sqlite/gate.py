@@ -6,6 +6,8 @@ import os
 import threading
 import time
 
+from lobwife.base import waits
+
 _STALLED_SECONDS = 0.6
 _WAITERS_WHEN_STALLED = 1
 _LOOK_SECONDS = 0.1
@@ -40,6 +42,7 @@ class WriteGate:
                 self._moved = time.monotonic()
                 return 0.0
             self._threads.release()
+        waits.about_to_wait()
         start, ticket = time.monotonic(), object()
         with self._counts:
             if not self._waiting:
