@@ -17,8 +17,10 @@ RUN python3 -m venv /opt/lobwife/venv \
  && find . -depth -type d -name tests -exec rm -rf {} + \
  && find . -path '*/LC_MESSAGES/*' ! -path '*/locale/en/*' -type f -delete \
  && find . -name '*.so*' -exec strip --strip-unneeded {} +
-# Maps for the debuggers of browsers are most of what the pages of the API's description weigh.
+# Maps for the debuggers of browsers are most of what the pages of the API's description weigh; a second viewer of it, and
+# Django's maps of the earth, are used by nothing.
 RUN cd /opt/lobwife/venv/lib/python3*/site-packages \
+ && rm -rf django/contrib/gis ninja/static/ninja/redoc.* \
  && find . -path '*/static/*' -name '*.js' -exec sed -i 's,//# sourceMappingURL=.*$,,' {} + \
  && find . -path '*/static/*' -name '*.css' -exec sed -i 's,/\*# sourceMappingURL=.*\*/,,' {} + \
  && find . -path '*/static/*' -name '*.map' -delete
