@@ -44,7 +44,7 @@ def test_every_line_is_json_and_the_id_of_a_request_crosses_from_web_to_the_run_
     answer = logging_json.post("/api/jobs/told/trigger", headers={"X-Request-ID": "order-66"})
     assert answer.status == 200, answer.body
     assert answer.headers["x-request-id"] == "order-66"
-    wait_for(lambda: any("ended: failed" in str(each["message"]) for each in told(logging_json)), what="the end")
+    wait_for(lambda: any("ended: failed" in str(each["message"]) for each in told(logging_json)), 60, "the end")
     about = [each for each in told(logging_json) if each.get("request_id") == "order-66"]
     steps = [word for each in about for word in ("asked", "started", "ended") if word in str(each["message"])]
     assert sorted(steps) == ["asked", "ended", "started"]
@@ -55,7 +55,7 @@ def test_every_line_is_json_and_the_id_of_a_request_crosses_from_web_to_the_run_
     with logging_json.database() as database:
         daemon = database.execute("SELECT pid FROM jobs_daemon").fetchone()["pid"]
     os.kill(daemon, signal.SIGKILL)
-    wait_for(lambda: "exited: daemon" in messages(logging_json, "supervisord"), what="the supervisor's word")
+    wait_for(lambda: "exited: daemon" in messages(logging_json, "supervisord"), 60, "the supervisor's word")
 
 
 @pytest.mark.parametrize("sent", ["", "a b", "x" * 65, "né"])

@@ -80,6 +80,9 @@ def run_and_stop(
 
 def type_what_the_pages_show(installation: Installation, clone: pathlib.Path) -> None:
     """The newcomer's pages in a second terminal, from the first command to the last."""
+    # A person takes as long to read the first screen: only then is there nothing that `doctor` finds to do.
+    wait_for(lambda: [*(installation.state / "backups").glob("*.gz")], 60, "the first copy")
+    wait_for(lambda: installation.get("/api/v1/sync").json.get("last_sync"), 60, "the first sync")
     for page in ("README.md", "docs/getting-started.md"):
         for block in re.findall(r"^```sh\n(.*?)^```$", (clone / page).read_text(), re.MULTILINE | re.DOTALL):
             typed = block.replace(":8080", f":{installation.web_port}").replace(":8081", f":{installation.api_port}")
@@ -93,10 +96,8 @@ def type_what_the_pages_show(installation: Installation, clone: pathlib.Path) ->
                 check=False,
             )
             assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
-    wait_for((clone / "var/vault/010-tasks/active/T1.md").exists, what="the note")
-    wait_for(
-        lambda: installation.get("/api/jobs/count").json["last_status"] == "success", what="a run of one's own job"
-    )
+    wait_for((clone / "var/vault/010-tasks/active/T1.md").exists, 60, "the note")
+    wait_for(lambda: installation.get("/api/jobs/count").json["last_status"] == "success", 60, "a run of one's own job")
 
 
 def test_a_fresh_clone_runs_by_one_command_and_again_without_a_network(
