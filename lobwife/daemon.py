@@ -173,7 +173,7 @@ class Daemon:
 
     def _rest(self, begun: float, wait: float) -> None:
         """Until a commit, a signal or the end of a child, at most so long; commit after commit is one turn's work."""
-        heard = select.select([self._signalled, self._bell], [], [], wait)[0]
+        heard = select.select([self._signalled, self._bell.fileno()], [], [], wait)[0]
         if self._signalled in heard:
             os.read(self._signalled, 4096)
         else:
