@@ -23,8 +23,8 @@ run: $(VENV)/.installed ## prepare what a start needs, then run web and daemon u
 	@LOBWIFE_STATE_DIR="$${LOBWIFE_STATE_DIR:-$(CURDIR)/var/state}" VAULT_PATH="$${VAULT_PATH:-$(CURDIR)/var/vault}" \
 		exec $(RUN) manage.py serve
 
-test: lint ## check everything, then run the tests (PYTEST="tests/test_x.py -k word" for some)
-	$(ISOLATED) $(RUN) -m pytest -m "not soak" -n 2 --dist loadfile $(PYTEST)
+test: lint ## check everything, then run the tests, once more what failed (PYTEST="tests/test_x.py -k word" for some)
+	$(ISOLATED) $(RUN) -m pytest -m "not soak" -n 2 --dist loadfile --reruns 1 -rR $(PYTEST)
 
 soak: $(VENV)/.installed-dev ## run the tests that take long by nature
 	$(ISOLATED) $(RUN) -m pytest -m soak $(PYTEST)
