@@ -12,9 +12,18 @@ COPY requirements.txt requirements-scripts.txt /tmp/
 RUN python3 -m venv /opt/lobwife/venv \
  && /opt/lobwife/venv/bin/pip install -q --require-hashes -r /tmp/requirements.txt \
  && /opt/lobwife/venv/bin/pip install -q --require-hashes -r /tmp/requirements-scripts.txt \
- && /opt/lobwife/venv/bin/pip uninstall -q -y pip \
- && find /opt/lobwife/venv -depth -type d -name tests -exec rm -rf {} + \
- && find /opt/lobwife/venv -path '*/locale/*' -name '*.[pm]o' ! -path '*/locale/en/*' -delete
+ && /opt/lobwife/venv/bin/pip uninstall -q -y setuptools pip \
+ && cd /opt/lobwife/venv/lib/python3*/site-packages \
+ && find . -depth -type d -name tests -exec rm -rf {} + \
+ && find . -path '*/LC_MESSAGES/*' ! -path '*/locale/en/*' -type f -delete \
+ && find . -name '*.so*' -exec strip --strip-unneeded {} +
+# Maps for the debuggers of browsers are most of what the pages of the API's description weigh; a second viewer of it, and
+# Django's maps of the earth, are used by nothing.
+RUN cd /opt/lobwife/venv/lib/python3*/site-packages \
+ && rm -rf django/contrib/gis ninja/static/ninja/redoc.* \
+ && find . -path '*/static/*' -name '*.js' -exec sed -i 's,//# sourceMappingURL=.*$,,' {} + \
+ && find . -path '*/static/*' -name '*.css' -exec sed -i 's,/\*# sourceMappingURL=.*\*/,,' {} + \
+ && find . -path '*/static/*' -name '*.map' -delete
 COPY . /opt/lobwife/app
 RUN cd /opt/lobwife/app \
  && DJANGO_SETTINGS_MODULE=lobwife.settings LOBWIFE_STATE_DIR=/tmp/state LOBWIFE_SECRET_KEY=only-for-the-build \
@@ -27,6 +36,8 @@ FROM ${BASE_IMAGE}
 # 0 leaves them out. What can't be had is left out with a word.
 ARG INSTALL_GH=1
 ARG INSTALL_KUBECTL=1
+# dpkg leaves out manuals, translations, and of git what serves and mails with the Perl that only that needs.
+COPY deploy/dpkg-excludes /etc/dpkg/dpkg.cfg.d/lobwife
 RUN export DEBIAN_FRONTEND=noninteractive \
  && apt-get update -q \
  && apt-get install -y -q --no-install-recommends \
@@ -35,8 +46,8 @@ RUN export DEBIAN_FRONTEND=noninteractive \
  && if [ "$INSTALL_GH" = 1 ]; then optional gh; fi \
  && if [ "$INSTALL_KUBECTL" = 1 ]; then optional kubernetes-client; fi \
  && if [ -e /usr/bin/gh ]; then mv /usr/bin/gh /usr/bin/gh-real; fi \
- && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/apt /var/log/dpkg.log /etc/ssh/ssh_host_* \
-    /usr/share/doc /usr/share/man /usr/share/locale \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/log/apt /var/log/*.log \
+    /etc/ssh/ssh_host_* \
  && groupadd --gid 1000 lobwife \
  && useradd --uid 1000 --gid 1000 --create-home --shell /bin/bash --password '*' lobwife
 

@@ -13,11 +13,11 @@ ifneq ($(shell cat $(VENV)/.installed 2>/dev/null),$(shell $(RUN) -V 2>/dev/null
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak fuzz bench lint format audit requirements
+.PHONY: help run test soak fuzz bench lint format audit requirements release-check
 
 help: ## say what there is
 	@echo "lobwife: the operations centre of a fleet of coding agents. Start with: make run"
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
 
 run: $(VENV)/.installed ## prepare what a start needs, then run web and daemon until Ctrl-C
 	@LOBWIFE_STATE_DIR="$${LOBWIFE_STATE_DIR:-$(CURDIR)/var/state}" VAULT_PATH="$${VAULT_PATH:-$(CURDIR)/var/vault}" \
@@ -55,6 +55,11 @@ requirements: $(VENV)/.installed-dev ## pin the newest versions that requirement
 	$(RUN) -m uv pip compile -q --upgrade --generate-hashes --universal --python-version 3.11 requirements.in -o requirements.txt
 	$(RUN) -m uv pip compile -q --upgrade --generate-hashes --universal --python-version 3.11 requirements-scripts.in -o requirements-scripts.txt
 	$(RUN) -m uv pip compile -q --upgrade --generate-hashes --universal --python-version 3.11 requirements-dev.in -o requirements-dev.txt
+
+release-check: $(VENV)/.installed-dev ## say whether this can be released: version, changelog, tags, pins; then audit and test
+	@$(RUN) .ci/release-check
+	@.ci/audit $(RUN)
+	@$(MAKE) --no-print-directory test
 
 $(VENV)/.installed: requirements.txt
 	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON): install Python 3.11 or newer, or name it: make PYTHON=python3.12" >&2; exit 1; }

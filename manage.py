@@ -6,6 +6,11 @@ import sys
 
 
 def main() -> None:
+    if sys.argv[1:] in (["--version"], ["version"]):  # lobwife's, not Django's
+        from lobwife import __version__
+
+        print(__version__)
+        return
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "lobwife.settings")
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line

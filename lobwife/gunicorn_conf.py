@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 from typing import Any
 
 from lobwife.base import env
 from lobwife.parent_death import stop_with_parent, stop_with_supervisor
+
+log = logging.getLogger("lobwife.web")
 
 
 def raise_open_files() -> int:
@@ -26,6 +29,7 @@ bind = [
 ]
 wsgi_app = "lobwife.wsgi:application"
 worker_class = "lobwife.gunicorn_worker.PatientWorker"
+logger_class = "lobwife.gunicorn_logger.SharedLogger"
 workers = env.integer("LOBWIFE_WORKERS", 2, at_least=1, at_most=32)
 threads = env.integer("LOBWIFE_THREADS", 4, at_least=1, at_most=64)
 # Waiting connections cost no thread: as many as there may be open files, less what a worker needs for itself.
@@ -43,7 +47,7 @@ os.environ.setdefault("LOBWIFE_DB_TIMEOUT", "5")
 
 
 def when_ready(server: Any) -> None:
-    print(f"web answers on http://{bind[0]} and http://{bind[1]}", flush=True)  # gunicorn's own log says all or nothing
+    log.info("web answers on http://%s and http://%s", *bind)  # gunicorn's own log says all or nothing
 
 
 def on_starting(server: Any) -> None:

@@ -8,7 +8,7 @@ import django_stubs_ext
 from django.core.exceptions import ImproperlyConfigured
 
 from lobwife import __version__
-from lobwife.base import env
+from lobwife.base import env, logs
 
 django_stubs_ext.monkeypatch()
 
@@ -213,6 +213,7 @@ JOB_SCRIPT_DIRS = [
         [pathlib.Path(part).expanduser() for part in env.words("LOBWIFE_SCRIPTS_DIR", separator=":")]
         or [pathlib.Path("/opt/lobmob/scripts/server")]
     ),
+    STATE_DIR / "scripts",
     BASE_DIR / "jobs" / "scripts",
 ]
 
@@ -253,24 +254,4 @@ VAULT_TOKEN = "lobwife.vault_token.vault_token"  # noqa: S105 the callable that 
 VAULT_SYNC_INTERVAL = env.integer("VAULT_SYNC_INTERVAL", 300, at_least=1, at_most=86400)
 
 # --- Logs: stdout; the daemon adds daemon.log
-LOG_FORMAT = env.choice("LOBWIFE_LOG_FORMAT", "text", ("text", "json"))
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "text": {
-            "()": "lobwife.base.logs.LineFormatter",
-            "format": "%(asctime)s %(levelname)s %(name)s: %(message)s",
-            "datefmt": "%Y-%m-%dT%H:%M:%S%z",
-        },
-        "json": {"()": "lobwife.base.logs.JsonFormatter"},
-    },
-    "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": LOG_FORMAT}},
-    "root": {"handlers": ["stdout"], "level": env.choice("LOBWIFE_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING"))},
-    "loggers": {
-        "apscheduler": {"level": "WARNING"},
-        "django.request": {"level": "ERROR"},
-        "django.security.DisallowedHost": {"level": "CRITICAL"},  # a traceback for each would be a stranger's to cause
-        "httpx2": {"level": "WARNING"},
-    },
-}
+LOGGING = logs.configuration()

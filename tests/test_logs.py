@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.installation import Installation, wait_for
+from tests.installation import ROOT, Installation, wait_for
 from tests.jobs import define
 
 
 @pytest.fixture
 def logging_json(tmp_path: pathlib.Path) -> Iterator[Installation]:
+    """Web and daemon under their supervisor, prepared by that start."""
     made = Installation(tmp_path, LOBWIFE_LOG_FORMAT="json")
-    made.manage("migrate", "-v0")
     made.script("told.sh", 'echo "asked by $LOBWIFE_REQUEST_ID"; exit 3')
-    define(made, {"name": "told", "script": "told.sh"})
+    made.start(sys.executable, str(ROOT / "manage.py"), "serve")
     yield made
     made.stop()
 
 
 def told(installation: Installation) -> list[dict[str, object]]:
-    lines = [line for line in installation.log().splitlines() if line.startswith("{")]
-    return [json.loads(line) for line in lines]
+    """Every line of the output, but for one that is being written."""
+    return [json.loads(line) for line in installation.log().splitlines(keepends=True) if line.endswith("\n")]
 
 
-def test_the_id_of_a_request_crosses_from_web_to_the_run_and_its_script(logging_json: Installation) -> None:
-    logging_json.start_web()
-    logging_json.start_daemon()
+def messages(installation: Installation, logger: str) -> str:
+    return "\n".join(str(each["message"]) for each in told(installation) if each["logger"] == logger)
+
+
+def test_every_line_is_json_and_the_id_of_a_request_crosses_from_web_to_the_run_and_its_script(
+    logging_json: Installation,
+) -> None:
+    wait_for(lambda: "the daemon starts" in messages(logging_json, "lobwife.daemon"), 60, "the daemon runs")
+    wait_for(lambda: "web answers on" in messages(logging_json, "lobwife.web"), 60, "web answers")
+    assert "password" in messages(logging_json, "lobwife")
+    define(logging_json, {"name": "told", "script": "told.sh"})
     answer = logging_json.post("/api/jobs/told/trigger", headers={"X-Request-ID": "order-66"})
     assert answer.status == 200, answer.body
     assert answer.headers["x-request-id"] == "order-66"
@@ -41,6 +52,10 @@ def test_the_id_of_a_request_crosses_from_web_to_the_run_and_its_script(logging_
     assert logging_json.get("/api/jobs/told").json["last_output"] == "asked by order-66"
     daemon_log = (logging_json.state / "daemon.log").read_text().splitlines()
     assert all(json.loads(line)["level"] for line in daemon_log)
+    with logging_json.database() as database:
+        daemon = database.execute("SELECT pid FROM jobs_daemon").fetchone()["pid"]
+    os.kill(daemon, signal.SIGKILL)
+    wait_for(lambda: "exited: daemon" in messages(logging_json, "supervisord"), what="the supervisor's word")
 
 
 @pytest.mark.parametrize("sent", ["", "a b", "x" * 65, "né"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.installation import ROOT, Installation, wait_for
+from tests.jobs import NEVER
 from tests.processes import alive, tree
 
 # What a machine's pip needs to know stays; what lobwife would read does not.
@@ -52,8 +54,13 @@ def make(clone: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[st
     return subprocess.run(["make", "-C", str(clone), *arguments], capture_output=True, text=True, timeout=60)
 
 
-def run_and_stop(installation: Installation, clone: pathlib.Path, stop: Callable[[int], None]) -> str:
-    """`make run` until it is well, then `stop` with make's pid; what it said."""
+def run_and_stop(
+    installation: Installation,
+    clone: pathlib.Path,
+    stop: Callable[[int], None],
+    meanwhile: Callable[[], None] = lambda: None,
+) -> str:
+    """`make run` until it is well, `meanwhile`, then `stop` with make's pid; what it said."""
     process = installation.start("make", "-C", str(clone), "run")
 
     def well() -> bool:
@@ -63,6 +70,7 @@ def run_and_stop(installation: Installation, clone: pathlib.Path, stop: Callable
 
     wait_for(lambda: process.poll() is not None or well(), 300, "it runs")
     assert process.poll() is None, installation.log()
+    meanwhile()
     members = tree(process.pid)
     stop(process.pid)
     process.wait(30)
@@ -70,10 +78,36 @@ def run_and_stop(installation: Installation, clone: pathlib.Path, stop: Callable
     return installation.log()
 
 
+def type_what_the_pages_show(installation: Installation, clone: pathlib.Path) -> None:
+    """The newcomer's pages in a second terminal, from the first command to the last."""
+    for page in ("README.md", "docs/getting-started.md"):
+        for block in re.findall(r"^```sh\n(.*?)^```$", (clone / page).read_text(), re.MULTILINE | re.DOTALL):
+            typed = block.replace(":8080", f":{installation.web_port}").replace(":8081", f":{installation.api_port}")
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", typed.replace("* * * * *", NEVER)],  # not while it is triggered
+                env=installation.environment,
+                cwd=clone,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+    wait_for((clone / "var/vault/010-tasks/active/T1.md").exists, what="the note")
+    wait_for(
+        lambda: installation.get("/api/jobs/count").json["last_status"] == "success", what="a run of one's own job"
+    )
+
+
 def test_a_fresh_clone_runs_by_one_command_and_again_without_a_network(
     started: Installation, clone: pathlib.Path
 ) -> None:
-    first = run_and_stop(started, clone, lambda pid: os.killpg(pid, signal.SIGINT))  # as Ctrl-C does
+    first = run_and_stop(
+        started,
+        clone,
+        lambda pid: os.killpg(pid, signal.SIGINT),  # as Ctrl-C does
+        meanwhile=lambda: type_what_the_pages_show(started, clone),
+    )
     assert f"http://127.0.0.1:{started.web_port}/" in first
     assert f"{clone}/var/vault" in first
     assert "password" in first
@@ -90,7 +124,7 @@ def test_a_fresh_clone_runs_by_one_command_and_again_without_a_network(
 def test_make_alone_says_what_there_is() -> None:
     done = make(ROOT)
     assert done.returncode == 0
-    for target in ("run", "test", "soak", "bench", "lint", "format", "requirements", "audit", "help"):
+    for target in ("run", "test", "soak", "bench", "lint", "format", "requirements", "audit", "release-check", "help"):
         assert f"  make {target} " in done.stdout
 
 

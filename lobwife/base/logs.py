@@ -6,15 +6,68 @@ import contextlib
 import contextvars
 import json
 import logging
+import logging.config
 import re
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from lobwife.base import env
 
 _current: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 _USABLE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
 # What a line may say besides its message, given as `extra=`.
 _EXTRA = ("run", "job")
+
+
+class Writable(Protocol):
+    """A command's own output."""
+
+    def write(self, text: str, /) -> object: ...
+
+
+def configuration() -> dict[str, Any]:
+    """For `logging.config`: everything to stdout, in the format and from the level that the environment names."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "text": {
+                "()": "lobwife.base.logs.LineFormatter",
+                "format": "%(asctime)s %(levelname)s %(name)s: %(message)s",
+                "datefmt": "%Y-%m-%dT%H:%M:%S%z",
+            },
+            "json": {"()": "lobwife.base.logs.JsonFormatter"},
+        },
+        "handlers": {
+            "stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": _format()}
+        },
+        "root": {
+            "handlers": ["stdout"],
+            "level": env.choice("LOBWIFE_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING")),
+        },
+        "loggers": {
+            "apscheduler": {"level": "WARNING"},
+            "django.request": {"level": "ERROR"},
+            "django.security.DisallowedHost": {"level": "CRITICAL"},  # a traceback for each is a stranger's to cause
+            "httpx2": {"level": "WARNING"},
+        },
+    }
+
+
+def configure() -> None:
+    """For processes that are not Django's."""
+    logging.config.dictConfig(configuration())
+
+
+def announce(text: str, stream: Writable) -> None:
+    """What a start tells people: as it is, or as one line of the log where every line must be JSON."""
+    if _format() == "json":
+        said = {"name": "lobwife", "levelno": logging.INFO, "levelname": "INFO", "msg": text}
+        text = JsonFormatter().format(logging.makeLogRecord(said))
+    stream.write(text)
 
 
 @contextlib.contextmanager
@@ -62,6 +115,10 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             said["traceback"] = self.formatException(record.exc_info)
         return json.dumps(said, ensure_ascii=False, default=str)
+
+
+def _format() -> str:
+    return env.choice("LOBWIFE_LOG_FORMAT", "text", ("text", "json"))
 
 
 def _identifier(record: logging.LogRecord) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.core.management import call_command
 
 from lobwife.base import env
@@ -14,6 +15,7 @@ from lobwife.serving.static_files import collect_if_changed
 def prepare(**streams: Any) -> NewOperator | None:
     """Migrate, collect the static files, make the first operator; returns whom it made. Raises LobwifeError."""
     call_command("migrate", interactive=False, verbosity=0, **streams)
+    (settings.STATE_DIR / "scripts").mkdir(exist_ok=True)  # where people put theirs
     collect_if_changed()
     return ensure_operator(
         username=env.text("DJANGO_SUPERUSER_USERNAME"),

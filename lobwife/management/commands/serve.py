@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from lobwife.base import logs
 from lobwife.base.errors import LobwifeError
 from lobwife.operators import NewOperator
 from lobwife.serving.first_screen import first_screen
@@ -24,7 +25,7 @@ class Command(BaseCommand):
             operator = self._prepare()
         except LobwifeError as error:
             raise CommandError(str(error)) from None
-        self.stdout.write(first_screen(operator))
+        logs.announce(first_screen(operator), self.stdout)
         become_supervisor()
 
     def _prepare(self) -> NewOperator | None:

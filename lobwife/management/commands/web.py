@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
+from lobwife.base import logs
 from lobwife.base.errors import LobwifeError
 from lobwife.serving.preflight import check_ports, check_state_directory
 from lobwife.serving.preparation import prepare
@@ -30,7 +31,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
         if operator is not None:
             said = f", password {operator.password} (shown this once)" if operator.password else ""
-            self.stdout.write(f"The first operator is {operator.username}{said}.")
+            logs.announce(f"The first operator is {operator.username}{said}.", self.stdout)
         self.stdout.flush()
         connection.close()
         environment = {name: value for name, value in os.environ.items() if name not in _FOR_THIS_PROCESS_ALONE}
