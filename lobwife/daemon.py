@@ -29,6 +29,7 @@ from jobs.services import DAEMON_ROW
 from lobwife import __version__
 from lobwife.base.errors import Conflict, Unavailable
 from lobwife.base.timestamps import utc_now
+from lobwife.clock import Clock
 from lobwife.scheduler import Scheduler
 from lobwife.sqlite.watch import data_version
 
@@ -96,6 +97,7 @@ class Daemon:
         self.runner = Runner()
         self.scheduler = scheduler
         self.loops = loops
+        self._clock = Clock()
         self._stop = threading.Event()
         self._asked_to_stop = False
         self._signalled = -1
@@ -132,7 +134,8 @@ class Daemon:
         now = time.monotonic()
         version = data_version()
         written = version != self._seen_version
-        if written or now - self._looked >= _LOOK_SECONDS:  # time alone makes retries ready
+        clock_set = self._clock_was_set()
+        if written or clock_set or now - self._looked >= _LOOK_SECONDS:  # time alone makes retries ready
             self.runner.tick()
             self._looked = now
         else:
@@ -140,13 +143,22 @@ class Daemon:
         if written:
             for loop in self.loops:
                 loop.nudge()
-        beats = now - self._beaten >= BEAT_SECONDS
-        if written or beats:  # beats: the clock may have been set
+        beats = clock_set or now - self._beaten >= BEAT_SECONDS
+        if written or beats:
             self.scheduler.refresh()
         self._seen_version = version
         if beats:
             _beat(utc_now(), self._trouble())
             self._beaten = now
+
+    def _clock_was_set(self) -> bool:
+        """Tell of it, and plan again what a clock that was set back would put off by as much."""
+        seconds = self._clock.was_set_by()
+        if seconds:
+            log.warning("the clock was set %s by %.0f s", "forward" if seconds > 0 else "back", abs(seconds))
+        if seconds < 0:
+            self.scheduler.plan()
+        return bool(seconds)
 
     def _work(self) -> int:
         while not self._asked_to_stop:
