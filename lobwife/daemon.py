@@ -99,7 +99,7 @@ class Daemon:
         self.loops = loops
         self._clock = Clock()
         self._stop = threading.Event()
-        self._asked_to_stop = False
+        self._asked_to_stop = self._plan_again = False
         self._signalled = -1
         self._lock: IO[str] | None = None
         self._seen_version: int | None = None
@@ -134,7 +134,7 @@ class Daemon:
         now = time.monotonic()
         version = data_version()
         written = version != self._seen_version
-        clock_set = self._clock_was_set()
+        clock_set = self._follow_clock()
         if written or clock_set or now - self._looked >= _LOOK_SECONDS:  # time alone makes retries ready
             self.runner.tick()
             self._looked = now
@@ -151,13 +151,15 @@ class Daemon:
             _beat(utc_now(), self._trouble())
             self._beaten = now
 
-    def _clock_was_set(self) -> bool:
-        """Tell of it, and plan again what a clock that was set back would put off by as much."""
+    def _follow_clock(self) -> bool:
+        """Whether the clock was set; what setting it back would put off by as much is planned again."""
         seconds = self._clock.was_set_by()
         if seconds:
             log.warning("the clock was set %s by %.0f s", "forward" if seconds > 0 else "back", abs(seconds))
-        if seconds < 0:
+        self._plan_again |= seconds < 0
+        if self._plan_again:
             self.scheduler.plan()
+            self._plan_again = False
         return bool(seconds)
 
     def _work(self) -> int:
