@@ -212,7 +212,7 @@ def test_an_interrupted_trigger_leaves_the_run_and_says_how_to_end_it(running: I
     assert process.stdout
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=10)
+    _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     [run] = json.loads(running.manage("runs", "slow", "--state", "running", "--json").stdout)
     assert f"Run {run['id']} goes on" in said
