@@ -18,6 +18,7 @@ from jobs.admin_shown import EnabledFilter, JobFilter, LastStatusFilter, state_l
 from jobs.forms import JobForm
 from jobs.models import Alert, Job, JobRun, Trigger
 from lobwife.base.errors import LobwifeError
+from lobwife.base.read_only_admin import ReadOnlyAdmin
 
 # Their action would run jobs within the web process.
 for model in (DjangoJob, DjangoJobExecution):
@@ -161,19 +162,6 @@ class JobAdmin(admin.ModelAdmin[Job]):
         waiting.look(latest)
         shown = {**(extra_context or {}), "job": job, "latest_runs": latest, "pause": services.pause()}
         return super().change_view(request, object_id, form_url, shown)
-
-
-class ReadOnlyAdmin(admin.ModelAdmin[Any]):
-    """Seen by whoever may view it; changed by nobody here."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 @admin.register(JobRun)
