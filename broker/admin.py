@@ -16,21 +16,9 @@ from broker import app, known, registrations, services
 from broker.audit import Caller
 from broker.models import AllowedService, GitHubState, LegacyRegistration, TaskRegistration, TokenAudit
 from lobwife.base.errors import LobwifeError
+from lobwife.base.read_only_admin import ReadOnlyAdmin
 from lobwife.base.timestamps import parse
 from tasks.models import Task, read_repos
-
-
-class ReadOnlyAdmin(admin.ModelAdmin[Any]):
-    """Pages to look at: nothing is added, changed or deleted here."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 class RegistrationAdmin(ReadOnlyAdmin):

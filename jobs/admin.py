@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, reverse
@@ -12,11 +13,12 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_apscheduler.models import DjangoJob, DjangoJobExecution
 
-from jobs import admin_views, reads, run_page, runs, schedule, services
+from jobs import admin_views, reads, run_page, runs, schedule, services, waiting
 from jobs.admin_shown import EnabledFilter, JobFilter, LastStatusFilter, state_label, with_summary
 from jobs.forms import JobForm
 from jobs.models import Alert, Job, JobRun, Trigger
 from lobwife.base.errors import LobwifeError
+from lobwife.base.read_only_admin import ReadOnlyAdmin
 
 # Their action would run jobs within the web process.
 for model in (DjangoJob, DjangoJobExecution):
@@ -156,27 +158,15 @@ class JobAdmin(admin.ModelAdmin[Job]):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         job = self.get_object(request, object_id)
-        latest = JobRun.objects.filter(job=job).order_by("-id")[:10] if job else []
+        latest = list(JobRun.objects.select_related("job").filter(job=job).order_by("-id")[:10]) if job else []
+        waiting.look(latest)
         shown = {**(extra_context or {}), "job": job, "latest_runs": latest, "pause": services.pause()}
         return super().change_view(request, object_id, form_url, shown)
 
 
-class ReadOnlyAdmin(admin.ModelAdmin[Any]):
-    """Seen by whoever may view it; changed by nobody here."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
 @admin.register(JobRun)
 class JobRunAdmin(ReadOnlyAdmin):
-    list_display = ("id", "job", "outcome", "trigger", "requested_by", "queued_at", "started_at", "took", "note")
+    list_display = ("id", "job", "outcome", "trigger", "requested_by", "queued_at", "started_at", "took", "why")
     list_filter = (JobFilter, "state", "trigger", "queued_at")
     search_fields = ("job__name", "note", "requested_by")
     list_select_related = ("job",)
@@ -195,6 +185,11 @@ class JobRunAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[URLPattern]:
         return [*admin_views.run_urls(self.admin_site), *super().get_urls()]
 
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        changelist = super().get_changelist_instance(request)
+        waiting.look(changelist.result_list)
+        return changelist
+
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
@@ -205,6 +200,10 @@ class JobRunAdmin(ReadOnlyAdmin):
     @admin.display(description="state", ordering="state")
     def outcome(self, run: JobRun) -> SafeString | str:
         return state_label(run.state)
+
+    @admin.display(description="note")
+    def why(self, run: JobRun) -> str:
+        return waiting.told(run.note, run.waits_for) or "–"
 
     @admin.display(description="seconds", ordering="duration")
     def took(self, run: JobRun) -> str:

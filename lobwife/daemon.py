@@ -29,6 +29,7 @@ from jobs.services import DAEMON_ROW
 from lobwife import __version__
 from lobwife.base.errors import Conflict, Unavailable
 from lobwife.base.timestamps import utc_now
+from lobwife.clock import Clock
 from lobwife.scheduler import Scheduler
 from lobwife.sqlite.bell import Bell
 from lobwife.sqlite.watch import data_version
@@ -98,8 +99,9 @@ class Daemon:
         self.runner = Runner()
         self.scheduler = scheduler
         self.loops = loops
+        self._clock = Clock()
         self._stop = threading.Event()
-        self._asked_to_stop = False
+        self._asked_to_stop = self._plan_again = False
         self._signalled = -1
         self._lock: IO[str] | None = None
         self._bell = Bell(str(connection.settings_dict["NAME"]))
@@ -135,7 +137,8 @@ class Daemon:
         now = time.monotonic()
         version = data_version()
         written = version != self._seen_version
-        if written or now - self._looked >= _LOOK_SECONDS:  # time alone makes retries ready
+        clock_set = self._follow_clock()
+        if written or clock_set or now - self._looked >= _LOOK_SECONDS:  # time alone makes retries ready
             self.runner.tick()
             self._looked = now
         else:
@@ -143,13 +146,24 @@ class Daemon:
         if written:
             for loop in self.loops:
                 loop.nudge()
-        beats = now - self._beaten >= BEAT_SECONDS
-        if written or beats:  # beats: the clock may have been set
+        beats = clock_set or now - self._beaten >= BEAT_SECONDS
+        if written or beats:
             self.scheduler.refresh()
         self._seen_version = version
         if beats:
             _beat(utc_now(), self._trouble())
             self._beaten = now
+
+    def _follow_clock(self) -> bool:
+        """Whether the clock was set; what setting it back would put off by as much is planned again."""
+        seconds = self._clock.was_set_by()
+        if seconds:
+            log.warning("the clock was set %s by %.0f s", "forward" if seconds > 0 else "back", abs(seconds))
+        self._plan_again |= seconds < 0
+        if self._plan_again:
+            self.scheduler.plan()
+            self._plan_again = False
+        return bool(seconds)
 
     def _work(self) -> int:
         while not self._asked_to_stop:

@@ -252,6 +252,19 @@ def test_the_activity_log_tells_of_people_and_programs(operator: Client) -> None
     shown = text(operator, "/admin/activity/")
     assert f"T{task.pk} created" in shown
     assert "of review-prs: queued" in shown
+    client = Client(REMOTE_ADDR="127.0.0.1")
+    for path in ("/api/jobs/review-prs/disable", "/api/jobs/review-prs/disable", "/api/v1/runs/pause"):
+        assert client.post(path).status_code == 200
+    changed = text(operator, "/admin/activity/?kind=change&who=local")
+    assert changed.count("disabled by local") == 1, "what changes nothing is not told"
+    assert "job review-prs" in changed
+    assert "starts paused by local" in changed
+    assert changed.count("<td>local</td>") == 2
+    assert "disabled by local" not in text(operator, "/admin/activity/?kind=change&who=olga")
+    job = Job.objects.get(name="review-prs")
+    operator.post(f"/admin/jobs/job/{job.pk}/enable/")
+    assert "enabled by olga" in text(operator, "/admin/activity/?kind=change&who=olga")
+    assert "disabled by local" in text(operator, f"/admin/jobs/job/{job.pk}/history/")
     only = text(operator, "/admin/activity/?kind=run&who=olga")
     assert f"T{task.pk} created" not in only
     assert "of review-prs: queued" in only

@@ -17,7 +17,6 @@ from broker.models import GitHubState, Outcome
 from broker.registrations import ACTIVE
 from jobs import schedule
 from jobs.models import Daemon, Job, JobRun, JobState
-from jobs.reads import STALE_SECONDS
 from lobwife.base.errors import Invalid
 from lobwife.base.timestamps import parse, utc_now
 from lobwife.ops import charts, history
@@ -39,7 +38,7 @@ def daemon(now: datetime) -> dict[str, Any]:
     """The daemon's sign of life."""
     row = Daemon.objects.first()
     age = (now - row.beat_at).total_seconds() if row and row.beat_at else None
-    alive = bool(row and row.pid) and age is not None and age < STALE_SECONDS
+    alive = row is not None and row.is_alive(now)
     return {"row": row, "alive": alive, "age": age, "paused": bool(row and row.paused_at)}
 
 

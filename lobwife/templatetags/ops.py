@@ -9,6 +9,7 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from jobs import waiting
 from jobs.ansi import plain_text
 from jobs.models import Job, JobRun, JobState, State
 from lobwife.base.timestamps import parse, utc_now
@@ -78,15 +79,20 @@ def badge(state: str | None) -> SafeString:
 @register.inclusion_tag("ops/job_summary.html", takes_context=True)
 def job_summary(context: dict[str, Any], job: Job) -> dict[str, Any]:
     """How a job has been doing: its last runs as bars, how many succeeded, how long they took."""
-    newest = list(JobRun.objects.filter(job=job).only("state", "duration", "queued_at").order_by("-id")[:_RUNS_COUNTED])
+    columns = ("job", "state", "duration", "queued_at", "not_before")
+    newest = list(JobRun.objects.filter(job=job).only(*columns).order_by("-id")[:_RUNS_COUNTED])
     over = [run for run in newest if run.state in _COUNTED]
+    active = next((run for run in newest if run.is_active), None)
+    if active:
+        active.job = job
+        waiting.look([active])
     state = JobState.objects.filter(name=job.name).first()
     durations = sorted(run.duration for run in over if run.duration is not None)
     return {
         "job": job,
         "may_change": context["request"].user.has_perm("jobs.change_job"),
         "csrf_token": context.get("csrf_token"),
-        "active": next((run for run in newest if run.is_active), None),
+        "active": active,
         "strip": charts.run_strip(
             [charts.as_bar(run.pk, run.state, run.duration, run.queued_at) for run in reversed(newest[:_BARS])], _BARS
         ),
