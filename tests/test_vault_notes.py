@@ -168,6 +168,18 @@ def test_a_note_that_is_a_symlink_is_left_alone(world: World, tmp_path: pathlib.
     assert "symlink" in NoteProblem.objects.get().sentence
 
 
+def test_a_folder_that_is_called_like_a_note_stops_no_other_note(world: World) -> None:
+    blocked, free = task(), task()
+    world.synced()
+    world.write(f"010-tasks/completed/{blocked.task_id}.md/x", "a folder of that name")
+    world.write("010-tasks/failed/T999.md/x", "and one of no task")
+    for made in (blocked, free):
+        change(made, priority="high")
+    world.synced(full=True)
+    assert b"priority: high" in world.read(note_of(free))
+    assert "not a regular file" in NoteProblem.objects.get(path=note_of(blocked)).sentence
+
+
 def test_a_folder_that_is_a_symlink_is_not_followed(world: World, tmp_path: pathlib.Path) -> None:
     made = task()
     world.synced()
