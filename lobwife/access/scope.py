@@ -36,7 +36,7 @@ def own_progress(request: HttpRequest, caller: Caller, parameters: dict[str, Any
     if refused:
         raise Forbidden(f"an agent may set status and completed_at of its task, not {', '.join(refused)}")
     status = body.get("status")
-    if status is not None and status not in _AGENTS_STATUSES:
+    if status is not None and str(status) not in _AGENTS_STATUSES:
         raise Forbidden(f"an agent may set its task to {', '.join(sorted(_AGENTS_STATUSES))}")
 
 
