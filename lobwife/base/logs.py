@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from lobwife.base.text import one_line
+
 _current: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 _USABLE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 # What a line may say besides its message, given as `extra=`.
@@ -34,7 +36,11 @@ def current_request_id() -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """Text, with the request's id at its end where there is one."""
+    """Text, with the request's id at its end where there is one; a message is one line, whatever it quotes."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = one_line(record.message)
+        return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
         identifier = _identifier(record)
