@@ -67,7 +67,7 @@ class JsonFormatter(logging.Formatter):
             said["request_id"] = identifier
         if record.exc_info:
             said["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(said, ensure_ascii=False, default=str)
+        return json.dumps(said, ensure_ascii=False, default=str).encode(errors="replace").decode()
 
 
 def _identifier(record: logging.LogRecord) -> str:
