@@ -36,12 +36,14 @@ class Given:
 def read(opened: sqlite3.Connection) -> Given:
     """What a database knows; raises sqlite3.Error when it can't be read."""
     counting = opened.execute(
-        "SELECT name FROM sqlite_master WHERE type = 'table' AND upper(sql) LIKE '%AUTOINCREMENT%'"
+        "SELECT name FROM sqlite_master JOIN pragma_table_list USING (name)"
+        " WHERE sqlite_master.type = 'table' AND schema = 'main' AND NOT wr AND upper(sql) LIKE '%AUTOINCREMENT%'"
     ).fetchall()
     sequences = dict(opened.execute("SELECT name, CAST(seq AS INTEGER) FROM sqlite_sequence")) if counting else {}
     highest: dict[str, int] = {}
     for (name,) in counting:
-        (present,) = opened.execute(f'SELECT max(rowid) FROM "{name}"').fetchone()  # noqa: S608 - a table's own name
+        quoted = name.replace('"', '""')
+        (present,) = opened.execute(f'SELECT max(rowid) FROM "{quoted}"').fetchone()  # noqa: S608 - a table's own name
         highest[name] = max(sequences.get(name) or 0, present or 0)
     settled: list[tuple[str, str, str | None]] = []
     if "jobs_job" in highest:
