@@ -203,7 +203,16 @@ def test_what_was_closed_since_the_copy_stays_closed(installation: Installation)
     installation.manage("apikey", "access", "open")
     installation.manage("apikey", "create", "robot", "--role", "service")
     installation.manage("apikey", "create", "other", "--role", "service")
+    user = (
+        "INSERT INTO auth_user (username, password, is_active, is_staff, is_superuser, first_name, last_name, email,"
+        " date_joined) VALUES (?, 'old', 1, 1, 1, '', '', '', '')"
+    )
+    with installation.database() as database:
+        database.executemany(user, [["left"], ["demoted"], ["same"]])
     installation.manage("backup")
+    with installation.database() as database:
+        database.execute("UPDATE auth_user SET is_active = 0 WHERE username = 'left'")
+        database.execute("UPDATE auth_user SET is_superuser = 0, password = 'new' WHERE username = 'demoted'")
     installation.manage("apikey", "revoke", "robot")
     installation.manage("apikey", "access", "required")
     installation.manage("restore", str(newest_copy(installation)))
@@ -211,6 +220,12 @@ def test_what_was_closed_since_the_copy_stays_closed(installation: Installation)
         revoked = database.execute("SELECT name FROM lobwife_apikey WHERE revoked_at IS NOT NULL").fetchall()
         assert [row["name"] for row in revoked] == ["robot"]
         assert database.execute("SELECT decided FROM lobwife_accesspolicy").fetchone()["decided"] == "required"
+        people = database.execute("SELECT username, password, is_active, is_superuser FROM auth_user ORDER BY username")
+        assert [tuple(row) for row in people] == [
+            ("demoted", "new", 1, 0),
+            ("left", "old", 0, 1),
+            ("same", "old", 1, 1),
+        ]
 
 
 def test_a_restore_that_is_interrupted_leaves_nothing_behind(copied: Installation) -> None:

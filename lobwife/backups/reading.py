@@ -101,7 +101,7 @@ def judge_schema(copy: sqlite3.Connection, file: pathlib.Path) -> list[str]:
         if table not in tables:
             raise _damaged(file, f"it has no table {table}")
         columns = {name for (name,) in copy.execute("SELECT name FROM pragma_table_info(?)", [table])}
-        missing = sorted({field.column for field in model._meta.concrete_fields} - columns)
+        missing = sorted({str(field.column) for field in model._meta.concrete_fields} - columns)
         if missing:
             raise _damaged(file, f"its table {table} has no {missing[0]}")
     acting = copy.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchall()
