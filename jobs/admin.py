@@ -27,7 +27,7 @@ for model in (DjangoJob, DjangoJobExecution):
 @admin.register(Job)
 class JobAdmin(admin.ModelAdmin[Job]):
     form = JobForm
-    list_display = ("name", "switch", "in_words", "next_run", "last", "description")
+    list_display = ("name", "last", "next_run", "in_words", "switch")
     list_filter = (EnabledFilter, LastStatusFilter)
     search_fields = ("name", "description", "script")
     ordering = ("id",)
