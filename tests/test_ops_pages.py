@@ -57,11 +57,16 @@ def pages() -> list[str]:
     job, run, task = Job.objects.all()[0], JobRun.objects.all()[0], Task.objects.all()[0]
     return [
         *("/admin/", "/admin/live/dashboard/", "/admin/activity/", "/admin/search/?q=fix", "/admin/search/"),
-        *("/admin/jobs/job/", "/admin/jobs/job/add/", f"/admin/jobs/job/{job.pk}/change/"),
+        *(
+            "/admin/jobs/job/",
+            "/admin/jobs/job/add/",
+            f"/admin/jobs/job/{job.pk}/change/",
+            f"/admin/live/job/{job.pk}/",
+        ),
         *("/admin/jobs/jobrun/", f"/admin/jobs/jobrun/{run.pk}/change/?find=ok", f"/admin/jobs/jobrun/{run.pk}/live/"),
         "/admin/jobs/job/preview/?schedule=@daily",
         *("/admin/tasks/task/", "/admin/tasks/task/?attention=any", "/admin/tasks/task/add/"),
-        *(f"/admin/tasks/task/{task.pk}/change/", "/admin/tasks/taskevent/"),
+        *(f"/admin/tasks/task/{task.pk}/change/", f"/admin/tasks/task/{task.pk}/live/", "/admin/tasks/taskevent/"),
         *("/admin/broker/tokenaudit/", "/admin/broker/taskregistration/", "/admin/vaultsync/vaultstate/"),
     ]
 

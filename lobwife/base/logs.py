@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from lobwife.base import env
-
 from lobwife.base.text import one_line
 
 _current: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
