@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 PYTEST ?=
+BENCH ?= rest pages jobs broker vault
 
 ISOLATED := .ci/isolated
 QUIETLY := --quiet --disable-pip-version-check --require-hashes
@@ -13,7 +14,7 @@ ifneq ($(shell cat $(VENV)/.installed 2>/dev/null),$(shell $(RUN) -V 2>/dev/null
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak fuzz bench lint format audit requirements release-check
+.PHONY: help run test soak fuzz bench screenshots lint format audit requirements release-check
 
 help: ## say what there is
 	@echo "lobwife: the operations centre of a fleet of coding agents. Start with: make run"
@@ -23,8 +24,8 @@ run: $(VENV)/.installed ## prepare what a start needs, then run web and daemon u
 	@LOBWIFE_STATE_DIR="$${LOBWIFE_STATE_DIR:-$(CURDIR)/var/state}" VAULT_PATH="$${VAULT_PATH:-$(CURDIR)/var/vault}" \
 		exec $(RUN) manage.py serve
 
-test: lint ## check everything, then run the tests (PYTEST="tests/test_x.py -k word" for some)
-	$(ISOLATED) $(RUN) -m pytest -m "not soak" -n 2 --dist loadfile $(PYTEST)
+test: lint ## check everything, then run the tests, once more what failed (PYTEST="tests/test_x.py -k word" for some)
+	$(ISOLATED) $(RUN) -m pytest -m "not soak" -n 2 --dist loadfile --reruns 1 -rR $(PYTEST)
 
 soak: $(VENV)/.installed-dev ## run the tests that take long by nature
 	$(ISOLATED) $(RUN) -m pytest -m soak $(PYTEST)
@@ -32,8 +33,11 @@ soak: $(VENV)/.installed-dev ## run the tests that take long by nature
 fuzz: $(VENV)/.installed-dev ## make up requests from the description of the API, as each role, for some minutes
 	$(ISOLATED) LOBWIFE_FUZZ_EXAMPLES=300 $(RUN) -m pytest tests/test_attacks_fuzz.py $(PYTEST)
 
-bench: $(VENV)/.installed ## load the REST interface and tell its speed
-	$(ISOLATED) $(RUN) bench/rest
+bench: $(VENV)/.installed-dev ## tell how fast it is, in some minutes (BENCH="rest pages" for some of it)
+	@failed=; for each in $(BENCH); do echo "bench/$$each"; $(ISOLATED) $(RUN) bench/$$each || failed=1; done; test -z "$$failed"
+
+screenshots: $(VENV)/.installed-dev ## take the pictures of README anew; needs chromium
+	$(ISOLATED) $(RUN) docs/screenshots.py
 
 lint: $(VENV)/.installed-dev ## check format, style, types, imports, migrations and the settings
 	$(RUN) -m ruff format --check .

@@ -7,7 +7,6 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
@@ -16,21 +15,9 @@ from broker import app, known, registrations, services
 from broker.audit import Caller
 from broker.models import AllowedService, GitHubState, LegacyRegistration, TaskRegistration, TokenAudit
 from lobwife.base.errors import LobwifeError
-from lobwife.base.timestamps import parse
+from lobwife.base.read_only_admin import ReadOnlyAdmin
+from lobwife.base.shown import when
 from tasks.models import Task, read_repos
-
-
-class ReadOnlyAdmin(admin.ModelAdmin[Any]):
-    """Pages to look at: nothing is added, changed or deleted here."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 class RegistrationAdmin(ReadOnlyAdmin):
@@ -58,10 +45,8 @@ class RegistrationAdmin(ReadOnlyAdmin):
         return registration.refusal(obj.task_id) or "active"
 
     @admin.display(description="registered")
-    def age(self, obj: Any) -> str | None:
-        text = obj.registered_at if isinstance(obj, LegacyRegistration) else obj.broker_registered_at
-        moment = parse(text)
-        return str(naturaltime(moment)) if moment else None
+    def age(self, obj: Any) -> str:
+        return when(obj.registered_at if isinstance(obj, LegacyRegistration) else obj.broker_registered_at)
 
     @admin.action(description="End: no more tokens, those that are out are revoked", permissions=["end"])
     def end(self, request: HttpRequest, queryset: QuerySet[Any]) -> TemplateResponse | None:

@@ -22,6 +22,7 @@ from broker.schemas import (
     TokenShown,
 )
 from broker.scope import read_permissions
+from lobwife.base import callers
 from lobwife.base.errors import Invalid
 from lobwife.base.rest import Problem, answer, body_of, first_parameter, json_body, read_as
 from tasks.api import task_number
@@ -101,7 +102,11 @@ def issue_token(request: HttpRequest) -> HttpResponse:
     if not body.task_id:
         raise Invalid("task_id required")
     asked = read_permissions(body.permissions)
-    return _handed_out(tokens.issue_token(task_id=body.task_id, caller=caller_of(request), permissions=asked))
+    who = callers.caller_of(request)
+    only_task = (who.task_id or 0) if who.is_agent else None
+    return _handed_out(
+        tokens.issue_token(task_id=body.task_id, caller=caller_of(request), permissions=asked, only_task=only_task)
+    )
 
 
 @router.post(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from django.conf import settings
@@ -13,6 +13,7 @@ from django.http import HttpRequest
 
 from broker import statements
 from broker.models import Action, Outcome, TokenAudit
+from lobwife.base import callers
 from lobwife.base.timestamps import iso_text, parse, utc_now
 
 _TRIM_BATCH = 500
@@ -28,12 +29,17 @@ class Caller:
 
 
 SYSTEM = Caller("lobwife")
+UNIDENTIFIED = "unidentified"
 
 
 def caller_of(request: HttpRequest) -> Caller:
     """The caller that authentication put on the request, and its address."""
-    known = getattr(request, "caller", None)
-    return Caller(str(getattr(known, "identity", "") or "unidentified")[:_LONGEST], request.META.get("REMOTE_ADDR", ""))
+    return replace(named(callers.caller_of(request)), address=request.META.get("REMOTE_ADDR", ""))
+
+
+def named(who: callers.Caller) -> Caller:
+    """A caller of ours, or one that authentication found."""
+    return Caller((who.identity or UNIDENTIFIED)[:_LONGEST], who.address)
 
 
 def record(

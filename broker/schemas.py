@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from ninja import Schema
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from tasks.schemas import Repos, Text
+from tasks.schemas import LONGEST_NAME, Repos, Word, text_up_to
+
+AnyId = Annotated[str, BeforeValidator(text_up_to(LONGEST_NAME))]  # the name of a task is one
 
 
 class _Body(BaseModel):
@@ -18,20 +20,20 @@ class NewRegistration(_Body):
     """The body of the two `register` routes."""
 
     repos: Repos | None = Field(None, description="owner/name; a bare name means the installation's owner")
-    lobster_type: Text | None = Field(None, description="The agent's type; the settings may give it other permissions.")
+    lobster_type: Word | None = Field(None, description="The agent's type; the settings may give it other permissions.")
 
 
 class TokenRequest(_Body):
     """The body of `POST /api/token`."""
 
-    task_id: Text | None = Field(None, description="T42, a slug, a name, an assignee, or a legacy id")
+    task_id: AnyId | None = Field(None, description="T42, a slug, a name, an assignee, or a legacy id")
     permissions: Any = Field(None, description="Narrower permissions than the registration's, if fewer will do.")
 
 
 class ServiceTokenRequest(_Body):
     """The body of `POST /api/v1/service-token`."""
 
-    service: Text | None = None
+    service: Word | None = None
 
 
 class TokenShown(Schema):

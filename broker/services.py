@@ -15,6 +15,7 @@ from broker.audit import SYSTEM, Caller
 from broker.models import Action, AllowedService, Grant, IssuedToken, LegacyRegistration, Outcome
 from broker.registrations import ACTIVE, ENDED, EXPIRED, Registration
 from broker.scope import check_repositories
+from lobwife.base import callers
 from lobwife.base.errors import Invalid, NotFound
 from lobwife.base.timestamps import iso_text, seconds_text, utc_now
 from tasks.models import Task, read_repos
@@ -62,13 +63,13 @@ def register_named(*, text: str, repos: Sequence[str], lobster_type: str, caller
         _registered(before, text, kept, lobster_type, caller)
 
 
-def register_by_patch(task: Task, changes: dict[str, Any], actor: str | None) -> dict[str, Any]:
+def register_by_patch(task: Task, changes: dict[str, Any], who: callers.Caller) -> dict[str, Any]:
     """What a PATCH of broker fields stores; called within the transaction that changes the task.
 
     Repositories are a registration, checked as any other; null ends it. Raises Invalid, Unprocessable.
     """
     stored = {name: value for name, value in changes.items() if name.startswith("broker_")}
-    caller = Caller(actor or "unidentified")
+    caller = audit.named(who)
     before = registrations.of_task(task)
     if "broker_repos" in stored:
         repos = stored["broker_repos"]

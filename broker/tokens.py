@@ -18,7 +18,7 @@ from broker.models import Action, AllowedService, IssuedToken, LegacyRegistratio
 from broker.registrations import Registration
 from broker.scope import Scope, permissions_for
 from broker.statements import StoredToken
-from lobwife.base.errors import Forbidden, LobwifeError, Unavailable
+from lobwife.base.errors import Forbidden, LobwifeError, NotFound, Unavailable
 from lobwife.base.patience import writing_until
 from tasks.models import Task
 
@@ -42,16 +42,20 @@ class _Request:
     caller: Caller
     asked: Mapping[str, str] | None
     deadline: Deadline
+    only_task: int | None = None
 
 
-def issue_token(*, task_id: str, caller: Caller, permissions: Mapping[str, str] | None = None) -> Issued:
+def issue_token(
+    *, task_id: str, caller: Caller, permissions: Mapping[str, str] | None = None, only_task: int | None = None
+) -> Issued:
     """A token for the repositories of a registration, with at most the permissions asked for.
 
+    With `only_task`, whatever else the id names is not there: a name that was one task's a moment ago may be another's.
     Raises Unavailable without a GitHub App or when GitHub fails, Forbidden when there is no right to a token, Upstream
     when GitHub's answer is wider than asked for, Unprocessable for a foreign repository.
     """
     app.configured()
-    request = _Request(task_id, caller, permissions, Deadline())
+    request = _Request(task_id, caller, permissions, Deadline(), only_task)
     with writing_until(request.deadline.database_until):
         return _answered(request, lambda: _task_turn(request), lambda: _number(task_id))
 
@@ -75,7 +79,7 @@ def _answered(request: _Request, turn: Callable[[], Issued | None], number: Call
     except LobwifeError as error:
         audit.record(
             action=Action.TOKEN_REFUSED,
-            outcome=Outcome.REFUSED if isinstance(error, Forbidden) else Outcome.FAILED,
+            outcome=Outcome.REFUSED if isinstance(error, Forbidden | NotFound) else Outcome.FAILED,
             shown_id=request.shown_id,
             task_number=number(),
             reason=str(error),
@@ -92,6 +96,8 @@ def _number(task_id: str) -> int | None:
 def _task_turn(request: _Request) -> Issued | None:
     """A token for a registration; None to look again, because it changed or another call has made one."""
     registration = registrations.find(request.shown_id)
+    if registration is not None and request.only_task not in (None, registration.task_number):
+        raise NotFound(f"Task {request.shown_id[:_SHOWN]} not found")
     if registration is None:
         raise Forbidden(f"Task {request.shown_id[:_SHOWN]} not registered")
     refusal = registration.refusal(request.shown_id[:_SHOWN])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, reverse
@@ -12,11 +13,13 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_apscheduler.models import DjangoJob, DjangoJobExecution
 
-from jobs import admin_views, reads, run_page, runs, schedule, services
-from jobs.admin_shown import EnabledFilter, JobFilter, LastStatusFilter, state_label, with_summary
+from jobs import admin_views, reads, run_page, runs, schedule, services, waiting
+from jobs.admin_shown import EnabledFilter, JobFilter, LastStatusFilter, with_summary
 from jobs.forms import JobForm
 from jobs.models import Alert, Job, JobRun, Trigger
 from lobwife.base.errors import LobwifeError
+from lobwife.base.read_only_admin import ReadOnlyAdmin
+from lobwife.base.shown import badge, span, when
 
 # Their action would run jobs within the web process.
 for model in (DjangoJob, DjangoJobExecution):
@@ -26,8 +29,8 @@ for model in (DjangoJob, DjangoJobExecution):
 @admin.register(Job)
 class JobAdmin(admin.ModelAdmin[Job]):
     form = JobForm
-    list_display = ("name", "switch", "in_words", "next_run", "last", "description")
-    list_filter = (EnabledFilter, LastStatusFilter, "concurrency")
+    list_display = ("name", "last", "next_run", "in_words", "switch")
+    list_filter = (EnabledFilter, LastStatusFilter)
     search_fields = ("name", "description", "script")
     ordering = ("id",)
     actions = ("run_now", "enable", "disable")
@@ -89,14 +92,12 @@ class JobAdmin(admin.ModelAdmin[Job]):
         """A button of the list's own form, so that it works without a script."""
         verb = "disable" if job.is_enabled else "enable"
         return format_html(
-            '<span class="state state-{}">{}</span> '
-            '<button class="switch" formmethod="post" formaction="{}" aria-label="{} {}">{}</button>',
-            "enabled" if job.is_enabled else "disabled",
-            "yes" if job.is_enabled else "no",
+            '{} <button class="act" formmethod="post" formaction="{}" aria-label="{} {}">{}</button>',
+            badge("enabled" if job.is_enabled else "disabled"),
             reverse(f"admin:jobs_job_{verb}", args=[job.pk]),
             verb.capitalize(),
             job.name,
-            verb,
+            verb.capitalize(),
         )
 
     @admin.display(description="schedule in words", ordering="schedule")
@@ -105,12 +106,12 @@ class JobAdmin(admin.ModelAdmin[Job]):
         return words if job.timezone == "UTC" else f"{words} ({job.timezone})"
 
     @admin.display(description="next run", ordering="next_firing")
-    def next_run(self, job: Any) -> str:
-        return (reads.next_run(job) or "–")[:16] if job.is_enabled else "–"
+    def next_run(self, job: Any) -> SafeString | str:
+        return when(reads.next_run(job)) if job.is_enabled else "–"
 
     @admin.display(description="last run", ordering="last_status")
     def last(self, job: Any) -> SafeString | str:
-        return state_label(job.last_status)
+        return format_html("{} {}", badge(job.last_status), when(job.last_run) if job.last_run else "")
 
     @admin.display(description="next firings (UTC)")
     def next_firings(self, job: Job) -> SafeString:
@@ -156,27 +157,15 @@ class JobAdmin(admin.ModelAdmin[Job]):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         job = self.get_object(request, object_id)
-        latest = JobRun.objects.filter(job=job).order_by("-id")[:10] if job else []
-        shown = {**(extra_context or {}), "job": job, "latest_runs": latest, "pause": services.pause()}
+        shown = {**(extra_context or {}), "job": job, "pause": services.pause()}
+        if job:
+            shown |= {"title": f"Job {job.name}", "subtitle": None}
         return super().change_view(request, object_id, form_url, shown)
-
-
-class ReadOnlyAdmin(admin.ModelAdmin[Any]):
-    """Seen by whoever may view it; changed by nobody here."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 @admin.register(JobRun)
 class JobRunAdmin(ReadOnlyAdmin):
-    list_display = ("id", "job", "outcome", "trigger", "requested_by", "queued_at", "started_at", "took", "note")
+    list_display = ("id", "job", "outcome", "trigger", "requested_by", "queued", "took", "why")
     list_filter = (JobFilter, "state", "trigger", "queued_at")
     search_fields = ("job__name", "note", "requested_by")
     list_select_related = ("job",)
@@ -195,20 +184,35 @@ class JobRunAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[URLPattern]:
         return [*admin_views.run_urls(self.admin_site), *super().get_urls()]
 
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        changelist = super().get_changelist_instance(request)
+        waiting.look(changelist.result_list)
+        return changelist
+
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         run = self.get_object(request, object_id)
-        shown = {**(extra_context or {}), **(run_page.context(request, run) if run else {})}
+        shown = {**(extra_context or {})}
+        if run:
+            shown |= {"title": f"Run {run.pk} of {run.job.name}", "subtitle": None, **run_page.context(request, run)}
         return super().change_view(request, object_id, form_url, shown)
 
     @admin.display(description="state", ordering="state")
     def outcome(self, run: JobRun) -> SafeString | str:
-        return state_label(run.state)
+        return badge(run.state)
 
-    @admin.display(description="seconds", ordering="duration")
+    @admin.display(description="note")
+    def why(self, run: JobRun) -> str:
+        return waiting.told(run.note, run.waits_for) or "–"
+
+    @admin.display(description="queued", ordering="queued_at")
+    def queued(self, run: JobRun) -> SafeString | str:
+        return when(run.queued_at)
+
+    @admin.display(description="took", ordering="duration")
     def took(self, run: JobRun) -> str:
-        return "–" if run.duration is None else f"{run.duration:.1f}"
+        return span(run.duration)
 
     @admin.display(description="ended with")
     def ended_how(self, run: JobRun) -> str:

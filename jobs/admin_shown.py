@@ -8,8 +8,6 @@ from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
 
 from jobs.models import Job, JobRun, JobState
 
@@ -24,11 +22,6 @@ def with_summary(jobs: QuerySet[Job]) -> QuerySet[Job]:
         last_status=Subquery(state.values("last_status")[:1]),
         last_run=Subquery(state.values("last_run")[:1]),
     )
-
-
-def state_label(state: str | None) -> SafeString | str:
-    """A state with a class for its colour; the word itself says it too."""
-    return format_html('<span class="state state-{}">{}</span>', state, state) if state else "–"
 
 
 class JobFilter(admin.SimpleListFilter):

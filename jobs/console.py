@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lobwife.base.errors import LobwifeError
+from lobwife.base.text import one_line
 
 OPERATOR_VARIABLES = ("SUDO_USER", "USER", "LOGNAME")
 INTERRUPTED = 130
@@ -94,5 +95,4 @@ def operator() -> str:
 
 def _text(value: object) -> str:
     """A value on one line without control characters; a dash for nothing."""
-    text = "-" if value is None or value == "" else str(value)
-    return "".join(each if each.isprintable() else " " for each in text)
+    return "-" if value is None or value == "" else one_line(str(value))

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+from django.db import transaction
 from pydantic import BaseModel, ConfigDict, StrictBool, StrictInt, StrictStr
 
-from jobs import secret_urls, services
+from jobs import changes, secret_urls, services
 from jobs.models import Job, JobState
 from lobwife.base.errors import Invalid
 from lobwife.base.rest import read_as
@@ -108,7 +109,10 @@ def plan_import(text: str) -> Plan:
 
 def carry_out(plan: Plan, *, actor: str) -> None:
     """Do what was planned, all or none; raises Conflict when a job of that name was made meanwhile."""
-    services.save_jobs([*plan.made, *plan.changed], enabled=plan.enabled, actor=actor)
+    with transaction.atomic():
+        services.save_jobs([*plan.made, *plan.changed], enabled=plan.enabled, actor=actor)
+        changes.record(plan.made, "imported", actor=actor)
+        changes.record(plan.changed, "changed with an import", actor=actor)
 
 
 def _read(text: str) -> dict[str, Defined]:

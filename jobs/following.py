@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from jobs import output, reads
+from jobs import output, reads, waiting
 from jobs.models import ACTIVE, JobRun, State
 from lobwife.base.errors import Unavailable
 
@@ -13,9 +13,14 @@ _POLL_SECONDS = 0.1
 _CHUNK = 256 * 1024
 
 
-def wait_for_end(run: JobRun, show: Callable[[str], object] | None = None) -> JobRun:
-    """Return the run when it is over; `show` gets its output meanwhile. Raises Unavailable without a daemon."""
-    offset = 0
+def wait_for_end(
+    run: JobRun, show: Callable[[str], object] | None = None, tell: Callable[[str], object] | None = None
+) -> JobRun:
+    """Return the run when it is over; `show` gets its output meanwhile, `tell` what it waits for before it starts.
+
+    Raises Unavailable without a daemon.
+    """
+    offset, told = 0, waiting.NEXT_LOOK
     while True:
         run.refresh_from_db()  # before the output is read: what a run that is over wrote is all there
         if show:
@@ -27,6 +32,10 @@ def wait_for_end(run: JobRun, show: Callable[[str], object] | None = None) -> Jo
                 f"run {run.pk} is {run.state}, but the daemon is not running: start it (make run, manage.py daemon)"
                 + (", and the run follows" if run.state == State.QUEUED else ", and it settles the run")
             )
+        reason = waiting.reason(run)
+        if tell and reason and reason not in (told, waiting.NEXT_LOOK):
+            tell(f"Run {run.pk} is queued; it waits for {reason}.")
+            told = reason
         time.sleep(_POLL_SECONDS)
 
 

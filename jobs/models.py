@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.core.validators import RegexValidator
@@ -55,6 +56,13 @@ class State(models.TextChoices):
 
 
 ACTIVE = (State.QUEUED, State.RUNNING)
+# A daemon beats every 5 seconds; after so long without one it counts as gone.
+STALE_AFTER = timedelta(seconds=20)
+
+
+def is_fresh(age: timedelta) -> bool:
+    """Whether a heartbeat of that age says that the daemon is alive."""
+    return abs(age) < STALE_AFTER
 
 
 class Job(models.Model):
@@ -115,6 +123,11 @@ class Job(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def most_at_once(self) -> int:
+        """How many of its runs may run side by side."""
+        return self.max_parallel if self.concurrency == Concurrency.ALLOW else 1
+
 
 class JobState(models.Model):
     """The summary of a job that the contract's routes show; the row may be of a job that is no more."""
@@ -172,6 +185,9 @@ class JobRun(models.Model):
     abort_requested_by = models.TextField(blank=True, default="")
     output_bytes = models.BigIntegerField(default=0)
 
+    # Not a column: what a queued run waits for, once jobs/waiting.py was asked.
+    waits_for: str | None = None
+
     objects: ClassVar[JobRunQuerySet] = JobRunQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
@@ -207,6 +223,10 @@ class Daemon(models.Model):
 
     def __str__(self) -> str:
         return f"daemon {self.pid}"
+
+    def is_alive(self, now: datetime) -> bool:
+        """Whether it gave a sign of life lately; one from the future, left by a clock that was set back, is none."""
+        return bool(self.pid and self.beat_at and is_fresh(now - self.beat_at))
 
 
 class AlertKind(models.TextChoices):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Q
 
-from jobs import schedule
+from jobs import schedule, waiting
 from jobs.models import ACTIVE, Daemon, Job, JobRun, JobState
 from lobwife.base.errors import Invalid, NotFound
 from lobwife.base.timestamps import iso_text, utc_now
 
 RUNS_SHOWN, RUNS_MOST = 50, 500
-# A daemon beats every 5 seconds; after so long without one it counts as gone.
-STALE_SECONDS = 20
 
 
 def job_list() -> dict[str, dict[str, Any]]:
@@ -49,8 +48,8 @@ def running_count() -> int:
 
 def daemon_is_alive() -> bool:
     """Whether the daemon gave a sign of life lately."""
-    beats = Daemon.objects.filter(pid__isnull=False, beat_at__gt=utc_now() - timedelta(seconds=STALE_SECONDS))
-    return beats.exists()
+    daemon = Daemon.objects.first()
+    return daemon is not None and daemon.is_alive(utc_now())
 
 
 def next_firings(job: Job, count: int) -> list[str]:
@@ -67,11 +66,22 @@ def run_list(*, job: str | None, state: str | None, before_id: int | None, limit
         runs = runs.filter(state=state)
     if before_id is not None:
         runs = runs.filter(pk__lt=before_id)
-    return [run_shown(run) for run in runs[: min(limit, RUNS_MOST)]]
+    return runs_shown(runs[: min(limit, RUNS_MOST)])
+
+
+def runs_shown(runs: Iterable[JobRun]) -> list[dict[str, Any]]:
+    """Runs as REST answers them; their jobs must have been fetched with them."""
+    found = list(runs)
+    waiting.look(found)
+    return [_run_shown(run) for run in found]
 
 
 def run_shown(run: JobRun) -> dict[str, Any]:
-    """A run as REST answers it; its job must have been fetched with it."""
+    """One of them."""
+    return runs_shown([run])[0]
+
+
+def _run_shown(run: JobRun) -> dict[str, Any]:
     names = ("id", "state", "trigger", "requested_by", "attempt", "exit_code", "signal", "duration", "note")
     times = ("scheduled_for", "queued_at", "not_before", "started_at", "ended_at")
     return (
@@ -83,6 +93,7 @@ def run_shown(run: JobRun) -> dict[str, Any]:
             "arguments": (run.definition.get("arguments") if isinstance(run.definition, dict) else None) or [],
             "output_bytes": run.output_bytes,
             "abort_requested_by": run.abort_requested_by or None,
+            "waits_for": run.waits_for,
         }
     )
 

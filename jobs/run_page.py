@@ -9,7 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from jobs import ansi, output
+from jobs import ansi, output, waiting
 from jobs.models import JobRun, State
 
 VIEW_RUN, CHANGE_RUN = "jobs.view_jobrun", "jobs.change_jobrun"
@@ -21,6 +21,7 @@ _LINE_MOST = 500
 def context(request: HttpRequest, run: JobRun) -> dict[str, Any]:
     """The page's part about output and what may be done."""
     siblings = JobRun.objects.filter(job_id=run.job_id)
+    waiting.look([run])
     end = output.end(run.pk)
     start = max(0, end - _SHOWN_BYTES)
     query = request.GET.get("find", "").strip()[:200]
@@ -46,6 +47,7 @@ def live(request: HttpRequest, pk: int) -> HttpResponse:
     if run is None or not (offset.isascii() and offset.isdigit() and len(offset) < 16):
         raise Http404
     style = ansi.read_style(request.GET.get("style", ""))
+    waiting.look([run])
     shown = {"run": run, "is_live": True, **_piece(run, int(offset), style), **_allowed(request, run)}
     headers = {} if shown["more"] else {"HX-Trigger": "over"}
     return TemplateResponse(request, "admin/jobs/run_live.html", shown, headers=headers)

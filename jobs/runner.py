@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from jobs import locate, output, process, runs, services
-from jobs.models import Concurrency, JobRun, State
+from jobs.models import JobRun, State
 from jobs.runs import Ending, Process
 from lobwife.base.errors import LobwifeError
 from lobwife.base.timestamps import utc_now
@@ -106,8 +106,7 @@ class Runner:
         full: set[int] = set()
         while free > 0 and (run := ready.exclude(job__in=full).first()):
             job = run.job
-            most = job.max_parallel if job.concurrency == Concurrency.ALLOW else 1
-            if running_of.get(job.pk, 0) >= most:
+            if running_of.get(job.pk, 0) >= job.most_at_once:
                 full.add(job.pk)
             elif self._start(run):
                 free -= 1

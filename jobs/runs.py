@@ -195,11 +195,12 @@ def record_end(run: JobRun, ending: Ending) -> None:
     now = utc_now()
     started = run.state == State.RUNNING
     last_output = _last_output(run, ending)
+    note = "; ".join(filter(None, (run.note, ending.note)))  # what was missed is still of interest
     with transaction.atomic():
         closed = JobRun.objects.filter(pk=run.pk, state__in=ACTIVE).update(
             state=ending.state,
             ended_at=now,
-            note=ending.note,
+            note=note,
             exit_code=ending.exit_code,
             signal=ending.signal,
             duration=ending.duration,

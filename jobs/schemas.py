@@ -64,6 +64,7 @@ class RunShown(Schema):
     ended_at: str | None
     output_bytes: int
     abort_requested_by: str | None
+    waits_for: str | None
 
 
 class OutputShown(Schema):

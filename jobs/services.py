@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
-from jobs import locate, schedule, secret_urls
+from jobs import changes, locate, schedule, secret_urls
 from jobs.models import Daemon, Job, JobState
 from lobwife.base.errors import Conflict, Invalid, NotFound
 from lobwife.base.timestamps import utc_now
@@ -115,13 +115,14 @@ def problems_of(job: Job) -> dict[str, str]:
     return problems
 
 
-def set_enabled(*, name: str, enabled: bool, actor: str | None) -> Job:
+def set_enabled(*, name: str, enabled: bool, actor: str) -> Job:
     """Enable or disable a job; what it missed while disabled never runs. Raises NotFound."""
     job = get_job(name)
     with transaction.atomic():
         JobState.objects.get_or_create(name=name)
-        _set_enabled([name], enabled)
-    log.info("job %s was %s by %s", name, "enabled" if enabled else "disabled", actor or "a caller over REST")
+        if _set_enabled([name], enabled):
+            changes.record([job], _switched(enabled), actor=actor)
+    log.info("job %s was %s by %s", name, _switched(enabled), actor or "a caller over REST")
     return job
 
 
@@ -130,7 +131,8 @@ def set_paused(*, paused: bool, actor: str) -> None:
     with transaction.atomic():
         Daemon.objects.get_or_create(pk=DAEMON_ROW)
         rows = Daemon.objects.filter(pk=DAEMON_ROW, paused_at__isnull=paused)
-        rows.update(paused_at=utc_now() if paused else None, paused_by=actor if paused else "")
+        if rows.update(paused_at=utc_now() if paused else None, paused_by=actor if paused else ""):
+            changes.record_for_all(f"starts {'paused' if paused else 'resumed'}", actor=actor)
     log.info("starts were %s by %s", "paused" if paused else "resumed", actor)
 
 
@@ -154,8 +156,12 @@ def uncount_start(name: str) -> None:
     JobState.objects.filter(name=name, run_count__gt=0).update(run_count=F("run_count") - 1)
 
 
-def _set_enabled(names: Sequence[str], enabled: bool) -> None:
-    """Within a transaction: those that become enabled go on from now."""
+def _switched(enabled: bool) -> str:
+    return "enabled" if enabled else "disabled"
+
+
+def _set_enabled(names: Sequence[str], enabled: bool) -> bool:
+    """Within a transaction: those that become enabled go on from now. Whether that changed any."""
     changed = list(JobState.objects.filter(name__in=names).exclude(enabled=enabled).values_list("name", flat=True))
     JobState.objects.filter(name__in=changed).update(enabled=enabled)
     if enabled:
@@ -164,6 +170,7 @@ def _set_enabled(names: Sequence[str], enabled: bool) -> None:
         for job in jobs:
             job.settled_through, job.next_firing = now, _first_after(job, now)
         Job.objects.bulk_update(jobs, ["settled_through", "next_firing"])
+    return bool(changed)
 
 
 def _first_after(job: Job, now: datetime) -> datetime | None:

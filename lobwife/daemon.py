@@ -29,11 +29,14 @@ from jobs.services import DAEMON_ROW
 from lobwife import __version__
 from lobwife.base.errors import Conflict, Unavailable
 from lobwife.base.timestamps import utc_now
+from lobwife.clock import Clock
 from lobwife.scheduler import Scheduler
+from lobwife.sqlite.bell import Bell
 from lobwife.sqlite.watch import data_version
 
 log = logging.getLogger(__name__)
-TURN_SECONDS = 0.03
+_TURN_SECONDS = 0.25
+_LEAST_TURN_SECONDS = 0.03
 BEAT_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
 _LONGEST_BACK_OFF = 5.0
@@ -53,7 +56,7 @@ class Loop:
     name: str
     tick: Callable[[], bool | float]
     every_seconds: float
-    idle_seconds: float = 2.0
+    idle_seconds: float = 4.0
     failures: int = field(default=0, init=False)
     _nudged: threading.Event = field(default_factory=threading.Event, init=False)
 
@@ -96,10 +99,12 @@ class Daemon:
         self.runner = Runner()
         self.scheduler = scheduler
         self.loops = loops
+        self._clock = Clock()
         self._stop = threading.Event()
-        self._asked_to_stop = False
+        self._asked_to_stop = self._plan_again = False
         self._signalled = -1
         self._lock: IO[str] | None = None
+        self._bell = Bell(str(connection.settings_dict["NAME"]))
         self._seen_version: int | None = None
         self._looked = self._beaten = 0.0
         self._failures = 0
@@ -132,7 +137,8 @@ class Daemon:
         now = time.monotonic()
         version = data_version()
         written = version != self._seen_version
-        if written or now - self._looked >= _LOOK_SECONDS:  # time alone makes retries ready
+        clock_set = self._follow_clock()
+        if written or clock_set or now - self._looked >= _LOOK_SECONDS:  # time alone makes retries ready
             self.runner.tick()
             self._looked = now
         else:
@@ -140,32 +146,52 @@ class Daemon:
         if written:
             for loop in self.loops:
                 loop.nudge()
-        beats = now - self._beaten >= BEAT_SECONDS
-        if written or beats:  # beats: the clock may have been set
+        beats = clock_set or now - self._beaten >= BEAT_SECONDS
+        if written or beats:
             self.scheduler.refresh()
         self._seen_version = version
         if beats:
             _beat(utc_now(), self._trouble())
             self._beaten = now
 
+    def _follow_clock(self) -> bool:
+        """Whether the clock was set; what setting it back would put off by as much is planned again."""
+        seconds = self._clock.was_set_by()
+        if seconds:
+            log.warning("the clock was set %s by %.0f s", "forward" if seconds > 0 else "back", abs(seconds))
+        self._plan_again |= seconds < 0
+        if self._plan_again:
+            self.scheduler.plan()
+            self._plan_again = False
+        return bool(seconds)
+
     def _work(self) -> int:
         while not self._asked_to_stop:
             if not self.scheduler.is_alive:
                 log.critical("the scheduler's thread died; the daemon exits, to be started again")
                 return 1
-            wait = TURN_SECONDS
+            wait = _TURN_SECONDS
+            begun = time.monotonic()
             try:
+                self._bell.hush()
                 self.tick()
                 self._failures = 0
             except (DatabaseError, InterfaceError, OSError) as error:
                 self._failures += 1
-                wait = min(_LONGEST_BACK_OFF, TURN_SECONDS * 2**self._failures)
+                wait = min(_LONGEST_BACK_OFF, _LEAST_TURN_SECONDS * 2**self._failures)
                 log.error("a turn failed and is tried again: %s", error)
                 close_old_connections()
                 self._seen_version = None
-            if select.select([self._signalled], [], [], wait)[0]:
-                os.read(self._signalled, 4096)
+            self._rest(begun, wait)
         return 0
+
+    def _rest(self, begun: float, wait: float) -> None:
+        """Until a commit, a signal or the end of a child, at most so long; commit after commit is one turn's work."""
+        heard = select.select([self._signalled, self._bell.fileno()], [], [], wait)[0]
+        if self._signalled in heard:
+            os.read(self._signalled, 4096)
+        else:
+            select.select([self._signalled], [], [], max(0.0, begun + _LEAST_TURN_SECONDS - time.monotonic()))
 
     def _listen_for_signals(self) -> None:
         """A request to stop and the end of a child cut the loop's wait short.

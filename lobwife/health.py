@@ -13,8 +13,8 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router, Schema
 
 import broker.reads
-from jobs.models import ACTIVE, Daemon, JobRun
-from jobs.reads import STALE_SECONDS, job_list
+from jobs.models import ACTIVE, Daemon, JobRun, is_fresh
+from jobs.reads import job_list
 from lobwife import __version__
 from lobwife.base.rest import Problem, answer
 from lobwife.base.timestamps import utc_now
@@ -119,10 +119,10 @@ def daemon_summary() -> dict[str, Any]:
         pid, beat_at, paused_at, trouble = cursor.fetchone() or (None, None, None, None)
     if isinstance(beat_at, datetime) and beat_at.tzinfo is None:
         beat_at = beat_at.replace(tzinfo=UTC)  # SQLite holds it in UTC without saying so
-    age = (utc_now() - beat_at).total_seconds() if beat_at else None
+    age = utc_now() - beat_at if beat_at else None
     return {
-        "alive": bool(pid) and age is not None and age < STALE_SECONDS,
-        "heartbeat_age": round(age, 1) if age is not None else None,
+        "alive": bool(pid) and age is not None and is_fresh(age),
+        "heartbeat_age": round(age.total_seconds(), 1) if age is not None else None,
         "paused": bool(paused_at),
         "trouble": trouble or None,
     }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 
 from django.db.utils import DatabaseError, OperationalError
 from django.http import HttpRequest, HttpResponse
+from django.template import loader
 
 from lobwife.base.errors import LobwifeError
 from lobwife.base.rest import answer
@@ -14,6 +16,7 @@ from lobwife.base.rest import answer
 log = logging.getLogger(__name__)
 _SAYS_MESSAGE = re.compile(r"/api/jobs/[^/]+/(trigger|enable|disable)")
 _RETRY_SECONDS = 5
+_UNEXPECTED = "an unexpected error; the log of the service has the reason"
 
 
 def problem(request: HttpRequest, status: int, sentence: str) -> HttpResponse:
@@ -34,15 +37,35 @@ def lobwife_error(request: HttpRequest, error: LobwifeError) -> HttpResponse:
 def database_error(request: HttpRequest, error: DatabaseError) -> HttpResponse:
     """503 with the reason for what passes (locked, full, unreadable); the log has the rest."""
     log.error("%s %s: the database answered: %s", request.method, request.path_info, error)
-    if not isinstance(error, OperationalError):
-        return problem(request, 500, "an unexpected error; the log of the service has the reason")
-    text = str(error)
-    if "locked" in text or "busy" in text:
-        sentence = "the database is locked by another writer; try again in a few seconds"
-    elif "full" in text:
-        sentence = "the disk is full; free some space, then try again"
-    else:
-        sentence = f"the database can't be used: {text}"
-    response = problem(request, 503, sentence)
-    response["Retry-After"] = str(_RETRY_SECONDS)
+    status, sentence = _what_is_wrong(error)
+    response = problem(request, status, sentence)
+    if status == 503:
+        response["Retry-After"] = str(_RETRY_SECONDS)
     return response
+
+
+def page_error(request: HttpRequest) -> HttpResponse:
+    """`handler500`: a page, or for a live part of one the bare sentence, made without the database."""
+    error = sys.exc_info()[1]
+    status, sentence = _what_is_wrong(error) if isinstance(error, DatabaseError) else (500, _UNEXPECTED)
+    sentence = f"{sentence[0].upper()}{sentence[1:]}."
+    if "HX-Request" in request.headers:
+        response = HttpResponse(sentence, status=status, content_type="text/plain; charset=utf-8")
+    else:
+        page = loader.render_to_string("500.html", {"sentence": sentence, "retry": request.method == "GET"})
+        response = HttpResponse(page, status=status)
+    if status == 503:
+        response["Retry-After"] = str(_RETRY_SECONDS)
+    return response
+
+
+def _what_is_wrong(error: DatabaseError) -> tuple[int, str]:
+    """The status, and the sentence that tells people what to do."""
+    text = str(error)
+    if not isinstance(error, OperationalError):
+        return 500, _UNEXPECTED
+    if "locked" in text or "busy" in text:
+        return 503, "the database is locked by another writer; try again in a few seconds"
+    if "full" in text:
+        return 503, "the disk is full; free some space, then try again"
+    return 503, f"the database can't be used: {text}"

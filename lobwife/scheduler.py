@@ -52,7 +52,7 @@ class Scheduler:
     def start(self) -> None:
         self._scheduler.start(paused=True)
         self._scheduler.remove_all_jobs()
-        self._plan()
+        self.plan()
         self._scheduler.resume()
 
     def refresh(self) -> None:
@@ -61,14 +61,15 @@ class Scheduler:
         wanted = firing.next_wake(now)
         stored = self._scheduler.get_job(_FIRINGS)
         if stored is None or DjangoJob.objects.count() <= len(self._upkeep):  # an outsider removed some
-            self._plan()
+            self.plan()
         elif stored.next_run_time < now - _SOON:  # the clock was set forward while the scheduler slept
             self._scheduler.wakeup()
         # What is due already is being dealt with by the wake that is planned within a second.
         elif wanted and stored.next_run_time > (wanted if wanted > now else now + _SOON):
             self._scheduler.modify_job(_FIRINGS, next_run_time=max(wanted, now))
 
-    def _plan(self) -> None:
+    def plan(self) -> None:
+        """Everything from now on, in place of what is planned already."""
         for name, (call, fields) in self._upkeep.items():
             trigger = CronTrigger.from_crontab(fields, timezone="UTC")
             self._scheduler.add_job(call, trigger, id=name, replace_existing=True)

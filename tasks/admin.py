@@ -7,11 +7,10 @@ from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
@@ -20,6 +19,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from lobwife.base.errors import LobwifeError
+from lobwife.base.shown import badge, when
 from tasks import admin_bulk, services
 from tasks.admin_filters import AgeFilter, AssignedFilter, AttentionFilter, PriorityFilter, StatusFilter, TypeFilter
 from tasks.admin_forms import TaskForm
@@ -73,8 +73,11 @@ class TaskAdmin(admin.ModelAdmin[Task]):
         return (*self.readonly_fields, "slug") if obj else ()  # a slug names the task for its agent: it stays
 
     def get_urls(self) -> list[URLPattern]:
-        own = path("<int:pk>/cancel/", self.admin_site.admin_view(self.cancel_view), name="tasks_task_cancel")
-        return [own, *super().get_urls()]
+        own = [
+            path("<int:pk>/cancel/", self.admin_site.admin_view(self.cancel_view), name="tasks_task_cancel"),
+            path("<int:pk>/live/", self.admin_site.admin_view(self.live_view), name="tasks_task_live"),
+        ]
+        return [*own, *super().get_urls()]
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         more = admin_bulk.ACTIONS if self.has_change_permission(request) else {}
@@ -97,6 +100,7 @@ class TaskAdmin(admin.ModelAdmin[Task]):
             obj.pk, obj.name = created.pk, created.name
         elif values:
             services.update_task(task_id=obj.pk, changes=values, actor=actor)
+            obj.name = values.get("name", obj.name)  # for the sentence that says it was saved
 
     def has_delete_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
         return False  # a task is cancelled; its row and history stay
@@ -138,16 +142,26 @@ class TaskAdmin(admin.ModelAdmin[Task]):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         task = self.get_object(request, object_id)
-        events = list(TaskEvent.objects.filter(task=task).order_by("-id")[: _EVENTS_SHOWN + 1]) if task else []
-        shown = {
+        shown = {"title": str(task), "subtitle": None, **self._shown(request, task)} if task else {}
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
+
+    def live_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The parts of a task's page that refresh in place: how it stands, its events, its note."""
+        task = get_object_or_404(Task, pk=pk)
+        if not self.has_view_permission(request, task):
+            raise PermissionDenied
+        return TemplateResponse(request, "admin/tasks/task_live.html", self._shown(request, task))
+
+    def _shown(self, request: HttpRequest, task: Task) -> dict[str, Any]:
+        events = list(TaskEvent.objects.filter(task=task).order_by("-id")[: _EVENTS_SHOWN + 1])
+        may_change = self.has_change_permission(request, task)
+        return {
             "task": task,
             "events": events[:_EVENTS_SHOWN],
             "has_more_events": len(events) > _EVENTS_SHOWN,
-            "can_cancel": task is not None
-            and task.status not in services.UNCANCELLABLE
-            and self.has_change_permission(request, task),
+            "may_change": may_change,
+            "can_cancel": may_change and task.status not in services.UNCANCELLABLE,
         }
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
 
     # --- columns
     @admin.display(description="id", ordering="id")
@@ -156,7 +170,7 @@ class TaskAdmin(admin.ModelAdmin[Task]):
 
     @admin.display(description="status", ordering="status")
     def state(self, task: Task) -> SafeString:
-        return format_html('<span class="badge badge-{}">{}</span>', task.status, task.status)
+        return badge(task.status)
 
     @admin.display(description="repositories")
     def repositories(self, task: Task) -> str:
@@ -165,8 +179,8 @@ class TaskAdmin(admin.ModelAdmin[Task]):
         return ", ".join(read_repos(task.repos) or ()) or "unreadable"
 
     @admin.display(description="age", ordering="created_at")
-    def age(self, task: Task) -> str:
-        return str(naturaltime(task.created)) if task.created else "unknown"
+    def age(self, task: Task) -> SafeString | str:
+        return when(task.created) if task.created else "unknown"
 
 
 @admin.register(TaskEvent)

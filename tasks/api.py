@@ -99,7 +99,7 @@ def update_task(request: HttpRequest, task_id: str) -> HttpResponse:
     _must_exist(number)
     body = read_as(TaskChanges, data)
     changes = {name: getattr(body, name) for name in data if name in body.model_fields_set and name != "actor"}
-    updated = services.update_task(task_id=number, changes=changes, actor=body.actor)
+    updated = services.update_task(task_id=number, changes=changes, actor=body.actor, caller=caller_of(request))
     return answer({"id": number, "task_id": f"T{number}", "updated": updated})
 
 

@@ -35,7 +35,9 @@ def _text(value: Any) -> Any:
     return value
 
 
-def _text_up_to(longest: int) -> Callable[[Any], Any]:
+def text_up_to(longest: int) -> Callable[[Any], Any]:
+    """A validator for text of at most so many characters."""
+
     def check(value: Any) -> Any:
         text = _text(value)
         if len(text) > longest:
@@ -48,7 +50,7 @@ def _text_up_to(longest: int) -> Callable[[Any], Any]:
 def _name(value: Any) -> Any:
     if not isinstance(value, str):
         raise _wrong("must be text")
-    return _text_up_to(LONGEST_NAME)(value.strip())
+    return text_up_to(LONGEST_NAME)(value.strip())
 
 
 def _whole_number(value: Any) -> Any:
@@ -84,7 +86,7 @@ def repo_list(value: Any) -> Any:
 
 
 Text = Annotated[str, BeforeValidator(_text)]  # as long as the body may be: details, workflows
-Word = Annotated[str, BeforeValidator(_text_up_to(LONGEST_WORD))]
+Word = Annotated[str, BeforeValidator(text_up_to(LONGEST_WORD))]
 Name = Annotated[str, BeforeValidator(_name)]
 WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
 Time = Annotated[str, BeforeValidator(_time)]

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.module_loading import import_string
 
+from lobwife.base.callers import Caller, Role
 from lobwife.base.errors import Conflict, Invalid, NotFound
 from lobwife.base.timestamps import seconds_text
 from tasks import statements
@@ -47,11 +48,14 @@ def create_task(
     return task
 
 
-def update_task(*, task_id: int, changes: Mapping[str, Any], actor: str | None) -> list[str]:
+def update_task(
+    *, task_id: int, changes: Mapping[str, Any], actor: str | None, caller: Caller | None = None
+) -> list[str]:
     """Set fields and log `updated`; returns the names in the order given. Raises Invalid, NotFound.
 
     Broker fields are a registration: the callable that `settings.TASK_REGISTRAR` names checks and records them in the
-    same transaction, and may replace their values.
+    same transaction, and may replace their values. `actor` is what the history shows, and whatever a caller calls
+    itself; `caller` is who it was found to be.
     """
     if not changes:
         raise Invalid("no valid fields to update")
@@ -63,7 +67,7 @@ def update_task(*, task_id: int, changes: Mapping[str, Any], actor: str | None) 
     with transaction.atomic():
         values = dict(changes)
         if BROKER_FIELDS & values.keys():
-            values |= _registrar()(get_task(task_id), values, actor)
+            values |= _registrar()(get_task(task_id), values, caller or Caller(actor or "", Role.OPERATOR))
         status = statements.update_task(task_id, field_values(**values, updated_at=now))
         if status is None:
             raise NotFound(f"Task T{task_id} not found")
@@ -113,8 +117,8 @@ def check_status(status: str) -> None:
         raise Invalid(f"invalid status: {status[:_SHOWN_VALUE]}")
 
 
-def _registrar() -> Callable[[Task, dict[str, Any], str | None], dict[str, Any]]:
-    registrar: Callable[[Task, dict[str, Any], str | None], dict[str, Any]] = import_string(settings.TASK_REGISTRAR)
+def _registrar() -> Callable[[Task, dict[str, Any], Caller], dict[str, Any]]:
+    registrar: Callable[[Task, dict[str, Any], Caller], dict[str, Any]] = import_string(settings.TASK_REGISTRAR)
     return registrar
 
 

@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, Page, sync_playwright
+import pytest
+from playwright.sync_api import Browser, Page, StorageState, sync_playwright
 
 from tests.installation import Installation
 
@@ -38,3 +39,26 @@ def sign_in(page: Page, installation: Installation, name: str = OPERATOR) -> Non
     page.fill("#id_password", PASSWORD)
     page.click("input[type=submit]")
     page.wait_for_selector("#user-tools")
+
+
+@pytest.fixture(scope="module")
+def signed_in(site: Installation, browser: Browser) -> StorageState:
+    """The cookies of an operator at the module's `site`: to sign in takes a second by design."""
+    page = browser.new_page()
+    sign_in(page, site)
+    state = page.context.storage_state()
+    page.close()
+    return state
+
+
+@pytest.fixture
+def operator(browser: Browser, signed_in: StorageState) -> Iterator[Page]:
+    """A page that must not complain on its console: a violation of the policy is such a complaint."""
+    context = browser.new_context(storage_state=signed_in, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    context.close()
+    assert complaints == []

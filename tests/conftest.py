@@ -11,8 +11,10 @@ from django.db import connection
 from playwright.sync_api import Browser, Page
 
 from lobwife.serving.static_files import collect_if_changed
-from tests.browser import chromium
+from tests.browser import chromium, operator, signed_in
 from tests.installation import Installation
+
+__all__ = ["operator", "signed_in"]  # fixtures for modules that have a `site`
 
 
 @pytest.fixture(scope="session", autouse=True)

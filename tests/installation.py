@@ -192,3 +192,15 @@ class Installation:
         path.write_text(text)
         path.chmod(0o755)
         return path
+
+
+@contextlib.contextmanager
+def write_locked(server: Installation) -> Iterator[None]:
+    """The database as an operator's forgotten transaction leaves it."""
+    outsider = sqlite3.connect(server.state / "lobmob.db", isolation_level=None)
+    outsider.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        outsider.execute("ROLLBACK")
+        outsider.close()

@@ -43,6 +43,7 @@ def test_a_program_on_this_machine_needs_no_credential(server: Installation, hea
         {"X-Forwarded-For": "127.0.0.1"},
         {"Forwarded": "for=127.0.0.1"},
         {"X-Real-IP": "127.0.0.1"},
+        {"X-Forwarded-Proto": "https"},
     ],
 )
 def test_a_page_of_another_site_and_a_proxy_are_not_local(server: Installation, headers: dict[str, str]) -> None:
@@ -161,6 +162,17 @@ def test_an_agents_pod_has_the_task_that_its_job_is_assigned_to(cluster: tuple[K
     assert asked["path"] == "/apis/authentication.k8s.io/v1/tokenreviews"
     assert asked["authorization"] == "Bearer the-pods-own-token"
     assert asked["spec"]["audiences"] == ["lobwife"]
+
+
+def test_a_pod_of_a_job_with_a_number_does_not_get_the_task_of_the_job_without(
+    cluster: tuple[Kubernetes, Installation],
+) -> None:
+    api, made = cluster
+    numbered = made.post("/api/v1/tasks", {"name": "Its own", "assigned_to": "lobster-swe-12"}).json["id"]
+    whole = made.post("/api/v1/tasks", {"name": "Newer", "assigned_to": "lobster-swe"}).json["id"]
+    for pod, own in (("lobster-swe-12-x7k2p", numbered), ("lobster-swe-3-x7k2p", whole), ("lobster-swe-x7k2p", whole)):
+        headers = bearer(api.issue("lobmob/lobster", pod)) | ELSEWHERE
+        assert [task["id"] for task in made.get("/api/v1/tasks", headers=headers).json] == [own], pod
 
 
 def test_a_service_account_creates_tasks_and_is_named_in_refusals(cluster: tuple[Kubernetes, Installation]) -> None:

@@ -116,6 +116,8 @@ def test_for_an_agent_there_is_its_own_task_and_no_other(clients: dict[str, Clie
         ({"status": "completed", "unknown": 1}, 200),
         ({"status": "cancelled"}, 403),
         ({"status": "queued"}, 403),
+        ({"status": ["completed"]}, 403),
+        ({"status": {}}, 403),
         ({"broker_repos": ["org/everything"]}, 403),
         ({"broker_status": "active"}, 403),
         ({"status": "active", "token_count": 0}, 403),

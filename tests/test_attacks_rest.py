@@ -68,6 +68,22 @@ def test_a_body_may_be_a_mebibyte_and_not_a_byte_more(server: Installation) -> N
     assert b" 413 " in raw(server, head + chunk * 40).splitlines()[0]
 
 
+def test_what_the_broker_is_sent_has_limits_too(server: Installation) -> None:
+    number = server.post("/api/v1/tasks", {"name": "Its own"}).json["id"]
+    agent = make_key(server, "long-winded", "agent", "--task", f"T{number}")
+    long = {"repos": ["org/repo"], "lobster_type": "x" * 1001}
+    for path, body, headers in (
+        (f"/api/v1/tasks/{number}/register", long, {}),
+        ("/api/tasks/by-name/register", long, {}),
+        ("/api/token", {"task_id": "x" * 10_001}, {}),
+        ("/api/token", {"task_id": "x" * 10_001}, agent),
+        ("/api/v1/service-token", {"service": "x" * 1001}, {}),
+    ):
+        refused = server.post(path, body, headers=headers)
+        assert is_a_problem(refused, 400), path
+        assert "characters long" in refused.json["error"], path
+
+
 @pytest.mark.parametrize(
     "body", [b'{"name": "\xff\xfe"}', b"\x00\x01", b'{"name": "\\ud800"}', b'{"name": NaN}', b'"text"', b"[]", b""]
 )

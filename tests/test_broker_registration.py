@@ -117,7 +117,8 @@ def test_a_patch_of_repositories_is_a_registration(rig: Rig) -> None:
     assert (task["broker_repos"], task["broker_status"]) == ('["org/repo"]', "active")
     assert task["broker_registered_at"] == "2026-02-16T12:00:00Z"
     entry = rig.audit(f"?task_id=T{number}")[0]
-    assert (entry["action"], entry["identity"], entry["repos"]) == ("task_registered", "poller", ["org/repo"])
+    assert (entry["action"], entry["identity"], entry["repos"]) == ("task_registered", "local", ["org/repo"])
+    assert entry["address"] == "127.0.0.1"
     assert rig.token(f"T{number}").status == 200
 
 

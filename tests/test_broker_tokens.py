@@ -69,6 +69,16 @@ def test_nobody_gets_another_tasks_token_by_calling_itself_like_it(rig: Rig) -> 
     assert rig.token(f"T{victim}").json == {"error": f"Task T{victim} not registered"}
 
 
+def test_a_name_that_became_anothers_in_between_gives_an_agent_no_token(rig: Rig) -> None:
+    own, other = rig.task("repo"), rig.task("other", slug="moved")
+    asked = f"tokens.issue_token(task_id='moved', caller=Caller('agent'), only_task={own})"
+    code = f"import django; django.setup()\nfrom broker import tokens\nfrom broker.audit import Caller\n{asked}"
+    refused = rig.run("-c", code)
+    assert "NotFound: Task moved not found" in refused.stderr
+    entry = rig.audit("?task_id=moved")[0]
+    assert (entry["outcome"], entry["task_number"]) == ("refused", other)
+
+
 def token_is_of(rig: Rig, text: str, number: int) -> bool:
     before = rig.get(f"/api/v1/tasks/{number}").json["token_count"]
     assert rig.token(text).status == 200

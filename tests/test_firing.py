@@ -299,6 +299,13 @@ def test_a_failure_is_retried_with_back_off_up_to_its_number(state: str) -> None
     assert delays == [10, 15, 15]
 
 
+def test_how_many_were_missed_is_still_told_when_the_run_is_over() -> None:
+    job = make(settled=NOON - timedelta(days=7))
+    firing.settle_due(ON_TIME)
+    runs.record_end(made(job)[0], Ending(State.ABORTED, "aborted by olga"))
+    assert made(job)[0].note == "2015 firings missed; aborted by olga"
+
+
 @pytest.mark.parametrize("state", [State.ABORTED, State.SUCCESS, State.SKIPPED])
 def test_an_abort_is_never_retried(state: str) -> None:
     make(retries=3)

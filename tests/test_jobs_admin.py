@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, StorageState, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import make_operator, sign_in, url
 from tests.installation import Installation, wait_for
@@ -36,23 +36,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         yield made
     finally:
         made.stop()
-
-
-@pytest.fixture(scope="module")
-def signed_in(site: Installation, browser: Browser) -> StorageState:
-    """The cookies of an operator: to sign in takes a second by design."""
-    page = browser.new_page()
-    sign_in(page, site)
-    state = page.context.storage_state()
-    page.close()
-    return state
-
-
-@pytest.fixture
-def operator(browser: Browser, signed_in: StorageState) -> Iterator[Page]:
-    context = browser.new_context(storage_state=signed_in, viewport={"width": 1280, "height": 900})
-    yield context.new_page()
-    context.close()
 
 
 def job_page(site: Installation, name: str) -> str:

@@ -151,7 +151,8 @@ def test_without_a_daemon_a_waiting_trigger_says_so_and_ends(idle: Installation)
     assert done.returncode == 125
     assert "the daemon is not running" in done.stderr
     later = idle.manage("trigger", "status-reporter")
-    assert later.stdout.endswith("is queued; it starts when the daemon runs.\n")
+    assert later.stdout.endswith("is queued; it waits for the daemon, which is down.\n")
+    assert idle.manage("runs", "status-reporter").stdout.endswith("\twaits for the daemon, which is down\n")
 
 
 def test_an_export_imports_into_the_same_definitions(idle: Installation, tmp_path: pathlib.Path) -> None:
@@ -211,7 +212,7 @@ def test_an_interrupted_trigger_leaves_the_run_and_says_how_to_end_it(running: I
     assert process.stdout
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=10)
+    _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     [run] = json.loads(running.manage("runs", "slow", "--state", "running", "--json").stdout)
     assert f"Run {run['id']} goes on" in said

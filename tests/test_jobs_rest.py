@@ -267,7 +267,8 @@ def test_while_all_is_paused_a_trigger_waits_and_says_so_in_health(running: Inst
     assert running.get("/health").json["daemon"]["paused"] is True
     with contextlib.suppress(AssertionError):
         wait_for(lambda: running.get(f"/api/v1/runs/{run_id}").json["state"] != "queued", 0.5)
-    assert running.get(f"/api/v1/runs/{run_id}").json["state"] == "queued"
+    run = running.get(f"/api/v1/runs/{run_id}").json
+    assert (run["state"], run["waits_for"]) == ("queued", "starts to be resumed; local paused them")
     assert running.post("/api/v1/runs/resume").json == {"paused": False}
     assert ended(running, run_id)["state"] == "success"
 

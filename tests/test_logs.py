@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pathlib
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from lobwife.base.logs import JsonFormatter, LineFormatter
 from tests.installation import ROOT, Installation, wait_for
 from tests.jobs import define
 
@@ -74,6 +76,12 @@ def test_text_has_the_id_at_the_end_of_the_line(server: Installation) -> None:
     wait_for(lambda: "[order-67]" in server.log(), what="the line")
     (line,) = [each for each in server.log().splitlines() if each.endswith(" [order-67]")]
     assert "run 1 of job hello was asked for" in line
+
+
+def test_what_a_message_quotes_makes_no_line_of_its_own() -> None:
+    record = logging.LogRecord("x", logging.ERROR, "", 0, "no %s", ("a\n2026 INFO forged \x1b[31m\udcff",), None)
+    assert LineFormatter("%(message)s").format(record) == "no a 2026 INFO forged  [31m "
+    assert json.loads(JsonFormatter().format(record).encode())["message"] == "no a\n2026 INFO forged \x1b[31m?"
 
 
 def test_a_format_that_is_none_is_a_sentence(tmp_path: pathlib.Path) -> None:

@@ -10,8 +10,8 @@ import axe_core_python
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, expect
 
-from tests.browser import make_operator, sign_in, url
-from tests.installation import Installation, wait_for
+from tests.browser import make_operator, url
+from tests.installation import Installation, wait_for, write_locked
 
 AXE = (pathlib.Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
@@ -45,28 +45,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         yield made
     finally:
         made.stop()
-
-
-@pytest.fixture(scope="module")
-def signed_in(site: Installation, browser: Browser) -> StorageState:
-    page = browser.new_page()
-    sign_in(page, site)
-    state = page.context.storage_state()
-    page.close()
-    return state
-
-
-@pytest.fixture
-def operator(browser: Browser, signed_in: StorageState) -> Iterator[Page]:
-    """A page that must not complain on its console: a violation of the policy is such a complaint."""
-    context = browser.new_context(storage_state=signed_in, viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    yield page
-    context.close()
-    assert complaints == []
 
 
 def job_id(site: Installation, name: str) -> int:
@@ -111,15 +89,15 @@ def test_a_job_is_switched_in_place_and_the_focus_stays(site: Installation, oper
     operator.goto(url(site, "/admin/"))
     operator.get_by_role("button", name="Disable moody").focus()
     operator.keyboard.press("Enter")
-    expect(operator.get_by_role("button", name="Enable moody")).to_be_focused()
+    expect(operator.get_by_role("button", name="Enable moody")).to_be_focused(timeout=20_000)
     operator.keyboard.press("Enter")
-    expect(operator.get_by_role("button", name="Disable moody")).to_be_focused()
+    expect(operator.get_by_role("button", name="Disable moody")).to_be_focused(timeout=20_000)
     assert operator.url.endswith("/admin/")
 
 
 def test_output_is_followed_until_somebody_scrolls_and_the_run_is_aborted(site: Installation, operator: Page) -> None:
     operator.goto(url(site, "/jobs/chatty"))
-    operator.get_by_role("button", name="Run", exact=True).click()
+    operator.get_by_role("button", name="Run now").click()
     output = operator.locator("pre.output")
     expect(output.locator(".ansi-32").nth(60)).to_have_text("line 61", timeout=20_000)
     rest = "([each]) => each.scrollHeight - each.scrollTop - each.clientHeight"
@@ -131,6 +109,92 @@ def test_output_is_followed_until_somebody_scrolls_and_the_run_is_aborted(site: 
     expect(operator.locator("#standing .badge")).to_have_text("aborted", timeout=20_000)
     expect(operator.get_by_role("button", name="Run again")).to_be_visible()
     expect(operator.locator("#facts .field-outcome")).to_contain_text("aborted", timeout=20_000)
+
+
+def test_a_job_s_page_keeps_up_with_it_and_with_who_reads(site: Installation, operator: Page) -> None:
+    operator.goto(url(site, "/jobs/chatty"))
+    field = operator.get_by_label("with arguments")
+    field.fill("--half-typed")
+    assert site.post("/api/jobs/chatty/trigger").status == 200
+    now = operator.locator("#job-live dd").first
+    expect(now).to_contain_text("running", timeout=20_000)
+    expect(field).to_have_value("--half-typed")
+    expect(field).to_be_focused()
+    operator.get_by_role("button", name="Abort").click()
+    expect(operator.locator("#standing .badge")).to_have_text("aborted", timeout=20_000)
+    operator.goto(url(site, "/jobs/chatty"))
+    expect(now).to_have_text("not running", timeout=20_000)
+
+
+def test_keys_alone_run_a_job_and_edit_a_task(site: Installation, operator: Page) -> None:
+    """Tab, Enter, letters; no pointer, and no field that keeps the focus."""
+    operator.goto(url(site, "/jobs/moody"))
+    tab_to(operator, "Run now")
+    operator.keyboard.press("Enter")
+    expect(operator.locator("#standing .badge")).to_have_text("success", timeout=20_000)
+    operator.keyboard.press("/")
+    operator.keyboard.type("T3\n")
+    expect(operator.locator("#id_name")).to_be_visible()
+    tab_to(operator, "Name:")
+    operator.keyboard.press("Control+A")
+    operator.keyboard.type("Named by keys alone")
+    tab_to(operator, "Save")
+    operator.keyboard.press("Enter")
+    expect(operator.locator(".success")).to_contain_text("Named by keys alone")
+
+
+def tab_to(page: Page, label: str) -> None:
+    """Tab until the element that is so labelled has the focus, which it must show."""
+    about = """() => { const at = document.activeElement; const label = at.labels && at.labels[0];
+        return [(label || at).textContent.trim() || at.value || "", getComputedStyle(at).outlineStyle] }"""
+    for _ in range(150):
+        page.keyboard.press("Tab")
+        text, outline = page.evaluate(about)
+        if text == label:
+            assert outline != "none"
+            return
+    raise AssertionError(f"no Tab leads to {label}")
+
+
+def test_a_locked_database_is_a_sentence_and_pages_stay(
+    site: Installation, browser: Browser, signed_in: StorageState
+) -> None:
+    context = browser.new_context(storage_state=signed_in)
+    dashboard, listed = context.new_page(), context.new_page()
+    listed.goto(url(site, "/admin/jobs/job/"))
+    with site.database() as database:
+        database.execute("UPDATE jobs_daemon SET beat_at = '2026-01-01 00:00:00'")
+    with write_locked(site):
+        dashboard.goto(url(site, "/admin/"))
+        expect(dashboard.locator(".verdict-bad")).to_contain_text("The database is locked", timeout=30_000)
+        dashboard.get_by_role("button", name="Run moody now").click()
+        listed.get_by_role("button", name="able moody").click()
+        expect(dashboard.locator("#said")).to_contain_text("The database is locked", timeout=20_000)
+        expect(listed.locator("main")).to_contain_text("The database is locked by another writer", timeout=20_000)
+    context.close()
+
+
+def test_pages_are_light_on_the_wire(site: Installation, browser: Browser, signed_in: StorageState) -> None:
+    """All that a browser with an empty cache gets for the dashboard; later the page alone, what it links is kept."""
+    context = browser.new_context(storage_state=signed_in)
+    page = context.new_page()
+    wire = context.new_cdp_session(page)
+    wire.send("Network.enable")
+    received: list[float] = []
+    wire.on("Network.loadingFinished", lambda event: received.append(event["encodedDataLength"]))
+    page.goto(url(site, "/admin/"), wait_until="load")
+    context.close()
+    assert 20_000 < sum(received) < 250_000
+    cookies = "; ".join(f"{each['name']}={each['value']}" for each in signed_in["cookies"])
+    headers = {"Cookie": cookies, "Accept-Encoding": "gzip"}
+    weights = {}
+    for path in (*paths(site), "/admin/live/dashboard/"):
+        answer = site.get(path, port=site.web_port, headers=headers)
+        assert (answer.status, answer.headers.get("content-encoding")) == (200, "gzip"), path
+        weights[path] = len(answer.body)
+    assert {path: weight for path, weight in weights.items() if weight > 30_000} == {}
+    plain = site.get("/api/v1/tasks", port=site.web_port, headers=headers)
+    assert "content-encoding" not in plain.headers, "REST may answer with secrets"
 
 
 def test_the_next_firings_follow_the_schedule_as_one_types(site: Installation, operator: Page) -> None:

@@ -57,11 +57,16 @@ def pages() -> list[str]:
     job, run, task = Job.objects.all()[0], JobRun.objects.all()[0], Task.objects.all()[0]
     return [
         *("/admin/", "/admin/live/dashboard/", "/admin/activity/", "/admin/search/?q=fix", "/admin/search/"),
-        *("/admin/jobs/job/", "/admin/jobs/job/add/", f"/admin/jobs/job/{job.pk}/change/"),
+        *(
+            "/admin/jobs/job/",
+            "/admin/jobs/job/add/",
+            f"/admin/jobs/job/{job.pk}/change/",
+            f"/admin/live/job/{job.pk}/",
+        ),
         *("/admin/jobs/jobrun/", f"/admin/jobs/jobrun/{run.pk}/change/?find=ok", f"/admin/jobs/jobrun/{run.pk}/live/"),
         "/admin/jobs/job/preview/?schedule=@daily",
         *("/admin/tasks/task/", "/admin/tasks/task/?attention=any", "/admin/tasks/task/add/"),
-        *(f"/admin/tasks/task/{task.pk}/change/", "/admin/tasks/taskevent/"),
+        *(f"/admin/tasks/task/{task.pk}/change/", f"/admin/tasks/task/{task.pk}/live/", "/admin/tasks/taskevent/"),
         *("/admin/broker/tokenaudit/", "/admin/broker/taskregistration/", "/admin/vaultsync/vaultstate/"),
     ]
 
@@ -252,6 +257,19 @@ def test_the_activity_log_tells_of_people_and_programs(operator: Client) -> None
     shown = text(operator, "/admin/activity/")
     assert f"T{task.pk} created" in shown
     assert "of review-prs: queued" in shown
+    client = Client(REMOTE_ADDR="127.0.0.1")
+    for path in ("/api/jobs/review-prs/disable", "/api/jobs/review-prs/disable", "/api/v1/runs/pause"):
+        assert client.post(path).status_code == 200
+    changed = text(operator, "/admin/activity/?kind=change&who=local")
+    assert changed.count("disabled by local") == 1, "what changes nothing is not told"
+    assert "job review-prs" in changed
+    assert "starts paused by local" in changed
+    assert changed.count("<td>local</td>") == 2
+    assert "disabled by local" not in text(operator, "/admin/activity/?kind=change&who=olga")
+    job = Job.objects.get(name="review-prs")
+    operator.post(f"/admin/jobs/job/{job.pk}/enable/")
+    assert "enabled by olga" in text(operator, "/admin/activity/?kind=change&who=olga")
+    assert "disabled by local" in text(operator, f"/admin/jobs/job/{job.pk}/history/")
     only = text(operator, "/admin/activity/?kind=run&who=olga")
     assert f"T{task.pk} created" not in only
     assert "of review-prs: queued" in only

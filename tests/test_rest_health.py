@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
-from tests.installation import Installation, wait_for
-
-
-@contextlib.contextmanager
-def write_locked(server: Installation) -> Iterator[None]:
-    """The database as an operator's forgotten transaction leaves it."""
-    outsider = sqlite3.connect(server.state / "lobmob.db", isolation_level=None)
-    outsider.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        outsider.execute("ROLLBACK")
-        outsider.close()
+from tests.installation import Installation, wait_for, write_locked
 
 
 def beat(server: Installation, age: timedelta) -> None:

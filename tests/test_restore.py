@@ -114,6 +114,27 @@ def test_what_is_no_whole_copy_is_refused(copied: Installation, tmp_path: pathli
     with contextlib.closing(sqlite3.connect(tmp_path / "newer.db")) as newer, newer:
         newer.execute("INSERT INTO django_migrations (app, name, applied) VALUES ('tasks', '9999_future', '')")
     assert "from a newer version" in refused(copied, tmp_path / "newer.db")
+    (tmp_path / "view.db").write_bytes(gzip.decompress(content))
+    with contextlib.closing(sqlite3.connect(tmp_path / "view.db")) as view, view:
+        view.execute("DROP TABLE token_audit")
+        view.execute("CREATE VIEW token_audit AS SELECT 1 AS id")
+    assert "it has no table token_audit" in refused(copied, tmp_path / "view.db")
+    os.mkfifo(tmp_path / "pipe")
+    assert "is not a file" in refused(copied, tmp_path / "pipe")
+
+
+def test_what_acts_by_itself_in_a_copy_is_left_out_of_it(copied: Installation, tmp_path: pathlib.Path) -> None:
+    hostile = tmp_path / "hostile.db"
+    hostile.write_bytes(gzip.decompress(newest_copy(copied).read_bytes()))
+    with contextlib.closing(sqlite3.connect(hostile)) as opened, opened:
+        opened.execute('CREATE TRIGGER "a""b" AFTER INSERT ON tasks BEGIN DELETE FROM tasks; END')
+        opened.execute("CREATE TRIGGER stop BEFORE DELETE ON django_session BEGIN SELECT RAISE(ABORT, 'no'); END")
+        opened.execute("INSERT INTO django_session VALUES ('a', 'b', '2030-01-01')")
+        opened.execute('CREATE TABLE "x"" FROM tasks" (id INTEGER PRIMARY KEY AUTOINCREMENT)')
+    done = copied.manage("restore", str(hostile))
+    assert 'Left out, since lobwife has none of its own: trigger a"b, trigger stop.' in done.stdout
+    add_task(copied, "later")
+    assert names(copied) == ["before", "later"]
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -182,7 +203,16 @@ def test_what_was_closed_since_the_copy_stays_closed(installation: Installation)
     installation.manage("apikey", "access", "open")
     installation.manage("apikey", "create", "robot", "--role", "service")
     installation.manage("apikey", "create", "other", "--role", "service")
+    user = (
+        "INSERT INTO auth_user (username, password, is_active, is_staff, is_superuser, first_name, last_name, email,"
+        " date_joined) VALUES (?, 'old', 1, 1, 1, '', '', '', '')"
+    )
+    with installation.database() as database:
+        database.executemany(user, [["left"], ["demoted"], ["same"]])
     installation.manage("backup")
+    with installation.database() as database:
+        database.execute("UPDATE auth_user SET is_active = 0 WHERE username = 'left'")
+        database.execute("UPDATE auth_user SET is_superuser = 0, password = 'new' WHERE username = 'demoted'")
     installation.manage("apikey", "revoke", "robot")
     installation.manage("apikey", "access", "required")
     installation.manage("restore", str(newest_copy(installation)))
@@ -190,6 +220,12 @@ def test_what_was_closed_since_the_copy_stays_closed(installation: Installation)
         revoked = database.execute("SELECT name FROM lobwife_apikey WHERE revoked_at IS NOT NULL").fetchall()
         assert [row["name"] for row in revoked] == ["robot"]
         assert database.execute("SELECT decided FROM lobwife_accesspolicy").fetchone()["decided"] == "required"
+        people = database.execute("SELECT username, password, is_active, is_superuser FROM auth_user ORDER BY username")
+        assert [tuple(row) for row in people] == [
+            ("demoted", "new", 1, 0),
+            ("left", "old", 0, 1),
+            ("same", "old", 1, 1),
+        ]
 
 
 def test_a_restore_that_is_interrupted_leaves_nothing_behind(copied: Installation) -> None:

@@ -1,90 +1,19 @@
-"""lobmob-task-manager.py: time-outs, orphans and the queue, against the real REST and a real vault."""
+"""lobmob-task-manager.py: time-outs, the queue and what it can't know, against the real REST and a real vault."""
 
 from __future__ import annotations
 
-import datetime
 import os
 import pathlib
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from tests.fleet import Fleet, git
 from tests.installation import Installation, wait_for
 from tests.receiver import Receiver, receiver
-
-SCRIPT = "lobmob-task-manager.py"
-ACTOR = "lobmob-task-manager"
-
-
-class World(Fleet):
-    """A fleet over a lobwife without tasks."""
-
-    def __init__(self, folder: pathlib.Path, server: Installation) -> None:
-        super().__init__(folder, server)
-        self.server = server
-        with server.database() as database:
-            database.execute("DELETE FROM task_events")
-            database.execute("DELETE FROM tasks")
-
-    def task(self, minutes: float | None = None, **fields: Any) -> int:
-        """A task; active and assigned so many minutes ago, when minutes are given."""
-        number: int = self.server.post("/api/v1/tasks", {"name": "Fix it", **fields}).json["id"]
-        if minutes is not None:
-            self.assign(number, minutes, **fields)
-        return number
-
-    def assign(self, number: int, minutes: float, **fields: Any) -> None:
-        at = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=minutes)
-        body = {"status": "active", "assigned_to": f"lobster-swe-t{number}", "assigned_at": at.isoformat(), **fields}
-        assert self.server.request("PATCH", f"/api/v1/tasks/{number}", body).status == 200
-
-    def aged(self, number: int, minutes: float) -> None:
-        """As if it had been made so long ago."""
-        with self.server.database() as database:
-            database.execute(
-                "UPDATE tasks SET created_at = datetime('now', ?) WHERE id = ?", (f"-{minutes} minutes", number)
-            )
-
-    def get(self, number: int) -> dict[str, Any]:
-        return self.server.get(f"/api/v1/tasks/{number}").json
-
-    def events(self, number: int) -> list[str]:
-        """What the script said of a task, oldest first."""
-        history = self.server.get(f"/api/v1/tasks/{number}/events").json
-        return [each["event_type"] for each in reversed(history) if each["actor"] == ACTOR]
-
-    def manage(self, *arguments: str, code: int = 0, **environment: str) -> str:
-        """Run the script; its output."""
-        done = self.run(SCRIPT, *arguments, **environment)
-        assert done.returncode == code, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done.stdout + done.stderr
-
-    def twice(self, **environment: str) -> str:
-        """Run it two times; what the second run said."""
-        self.manage(**environment)
-        return self.manage(**environment)
-
-    def working(self, *numbers: int) -> None:
-        """Kubernetes has jobs for these tasks."""
-        self.jobs(*(f"lobster-swe-t{number}" for number in numbers))
-
-    def branch(self, name: str, ahead: int = 1, repo: str = "org/vault") -> None:
-        self.gh["repos"].setdefault(repo, {}).setdefault("branches", {})[name] = ahead
-        self.save()
-
-    def pull(self, branch: str, repo: str = "org/vault") -> None:
-        pulls = self.gh["repos"].setdefault(repo, {}).setdefault("pulls", [])
-        pulls.append({"number": 7, "headRefName": branch, "url": f"https://github.com/{repo}/pull/7"})
-        self.save()
-
-    def investigations(self) -> list[dict[str, Any]]:
-        return self.server.get("/api/v1/tasks?type=system").json
+from tests.world import SCRIPT, World
 
 
 @pytest.fixture
@@ -166,128 +95,6 @@ def test_a_discord_that_fails_is_said_and_nothing_else_stops(world: World, disco
     assert "is not a channel's number" in said
     assert "bot-secret-word" not in said
     assert world.events(first) == world.events(second) == ["timeout_warning"]
-
-
-# --- orphans
-def test_an_orphan_is_queued_again_without_assignment_or_registration(world: World) -> None:
-    number = world.task(10)
-    world.server.post(f"/api/v1/tasks/{number}/register", {"repos": ["org/code"]})
-    world.jobs("lobster-swe-t0")
-    assert "nothing to do" in world.twice()
-    task = world.get(number)
-    assert (task["status"], task["assigned_to"], task["assigned_at"]) == ("queued", None, None)
-    assert (task["broker_repos"], task["broker_status"]) == (None, None)
-    assert world.events(number) == ["requeued", "updated"]
-
-
-def test_the_fourth_loss_of_a_task_is_its_failure(world: World) -> None:
-    number = world.task()
-    for _ in range(3):
-        world.assign(number, 10)
-        world.manage()
-        assert world.get(number)["status"] == "queued"
-    world.assign(number, 10)
-    world.twice()
-    assert world.get(number)["status"] == "failed"
-    assert world.events(number).count("requeued") == 3
-    assert world.events(number).count("failed") == 1
-
-
-def test_an_orphan_of_long_ago_fails_and_is_investigated_once(world: World) -> None:
-    number = world.task(40, estimate_minutes=60, name="Fix | it: 'now'")
-    world.twice()
-    task = world.get(number)
-    assert (task["status"], task["broker_repos"]) == ("failed", None)
-    assert task["completed_at"]
-    assert world.events(number) == ["investigation", "failed", "updated"]
-    (made,) = world.investigations()
-    assert (made["name"], made["type"]) == (f"Investigate failed task: T{number}", "system")
-    assert (made["status"], made["priority"]) == ("queued", "high")
-    note = world.remote_file(f"010-tasks/active/{made['task_id']}.md")
-    assert note.startswith(f"---\nid: {made['task_id']}\n")
-    assert "status: blocked" in note  # until the sync says otherwise
-    for words in (f"T{number}", "Fix | it: 'now'", f"lobster-swe-t{number}", "Do not redo the work", "020-logs/"):
-        assert words in note
-    assert (world.vault / "010-tasks" / "active" / f"{made['task_id']}.md").read_text() == note
-
-
-def test_an_investigation_that_fails_begets_no_other(world: World) -> None:
-    number = world.task(40)
-    world.manage()
-    (made,) = world.investigations()
-    world.assign(made["id"], 600)
-    world.server.request("PATCH", f"/api/v1/tasks/{made['id']}", {"type": "swe"})
-    world.assign(number, 600)
-    world.twice()
-    assert world.get(number)["status"] == world.get(made["id"])["status"] == "failed"
-    assert world.investigations() == []
-
-
-def test_the_note_that_the_sync_made_keeps_its_header(world: World) -> None:
-    number = world.task(40)
-    first = world.task(type="system", name="a person's")
-    del first
-    (world.vault / "010-tasks" / "active").mkdir(parents=True)
-    made = number + 2
-    note = world.vault / "010-tasks" / "active" / f"T{made}.md"
-    note.write_text(f"---\nid: T{made}\nmine: [kept]\n---\n\npending\n")
-    git("add", ".", at=world.vault)
-    git("commit", "-qm", "not pushed yet", at=world.vault)
-    world.manage()
-    pushed = world.remote_file(f"010-tasks/active/T{made}.md")
-    assert pushed.startswith(f"---\nid: T{made}\nmine: [kept]\n---\n\n# Investigate")
-    assert "pending" not in pushed
-
-
-def test_an_investigation_stays_blocked_until_its_note_is_pushed(world: World) -> None:
-    number = world.task(40)
-    away = world.remote.rename(world.folder / "away")
-    for _ in range(2):
-        assert "investigations wait" in world.manage(code=1)
-        assert [each["status"] for each in world.investigations()] == ["blocked"]
-    assert world.get(number)["status"] == "failed"
-    away.rename(world.remote)
-    world.twice()
-    assert [each["status"] for each in world.investigations()] == ["queued"]
-    made = world.investigations()[0]
-    world.server.request("PATCH", f"/api/v1/tasks/{made['id']}", {"status": "blocked", "actor": "a person"})
-    world.manage()
-    assert world.investigations()[0]["status"] == "blocked"
-
-
-def test_an_orphan_with_a_pull_request_is_left_and_said_once(world: World) -> None:
-    number = world.task(40)
-    world.pull(f"T{number}")
-    assert "nothing to do" in world.twice()
-    assert world.events(number) == ["orphan_with_pr"]
-    assert world.get(number)["status"] == "active"
-
-
-def test_an_orphans_branch_becomes_a_pull_request_once(world: World) -> None:
-    number = world.task(40)
-    world.branch(f"t{number}-empty", ahead=0)
-    world.branch(f"work/T{number}")
-    assert "nothing to do" in world.twice()
-    assert [pull["headRefName"] for pull in world.pulls()] == [f"work/T{number}"]
-    assert world.events(number) == ["fallback_pr"]
-    assert world.get(number)["status"] == "active"
-
-
-def test_who_is_too_young_or_has_a_job_or_is_of_the_system_is_no_orphan(world: World) -> None:
-    young, alive = world.task(1), world.task(40)
-    system, unassigned = world.task(40, type="system"), world.task(40)
-    world.server.request("PATCH", f"/api/v1/tasks/{unassigned}", {"assigned_to": None})
-    world.working(alive)
-    world.manage()
-    assert [world.get(number)["status"] for number in (young, alive, system, unassigned)] == ["active"] * 4
-    assert len(world.investigations()) == 1  # the one of this test
-
-
-def test_kubernetes_is_asked_in_the_namespace_of_the_installation(world: World) -> None:
-    world.task(10)
-    world.manage(LOBMOB_NAMESPACE="elsewhere")
-    ((arguments, _),) = world.calls("kubectl")
-    assert arguments[:6] == ["get", "jobs", "-n", "elsewhere", "-l", "app.kubernetes.io/name=lobster"]
 
 
 # --- what can't be known

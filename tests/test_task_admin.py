@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser import OPERATOR, make_operator, sign_in, url
+from tests.browser import OPERATOR, make_operator, url
 from tests.installation import Installation
 
 
@@ -23,12 +23,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         yield made
     finally:
         made.stop()
-
-
-@pytest.fixture
-def operator(site: Installation, page: Page) -> Page:
-    sign_in(page, site)
-    return page
 
 
 def made_task(site: Installation, **fields: Any) -> int:

@@ -265,6 +265,22 @@ def test_the_admin_page_shows_the_state_and_asks_for_syncs(world: World, client:
     assert SyncRequest.objects.get().requested_by == "root"
 
 
+def test_a_task_s_page_tells_of_its_note(world: World, client: Client) -> None:
+    client.force_login(User.objects.create_superuser("root"))
+    made = task()
+    page = f"/admin/tasks/task/{made.pk}/live/"
+    assert "the vault is not synced" in client.get(page).content.decode()
+    world.synced()
+    shown = client.get(page).content.decode()
+    assert note_of(made) in shown
+    assert ">synced<" in shown
+    world.write(note_of(made), "---\na: b: c\n---\n")
+    change(made, priority="high")
+    assert ">waiting<" in client.get(page).content.decode()
+    world.synced()
+    assert "not valid YAML" in client.get(page).content.decode()
+
+
 def test_who_may_only_look_can_not_ask(world: World, client: Client) -> None:
     world.synced()
     reader = User.objects.create_user("reader", is_staff=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 import pytest
@@ -166,6 +167,32 @@ def test_a_note_that_is_a_symlink_is_left_alone(world: World, tmp_path: pathlib.
     assert outside.read_text() == "---\nstatus: queued\n---\n"
     assert path.is_symlink()
     assert "symlink" in NoteProblem.objects.get().sentence
+
+
+def test_a_folder_that_is_called_like_a_note_stops_no_other_note(world: World) -> None:
+    blocked, free = task(), task()
+    world.synced()
+    world.write(f"010-tasks/completed/{blocked.task_id}.md/x", "a folder of that name")
+    world.write("010-tasks/failed/T999.md/x", "and one of no task")
+    for made in (blocked, free):
+        change(made, priority="high")
+    world.synced(full=True)
+    assert b"priority: high" in world.read(note_of(free))
+    assert "not a regular file" in NoteProblem.objects.get(path=note_of(blocked)).sentence
+
+
+def test_names_of_files_that_are_no_text_stop_nothing_and_are_shown_as_text(world: World) -> None:
+    made = task()
+    world.synced()
+    folder = os.fsencode(world.path / "010-tasks/active")
+    for name in (b"\xff\xfe.md", b"a\x1b[31m\nline.md"):
+        pathlib.Path(os.fsdecode(os.path.join(folder, name))).write_text("<<<<<<< a\n=======\n>>>>>>> b\n")
+    change(made, priority="high")
+    outcome = world.sync(full=True)
+    assert outcome.error == ""
+    assert b"priority: high" in world.read(note_of(made))
+    shown = sorted(NoteProblem.objects.values_list("path", flat=True))
+    assert shown == ["010-tasks/active/  .md", "010-tasks/active/a [31m line.md"]
 
 
 def test_a_folder_that_is_a_symlink_is_not_followed(world: World, tmp_path: pathlib.Path) -> None:

@@ -236,6 +236,16 @@ def test_the_overview_counts_links_and_escapes(world: World) -> None:
     assert "x\\|y \\| z \\| w" in row
 
 
+def test_a_name_does_nothing_in_the_notes_that_show_it(world: World) -> None:
+    made = task("\x1b[31m<img src=//evil> ![x](//evil) `$= run` \\`=x` a < b `code` [1]", assigned_to="<b>\u202eme")
+    world.synced()
+    shown = r"[31m\<img src=//evil> !\[x](//evil) \`$= run` \\\`=x` a < b `code` [1]"
+    assert f"# {shown}\n" in world.text(note_of(made))
+    row = world.text("010-tasks/_overview.md").splitlines()[-1]
+    assert r"| [31m\<img src=//evil> !\[x](//evil) \`$= ru |" in row
+    assert r"| \<b> me |" in row
+
+
 def test_a_full_sync_repairs_what_drifted(world: World) -> None:
     notes = [task(f"Task {number}") for number in range(4)]
     world.synced()

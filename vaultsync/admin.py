@@ -11,27 +11,15 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from lobwife.base.errors import LobwifeError
+from lobwife.base.read_only_admin import ReadOnlyAdmin
 from vaultsync import services
 from vaultsync.models import NoteProblem, SyncRequest, SyncRun, VaultState
 
 _PROBLEMS_SHOWN, _RUNS_SHOWN = 100, 20
 
 
-class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Rows that the sync writes."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
 @admin.register(VaultState)
-class VaultAdmin(ReadOnly):
+class VaultAdmin(ReadOnlyAdmin):
     """One page instead of a list: there is one vault."""
 
     def get_urls(self) -> list[URLPattern]:
@@ -70,7 +58,7 @@ class VaultAdmin(ReadOnly):
 
 
 @admin.register(SyncRun)
-class SyncRunAdmin(ReadOnly):
+class SyncRunAdmin(ReadOnlyAdmin):
     list_display = (
         "started_at",
         "reason",
@@ -87,7 +75,7 @@ class SyncRunAdmin(ReadOnly):
 
 
 @admin.register(NoteProblem)
-class NoteProblemAdmin(ReadOnly):
+class NoteProblemAdmin(ReadOnlyAdmin):
     """Reports can be deleted, which is to dismiss them; one that still holds comes back."""
 
     list_display = (

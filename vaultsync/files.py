@@ -50,9 +50,10 @@ class Files:
             raise FileNotFoundError(path) from None
         except OSError as error:
             raise Blocked(f"it can't be read: {_said(self, path, error)}") from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # open() fails on a folder and leaves the descriptor open
+            os.close(descriptor)
+            raise Blocked("it is not a regular file")
         with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise Blocked("it is not a regular file")
             return file.read()
 
     def write(self, path: str, content: bytes, mode: int = 0o644) -> None:

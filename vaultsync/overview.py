@@ -7,6 +7,7 @@ from datetime import datetime
 
 from django.db.models import Count
 
+from lobwife.base.text import as_markdown, one_line
 from lobwife.base.timestamps import shown_in_seconds, utc_now
 from tasks.models import Status, Task
 from vaultsync.files import Blocked, Files
@@ -71,5 +72,5 @@ def _row(task: Task) -> str:
 
 
 def _cell(text: object) -> str:
-    shown = " ".join(str(text or "").split())
-    return shown[:_NAME_MOST].rstrip().replace("\\", "\\\\").replace("|", "\\|")
+    shown = " ".join(one_line(str(text or "")).split())[:_NAME_MOST].rstrip()
+    return as_markdown(shown.replace("\\", "\\\\")).replace("|", "\\|")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from lobwife.base.text import one_line
 from lobwife.base.timestamps import utc_now
 from tasks.services import events_after, newest_event_id
 from vaultsync import services
@@ -43,6 +44,12 @@ class Outcome:
     error: str = ""
     remote_error: str = ""
     notices: list[str] = field(default_factory=list)
+
+    def make_presentable(self) -> None:
+        """Sentences quote git, remotes and names of files, which are whatever somebody made them."""
+        self.disabled, self.error = one_line(self.disabled), one_line(self.error)
+        self.remote_error = one_line(self.remote_error)
+        self.notices = [one_line(each) for each in self.notices]
 
 
 class Round:

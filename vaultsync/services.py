@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import transaction
 
 from lobwife.base.errors import Unavailable
+from lobwife.base.text import one_line
 from lobwife.base.timestamps import iso_text, seconds_text, utc_now
 from tasks.models import TaskEvent
 from tasks.services import newest_event_id
@@ -25,11 +26,15 @@ _ERROR_SHOWN = 1000
 
 @dataclass(frozen=True)
 class Report:
-    """Something about a file that people should know."""
+    """Something about a file that people should know. A name that is no text is shown as near as can be."""
 
     path: str
     kind: str
     sentence: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", one_line(self.path))
+        object.__setattr__(self, "sentence", one_line(self.sentence)[:_ERROR_SHOWN])
 
 
 def vault_state() -> VaultState:
@@ -107,9 +112,10 @@ def back_off(failures: int) -> datetime:
 
 def report(*, reports: Iterable[Report]) -> None:
     """Keep reports; one that is known already keeps its `since`."""
+    known = {(each.path, each.kind): each.sentence for each in reports}
     rows = [
-        NoteProblem(path=each.path, kind=each.kind, sentence=each.sentence[:_ERROR_SHOWN], since=utc_now())
-        for each in reports
+        NoteProblem(path=path, kind=kind, sentence=sentence, since=utc_now())
+        for (path, kind), sentence in known.items()
     ]
     if rows:
         with transaction.atomic():

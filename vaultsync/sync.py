@@ -55,6 +55,7 @@ class Sync:
             started, clock = utc_now(), time.monotonic()
             served = SyncRequest.objects.aggregate(newest=Max("pk"))["newest"]
             outcome = self._within(descriptor, full=full, fetch=fetch, patient=patient, dry_run=dry_run)
+            outcome.make_presentable()
             if dry_run:
                 return outcome
             run = SyncRun(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
@@ -90,8 +92,9 @@ class Gate:
         if identify.is_cross_site_write(request):
             raise Forbidden("a page of another site may not write here")
         program = request.META.get("HTTP_USER_AGENT", "")[:_MOST_PROGRAM]
-        self._sightings.note(address=request.META.get("REMOTE_ADDR", ""), program=program, route=entry)
-        return UNIDENTIFIED
+        address = request.META.get("REMOTE_ADDR", "")
+        self._sightings.note(address=address, program=program, route=entry)
+        return replace(UNIDENTIFIED, address=address)
 
     def _count_token(self, caller: Caller, request: HttpRequest) -> None:
         """Not for programs on this machine: they could read the App's key itself."""

@@ -116,13 +116,19 @@ class Cluster:
 
 
 def task_of_pod(pod: str) -> int | None:
-    """The task that is assigned to the Kubernetes job of a pod: the newest that is not over, else the newest."""
+    """The task that is assigned to the Kubernetes job of a pod: the newest that is not over, else the newest.
+
+    `name-0-x7k2p` is of the job `name-0` when that has a task: else `name-0` could get the task of a job `name`.
+    """
     match = _POD_OF_JOB.fullmatch(pod)
     if match is None:
         return None
-    names = {match["job"], pod.rpartition("-")[0]}
-    assigned = Task.objects.filter(assigned_to__in=names).order_by("-pk").values_list("pk", flat=True)
-    return assigned.exclude(status__in=OVER).first() or assigned.first()
+    for name in dict.fromkeys([pod.rpartition("-")[0], match["job"]]):
+        assigned = Task.objects.filter(assigned_to=name).order_by("-pk").values_list("pk", flat=True)
+        number = assigned.exclude(status__in=OVER).first() or assigned.first()
+        if number is not None:
+            return number
+    return None
 
 
 def _account_in(review: Any) -> Account | None:

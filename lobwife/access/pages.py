@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.db.utils import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -17,9 +20,13 @@ from django.utils.functional import SimpleLazyObject
 from lobwife.access import policy
 from lobwife.access.headers import harden_page
 from lobwife.access.limits import Rate, RateLimits
+from lobwife.base.patience import writing_until
+
+log = logging.getLogger(__name__)
 
 _SEEN = "seen_at"
 _SAVES_PER_IDLE = 12
+_NOTE_SECONDS = 1
 
 
 def address_of(request: HttpRequest) -> str:
@@ -58,6 +65,20 @@ class PageMiddleware:
         response = render(request, "admin/locked_out.html", {"minutes": math.ceil(wait / 60)}, status=429)
         response["Retry-After"] = str(wait)
         return response
+
+
+class LenientSessionMiddleware(SessionMiddleware):
+    """A page is shown also while the database can't take the note that its session was used."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        with writing_until(time.monotonic() + _NOTE_SECONDS if request.method == "GET" else math.inf):
+            try:
+                return super().process_response(request, response)
+            except DatabaseError:
+                if request.method != "GET":
+                    raise
+                log.warning("%s: the use of a session could not be noted", request.path_info)
+                return response
 
 
 def open_access(request: HttpRequest) -> dict[str, Any]:

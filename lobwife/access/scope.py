@@ -11,7 +11,7 @@ from lobwife.base.callers import Caller
 from lobwife.base.errors import Forbidden, Invalid
 from lobwife.base.rest import json_body
 from tasks.api import task_number
-from tasks.schemas import TaskChanges
+from tasks.schemas import LONGEST_NAME, TaskChanges
 
 # What an agent knows better than anybody: how far its work is.
 PROGRESS = frozenset({"status", "completed_at", "actor"})
@@ -36,7 +36,7 @@ def own_progress(request: HttpRequest, caller: Caller, parameters: dict[str, Any
     if refused:
         raise Forbidden(f"an agent may set status and completed_at of its task, not {', '.join(refused)}")
     status = body.get("status")
-    if status is not None and status not in _AGENTS_STATUSES:
+    if status is not None and str(status) not in _AGENTS_STATUSES:
         raise Forbidden(f"an agent may set its task to {', '.join(sorted(_AGENTS_STATUSES))}")
 
 
@@ -59,4 +59,7 @@ def _text_of(request: HttpRequest, name: str) -> str:
     value = json_body(request).get(name)
     if not value:
         raise Invalid(f"{name} required")
-    return str(value)
+    text = str(value)
+    if len(text) > LONGEST_NAME:
+        raise Invalid(f"{name} must be at most {LONGEST_NAME} characters long")
+    return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _LOST = "the database was put back to a moment at which this run was not over: what became of it is not known"
 
@@ -11,20 +11,25 @@ _LOST = "the database was put back to a moment at which this run was not over: w
 @dataclass(frozen=True)
 class Given:
     """The highest id of each table that counts; how far each job's schedule is dealt with; which API keys were
-    revoked, and whether callers need one.
+    revoked, and whether callers need one; people's passwords, and what they are.
     """
 
     highest: dict[str, int]
     settled: list[tuple[str, str, str | None]]
     revoked: list[tuple[str, str, str]]
     is_closed: bool = False
+    people: list[tuple[str, str, bool, bool, bool]] = field(default_factory=list)
 
     def joined(self, other: Given) -> Given:
         """The higher of both, table by table."""
         tables = {*self.highest, *other.highest}
         highest = {name: max(self.highest.get(name, 0), other.highest.get(name, 0)) for name in tables}
         return Given(
-            highest, self.settled + other.settled, self.revoked + other.revoked, self.is_closed or other.is_closed
+            highest,
+            self.settled + other.settled,
+            self.revoked + other.revoked,
+            self.is_closed or other.is_closed,
+            self.people + other.people,
         )
 
     def widened(self, by: int) -> Given:
@@ -36,12 +41,14 @@ class Given:
 def read(opened: sqlite3.Connection) -> Given:
     """What a database knows; raises sqlite3.Error when it can't be read."""
     counting = opened.execute(
-        "SELECT name FROM sqlite_master WHERE type = 'table' AND upper(sql) LIKE '%AUTOINCREMENT%'"
+        "SELECT name FROM sqlite_master JOIN pragma_table_list USING (name)"
+        " WHERE sqlite_master.type = 'table' AND schema = 'main' AND NOT wr AND upper(sql) LIKE '%AUTOINCREMENT%'"
     ).fetchall()
     sequences = dict(opened.execute("SELECT name, CAST(seq AS INTEGER) FROM sqlite_sequence")) if counting else {}
     highest: dict[str, int] = {}
     for (name,) in counting:
-        (present,) = opened.execute(f'SELECT max(rowid) FROM "{name}"').fetchone()  # noqa: S608 - a table's own name
+        quoted = name.replace('"', '""')
+        (present,) = opened.execute(f'SELECT max(rowid) FROM "{quoted}"').fetchone()  # noqa: S608 - a table's own name
         highest[name] = max(sequences.get(name) or 0, present or 0)
     settled: list[tuple[str, str, str | None]] = []
     if "jobs_job" in highest:
@@ -57,7 +64,12 @@ def read(opened: sqlite3.Connection) -> Given:
     if "lobwife_accesspolicy" in highest:
         modes = opened.execute("SELECT coalesce(nullif(decided, ''), initial) FROM lobwife_accesspolicy").fetchall()
         is_closed = ("required",) in modes
-    return Given(highest, settled, revoked, is_closed)
+    people: list[tuple[str, str, bool, bool, bool]] = []
+    if "auth_user" in highest:
+        people = opened.execute(
+            "SELECT username, password, is_active, is_staff, is_superuser FROM auth_user"
+        ).fetchall()
+    return Given(highest, settled, revoked, is_closed, people)
 
 
 def carry_over(copy: sqlite3.Connection, given: Given) -> None:
@@ -91,6 +103,12 @@ def carry_over(copy: sqlite3.Connection, given: Given) -> None:
         copy.execute(
             "UPDATE lobwife_accesspolicy SET decided = 'required', decided_by = 'a restore' WHERE decided = 'open'"
             " OR (decided = '' AND initial = 'open')"
+        )
+    for username, *now in given.people:
+        copy.execute(
+            "UPDATE auth_user SET password = ?, is_active = min(is_active, ?), is_staff = min(is_staff, ?),"
+            " is_superuser = min(is_superuser, ?) WHERE username = ?",
+            [*now, username],
         )
     copy.execute("DELETE FROM django_session")
     copy.execute("COMMIT")

@@ -23,7 +23,7 @@ from django.db import connection
 from lobwife import upkeep
 from lobwife.backups import carried
 from lobwife.backups.kept import kept_copies
-from lobwife.backups.reading import unpacked
+from lobwife.backups.reading import judge_schema, unpacked
 from lobwife.base.errors import Conflict, LobwifeError, Unavailable
 from lobwife.base.files import keep_in_place, sync_file
 from lobwife.sqlite.gate import GateTimeout, gate_for
@@ -37,10 +37,14 @@ _UNKNOWN_IDS = 1000  # left out when nobody can tell which ids were given out si
 
 @dataclass(frozen=True)
 class Restored:
-    """What was done: how many tasks there are now, and where the replaced state was kept (None: it was unreadable)."""
+    """What was done: how many tasks there are now, and where the replaced state was kept (None: it was unreadable).
+
+    `left_out` names triggers and views of the copy, which are not lobwife's.
+    """
 
     tasks: int
     kept_as: pathlib.Path | None
+    left_out: list[str]
 
 
 def restore(*, file: pathlib.Path, actor: str) -> Restored:
@@ -58,11 +62,15 @@ def restore(*, file: pathlib.Path, actor: str) -> Restored:
             given = _given_out(database)
             kept_as = _keep_replaced(database) if given is not None else None
             with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as made_ready:
-                carried.carry_over(made_ready, given or _best_guess(state))
-                (tasks,) = made_ready.execute("SELECT count(*) FROM tasks").fetchone()
+                try:
+                    left_out = judge_schema(made_ready, file)
+                    carried.carry_over(made_ready, given or _best_guess(state))
+                    (tasks,) = made_ready.execute("SELECT count(*) FROM tasks").fetchone()
+                except sqlite3.Error as error:
+                    raise Conflict(f"{file} can't be made ready ({error}); nothing was changed") from error
                 _write_into(database, made_ready)
     log.warning("%s restored %s into %s", actor, file, database)
-    return Restored(tasks, kept_as)
+    return Restored(tasks, kept_as, left_out)
 
 
 @contextlib.contextmanager

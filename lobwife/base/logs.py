@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from lobwife.base import env
+from lobwife.base.text import one_line
 
 _current: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 _USABLE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -87,7 +88,11 @@ def current_request_id() -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """Text, with the request's id at its end where there is one."""
+    """Text, with the request's id at its end where there is one; a message is one line, whatever it quotes."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = one_line(record.message)
+        return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
         identifier = _identifier(record)
@@ -114,7 +119,7 @@ class JsonFormatter(logging.Formatter):
             said["request_id"] = identifier
         if record.exc_info:
             said["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(said, ensure_ascii=False, default=str)
+        return json.dumps(said, ensure_ascii=False, default=str).encode(errors="replace").decode()
 
 
 def _format() -> str:

@@ -12,6 +12,7 @@ from django.db.models import Q
 from django.urls import NoReverseMatch, reverse
 
 from broker.models import TokenAudit
+from jobs import changes
 from jobs.models import JobRun
 from lobwife.base.timestamps import iso_text, parse, seconds_text
 from tasks.models import TaskEvent
@@ -73,16 +74,17 @@ def _tokens(before: datetime, who: str) -> Iterator[Entry]:
             yield Entry(at, "token", row.task_id, row.action.replace("_", " "), (row.repos or "")[:_SHORT], url)
 
 
-def _admin_changes(before: datetime, who: str) -> Iterator[Entry]:
+def _changes(before: datetime, who: str) -> Iterator[Entry]:
     log = LogEntry.objects.filter(action_time__lt=before).select_related("user", "content_type")
-    for entry in log.filter(Q(user__username__icontains=who))[:PAGE]:
+    by_programs = Q(user__username=changes.PROGRAMS, change_message__icontains=who)
+    for entry in log.filter(Q(user__username__icontains=who) | by_programs)[:PAGE]:
         try:
             url = entry.get_admin_url() or ""
         except NoReverseMatch:
             url = ""
-        what = f"{entry.content_type} {entry.object_repr}" if entry.content_type else entry.object_repr
-        yield Entry(entry.action_time, "admin", entry.user.get_username(), what, entry.get_change_message(), url)
+        what = f"{entry.content_type.name} {entry.object_repr}" if entry.content_type else entry.object_repr
+        yield Entry(entry.action_time, "change", changes.doer(entry), what, entry.get_change_message(), url)
 
 
-SOURCES: dict[str, Source] = {"task": _task_events, "run": _runs, "token": _tokens, "admin": _admin_changes}
+SOURCES: dict[str, Source] = {"task": _task_events, "run": _runs, "token": _tokens, "change": _changes}
 KINDS = tuple(SOURCES)

@@ -15,6 +15,10 @@ from tasks import attention
 
 _BACKUP_TOO_OLD_HOURS = 3
 _LISTED = 8
+_LOCKED = (
+    "The database is locked by another program: nothing can be written and no script starts. Look for a sqlite3 shell"
+    " or a backup that holds it open."
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,9 @@ def _findings(shown: dict[str, Any], now: datetime) -> list[Finding]:
 
 def _of_daemon(daemon: dict[str, Any]) -> list[Finding]:
     found = []
-    if not daemon["alive"]:
+    if not daemon["alive"] and panels.is_locked():  # its sign of life can't be written then
+        found.append(Finding("bad", _LOCKED))
+    elif not daemon["alive"]:
         what = "has not given a sign of life" if daemon["row"] and daemon["row"].pid else "is not running"
         found.append(
             Finding("bad", f"The daemon {what}: no script starts. Start it with “make run” or “manage.py daemon”.")

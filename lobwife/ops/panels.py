@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter, defaultdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Count
+from django.db.utils import OperationalError
 from django.urls import reverse
 
 import vaultsync.services
@@ -17,8 +19,8 @@ from broker.models import GitHubState, Outcome
 from broker.registrations import ACTIVE
 from jobs import schedule
 from jobs.models import Daemon, Job, JobRun, JobState
-from jobs.reads import STALE_SECONDS
 from lobwife.base.errors import Invalid
+from lobwife.base.patience import writing_until
 from lobwife.base.timestamps import parse, utc_now
 from lobwife.ops import charts, history
 from tasks.models import Status, Task, TaskEvent
@@ -39,7 +41,7 @@ def daemon(now: datetime) -> dict[str, Any]:
     """The daemon's sign of life."""
     row = Daemon.objects.first()
     age = (now - row.beat_at).total_seconds() if row and row.beat_at else None
-    alive = bool(row and row.pid) and age is not None and age < STALE_SECONDS
+    alive = row is not None and row.is_alive(now)
     return {"row": row, "alive": alive, "age": age, "paused": bool(row and row.paused_at)}
 
 
@@ -135,6 +137,15 @@ def database() -> dict[str, Any]:
     """Sizes of the file and its log, and the age of the last copy."""
     path = str(connection.settings_dict["NAME"])
     return {"bytes": _size(path), "wal_bytes": _size(f"{path}-wal"), "backup_at": _changed(f"{path}.bak")}
+
+
+def is_locked() -> bool:
+    """Whether something holds the database so that nobody else can write; waits a fifth of a second for it."""
+    try:
+        with writing_until(time.monotonic()), transaction.atomic():
+            return False
+    except OperationalError:
+        return True
 
 
 def recent_runs(limit: int = 12) -> list[JobRun]:

@@ -33,6 +33,8 @@ def search(query: str) -> list[Found]:
         return []
     number = _TASK_ID.fullmatch(query)
     found = _by_number(int(number[1]), query) if number else []
+    if found and not query.isdigit():
+        return found  # T42 means that one task, not also who is called lobster-t42
     found += [_job(job) for job in Job.objects.filter(name__icontains=query)[:_MOST]]
     fits = Q(name__icontains=query) | Q(slug__icontains=query) | Q(assigned_to__icontains=query)
     tasks = sorted(Task.objects.filter(fits)[:_MOST], key=lambda task: not task.name.lower().startswith(query.lower()))

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
@@ -16,7 +17,9 @@ from django.urls import URLPattern, URLResolver, path
 
 from jobs.models import Job
 from lobwife.base.timestamps import iso_text, parse, utc_now
-from lobwife.ops import activity, dashboard, search
+from lobwife.ops import activity, dashboard, job, search
+
+_ORDER = ("jobs", "tasks", "broker", "vaultsync", "lobwife", "auth", "axes")
 
 
 class OperationsSite(AdminSite):
@@ -30,10 +33,18 @@ class OperationsSite(AdminSite):
     def get_urls(self) -> list[URLPattern | URLResolver]:
         own = [
             path("live/dashboard/", self.admin_view(self.live_dashboard), name="live_dashboard"),
+            path("live/job/<int:pk>/", self.admin_view(self.live_job), name="live_job"),
             path("activity/", self.admin_view(self.activity), name="activity"),
             path("search/", self.admin_view(self.search), name="search"),
         ]
         return [*own, *super().get_urls()]
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """What operators work with first; accounts and what they are kept by last."""
+        listed = super().get_app_list(request, app_label)
+        return sorted(
+            listed, key=lambda app: _ORDER.index(app["app_label"]) if app["app_label"] in _ORDER else len(_ORDER)
+        )
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         return {**super().each_context(request), "environment": settings.ENVIRONMENT, "api_url": settings.LOBWIFE_URL}
@@ -51,6 +62,12 @@ class OperationsSite(AdminSite):
     def live_dashboard(self, request: HttpRequest) -> HttpResponse:
         """The part of the dashboard that refreshes in place."""
         return TemplateResponse(request, "ops/dashboard.html", dashboard.context())
+
+    def live_job(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The part of a job's page that refreshes in place."""
+        if not request.user.has_perm("jobs.view_job"):
+            raise PermissionDenied
+        return TemplateResponse(request, "ops/job_live.html", job.context(get_object_or_404(Job, pk=pk), request.user))
 
     def search(self, request: HttpRequest) -> HttpResponse:
         """Tasks, jobs and runs that fit; a single one is gone to at once."""

@@ -8,6 +8,7 @@ from django.db.utils import OperationalError
 
 from lobwife.base import waits
 from lobwife.base.patience import write_timeout
+from lobwife.sqlite.bell import ring
 from lobwife.sqlite.gate import GateTimeout, WriteGate, gate_for
 from lobwife.sqlite.schema import DatabaseSchemaEditor
 
@@ -71,10 +72,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _commit(self) -> None:
         super()._commit()  # type: ignore[misc]
-        syncs = self._syncs_later
+        gated, syncs = self._gate is not None, self._syncs_later
         self._leave_gate()  # a COMMIT that failed keeps it: Django rolls back or closes next
         if syncs:
             self._sync_wal()
+        if gated:
+            ring(str(self.settings_dict["NAME"]))
 
     def _rollback(self) -> None:
         try:

@@ -22,7 +22,7 @@ class Command(OperatorCommand):
     def act(self, **options: Any) -> int:
         run = find_run(options["which"])
         if options["follow"]:
-            following.wait_for_end(run, self._pass_on)
+            following.wait_for_end(run, self._pass_on, tell=self.say)
         else:
             following.show_from(run, 0, self._pass_on)
         return 0

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from jobs import reads, services
+from jobs import reads, services, waiting
 from jobs.console import OperatorCommand, add_json
 from jobs.models import State
 
@@ -40,4 +40,5 @@ def row(run: dict[str, Any]) -> list[object]:
     started = (run["started_at"] or "")[:19]
     ended = f"signal {run['signal']}" if run["signal"] else run["exit_code"]
     by = run["requested_by"]
-    return [run["id"], run["job"], run["state"], run["trigger"], by, started, duration, ended, run["note"]]
+    note = waiting.told(run["note"], run["waits_for"])
+    return [run["id"], run["job"], run["state"], run["trigger"], by, started, duration, ended, note]

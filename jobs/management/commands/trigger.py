@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from jobs import following, reads, runs
+from jobs import following, runs, waiting
 from jobs.console import INTERRUPTED, OperatorCommand, operator
 from jobs.models import JobRun, State, Trigger
 
@@ -44,12 +44,11 @@ class Command(OperatorCommand):
             arguments=self.arguments,
         )
         if not (options["wait"] or options["follow"]):
-            later = "" if reads.daemon_is_alive() else "; it starts when the daemon runs"
-            self.stdout.write(f"Run {run.pk} of {options['name']} is queued{later}.")
+            self.stdout.write(f"Run {run.pk} of {options['name']} is queued; it waits for {waiting.reason(run)}.")
             return 0
         show = self._pass_on if options["follow"] else None
         try:
-            run = following.wait_for_end(run, show)
+            run = following.wait_for_end(run, show, tell=self.say)
         except KeyboardInterrupt:
             self.say(f"\nRun {run.pk} goes on; `manage.py abort {run.pk}` ends it.")
             return INTERRUPTED

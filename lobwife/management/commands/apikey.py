@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from lobwife.access import keys, policy
 from lobwife.base.callers import Role
 from lobwife.base.errors import LobwifeError
+from lobwife.base.text import one_line
 from lobwife.base.timestamps import utc_now
 from lobwife.models import ApiKey, Mode, UncredentialedCaller
 
@@ -72,4 +73,5 @@ class Command(BaseCommand):
             policy.decide(mode=options["mode"], actor=actor)
         self.stdout.write(policy.current_mode())
         for seen in UncredentialedCaller.objects.all():
-            self.stderr.write(f"without credentials: {seen.address} {seen.program} {seen.route} {seen.last_seen}")
+            program = one_line(seen.program)  # a stranger's own words
+            self.stderr.write(f"without credentials: {seen.address} {program} {seen.route} {seen.last_seen}")

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from lobwife.backups.restore import restore
 from lobwife.base.errors import LobwifeError
+from lobwife.base.text import one_line
 
 
 class Command(BaseCommand):
@@ -32,6 +33,9 @@ class Command(BaseCommand):
             self.stdout.write("What was there before could not be read, so it was not kept.")
         else:
             self.stdout.write(f"What was there before is kept as {done.kept_as}.")
+        if done.left_out:
+            named = one_line(", ".join(done.left_out))
+            self.stdout.write(f"Left out, since lobwife has none of its own: {named}.")
         self.stdout.write("Start the daemon now: it compares the whole vault with the tasks.")
 
 

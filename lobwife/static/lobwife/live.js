@@ -1,10 +1,14 @@
-// Live parts (data-live) pause while the tab is hidden, and say so when they can't be refreshed.
+// Live parts (data-live) pause while the tab is hidden or somebody chooses something in them, and say so when they
+// can't be refreshed.
 "use strict";
 (() => {
   const part = (event) => event.target.closest && event.target.closest("[data-live]");
 
+  const inUse = (each) => each.querySelector(":checked:not(option)") || each.querySelector(":focus:is(input, select)")
+    || [...each.querySelectorAll("select")].some((select) => select.value);
+
   document.addEventListener("htmx:beforeRequest", (event) => {
-    if (part(event) && document.hidden) event.preventDefault();
+    if (event.target.matches("[data-live]") && (document.hidden || inUse(event.target))) event.preventDefault();
   });
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) document.querySelectorAll("[data-live]").forEach((each) => htmx.trigger(each, "live"));
@@ -13,8 +17,15 @@
     document.addEventListener(failure, (event) => {
       const stale = part(event);
       if (!stale) return;
-      if (event.detail.xhr && [401, 403].includes(event.detail.xhr.status)) return location.reload();
-      stale.classList.add("stale");
+      const answer = event.detail.xhr;
+      if (answer && [401, 403].includes(answer.status)) return location.reload();
+      const said = document.getElementById("said");
+      if (said && !event.target.matches("[data-live]")) {
+        const isSentence = answer && (answer.getResponseHeader("Content-Type") || "").startsWith("text/plain");
+        said.textContent = isSentence ? answer.responseText : "That did not work: lobwife does not answer. Try again.";
+      } else {
+        stale.classList.add("stale");
+      }
     });
   }
   document.addEventListener("htmx:afterSwap", (event) => {

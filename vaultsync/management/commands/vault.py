@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from lobwife.base.errors import Unavailable
+from lobwife.base.text import one_line
 from vaultsync import services
 from vaultsync.files import Files
 from vaultsync.git import Git, GitError
@@ -44,7 +45,7 @@ class Command(BaseCommand):
         report = import_notes(Files(settings.VAULT_PATH), dry_run=dry_run)
         for title, entries in (("Imported", report.imported), ("Skipped", report.skipped), ("Drift", report.drift)):
             for path, sentence in entries:
-                self.stdout.write(f"{title}: {path}: {sentence}")
+                self.stdout.write(one_line(f"{title}: {path}: {sentence}"))
         self.stdout.write(
             f"{len(report.imported)} imported, {len(report.skipped)} skipped, {len(report.drift)} with drift."
         )
