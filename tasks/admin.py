@@ -33,7 +33,7 @@ _CANCELLED = "Task cancelled by an operator"
 @admin.register(Task)
 class TaskAdmin(admin.ModelAdmin[Task]):
     form = TaskForm
-    list_display = ("number", "name", "state", "type", "priority", "assigned_to", "repositories", "age")
+    list_display = ("number", "name", "state", "age", "assigned_to", "priority", "type", "repositories")
     list_display_links = ("number", "name")
     list_filter = (AttentionFilter, StatusFilter, TypeFilter, PriorityFilter, AssignedFilter, AgeFilter)
     search_fields = ("name", "slug", "assigned_to")

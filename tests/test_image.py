@@ -145,6 +145,11 @@ def test_everything_that_is_copied_is_there_and_let_through() -> None:
     assert {name for name in re.findall(r"^COPY (deploy/\S+)", dockerfile, re.MULTILINE)} <= set(LET_THROUGH)
 
 
+def test_every_folder_with_pages_or_code_of_the_service_goes_in() -> None:
+    let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {"templates", *(path.parent.name for path in ROOT.glob("*/apps.py"))} <= let_through
+
+
 def test_requirements_of_scripts_agree_with_those_of_the_service() -> None:
     def pins(name: str) -> dict[str, str]:
         return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
