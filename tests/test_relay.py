@@ -165,6 +165,9 @@ class HeldWorker(PatientWorker):
         self.alive = False
         self._relay.end()
         self.method_queue.defer(lambda: None)
+        self._relay._pool.shutdown()
+        self.poller.close()
+        self.method_queue.close()
 
 
 def test_what_came_in_together_with_a_long_answer_does_not_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
