@@ -25,13 +25,11 @@ class RegistrationAdmin(ReadOnlyAdmin):
 
     actions = ("end", "register_again")
     list_per_page = 50
+    subject_of: Callable[[Any], str]  # from the key of a row
 
     def has_end_permission(self, request: HttpRequest) -> bool:
         """Ending and renewing are for those who may change registrations."""
         return request.user.has_perm(f"broker.change_{self.opts.model_name}")
-
-    def subject_of(self, obj: Any) -> str:
-        raise NotImplementedError
 
     @admin.display(description="repositories")
     def repositories(self, obj: Any) -> str:
@@ -40,9 +38,7 @@ class RegistrationAdmin(ReadOnlyAdmin):
 
     @admin.display(description="state")
     def standing(self, obj: Any) -> str:
-        legacy = isinstance(obj, LegacyRegistration)
-        registration = registrations.of_legacy(obj) if legacy else registrations.of_task(obj)
-        return registration.refusal(obj.task_id) or "active"
+        return registrations.as_listed(obj).refusal(obj.task_id) or "active"
 
     @admin.display(description="registered")
     def age(self, obj: Any) -> str:
@@ -99,7 +95,7 @@ class RegistrationAdmin(ReadOnlyAdmin):
         done = 0
         for each in queryset:
             try:
-                apply(self.subject_of(each), caller)
+                apply(self.subject_of(each.pk), caller)
                 done += 1
             except LobwifeError as error:
                 self.message_user(request, f"{each}: {error}", messages.ERROR)
@@ -110,6 +106,7 @@ class RegistrationAdmin(ReadOnlyAdmin):
 
 @admin.register(TaskRegistration)
 class TaskRegistrationAdmin(RegistrationAdmin):
+    subject_of = staticmethod(registrations.task_subject)
     list_display = ("task_id", "name", "repositories", "standing", "age", "token_count")
     list_filter = ("broker_status", "status")
     search_fields = ("=id", "name", "slug", "assigned_to", "broker_repos")
@@ -120,21 +117,16 @@ class TaskRegistrationAdmin(RegistrationAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
         return super().get_queryset(request).filter(broker_repos__isnull=False)
 
-    def subject_of(self, obj: Any) -> str:
-        return registrations.task_subject(obj.pk)
-
 
 @admin.register(LegacyRegistration)
 class LegacyRegistrationAdmin(RegistrationAdmin):
+    subject_of = staticmethod(registrations.legacy_subject)
     list_display = ("task_id", "repositories", "lobster_type", "standing", "age", "token_count")
     list_filter = ("status",)
     search_fields = ("task_id", "repos")
     search_help_text = "Id or repository"
     fields = ("task_id", "repositories", "lobster_type", "standing", "age", "token_count")
     readonly_fields = fields
-
-    def subject_of(self, obj: Any) -> str:
-        return registrations.legacy_subject(obj.pk)
 
 
 @admin.register(TokenAudit)

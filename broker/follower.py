@@ -79,10 +79,10 @@ def reconcile() -> None:
 def housekeep() -> bool:
     """End registrations by age, remove what is over; whether there may be more."""
     for legacy in LegacyRegistration.objects.filter(status=registrations.ACTIVE):
-        _expire_if_due(registrations.of_legacy(legacy))
+        _expire_if_due(legacy)
     if registrations.tasks_end_by_age():
         for task in Task.objects.filter(broker_status=registrations.ACTIVE).iterator():
-            _expire_if_due(registrations.of_task(task))
+            _expire_if_due(task)
     over = IssuedToken.objects.filter(refresh_at__lte=utc_now() - minting.REFRESH_BEFORE)
     with transaction.atomic():
         over.filter(pk__in=list(over.values_list("pk", flat=True)[:_BATCH])).delete()
@@ -90,7 +90,10 @@ def housekeep() -> bool:
     return audit.trim()
 
 
-def _expire_if_due(registration: registrations.Registration) -> None:
-    ends = registration.expires_at
-    if ends is not None and ends <= utc_now():
+def _expire_if_due(row: Task | LegacyRegistration) -> None:
+    listed = registrations.as_listed(row)
+    if listed.expires_at is None or listed.expires_at > utc_now():
+        return
+    registration = registrations.again(listed)
+    if registration is not None and registration.registered_at == listed.registered_at:
         services.expire(registration=registration)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -138,16 +138,34 @@ def of_task_number(number: int) -> Registration | None:
 
 def of_legacy(row: LegacyRegistration) -> Registration:
     """A registration of the old table."""
-    subject = legacy_subject(row.task_id)
+    listed = as_listed(row)
+    generation = Grant.objects.filter(pk=listed.subject).values_list("generation", flat=True).first()
+    return replace(listed, generation=generation or 0)
+
+
+def as_listed(row: Task | LegacyRegistration) -> Registration:
+    """The registration of a row that was read, without asking for more: to be judged; no token is made for it."""
+    if isinstance(row, LegacyRegistration):
+        return Registration(
+            subject=legacy_subject(row.task_id),
+            task_number=None,
+            repos=tuple(read_repos(row.repos) or ()),
+            stored_repos=row.repos,
+            status=row.status,
+            registered_at=row.registered_at,
+            lobster_type=row.lobster_type,
+            generation=0,
+        )
     return Registration(
-        subject=subject,
-        task_number=None,
-        repos=tuple(read_repos(row.repos) or ()),
-        stored_repos=row.repos,
-        status=row.status,
-        registered_at=row.registered_at,
-        lobster_type=row.lobster_type,
-        generation=Grant.objects.filter(pk=subject).values_list("generation", flat=True).first() or 0,
+        subject=task_subject(row.pk),
+        task_number=row.pk,
+        repos=tuple(read_repos(row.broker_repos) or ()),
+        stored_repos=row.broker_repos,
+        status=row.broker_status,
+        registered_at=row.broker_registered_at,
+        lobster_type=row.type,
+        generation=0,
+        task_status=row.status,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import close_old_connections, transaction
+from django.db import transaction
 from django.db.models import F, Q
 
 from jobs import secret_urls
@@ -71,7 +71,6 @@ class Watch:
 
     def tick(self) -> bool:
         """One look at the active runs; never asks for another at once."""
-        close_old_connections()
         now = utc_now()
         runs = JobRun.objects.active().select_related("job")
         watched = runs.filter(

@@ -10,7 +10,7 @@ import sys
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import close_old_connections, transaction
+from django.db import transaction
 
 from jobs import secret_urls
 from jobs.models import Alert, AlertKind, Delivery, Job
@@ -35,7 +35,6 @@ class AlertSender:
 
     def tick(self) -> bool:
         """One batch of due alerts; true when there may be more."""
-        close_old_connections()
         now = utc_now()
         due = list(Alert.objects.filter(state=Delivery.PENDING, next_attempt_at__lte=now).order_by("id")[:_BATCH])
         if not due:

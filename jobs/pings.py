@@ -6,14 +6,14 @@ import logging
 from datetime import datetime, timedelta
 
 import httpx2
-from django.db import close_old_connections, transaction
+from django.db import transaction
 
 from jobs.models import Job, JobRun, Ping, PingEvent, State
 from lobwife.base.timestamps import utc_now
 
 TIMEOUT_SECONDS = 5.0
 GIVE_UP_AFTER = timedelta(hours=1)
-_FIRST_WAIT, _LONGEST_WAIT = 5, 300
+_FIRST_WAIT, _LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=5)
 _SUFFIX = {PingEvent.START: "/start", PingEvent.SUCCESS: "", PingEvent.FAIL: "/fail"}
 _FAILURES = (State.FAILED, State.TIMEOUT, State.ERROR, State.LOST, State.ABORTED)
 log = logging.getLogger(__name__)
@@ -42,9 +42,12 @@ class PingSender:
 
     def tick(self) -> bool:
         """Make the oldest call that is due; true when there may be another."""
-        close_old_connections()
         now = utc_now()
-        ping = Ping.objects.select_related("job").filter(next_attempt_at__lte=now).order_by("id").first()
+        # What failed and waits lets none of its job pass, not even one that came later: a start must not arrive after
+        # its end. One that waits for longer than any does is from before the clock was set back.
+        held_up = Ping.objects.filter(next_attempt_at__gt=now, next_attempt_at__lte=now + _LONGEST_WAIT).values("job")
+        due = Ping.objects.select_related("job").filter(next_attempt_at__lte=now).exclude(job__in=held_up)
+        ping = due.order_by("id").first()
         if ping is None:
             return False
         if _call(ping) or now - ping.created_at > GIVE_UP_AFTER:
@@ -53,9 +56,7 @@ class PingSender:
             return True
         wait = min(_FIRST_WAIT * 2 ** min(ping.attempts, 10), _LONGEST_WAIT)
         with transaction.atomic():
-            # Those behind it wait as well: a start must not arrive after its end.
-            behind = Ping.objects.filter(job=ping.job, next_attempt_at__lte=now)
-            behind.update(next_attempt_at=now + timedelta(seconds=wait), attempts=ping.attempts + 1)
+            Ping.objects.filter(pk=ping.pk).update(next_attempt_at=now + wait, attempts=ping.attempts + 1)
         return True
 
 

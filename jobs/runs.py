@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Case, F, TextField, Value, When
+from django.db.models.functions import Concat
 
 from jobs import alerts, output, pings, services
 from jobs.models import ACTIVE, Concurrency, Job, JobRun, JobState, State, Trigger
@@ -102,13 +103,19 @@ def make_room(job: Job, now: datetime, *, by: str) -> str:
     if refusal:
         return refusal
     if waiting_retries:
-        runs.filter(pk__in=waiting_retries).update(state=State.SKIPPED, ended_at=now, note=f"gave way to {by}")
+        runs.filter(pk__in=waiting_retries).update(state=State.SKIPPED, ended_at=now, note=_noted(f"gave way to {by}"))
     if job.concurrency == Concurrency.REPLACE:
-        runs.filter(state=State.QUEUED).update(state=State.SKIPPED, ended_at=now, note=f"replaced by {by}")
+        runs.filter(state=State.QUEUED).update(state=State.SKIPPED, ended_at=now, note=_noted(f"replaced by {by}"))
         runs.filter(state=State.RUNNING, abort_requested_at__isnull=True).update(
             abort_requested_at=now, abort_requested_by="its job's concurrency (replace)"
         )
     return ""
+
+
+def _noted(sentence: str) -> Case:
+    """A run's note with the sentence behind what it says already: what was missed is still of interest."""
+    behind = Concat(F("note"), Value("; "), Value(sentence))
+    return Case(When(note="", then=Value(sentence)), default=behind, output_field=TextField())
 
 
 def _refusal(job: Job, active: list[tuple[int, str]]) -> str:
@@ -130,7 +137,7 @@ def abort_run(*, run_id: int, actor: str) -> JobRun:
     now = utc_now()
     with transaction.atomic():
         queued = JobRun.objects.filter(pk=run_id, state=State.QUEUED)
-        note = f"aborted by {actor} before it started"
+        note = _noted(f"aborted by {actor} before it started")
         if not queued.update(state=State.ABORTED, ended_at=now, note=note, abort_requested_by=actor):
             JobRun.objects.filter(pk=run_id, state=State.RUNNING, abort_requested_at__isnull=True).update(
                 abort_requested_at=now, abort_requested_by=actor

@@ -146,7 +146,9 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     def _turn(self) -> None:
         """Take what came in, answer what is whole; the leader does nothing else."""
         self.set_accept_enabled(self.alive and self.nr_conns < self.worker_connections)
-        self.wait_for_and_dispatch_events(timeout=_LOOK_SECONDS if self.alive else 0.05)
+        # The leader before may have left requests that are whole: nothing would wake this one for them.
+        wait = 0.0 if self._whole else _LOOK_SECONDS if self.alive else 0.05
+        self.wait_for_and_dispatch_events(timeout=wait)
         while self._whole:
             conn = self._whole.popleft()
             later = partial(self.method_queue.defer, self.finish_request, conn)

@@ -70,6 +70,16 @@ def test_only_a_transaction_that_is_synced_afterwards_leaves_it_to_us() -> None:
     assert synchronous() == 2
 
 
+def test_a_connection_that_is_closed_in_a_transaction_undoes_it_and_lets_the_next_writer_in() -> None:
+    with transaction.atomic():
+        Task.objects.create(name="undone")
+        connection.close()
+    assert gate_for(database()).acquire(0) == 0
+    gate_for(database()).release()
+    assert synchronous() == 2
+    assert not Task.objects.exists()
+
+
 def test_without_a_wal_sqlite_syncs_itself() -> None:
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA journal_mode = DELETE")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import product
-from typing import Any
 
 import pytest
 from django.db import connection
@@ -12,45 +11,16 @@ from django.test.utils import CaptureQueriesContext
 
 from jobs import firing, runs, services
 from jobs.models import Concurrency, Job, JobRun, JobState, Misfire, State, Trigger
-from jobs.runs import Ending, Process
+from jobs.runs import Ending
+from tests.firings import BEFORE, LATE, NOON, ON_TIME, by_hand, made, make, slots
 
 pytestmark = pytest.mark.django_db(transaction=True)
-NOON = datetime(2026, 2, 16, 12, 0, tzinfo=UTC)
-ON_TIME = NOON + timedelta(seconds=2)
-LATE = NOON + timedelta(minutes=3)  # the slot of noon is missed, the next one is two minutes off
-BEFORE = NOON - timedelta(minutes=1)
 
 
 @pytest.fixture(autouse=True)
 def _only_our_jobs() -> None:
     Job.objects.all().delete()
     JobState.objects.all().delete()
-
-
-def make(name: str = "job", *, settled: datetime | None = NOON - timedelta(minutes=5), **fields: Any) -> Job:
-    """A job every five minutes, dealt with up to the slot before noon."""
-    job = services.define_job(
-        fields={"name": name, "script": "hello.py", "schedule": "*/5 * * * *", **fields}, actor="a test"
-    )
-    following = settled and settled + timedelta(minutes=5)
-    Job.objects.filter(pk=job.pk).update(settled_through=settled, next_firing=following)
-    return job
-
-
-def made(job: Job) -> list[JobRun]:
-    """Runs that the schedule made, oldest first."""
-    return list(JobRun.objects.filter(job=job, scheduled_for__isnull=False).order_by("id"))
-
-
-def slots(job: Job) -> list[tuple[str, str]]:
-    return [(f"{run.scheduled_for:%H:%M}", run.state) for run in made(job)]
-
-
-def by_hand(job: Job, *, start: bool = True) -> JobRun:
-    run = runs.request_run(name=job.name, trigger=Trigger.REST, requested_by="a test")
-    if start:
-        assert runs.record_start(run, Process(1, 1, "boot"))
-    return run
 
 
 def in_history(job: Job, history: str) -> JobRun | None:
@@ -238,96 +208,6 @@ def test_a_schedule_that_was_broken_by_hand_stops_that_job_alone() -> None:
     firing.settle_due(ON_TIME)
     assert slots(fine) == [("12:00", "queued")]
     assert made(broken) == made(ahead) == []
-
-
-def test_a_waiting_retry_gives_way_to_the_next_firing() -> None:
-    job = make(retries=3, retry_delay_seconds=3600)
-    run = by_hand(job)
-    runs.record_end(run, Ending(State.FAILED, exit_code=1))
-    retry = JobRun.objects.get(trigger=Trigger.RETRY)
-    firing.settle_due(ON_TIME)
-    retry.refresh_from_db()
-    assert (retry.state, retry.note) == (State.SKIPPED, "gave way to the next firing")
-    assert slots(job) == [("12:00", "queued")]
-
-
-def test_a_refused_firing_takes_no_retry_away() -> None:
-    job = make(concurrency="allow", max_parallel=1, retries=3, retry_delay_seconds=3600)
-    runs.record_end(by_hand(job), Ending(State.FAILED, exit_code=1))
-    retry = JobRun.objects.get(trigger=Trigger.RETRY)
-    JobRun.objects.create(job=job, trigger=Trigger.REST, queued_at=NOON, definition=runs.definition_of(job))
-    firing.settle_due(ON_TIME)
-    retry.refresh_from_db()
-    assert retry.state == State.QUEUED
-    assert slots(job) == [("12:00", "skipped")]
-
-
-def test_queue_lets_one_wait_and_no_more() -> None:
-    job = make(concurrency="queue")
-    by_hand(job)
-    firing.settle_due(ON_TIME)
-    firing.settle_due(ON_TIME + timedelta(minutes=5))
-    assert slots(job) == [("12:00", "queued"), ("12:05", "skipped")]
-
-
-def test_replace_leaves_only_the_newest_waiting() -> None:
-    job = make(concurrency="replace")
-    by_hand(job, start=False)
-    firing.settle_due(ON_TIME)
-    firing.settle_due(ON_TIME + timedelta(minutes=5))
-    assert slots(job) == [("12:00", "skipped"), ("12:05", "queued")]
-
-
-def test_allow_takes_no_more_than_its_maximum() -> None:
-    job = make(concurrency="allow", max_parallel=2)
-    for minutes in (0, 5, 10):
-        firing.settle_due(ON_TIME + timedelta(minutes=minutes))
-    assert [state for _, state in slots(job)] == ["queued", "queued", "skipped"]
-
-
-@pytest.mark.parametrize("state", [State.FAILED, State.TIMEOUT, State.ERROR, State.LOST])
-def test_a_failure_is_retried_with_back_off_up_to_its_number(state: str) -> None:
-    job = make(retries=3, retry_delay_seconds=10, retry_delay_max_seconds=15)
-    run: JobRun | None = by_hand(job)
-    delays = []
-    while run:
-        runs.record_end(run, Ending(state))
-        run = JobRun.objects.active().first()
-        if run and run.not_before:
-            delays.append((run.not_before - run.queued_at).total_seconds())
-            assert runs.record_start(run, Process(1, 1, "boot"))
-    assert delays == [10, 15, 15]
-
-
-def test_how_many_were_missed_is_still_told_when_the_run_is_over() -> None:
-    job = make(settled=NOON - timedelta(days=7))
-    firing.settle_due(ON_TIME)
-    runs.record_end(made(job)[0], Ending(State.ABORTED, "aborted by olga"))
-    assert made(job)[0].note == "2015 firings missed; aborted by olga"
-
-
-@pytest.mark.parametrize("state", [State.ABORTED, State.SUCCESS, State.SKIPPED])
-def test_an_abort_is_never_retried(state: str) -> None:
-    make(retries=3)
-    run = by_hand(Job.objects.get())
-    runs.record_end(run, Ending(state))
-    assert not JobRun.objects.active().exists()
-
-
-def test_a_run_whose_abort_was_asked_for_is_not_retried_however_it_ended() -> None:
-    make(retries=3)
-    run = by_hand(Job.objects.get())
-    runs.abort_run(run_id=run.pk, actor="a test")
-    runs.record_end(run, Ending(State.LOST))
-    assert not JobRun.objects.active().exists()
-
-
-def test_a_skipped_run_leaves_the_summary_as_callers_know_it() -> None:
-    job = make()
-    runs.record_end(by_hand(job), Ending(State.SUCCESS, duration=1.0))
-    before = JobState.objects.values().get(name=job.name)
-    runs.record_end(by_hand(job, start=False), Ending(State.SKIPPED, "late"))
-    assert JobState.objects.values().get(name=job.name) == before
 
 
 def test_ten_thousand_jobs_cost_a_constant_number_of_statements_for_each_batch() -> None:

@@ -236,6 +236,22 @@ def test_a_watchdog_is_told_of_start_success_and_failure_in_order(place: Receive
     assert not Ping.objects.exists()
 
 
+def test_a_watchdog_that_was_away_is_told_of_a_start_before_its_end(place: Receiver) -> None:
+    job = define("watched", ping_url=f"http://127.0.0.1:{place.port}/uuid")
+    place.status = 500
+    with time_machine.travel(utc_now(), tick=False) as clock:
+        run = start(job)
+        assert PingSender().tick()
+        place.status = 200
+        clock.shift(1)
+        runs.record_end(run, Ending(State.SUCCESS, exit_code=0, duration=1.0))
+        assert not PingSender().tick()
+        clock.shift(4)
+        while PingSender().tick():
+            pass
+    assert place.paths == ["/uuid/start", "/uuid/start", "/uuid"]
+
+
 def test_a_watchdog_that_fails_is_called_again_and_given_up_after_an_hour(
     place: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import os
 import queue
+import selectors
+import socket
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from gunicorn.config import Config
 
 from lobwife.base import waits
+from lobwife.gunicorn_worker import Connection, PatientWorker
 from lobwife.relay import Relay
 from tests.installation import Installation, wait_for
 
@@ -129,3 +135,53 @@ def test_writers_that_wait_for_another_leave_a_thread_for_those_who_read(server:
         writer.join()
     assert set(answers) <= {201, 503}
     assert 201 in answers
+
+
+class HeldWorker(PatientWorker):
+    """Its first answer waits, as for a disk, until the test lets it go."""
+
+    def __init__(self) -> None:
+        super().__init__(0, os.getppid(), [], None, 30, Config(), None)
+        self.release = threading.Event()
+        self.answered: list[Connection] = []
+        self.poller = selectors.DefaultSelector()
+        self.method_queue.init()
+        self.poller.register(self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks)
+        self._relay = Relay(self._turn, 2)
+
+    def take(self, own: socket.socket) -> None:
+        self.nr_conns += 1
+        self._wait_for_request(Connection(self.cfg, own, ("127.0.0.1", 1), ("127.0.0.1", 2)), math.inf)
+
+    def handle(self, conn: Connection) -> bool:
+        self.answered.append(conn)
+        if len(self.answered) == 1:
+            self._relay.step_aside()
+            self.release.wait()
+        return False
+
+    def end(self) -> None:
+        self.release.set()
+        self.alive = False
+        self._relay.end()
+        self.method_queue.defer(lambda: None)
+        self._relay._pool.shutdown()
+        self.poller.close()
+        self.method_queue.close()
+
+
+def test_what_came_in_together_with_a_long_answer_does_not_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lobwife.gunicorn_worker._LOOK_SECONDS", 60.0)
+    worker = HeldWorker()
+    pairs = [socket.socketpair() for _ in range(2)]
+    for client, own in pairs:
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        worker.take(own)
+    worker._relay.start()
+    try:
+        wait_for(lambda: len(worker.answered) == 2)
+    finally:
+        worker.end()
+        for client, own in pairs:
+            client.close()
+            own.close()

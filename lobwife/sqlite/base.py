@@ -89,6 +89,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         try:
             super()._close()  # type: ignore[misc]
         finally:
+            self._syncs_later = False  # nothing can be set on a connection that is closed
             self._leave_gate()
 
     def _leave_gate(self) -> None:

@@ -1,4 +1,4 @@
-"""How often the pages of tasks ask the database."""
+"""How often pages with lists ask the database."""
 
 from __future__ import annotations
 
@@ -8,27 +8,37 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from broker.audit import SYSTEM
+from broker.services import register_named
 from tasks import services
 
 pytestmark = pytest.mark.django_db
 
 
 def queries(client: Client, path: str) -> int:
-    with CaptureQueriesContext(
-        connection,
-    ) as asked:
+    with CaptureQueriesContext(connection) as asked:
         assert client.get(path).status_code == 200
     return len(asked)
 
 
-@pytest.mark.parametrize("path", ["/admin/tasks/task/", "/admin/tasks/taskevent/"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/admin/tasks/task/",
+        "/admin/tasks/taskevent/",
+        "/admin/broker/taskregistration/",
+        "/admin/broker/legacyregistration/",
+    ],
+)
 def test_a_longer_list_asks_no_more_often(client: Client, path: str) -> None:
     client.force_login(User.objects.create_superuser("olga"))
     client.get(path)  # content types are read once for a process
     counts = []
     for rows in (2, 20):
         for number in range(rows):
-            services.create_task(fields={"name": f"t{number}", "repos": ["org/a"]}, actor="x")
+            services.create_task(fields={"name": f"t{rows}-{number}", "repos": ["org/a"]}, actor="x")
+            for name in (f"t{rows}-{number}", f"legacy-{rows}-{number}"):
+                register_named(text=name, repos=["org/a"], lobster_type="swe", caller=SYSTEM)
         counts.append(queries(client, path))
     assert counts[0] == counts[1] <= 12
 
