@@ -14,11 +14,18 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "lobwife.settings")
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
+    from django.db.utils import OperationalError
 
     try:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(f"{sys.argv[0]}: {error}")
+    except OperationalError as error:
+        if "--traceback" in sys.argv:
+            raise
+        from lobwife.sqlite.words import in_words_for_the_console
+
+        sys.exit(f"{sys.argv[0]}: {in_words_for_the_console(error)}")
 
 
 if __name__ == "__main__":

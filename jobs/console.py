@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db.utils import OperationalError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lobwife.base.errors import LobwifeError
 from lobwife.base.text import one_line
+from lobwife.sqlite.words import in_words_for_the_console
 
 OPERATOR_VARIABLES = ("SUDO_USER", "USER", "LOGNAME")
 INTERRUPTED = 130
@@ -37,6 +39,8 @@ class OperatorCommand(BaseCommand):
             code = self.act(**options)
         except LobwifeError as error:
             raise CommandError(str(error), returncode=self.error_code) from None
+        except OperationalError as error:
+            raise CommandError(in_words_for_the_console(error), returncode=self.error_code) from error
         except KeyboardInterrupt:
             self.stderr.write("")
             code = INTERRUPTED

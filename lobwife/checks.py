@@ -49,7 +49,7 @@ def sqlite_version(app_configs: Apps, **options: Any) -> Findings:
 
 def journal_mode(app_configs: Apps, **options: Any) -> Findings:
     database = _database()
-    if not database.is_file():
+    if not os.path.isfile(database):
         return []
     try:
         mode = _is_in_wal_mode(database)

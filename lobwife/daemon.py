@@ -9,6 +9,7 @@ import os
 import select
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from typing import IO
 
 from django.conf import settings
 from django.db import close_old_connections, connection, transaction
-from django.db.utils import DatabaseError, InterfaceError
+from django.db.utils import DatabaseError, InterfaceError, OperationalError
 
 from jobs import alerts
 from jobs.models import Daemon as DaemonRow
@@ -77,6 +78,9 @@ class Loop:
                 close_old_connections()
                 again = self.tick()
                 self.failures = 0
+            except OperationalError as error:  # locked, full, not to be opened: where it came up is of no interest
+                self.failures += 1
+                log.error("%s failed and is tried again: %s", self.name, error)
             except Exception:  # one bad tick must not end the loop; the log has it
                 self.failures += 1
                 log.exception("%s failed; it is tried again", self.name)
@@ -272,8 +276,16 @@ def _scarce_space() -> list[str]:
     return scarce
 
 
+class _LogFile(RotatingFileHandler):
+    """On a full disk the lines are on standard output only; no tracebacks of logging itself among them."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def _log_to_file() -> None:
     root = logging.getLogger()
-    handler = RotatingFileHandler(settings.STATE_DIR / "daemon.log", maxBytes=_LOG_BYTES, backupCount=_LOGS_KEPT)
+    handler = _LogFile(settings.STATE_DIR / "daemon.log", maxBytes=_LOG_BYTES, backupCount=_LOGS_KEPT)
     handler.setFormatter(root.handlers[0].formatter if root.handlers else None)
     root.addHandler(handler)

@@ -12,6 +12,7 @@ from django.template import loader
 
 from lobwife.base.errors import LobwifeError
 from lobwife.base.rest import answer
+from lobwife.sqlite.words import in_words
 
 log = logging.getLogger(__name__)
 _SAYS_MESSAGE = re.compile(r"/api/jobs/[^/]+/(trigger|enable|disable)")
@@ -61,11 +62,4 @@ def page_error(request: HttpRequest) -> HttpResponse:
 
 def _what_is_wrong(error: DatabaseError) -> tuple[int, str]:
     """The status, and the sentence that tells people what to do."""
-    text = str(error)
-    if not isinstance(error, OperationalError):
-        return 500, _UNEXPECTED
-    if "locked" in text or "busy" in text:
-        return 503, "the database is locked by another writer; try again in a few seconds"
-    if "full" in text:
-        return 503, "the disk is full; free some space, then try again"
-    return 503, f"the database can't be used: {text}"
+    return (503, in_words(error)) if isinstance(error, OperationalError) else (500, _UNEXPECTED)

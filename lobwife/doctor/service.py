@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from lobwife.base.errors import LobwifeError
 from lobwife.base.timestamps import utc_now
 from lobwife.doctor.finding import Finding
 from lobwife.health import daemon_summary
+from lobwife.obstacles import obstacle
 
 _SECONDS = 8.0
 _MOST_SKEW = 30
@@ -49,6 +51,9 @@ def daemon() -> Iterator[Finding]:
     finally:
         connection.close()
     if not summary["alive"]:
+        if sentence := obstacle():
+            yield Finding("daemon", "its sign of life can't be written", sentence)
+            return
         age = summary["heartbeat_age"]
         found = "it never ran" if age is None else f"its last sign of life is {age:.0f} s old"
         yield Finding("daemon", found, "start it; daemon.log in the state directory says why it ended")
@@ -162,4 +167,4 @@ def _sync() -> Iterator[Finding]:
 
 def _has_database() -> bool:
     """A look must not make one."""
-    return (settings.STATE_DIR / settings.DATABASE_FILE).exists()
+    return os.path.exists(settings.STATE_DIR / settings.DATABASE_FILE)

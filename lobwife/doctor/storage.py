@@ -26,17 +26,24 @@ _SCARCE_BYTES = 200 * 2**20
 _LARGE_WAL_BYTES = 64 * 2**20
 _LATE_COPY = timedelta(hours=3)
 _SHOWN = 5
+_NOTHING_THERE = (
+    "set LOBWIFE_STATE_DIR to the state directory of the installation that you mean, or make this one:"
+    " `manage.py migrate`"
+)
 
 
 def database() -> Iterator[Finding]:
     """Whole, up to date, its WAL small; and what the older service stored that can't be read."""
     path = settings.STATE_DIR / settings.DATABASE_FILE
     if not path.is_file():
-        yield Finding("database", f"there is no {path}", "run `manage.py migrate`, or check LOBWIFE_STATE_DIR")
+        yield Finding("database", f"there is no {path}", _NOTHING_THERE)
         return
     try:
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as opened:
             (finding,) = opened.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        yield Finding("database", f"{path} can't be read: {error}", "see to the disk, its rights and what else uses it")
+        return
     except sqlite3.Error as error:
         finding = str(error)
     if finding != "ok":
@@ -85,7 +92,7 @@ def disk() -> Iterator[Finding]:
         if folder.exists():
             free = shutil.disk_usage(folder).free
             scarce = free < _SCARCE_BYTES
-            todo = "make room: lower LOBWIFE_KEEP_RUNS_DAYS, or enlarge the disk" if scarce else ""
+            todo = "make room: lower LOBWIFE_KEEP_OUTPUT_BYTES, or enlarge the disk" if scarce else ""
             yield Finding("disk", f"{_mb(free)} are free at {folder}", todo)
 
 
@@ -93,9 +100,13 @@ def permissions() -> Iterator[Finding]:
     """Everything in the state directory is this user's to read and write, and nobody else's."""
     state = pathlib.Path(settings.STATE_DIR)
     if not state.is_dir():
-        yield Finding("permissions", f"there is no {state}", "run `manage.py migrate`, or check LOBWIFE_STATE_DIR")
+        yield Finding("permissions", f"there is no {state}", _NOTHING_THERE)
         return
-    refused = [str(path) for path in [state, *state.iterdir()] if not os.access(path, os.R_OK | os.W_OK)]
+    if not os.access(state, os.R_OK | os.W_OK | os.X_OK):
+        todo = f"chown -R {os.getuid()}:{os.getgid()} {state} && chmod 700 {state}, for the user that runs lobwife"
+        yield Finding("permissions", f"{state} can't be read or written by this user", todo)
+        return
+    refused = [str(path) for path in state.iterdir() if not os.access(path, os.R_OK | os.W_OK)]
     if refused:
         todo = f"give them to the user that runs lobwife: chown -R {os.getuid()}:{os.getgid()} {state}"
         yield Finding("permissions", f"can't be read or written: {', '.join(refused[:_SHOWN])}", todo)

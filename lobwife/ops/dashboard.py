@@ -10,15 +10,12 @@ from django.db.utils import DatabaseError
 from django.urls import reverse
 
 from lobwife.base.timestamps import utc_now
+from lobwife.obstacles import obstacle
 from lobwife.ops import panels
 from tasks import attention
 
 _BACKUP_TOO_OLD_HOURS = 3
 _LISTED = 8
-_LOCKED = (
-    "The database is locked by another program: nothing can be written and no script starts. Look for a sqlite3 shell"
-    " or a backup that holds it open."
-)
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,8 @@ def _findings(shown: dict[str, Any], now: datetime) -> list[Finding]:
 
 def _of_daemon(daemon: dict[str, Any]) -> list[Finding]:
     found = []
-    if not daemon["alive"] and panels.is_locked():  # its sign of life can't be written then
-        found.append(Finding("bad", _LOCKED))
+    if not daemon["alive"] and (sentence := obstacle()):
+        found.append(Finding("bad", sentence))
     elif not daemon["alive"]:
         what = "has not given a sign of life" if daemon["row"] and daemon["row"].pid else "is not running"
         found.append(
@@ -114,8 +111,11 @@ def _of_broker(broker: dict[str, Any], now: datetime) -> list[Finding]:
         url = reverse("admin:broker_tokenaudit_changelist")
         for outcome in ("failed", "refused"):
             if broker[outcome]:
-                sentence = f"{broker[outcome]} requests for tokens {outcome} today."
-                found.append(Finding("warn", sentence.replace("refused", "were refused"), f"{url}?outcome={outcome}"))
+                many = broker[outcome] > 1
+                noun = "requests for tokens" if many else "request for a token"
+                verb = outcome if outcome == "failed" else "were refused" if many else "was refused"
+                sentence = f"{broker[outcome]} {noun} {verb} today."
+                found.append(Finding("warn", sentence, f"{url}?outcome={outcome}"))
     return found
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter, defaultdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import Count
-from django.db.utils import OperationalError
 from django.urls import reverse
 
 import vaultsync.services
@@ -20,7 +18,6 @@ from broker.registrations import ACTIVE
 from jobs import schedule
 from jobs.models import Daemon, Job, JobRun, JobState
 from lobwife.base.errors import Invalid
-from lobwife.base.patience import writing_until
 from lobwife.base.timestamps import parse, utc_now
 from lobwife.ops import charts, history
 from tasks.models import Status, Task, TaskEvent
@@ -137,15 +134,6 @@ def database() -> dict[str, Any]:
     """Sizes of the file and its log, and the age of the last copy."""
     path = str(connection.settings_dict["NAME"])
     return {"bytes": _size(path), "wal_bytes": _size(f"{path}-wal"), "backup_at": _changed(f"{path}.bak")}
-
-
-def is_locked() -> bool:
-    """Whether something holds the database so that nobody else can write; waits a fifth of a second for it."""
-    try:
-        with writing_until(time.monotonic()), transaction.atomic():
-            return False
-    except OperationalError:
-        return True
 
 
 def recent_runs(limit: int = 12) -> list[JobRun]:

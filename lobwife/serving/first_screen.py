@@ -35,8 +35,7 @@ def first_screen(operator: NewOperator | None) -> str:
         f"  curl {programs}/api/jobs",
         "and for the commands of this installation:",
         f"  cd {shlex.quote(str(settings.BASE_DIR))}",
-        f"  export LOBWIFE_STATE_DIR={shlex.quote(str(settings.STATE_DIR))}"
-        f" VAULT_PATH={shlex.quote(str(settings.VAULT_PATH))}",
+        f"  export {_exports()}",
         f"  {python} manage.py help",
         "",
         "Ctrl-C stops everything. From here on, web and daemon log:",
@@ -57,6 +56,14 @@ def _sign_in(operator: NewOperator | None) -> list[tuple[str, str]]:
     if operator.password:
         rows.append(("  password", f"{operator.password}   (shown this once; `manage.py changepassword` sets another)"))
     return rows
+
+
+def _exports() -> str:
+    """What tells commands which installation is meant: its folders, and its ports where they are not the usual ones."""
+    named = {"LOBWIFE_STATE_DIR": settings.STATE_DIR, "VAULT_PATH": settings.VAULT_PATH}
+    ports = {"LOBWIFE_WEB_PORT": (settings.WEB_PORT, 8080), "LOBWIFE_API_PORT": (settings.API_PORT, 8081)}
+    named |= {name: port for name, (port, usual) in ports.items() if port != usual}
+    return " ".join(f"{name}={shlex.quote(str(value))}" for name, value in named.items())
 
 
 def _shown(path: pathlib.Path) -> str:

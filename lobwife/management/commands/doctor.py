@@ -31,7 +31,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         ill = 0
         for look in _LOOKS:
-            for finding in look():
+            for finding in _findings(look):
                 ill += not finding.is_well
                 mark = "ok" if finding.is_well else "DO"
                 self.stdout.write(f"{mark}  {finding.subject}: {finding.found}")
@@ -39,3 +39,12 @@ class Command(BaseCommand):
                     self.stdout.write(f"    -> {finding.todo}")
         if ill:
             raise SystemExit(1)
+
+
+def _findings(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """What can't be looked at is a finding too."""
+    try:
+        yield from look()
+    except OSError as error:
+        place = error.filename or "it"
+        yield Finding(look.__name__, f"{place} can't be looked at: {error.strerror}", "see to its rights and its disk")

@@ -1,0 +1,37 @@
+"""What SQLite says when it can't work, in sentences that tell a person what to do."""
+
+from __future__ import annotations
+
+from django.db import connection
+from django.db.utils import OperationalError
+
+
+def in_words(error: OperationalError) -> str:
+    """For whoever called; names no path."""
+    text = str(error)
+    if is_about_a_lock(error):
+        return "the database is locked by another writer; try again in a few seconds"
+    if "full" in text:
+        return "the disk is full; free some space, then try again"
+    if "unable to open" in text or "Permission denied" in text:
+        return "the database can't be opened; `manage.py doctor` says what to do"
+    return f"the database can't be used: {text}"
+
+
+def in_words_for_the_console(error: OperationalError) -> str:
+    """For whoever typed a command: mostly another installation is meant than the one that was named."""
+    path = connection.settings_dict["NAME"]
+    text = str(error)
+    if "unable to open" in text or "no such table" in text or "no such column" in text:
+        said = "can't be opened" if "unable to open" in text else "lacks tables of this version"
+        return (
+            f"The database {path} {said}: set LOBWIFE_STATE_DIR to the state directory of the installation that you"
+            " mean, or prepare this one with `manage.py migrate`."
+        )
+    said = in_words(error)
+    return f"{said[0].upper()}{said[1:]}."
+
+
+def is_about_a_lock(error: OperationalError) -> bool:
+    text = str(error)
+    return "locked" in text or "busy" in text
