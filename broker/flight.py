@@ -17,6 +17,7 @@ from django.db import transaction
 from broker.models import Mint
 from lobwife.base.errors import LobwifeError, Unavailable, Upstream
 from lobwife.base.timestamps import utc_now
+from lobwife.sqlite.unsynced import unsynced_atomic
 
 # Every call is answered within 8 seconds: what is left after GitHub's share is for the database.
 CALL_SECONDS = 7.0
@@ -95,7 +96,7 @@ def _slots_of_process(process: int, limit: int) -> Slots:
 def claim(digest: str) -> str | None:
     """The name under which this call holds the claim on a scope; None while another call holds it."""
     holder, now = uuid.uuid4().hex, utc_now()
-    with transaction.atomic():
+    with unsynced_atomic():  # who held a claim is gone after a power cut
         free = Mint.objects.filter(pk=digest, lease_until__lte=now)
         if free.update(holder=holder, lease_until=now + LEASE, failed_at=None):
             return holder

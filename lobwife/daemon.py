@@ -33,6 +33,7 @@ from lobwife.base.timestamps import utc_now
 from lobwife.clock import Clock
 from lobwife.scheduler import Scheduler
 from lobwife.sqlite.bell import Bell
+from lobwife.sqlite.unsynced import unsynced_atomic
 from lobwife.sqlite.watch import data_version
 
 log = logging.getLogger(__name__)
@@ -261,7 +262,7 @@ class Daemon:
 
 
 def _beat(now: datetime, trouble: str) -> None:
-    with transaction.atomic():
+    with unsynced_atomic():
         DaemonRow.objects.filter(pk=DAEMON_ROW).update(beat_at=now, trouble=trouble)
 
 

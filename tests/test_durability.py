@@ -9,6 +9,7 @@ import pytest
 from django.db import OperationalError, connection, transaction
 
 from lobwife.sqlite.gate import gate_for
+from lobwife.sqlite.unsynced import unsynced_atomic
 from tasks.models import Task
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -90,3 +91,16 @@ def test_without_a_wal_sqlite_syncs_itself() -> None:
     finally:
         connection.close()  # the next opens it in WAL mode
     assert Task.objects.count() == 1
+
+
+def test_a_claim_or_a_sign_of_life_does_not_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    with unsynced_atomic():
+        Task.objects.create(name="may be lost")
+    assert (Task.objects.count(), synced, synchronous()) == (1, [], 2)
+    with pytest.raises(RuntimeError), transaction.atomic(), unsynced_atomic():
+        pass
+    with transaction.atomic():
+        Task.objects.create(name="kept, and what came before it")
+    assert len(synced) == 1

@@ -60,7 +60,7 @@ def _sign_in(operator: NewOperator | None) -> list[tuple[str, str]]:
 
 def _exports() -> str:
     """What tells commands which installation is meant: its folders, and its ports where they are not the usual ones."""
-    named = {"LOBWIFE_STATE_DIR": settings.STATE_DIR, "VAULT_PATH": settings.VAULT_PATH}
+    named: dict[str, object] = {"LOBWIFE_STATE_DIR": settings.STATE_DIR, "VAULT_PATH": settings.VAULT_PATH}
     ports = {"LOBWIFE_WEB_PORT": (settings.WEB_PORT, 8080), "LOBWIFE_API_PORT": (settings.API_PORT, 8081)}
     named |= {name: port for name, (port, usual) in ports.items() if port != usual}
     return " ".join(f"{name}={shlex.quote(str(value))}" for name, value in named.items())

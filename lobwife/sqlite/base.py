@@ -35,7 +35,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gate: WriteGate | None = None
-        self._syncs_later = False
+        self._syncs_later = self._may_be_lost = False
+
+    def leave_unsynced(self) -> None:
+        """The transaction under way does not wait for the disk; see unsynced_atomic()."""
+        self._may_be_lost = True
 
     def _start_transaction_under_autocommit(self) -> None:
         if self.is_in_memory_db():
@@ -72,7 +76,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _commit(self) -> None:
         super()._commit()  # type: ignore[misc]
-        gated, syncs = self._gate is not None, self._syncs_later
+        gated, syncs = self._gate is not None, self._syncs_later and not self._may_be_lost
         self._leave_gate()  # a COMMIT that failed keeps it: Django rolls back or closes next
         if syncs:
             self._sync_wal()
@@ -93,7 +97,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self._leave_gate()
 
     def _leave_gate(self) -> None:
-        gate, self._gate = self._gate, None
+        gate, self._gate, self._may_be_lost = self._gate, None, False
         if gate is None:
             return
         try:
