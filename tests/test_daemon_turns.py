@@ -8,6 +8,7 @@ import time
 import pytest
 from django.db import connection, transaction
 
+from lobwife import clock
 from lobwife.daemon import Daemon, Loop
 from lobwife.scheduler import Scheduler
 from lobwife.sqlite.bell import ring
@@ -58,3 +59,22 @@ def test_a_turn_that_fails_is_not_tried_again_for_each_commit() -> None:
     for descriptor in (daemon._signalled, end):
         os.close(descriptor)
     assert turns[-1] - turns[0] >= 0.03 * (2 + 4 + 8)
+
+
+class StallingMachine:
+    """Two seconds pass while it is first asked for the time."""
+
+    passed = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.passed
+
+    def time(self) -> float:
+        self.passed = 2.0
+        return time.time() + self.passed
+
+
+def test_a_machine_that_stalls_is_not_taken_for_one_whose_clock_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = clock.Clock()
+    monkeypatch.setattr(clock, "time", StallingMachine())
+    assert looked_at.was_set_by() == 0
