@@ -110,7 +110,7 @@ class Daemon:
         self._signalled = -1
         self._lock: IO[str] | None = None
         self._bell = Bell(str(connection.settings_dict["NAME"]))
-        self._seen_version: int | None = None
+        self._seen_version: tuple[int, int] | None = None
         self._looked = self._beaten = 0.0
         self._failures = 0
 
@@ -191,8 +191,12 @@ class Daemon:
         return 0
 
     def _rest(self, begun: float, wait: float) -> None:
-        """Until a commit, a signal or the end of a child, at most so long; commit after commit is one turn's work."""
-        heard = select.select([self._signalled, self._bell.fileno()], [], [], wait)[0]
+        """Until a commit, a signal or the end of a child, at most so long; commit after commit is one turn's work.
+
+        A turn that failed is not tried again for a commit: it would fail as often as others write.
+        """
+        heard_of = [self._signalled] if self._failures else [self._signalled, self._bell.fileno()]
+        heard = select.select(heard_of, [], [], wait)[0]
         if self._signalled in heard:
             os.read(self._signalled, 4096)
         else:
