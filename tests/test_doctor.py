@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.broker_rig import Rig
 from tests.github import Canned
-from tests.installation import Installation, wait_for
+from tests.installation import ROOT, Installation, wait_for, write_locked
 from tests.old_service import make_database
+
+# Root reads everything, but for these two capabilities.
+AS_OTHERS = ["setpriv", "--inh-caps=-dac_override,-dac_read_search", "--bounding-set=-dac_override,-dac_read_search"]
 
 
 def lines(installation: Installation) -> tuple[int, str]:
@@ -85,6 +90,37 @@ def test_without_a_database_nothing_is_made(tmp_path: pathlib.Path) -> None:
     assert code == 1
     assert "DO  database: there is no" in said
     assert not list(empty.state.glob("lobmob.db*"))
+
+
+def test_a_state_directory_that_can_not_be_read_is_told(installation: Installation) -> None:
+    installation.state.chmod(0)
+    try:
+        done = subprocess.run(
+            [*(AS_OTHERS if os.geteuid() == 0 else ()), sys.executable, "manage.py", "doctor"],
+            env=installation.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        installation.state.chmod(0o700)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr, done.stderr
+    assert "DO  permissions: " in done.stdout
+    assert "is damaged" not in done.stdout
+
+
+def test_a_database_that_something_holds_is_neither_damaged_nor_a_daemon_to_start(installation: Installation) -> None:
+    with installation.database() as database:
+        database.execute(
+            "REPLACE INTO jobs_daemon (id, boot_id, version, trouble, paused_by) VALUES (1, '', '', '', '')"
+        )
+    with write_locked(installation):
+        code, said = lines(installation)
+    assert code == 1
+    assert "DO  daemon: its sign of life can't be written\n    -> The database is locked by another program" in said
+    assert "is damaged" not in said
 
 
 def test_a_damaged_database_is_told(installation: Installation) -> None:

@@ -206,6 +206,7 @@ def test_a_full_disk_under_the_database_is_survived(installation: Installation) 
         assert found == ["success"] * (3 if answer.status == 200 else 2), "what was refused left nothing"
         wait_for(lambda: installation.get("/health").json["status"] == "ok")
         assert daemon.poll() is None, installation.log()
+        assert "Logging error" not in installation.log()
         installation.stop()
 
 

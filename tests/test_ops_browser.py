@@ -253,7 +253,7 @@ def test_axe_finds_nothing_on_any_page(
     )
     page = context.new_page()
     found = {}
-    for path in paths(site):
+    for path in [*paths(site), "/no-such-page"]:
         page.goto(url(site, path))
         page.evaluate(AXE)
         result = page.evaluate("rules => axe.run({runOnly: {type: 'tag', values: rules}})", RULES)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -129,6 +131,16 @@ def test_a_daemon_that_is_silent_is_bad_news(operator: Client) -> None:
     assert "The daemon has not given a sign of life" in text(operator, "/admin/")
     Daemon.objects.filter(pk=1).update(beat_at=utc_now())
     assert "Everything is all right." in text(operator, "/admin/")
+
+
+def test_on_a_full_disk_nobody_is_told_to_start_a_daemon_that_runs(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Daemon.objects.update_or_create(pk=1, defaults={"pid": 7, "beat_at": utc_now() - timedelta(minutes=5)})
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    page = text(operator, "/admin/")
+    assert "is full: nothing can be written and no script starts. Make room" in page
+    assert "Start it with" not in page
 
 
 def test_a_database_that_can_not_be_read_is_said_on_the_dashboard(operator: Client) -> None:

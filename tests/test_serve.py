@@ -103,6 +103,7 @@ def test_the_first_start_makes_an_operator_and_says_where_everything_is(fresh: I
         f"http://127.0.0.1:{fresh.api_port}/",
         str(fresh.state),
         str(fresh.vault),
+        f"LOBWIFE_WEB_PORT={fresh.web_port} LOBWIFE_API_PORT={fresh.api_port}",
         "Ctrl-C",
     ):
         assert told in screen

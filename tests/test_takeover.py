@@ -10,7 +10,10 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from django.conf import settings
 
+from lobwife.operators import NewOperator
+from lobwife.serving.first_screen import first_screen
 from tests import old_service
 from tests.installation import ROOT, Installation
 
@@ -26,6 +29,15 @@ def fresh(tmp_path: pathlib.Path) -> Installation:
 def versions(installation: Installation) -> list[int]:
     with installation.database() as database:
         return [row[0] for row in database.execute("SELECT version FROM schema_version ORDER BY rowid")]
+
+
+def test_the_first_screen_tells_of_it_once(fresh: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator = NewOperator("admin", "a-password")
+    monkeypatch.setattr(settings, "STATE_DIR", fresh.state)
+    assert "taken over" not in first_screen(operator)
+    (fresh.state / "lobmob.db.pre-migration").touch()
+    assert "it is kept as lobmob.db.pre-migration" in first_screen(operator)
+    assert "taken over" not in first_screen(None)
 
 
 def subprocess_of(installation: Installation, code: str) -> None:

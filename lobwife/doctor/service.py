@@ -161,8 +161,8 @@ def _sync() -> Iterator[Finding]:
     if remote["error"] and remote["failures"]:
         todo = "see that the remote can be reached and may be written; commits wait here meanwhile"
         yield Finding("sync", f"the remote: {remote['error']}", todo)
-    last = shown["last_sync"] or "never"
-    yield Finding("sync", f"last at {last} UTC, {shown['pending_events']} events to go, {shown['problems']} odd notes")
+    last = f"last at {shown['last_sync']} UTC" if shown["last_sync"] else "not yet"
+    yield Finding("sync", f"{last}, {shown['pending_events']} events to go, {shown['problems']} odd notes")
 
 
 def _has_database() -> bool:

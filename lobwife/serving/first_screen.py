@@ -9,6 +9,7 @@ import sys
 from django.conf import settings
 
 from lobwife.operators import NewOperator
+from lobwife.takeover.database import COPY_SUFFIX
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - addresses to show, none to listen on
 
@@ -21,6 +22,7 @@ def first_screen(operator: NewOperator | None) -> str:
         *_sign_in(operator),
         ("for agents", f"{programs}/   (its calls are described at {people}/api/docs)"),
         ("state", f"{settings.STATE_DIR}   (database lobmob.db, log daemon.log)"),
+        *_taken_over(operator),
         ("vault", str(settings.VAULT_PATH)),
         ("scripts", ":".join(str(folder) for folder in settings.JOB_SCRIPT_DIRS if folder.is_dir())),
     ]
@@ -56,6 +58,14 @@ def _sign_in(operator: NewOperator | None) -> list[tuple[str, str]]:
     if operator.password:
         rows.append(("  password", f"{operator.password}   (shown this once; `manage.py changepassword` sets another)"))
     return rows
+
+
+def _taken_over(operator: NewOperator | None) -> list[tuple[str, str]]:
+    """On the first start over the older service's database."""
+    copy = settings.STATE_DIR / f"{settings.DATABASE_FILE}{COPY_SUFFIX}"
+    if operator is None or not copy.exists():
+        return []
+    return [("  taken over", f"from the older service with every row; as it was, it is kept as {copy.name}")]
 
 
 def _exports() -> str:
