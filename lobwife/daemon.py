@@ -109,7 +109,7 @@ class Daemon:
         self._asked_to_stop = self._plan_again = False
         self._signalled = -1
         self._lock: IO[str] | None = None
-        self._bell = Bell(str(connection.settings_dict["NAME"]))
+        self._bell: Bell
         self._seen_version: tuple[int, int] | None = None
         self._looked = self._beaten = 0.0
         self._failures = 0
@@ -154,10 +154,12 @@ class Daemon:
         beats = clock_set or now - self._beaten >= BEAT_SECONDS
         if written or beats:
             self.scheduler.refresh()
-        self._seen_version = version
         if beats:
+            before = data_version()[1]
             _beat(utc_now(), self._trouble())
             self._beaten = now
+            version = version[0], version[1] + data_version()[1] - before  # a beat is no news to anybody here
+        self._seen_version = version
 
     def _follow_clock(self) -> bool:
         """Whether the clock was set; what setting it back would put off by as much is planned again."""
@@ -171,6 +173,7 @@ class Daemon:
         return bool(seconds)
 
     def _work(self) -> int:
+        self._bell = Bell(str(connection.settings_dict["NAME"]))
         while not self._asked_to_stop:
             if not self.scheduler.is_alive:
                 log.critical("the scheduler's thread died; the daemon exits, to be started again")

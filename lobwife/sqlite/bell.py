@@ -1,46 +1,51 @@
 """A bell that commits ring and the daemon listens to, so that it need not look at the database all the time.
 
-A FIFO beside the database. It carries no news: who hears it looks for what changed. Writers that don't ring, such as
-the sqlite3 shell, are noticed by whoever also looks now and then.
+A socket of the machine's, or of the pod's, named after the database's folder. It carries no news: who hears it looks
+for what changed. Writers that don't ring, such as the sqlite3 shell, are noticed by whoever also looks now and then.
 """
 
 import contextlib
 import logging
 import os
+import socket
 
 log = logging.getLogger(__name__)
 
 
-def _path(database: str) -> str:
-    return f"{database}.bell"
+def _opened() -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+
+
+def _name(database: str) -> bytes:
+    """In the abstract namespace: no file, and nothing left of a process that was killed. Raises OSError."""
+    folder = os.stat(os.path.dirname(database))
+    return b"\0lobwife-bell-%x-%x" % (folder.st_dev, folder.st_ino)
 
 
 def ring(database: str) -> None:
     """Tell who listens that something was committed; nothing when nobody does."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(_path(database), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            os.write(descriptor, b"\0")
-        finally:
-            os.close(descriptor)
+    with contextlib.suppress(OSError), _opened() as caller:
+        caller.sendto(b"\0", _name(database))
 
 
 class Bell:
-    """To be waited on with select(): readable once it was rung, until `hush()`; never, where there can be no FIFO."""
+    """To be waited on with select(): readable once it was rung, until `hush()`; never, where its name is taken."""
 
     def __init__(self, database: str) -> None:
+        self._socket = _opened()
         try:
-            with contextlib.suppress(FileExistsError):
-                os.mkfifo(_path(database), 0o600)
-            # For writing too: else it would be at its end, and readable, whenever no commit is at it.
-            self._descriptor = os.open(_path(database), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._socket.bind(_name(database))
         except OSError as error:
-            log.warning("%s can't be made (%s): changes are noticed a moment later", _path(database), error.strerror)
-            self._descriptor, self._never_written = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            log.warning("changes are noticed a moment later: no bell can be made (%s)", error.strerror)
 
     def fileno(self) -> int:
-        return self._descriptor
+        return self._socket.fileno()
 
     def hush(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            os.read(self._descriptor, 65536)
+            while self._socket.recv(16):
+                pass
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._socket.close()
