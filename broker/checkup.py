@@ -37,7 +37,7 @@ def steps(task_id: str) -> Iterator[Step]:
         return
     yield Step(True, f"{task_id} is {_named(registration)}")
     refusal = registration.refusal(task_id)
-    yield Step(refusal is None, refusal or _standing(registration))
+    yield Step(refusal is None, _with_a_way(refusal, registration) if refusal else _standing(registration))
     if refusal is not None:
         return
     yield from _scope(registration)
@@ -68,6 +68,13 @@ def _named(registration: Registration) -> str:
         return "a legacy registration"
     task = Task.objects.get(pk=registration.task_number)
     return f"task {task.task_id} ({task.status})"
+
+
+def _with_a_way(refusal: str, registration: Registration) -> str:
+    if registration.task_number is None or not refusal.endswith("not registered"):
+        return refusal
+    path = f"/api/v1/tasks/{registration.task_number}/register"
+    return f'{refusal}: POST {path} with {{"repos": […]}} registers it'
 
 
 def _standing(registration: Registration) -> str:

@@ -65,7 +65,9 @@ class Loop:
     @property
     def trouble(self) -> str:
         """In a sentence, once it has failed several times in a row."""
-        return f"{self.name} failed {self.failures} times in a row" if self.failures >= _FAILURES_TOLD else ""
+        if self.failures < _FAILURES_TOLD:
+            return ""
+        return f"{self.name} failed {self.failures} times in a row; daemon.log has the reason"
 
     def nudge(self) -> None:
         """The database has changed, or the daemon stops: look."""

@@ -38,11 +38,14 @@ def test_check_explains_each_step(rig: Rig) -> None:
     ],
 )
 def test_check_names_the_step_that_fails(rig: Rig, fields: dict[str, str], repos: tuple[str, ...], words: str) -> None:
-    rig.task(*repos, **fields)
+    number = rig.task(*repos, **fields)
     done = rig.manage("broker", "check", fields["slug"], check=False)
     assert done.returncode == 1
     assert words in done.stdout
     assert "gets no token" in done.stderr
+    if not repos:
+        asked = rig.manage("broker", "check", f"T{number}", check=False)
+        assert f"POST /api/v1/tasks/{number}/register" in asked.stdout
 
 
 def test_check_of_an_id_that_nobody_has_shows_what_the_audit_knows(rig: Rig) -> None:

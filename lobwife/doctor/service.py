@@ -138,7 +138,9 @@ def vault() -> Iterator[Finding]:
         return
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
-        yield Finding("vault", f"git says: {said}", f"repair {path}, or move it away and clone it again")
+        full = "space" in said
+        todo = "make room on its disk" if full else f"repair {path}, or move it away and clone it again"
+        yield Finding("vault", f"git says: {said}", todo)
         return
     branch = done.stdout.splitlines()[0].removeprefix("## ")
     yield Finding("vault", f"a git repository at {path}, on {branch}")
