@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import select
+from collections.abc import Callable
 
 import pytest
 from django.db import connection, transaction
@@ -31,8 +32,9 @@ def test_it_is_heard_until_it_is_hushed(tmp_path: pathlib.Path) -> None:
     assert is_rung(Bell(database)), "the next daemon"
 
 
-def test_where_there_can_be_none_nothing_rings(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "any.db.bell").mkdir()
+@pytest.mark.parametrize("make", [pathlib.Path.mkdir, pathlib.Path.touch])
+def test_where_there_can_be_none_nothing_rings(tmp_path: pathlib.Path, make: Callable[[pathlib.Path], None]) -> None:
+    make(tmp_path / "any.db.bell")
     bell = Bell(str(tmp_path / "any.db"))
     ring(str(tmp_path / "any.db"))
     assert not is_rung(bell)

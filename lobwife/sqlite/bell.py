@@ -5,8 +5,10 @@ the sqlite3 shell, are noticed by whoever also looks now and then.
 """
 
 import contextlib
+import errno
 import logging
 import os
+import stat
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,9 @@ class Bell:
                 os.mkfifo(_path(database), 0o600)
             # For writing too: else it would be at its end, and readable, whenever no commit is at it.
             self._descriptor = os.open(_path(database), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            if not stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):  # as a copy of the folder may have made of it
+                os.close(self._descriptor)
+                raise FileExistsError(errno.EEXIST, "something else has its name")
         except OSError as error:
             log.warning("%s can't be made (%s): changes are noticed a moment later", _path(database), error.strerror)
             self._descriptor, self._never_written = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
