@@ -10,9 +10,10 @@ from lobwife.middleware import is_api
 
 
 class PageCompressionMiddleware(GZipMiddleware):
-    """Only what a browser is shown by GET. An answer that may hold a token or a new key (REST, a form that was sent)
-    stays as it is, since its length would tell who listens about its content; on pages the only secret is the CSRF
-    token, which Django masks anew each time, and random bytes are added to each."""
+    """Only what a browser is shown by GET. An answer that may hold a token (REST, a form that was sent) stays as it is,
+    since its length would tell who listens about its content. The secrets of pages are the CSRF token, which Django
+    masks anew each time, and a new API key, which is shown once, so that no two lengths can be compared; random bytes
+    are added to each page."""
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         if request.method != "GET" or is_api(request.path_info):

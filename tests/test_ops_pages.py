@@ -14,6 +14,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from broker.audit import Caller
+from broker.services import register_task
 from jobs import output, runs
 from jobs import services as job_services
 from jobs.models import Daemon, Job, JobRun, JobState, State, Trigger
@@ -276,12 +278,19 @@ def test_the_activity_log_tells_of_people_and_programs(operator: Client) -> None
     assert changed.count("disabled by local") == 1, "what changes nothing is not told"
     assert "job review-prs" in changed
     assert "starts paused by local" in changed
+    assert "Starts are paused by local." in text(operator, "/admin/")
+    Daemon.objects.update(paused_by="")
+    assert "Starts are paused by a caller over REST." in text(operator, "/admin/")
     assert changed.count("<td>local</td>") == 2
     assert "disabled by local" not in text(operator, "/admin/activity/?kind=change&who=olga")
     job = Job.objects.get(name="review-prs")
     operator.post(f"/admin/jobs/job/{job.pk}/enable/")
     assert "enabled by olga" in text(operator, "/admin/activity/?kind=change&who=olga")
     assert "disabled by local" in text(operator, f"/admin/jobs/job/{job.pk}/history/")
+    register_task(task_id=task.pk, repos=["org/a"], lobster_type="swe", caller=Caller("olga"))
+    for who, found in (("olga", True), ("lobboss", False)):
+        shown = text(operator, f"/admin/activity/?kind=token&who={who}")
+        assert (f"T{task.pk} task registered" in shown) is found
     only = text(operator, "/admin/activity/?kind=run&who=olga")
     assert f"T{task.pk} created" not in only
     assert "of review-prs: queued" in only

@@ -145,3 +145,12 @@ def test_our_own_write_that_was_cut_short_is_no_claim(world: World) -> None:
     made.refresh_from_db()
     assert (made.status, made.assigned_to) == ("queued", None)
     assert "status: queued\n" in world.text(note_of(made))
+
+
+def test_a_row_whose_status_somebody_made_up_stops_no_sync(world: World) -> None:
+    made = system_task()
+    world.synced()
+    NoteRecord.objects.all().delete()  # as with a note of the older service
+    Task.objects.filter(pk=made.pk).update(status="paused")
+    world.synced(full=True)
+    assert "status: paused\n" in world.text(note_of(made))

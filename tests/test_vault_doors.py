@@ -86,7 +86,7 @@ def test_a_trigger_asks_the_daemon_whatever_is_sent(world: World, client: Client
     assert SyncRequest.objects.count() == 3
     assert follower.tick() is True
     assert not SyncRequest.objects.exists()
-    assert SyncRun.objects.first().reason == "a request by REST"
+    assert SyncRun.objects.first().reason == "a request by local"
     assert follower.tick() is False
 
 

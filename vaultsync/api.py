@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from ninja import Router, Schema
 
-from lobwife.base.rest import Problem, answer
+from lobwife.base.rest import Problem, answer, caller_name
 from vaultsync import services
 
 router = Router(tags=["vault"])
@@ -56,5 +56,5 @@ def sync_status(request: HttpRequest) -> HttpResponse:
 @router.post("/v1/sync/trigger", response={200: SyncRequested, 503: Problem})
 def trigger_sync(request: HttpRequest) -> HttpResponse:
     """Ask for a sync now; requests that come during one are folded into one more."""
-    services.request_sync(actor="REST")
+    services.request_sync(actor=caller_name(request) or "a caller over REST")
     return answer({"status": "sync requested"})

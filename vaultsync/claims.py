@@ -16,7 +16,7 @@ from vaultsync.layout import CLAIMED, SYSTEM_ACTIVE
 from vaultsync.models import NoteRecord
 
 ACTOR = "lobsigliere"
-_FIRST_SEEN = {
+_FIRST_SEEN: dict[str, set[str]] = {
     Status.QUEUED: {SYSTEM_ACTIVE, "active", "completed", "failed"},
     Status.ACTIVE: {"completed", "failed"},
 }
@@ -45,7 +45,7 @@ def claim_of(task: Task, record: NoteRecord | None, document: Document) -> Judge
         return Judgement(shown_status=shown)
     if record is None:
         # A note of the older service, which never took a claim over: its rows stayed as they were.
-        if document.value("status") not in _FIRST_SEEN.get(Status(task.status), set()):
+        if document.value("status") not in _FIRST_SEEN.get(task.status, set()):
             return Judgement(shown_status=shown)
         written = [row]
     else:

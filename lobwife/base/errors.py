@@ -1,4 +1,4 @@
-"""The project's errors. Each is one sentence for a person and maps to one HTTP status, in lobwife/api.py."""
+"""The project's errors. Each is one sentence for a person and maps to one HTTP status, in lobwife/problems.py."""
 
 
 class LobwifeError(Exception):

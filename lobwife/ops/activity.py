@@ -67,11 +67,14 @@ def _runs(before: datetime, who: str) -> Iterator[Entry]:
 
 def _tokens(before: datetime, who: str) -> Iterator[Entry]:
     rows = TokenAudit.objects.filter(created_at__lt=iso_text(before)).order_by("-id")
-    for row in (rows.filter(task_id__icontains=who) if who else rows)[:PAGE]:
+    of_them = Q(identity__icontains=who) | Q(identity=None, task_id__icontains=who)
+    for row in (rows.filter(of_them) if who else rows)[:PAGE]:
         at = parse(row.created_at)
         if at is not None:
             url = reverse("admin:broker_tokenaudit_changelist")
-            yield Entry(at, "token", row.task_id, row.action.replace("_", " "), (row.repos or "")[:_SHORT], url)
+            # The older service kept no identity: an agent asked as its task.
+            who_asked, what = row.identity or row.task_id, f"{row.task_id[:_SHORT]} {row.action.replace('_', ' ')}"
+            yield Entry(at, "token", who_asked, what, (row.repos or "")[:_SHORT], url)
 
 
 def _changes(before: datetime, who: str) -> Iterator[Entry]:

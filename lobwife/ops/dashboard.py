@@ -71,7 +71,7 @@ def _of_daemon(daemon: dict[str, Any]) -> list[Finding]:
     elif daemon["row"].trouble:
         found.append(Finding("bad", daemon["row"].trouble))
     if daemon["paused"]:
-        found.append(Finding("warn", f"Starts are paused by {daemon['row'].paused_by}."))
+        found.append(Finding("warn", f"Starts are paused by {daemon['row'].paused_by or 'a caller over REST'}."))
     return found
 
 
