@@ -73,6 +73,15 @@ class Connection(TConn):  # type: ignore[misc]
         self.deadline = 0.0
         self.is_in_body = False
 
+    def received(self) -> bytes | None:
+        """What came in; empty when the client is gone, None when nothing is there after all."""
+        try:
+            return self.sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
     def hand_over(self) -> None:
         """Give the parser what was collected, as if it had just read it."""
         if self.parser is None:
@@ -198,12 +207,9 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     def _on_readable(self, conn: Connection, client: Any) -> None:
         if conn not in self._waiting:  # it had to make room a moment ago
             return
-        try:
-            data = conn.sock.recv(_READ_BYTES)
-        except BlockingIOError:
+        data = conn.received()
+        if data is None:
             return
-        except OSError:
-            data = b""
         if not data:
             self._forget(conn)
             self._close(conn)
@@ -276,15 +282,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         self._lingering[conn] = None
 
     def _discard(self, conn: Connection, client: Any) -> None:
-        if conn not in self._lingering:
-            return
-        try:
-            data = conn.sock.recv(_READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
+        if conn in self._lingering and conn.received() == b"":
             self._end_linger(conn)
 
     def _end_linger(self, conn: Connection) -> None:
