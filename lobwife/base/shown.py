@@ -46,6 +46,12 @@ def when(moment: datetime | str | None) -> SafeString | str:
     )
 
 
+def due(moment: datetime | None) -> SafeString | str:
+    """When something is to happen; `due 8 s ago` when it should have."""
+    late = moment is not None and (utc_now() - moment).total_seconds() >= 1
+    return format_html("due {}", when(moment)) if late else when(moment)
+
+
 def size(count: float | None) -> str:
     """Bytes as people say them."""
     if count is None:

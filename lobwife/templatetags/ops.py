@@ -8,12 +8,12 @@ from django import template
 
 import vaultsync.shown
 from jobs.models import Job
-from lobwife.base.shown import badge, size, span, when
+from lobwife.base.shown import badge, due, size, span, when
 from lobwife.ops import job
 from tasks.models import Task
 
 register = template.Library()
-for each in (badge, size, span, when):
+for each in (badge, due, size, span, when):
     register.filter(each)
 
 
