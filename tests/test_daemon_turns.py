@@ -62,16 +62,20 @@ def test_a_turn_that_fails_is_not_tried_again_for_each_commit() -> None:
 
 
 class StallingMachine:
-    """Two seconds pass while it is first asked for the time."""
+    """Two seconds pass after it was first asked for the time."""
 
     passed = 0.0
 
     def monotonic(self) -> float:
-        return time.monotonic() + self.passed
+        return self._then_stall(time.monotonic())
 
     def time(self) -> float:
+        return self._then_stall(time.time())
+
+    def _then_stall(self, shown: float) -> float:
+        shown += self.passed
         self.passed = 2.0
-        return time.time() + self.passed
+        return shown
 
 
 def test_a_machine_that_stalls_is_not_taken_for_one_whose_clock_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
