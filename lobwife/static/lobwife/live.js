@@ -10,6 +10,11 @@
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (event.target.matches("[data-live]") && (document.hidden || inUse(event.target))) event.preventDefault();
   });
+  // A form that was refreshed sends to where it says now; htmx reads that a moment later.
+  document.addEventListener("htmx:configRequest", (event) => {
+    const action = event.target.matches("form") && event.target.getAttribute("action");
+    if (action) event.detail.path = action;
+  });
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) document.querySelectorAll("[data-live]").forEach((each) => htmx.trigger(each, "live"));
   });
