@@ -147,6 +147,27 @@ def test_our_own_write_that_was_cut_short_is_no_claim(world: World) -> None:
     assert "status: queued\n" in world.text(note_of(made))
 
 
+def test_a_first_write_that_was_cut_short_makes_no_claim_of_what_an_older_note_says(world: World) -> None:
+    made = system_task()
+    world.synced()
+    NoteRecord.objects.all().delete()  # as with a note of the older service, which was behind its row
+
+    class Killed(BaseException):
+        pass
+
+    def kill(step: str) -> None:
+        if step == "intended":
+            raise Killed
+
+    change(made, status="active", assigned_to="someone", assigned_at="2026-03-01T10:00:00Z")
+    with pytest.raises(Killed):
+        world.sync(checkpoint=kill)
+    world.synced()
+    made.refresh_from_db()
+    assert (made.status, made.assigned_to) == ("active", "someone")
+    assert "assigned_to: someone\n" in world.text(note_of(made))
+
+
 def test_a_row_whose_status_somebody_made_up_stops_no_sync(world: World) -> None:
     made = system_task()
     world.synced()

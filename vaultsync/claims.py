@@ -43,8 +43,11 @@ def claim_of(task: Task, record: NoteRecord | None, document: Document) -> Judge
         note["status"] = Status.ACTIVE.value
     if note == row:
         return Judgement(shown_status=shown)
-    if record is None:
-        # A note of the older service, which never took a claim over: its rows stayed as they were.
+    if record is None or not record.blob:
+        # A note of the older service, which never took a claim over: its rows stayed as they were. Without a blob we
+        # were about to write it for the first time: it may say what we meant to write, or still what it said.
+        if record is not None and record.intended is not None and note == _written(record.intended):
+            return Judgement(shown_status=shown)
         if document.value("status") not in _FIRST_SEEN.get(task.status, set()):
             return Judgement(shown_status=shown)
         written = [row]
