@@ -8,6 +8,8 @@ import pytest
 
 from tasks.models import Task
 from tests.git_remote import World, change, git, note_of, task
+from vaultsync import notes
+from vaultsync.claims import take_over
 from vaultsync.models import NoteProblem, NoteRecord
 
 pytestmark = pytest.mark.django_db
@@ -90,6 +92,25 @@ def test_when_row_and_note_both_changed_the_row_wins_and_it_is_reported(world: W
     assert made.status == "cancelled"
     assert "status: cancelled\n" in world.text(note_of(made, "failed"))
     assert "both" not in world.text(note_of(made, "failed"))
+    assert NoteProblem.objects.filter(kind="drift").exists()
+
+
+def test_a_row_that_changes_while_a_claim_is_judged_wins_and_it_is_reported(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = system_task()
+    world.synced()
+    world.edit(note_of(made), "status: queued\n", CLAIM)
+
+    def late(task: Task, changes: dict[str, str | None]) -> bool:
+        change(made, status="cancelled")
+        return take_over(task, changes)
+
+    monkeypatch.setattr(notes, "take_over", late)
+    world.synced()
+    made.refresh_from_db()
+    assert made.status == "cancelled"
+    assert "status: cancelled\n" in world.text(note_of(made, "failed"))
     assert NoteProblem.objects.filter(kind="drift").exists()
 
 

@@ -16,6 +16,7 @@ from vaultsync.layout import CLAIMED, SYSTEM_ACTIVE
 from vaultsync.models import NoteRecord
 
 ACTOR = "lobsigliere"
+BOTH_CHANGED = "it was claimed or ended here while its row changed too; the row decides"
 _FIRST_SEEN: dict[str, set[str]] = {
     Status.QUEUED: {SYSTEM_ACTIVE, "active", "completed", "failed"},
     Status.ACTIVE: {"completed", "failed"},
@@ -56,7 +57,7 @@ def claim_of(task: Task, record: NoteRecord | None, document: Document) -> Judge
     if note in written:
         return Judgement(shown_status=shown)
     if row not in written:
-        return Judgement(sentence="it was claimed or ended here while its row changed too; the row decides")
+        return Judgement(sentence=BOTH_CHANGED)
     wrong = _refused(note)
     if wrong:
         return Judgement(sentence=wrong)

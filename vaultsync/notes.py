@@ -11,7 +11,7 @@ from lobwife.base.text import as_markdown
 from tasks.models import Task
 from vaultsync import services
 from vaultsync.checkout import free_name
-from vaultsync.claims import Judgement, claim_of, take_over
+from vaultsync.claims import BOTH_CHANGED, Judgement, claim_of, take_over
 from vaultsync.entries import Unsafe
 from vaultsync.files import Blocked, Files, blob_id
 from vaultsync.frontmatter import Document, NoteHandler, parse, splice
@@ -98,7 +98,9 @@ class NoteWriter:
         """The values to write, once edits of our keys in the note are taken over or reported."""
         if task.type == SYSTEM:
             judged: Judgement = claim_of(task, record, document)
-            if judged.changes and not self.dry_run and take_over(task, judged.changes):
+            if judged.changes and not self.dry_run:
+                if not take_over(task, judged.changes):
+                    judged = Judgement(sentence=BOTH_CHANGED)
                 task.refresh_from_db()
                 values = note_values(task)
             if judged.sentence:
