@@ -49,6 +49,7 @@ class NoteWriter:
     records: list[NoteRecord] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     readable: list[str] = field(default_factory=list)
+    adopted: set[str] = field(default_factory=set)
 
     def write(self, ids: Iterable[int], where: Callable[[Task], Sequence[str]] | None = None) -> None:
         """See that each of these tasks has its note, and that it says what the row says.
@@ -181,7 +182,10 @@ class NoteWriter:
                     owner = parse(self.files.read(path).decode()).value("id")
                 except (Unsafe, UnicodeDecodeError, Blocked):
                     owner = None
-                return path if owner in (None, task.task_id, task.slug) else None
+                if owner not in (None, task.task_id, task.slug) or path in self.adopted:
+                    return None
+                self.adopted.add(path)  # of several tasks with this slug one gets it, and will have moved it
+                return path
         return None
 
     def _one_of(self, task: Task, record: NoteRecord | None, present: Sequence[str]) -> str:
