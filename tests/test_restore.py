@@ -8,9 +8,12 @@ import os
 import pathlib
 import shutil
 import sqlite3
+from typing import Any
 
 import pytest
 
+from lobwife import upkeep
+from lobwife.backups import restore
 from tests import old_service
 from tests.installation import Installation
 from tests.jobs import define
@@ -226,6 +229,26 @@ def test_what_was_closed_since_the_copy_stays_closed(installation: Installation)
             ("left", "old", 0, 1),
             ("same", "old", 1, 1),
         ]
+
+
+def test_without_the_replaced_state_people_are_as_the_newest_copy_has_them(
+    tmp_path: pathlib.Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.STATE_DIR = tmp_path
+    (tmp_path / "backups").mkdir()
+    newest, earlier = tmp_path / "lobmob.db.bak", tmp_path / "backups" / "lobmob-20260301T100000Z.db.gz"
+    monkeypatch.setattr(upkeep, "newest_copy", lambda: newest)
+    for path, password, is_active in ((newest, "new", 0), (earlier, "old", 1)):
+        with contextlib.closing(sqlite3.connect(path)) as opened, opened:
+            opened.execute("CREATE TABLE tasks (id INTEGER PRIMARY KEY AUTOINCREMENT)")
+            opened.execute(
+                "CREATE TABLE auth_user (id INTEGER PRIMARY KEY AUTOINCREMENT, username, password, is_active, is_staff,"
+                " is_superuser)"
+            )
+            opened.execute("INSERT INTO auth_user VALUES (1, 'ada', ?, ?, 1, 1)", [password, is_active])
+    known = restore._best_guess(tmp_path)
+    assert [each[:3] for each in known.people] == [("ada", "old", 1), ("ada", "new", 0)]  # the last one counts
+    assert known.highest["auth_user"] == 1001
 
 
 def test_a_restore_that_is_interrupted_leaves_nothing_behind(copied: Installation) -> None:

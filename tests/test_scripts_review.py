@@ -12,6 +12,7 @@ from tests.fleet import Fleet, git
 
 SCRIPT = "lobmob-review-prs.sh"
 NOTE = "---\nid: T1\nstatus: queued\ncreated: '2026-01-01 00:00:00'\n---\n\nbody\n"
+BOMB = "".join(f"a{number}: &a{number} [*a{number - 1}, *a{number - 1}]\n" for number in range(1, 31))
 
 # gh over a real repository: diffs and contents are git's own.
 _GH = """#!{python} -ES
@@ -193,9 +194,11 @@ def test_symlinks_and_submodules_block(pull: Review) -> None:
         ("---\nid: T2\nstatus: queued\n---\n", "lacks created"),
         ("---\nid: [T2\n---\n", "not valid YAML"),
         ("---\n- a list\n---\n", "frontmatter"),
+        (f"---\nid: {'[' * 50000}{']' * 50000}\nstatus: queued\ncreated: x\n---\n", "not valid YAML"),
+        (f"---\na0: &a0 [x]\n{BOMB}id: *a30\nstatus: queued\ncreated: x\n---\n", "its id differs"),
         (NOTE, "its id differs"),
     ],
-    ids=["none", "lacking", "invalid", "list", "other"],
+    ids=["none", "lacking", "invalid", "list", "deep", "bomb", "other"],
 )
 def test_notes_that_lobwife_could_not_read_block(pull: Review, note: str, words: str) -> None:
     pull.propose({"010-tasks/completed/T2.md": note})

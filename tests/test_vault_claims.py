@@ -8,6 +8,8 @@ import pytest
 
 from tasks.models import Task
 from tests.git_remote import World, change, git, note_of, task
+from vaultsync import notes
+from vaultsync.claims import take_over
 from vaultsync.models import NoteProblem, NoteRecord
 
 pytestmark = pytest.mark.django_db
@@ -93,6 +95,25 @@ def test_when_row_and_note_both_changed_the_row_wins_and_it_is_reported(world: W
     assert NoteProblem.objects.filter(kind="drift").exists()
 
 
+def test_a_row_that_changes_while_a_claim_is_judged_wins_and_it_is_reported(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = system_task()
+    world.synced()
+    world.edit(note_of(made), "status: queued\n", CLAIM)
+
+    def late(task: Task, changes: dict[str, str | None]) -> bool:
+        change(made, status="cancelled")
+        return take_over(task, changes)
+
+    monkeypatch.setattr(notes, "take_over", late)
+    world.synced()
+    made.refresh_from_db()
+    assert made.status == "cancelled"
+    assert "status: cancelled\n" in world.text(note_of(made, "failed"))
+    assert NoteProblem.objects.filter(kind="drift").exists()
+
+
 def test_a_status_that_does_not_exist_is_not_taken_over(world: World) -> None:
     made = system_task()
     world.synced()
@@ -145,6 +166,27 @@ def test_our_own_write_that_was_cut_short_is_no_claim(world: World) -> None:
     made.refresh_from_db()
     assert (made.status, made.assigned_to) == ("queued", None)
     assert "status: queued\n" in world.text(note_of(made))
+
+
+def test_a_first_write_that_was_cut_short_makes_no_claim_of_what_an_older_note_says(world: World) -> None:
+    made = system_task()
+    world.synced()
+    NoteRecord.objects.all().delete()  # as with a note of the older service, which was behind its row
+
+    class Killed(BaseException):
+        pass
+
+    def kill(step: str) -> None:
+        if step == "intended":
+            raise Killed
+
+    change(made, status="active", assigned_to="someone", assigned_at="2026-03-01T10:00:00Z")
+    with pytest.raises(Killed):
+        world.sync(checkpoint=kill)
+    world.synced()
+    made.refresh_from_db()
+    assert (made.status, made.assigned_to) == ("active", "someone")
+    assert "assigned_to: someone\n" in world.text(note_of(made))
 
 
 def test_a_row_whose_status_somebody_made_up_stops_no_sync(world: World) -> None:

@@ -231,6 +231,15 @@ def test_notes_from_before_the_database_are_imported_once(world: World, capsys: 
     assert Task.objects.count() == 3
 
 
+def test_a_number_that_the_database_can_not_hold_stops_no_import(world: World) -> None:
+    world.synced()
+    for name, minutes in (("one", "9" * 20), ("two", "9" * 5000), ("three", "30")):
+        world.write(f"010-tasks/active/{name}.md", f"---\nname: {name}\nestimate_minutes: {minutes}\n---\n")
+    call_command("vault", "import")
+    imported = Task.objects.values_list("slug", "estimate_minutes")
+    assert dict(imported) == {"one": None, "two": None, "three": 30}
+
+
 def test_a_rewritten_remote_can_be_accepted(world: World) -> None:
     made = task()
     world.synced()

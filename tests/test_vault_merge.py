@@ -152,6 +152,35 @@ def test_other_files_are_merged_line_by_line_or_put_beside(world: World) -> None
     assert (world.text("folder/file.md"), world.text("folder.conflict")) == ("theirs\n", "ours, a file\n")
 
 
+def test_a_renamed_file_does_not_take_the_place_of_another(world: World) -> None:
+    world.synced()
+    lines = "".join(f"line {number}\n" for number in range(20))
+    for path in ("k/one.md", "k/two.md", "k/three.md"):
+        world.write(path, f"{path}\n{lines}")
+    world.synced()
+    clone = world.clone()
+    clone.write("k/first.md", "theirs, and new\n")
+    (clone.folder / "k/two.md").rename(clone.folder / "k/second.md")
+    clone.edit("k/three.md", "line 3\n", "theirs\n")
+    clone.write("k/third.md", "theirs, and new as well\n")
+    clone.push()
+    (world.path / "k/one.md").rename(world.path / "k/first.md")
+    world.write("k/second.md", "ours, and new\n")
+    (world.path / "k/three.md").rename(world.path / "k/third.md")
+    world.synced()
+    assert (world.text("k/first.md"), world.text("k/first.conflict.md")) == (
+        "theirs, and new\n",
+        f"k/one.md\n{lines}",
+    )
+    assert (world.text("k/second.md"), world.text("k/second.conflict.md")) == (
+        f"k/two.md\n{lines}",
+        "ours, and new\n",
+    )
+    assert world.text("k/third.md") == "theirs, and new as well\n"
+    assert world.text("k/third.conflict.md") == f"k/three.md\n{lines}".replace("line 3\n", "theirs\n")
+    assert NoteProblem.objects.filter(kind="conflict").count() == 3
+
+
 def test_a_file_with_conflict_markers_is_not_committed(world: World) -> None:
     world.synced()
     world.write("k/half.md", "<<<<<<< ours\na\n=======\nb\n>>>>>>> theirs\n")

@@ -181,6 +181,17 @@ def test_a_folder_that_is_called_like_a_note_stops_no_other_note(world: World) -
     assert "not a regular file" in NoteProblem.objects.get(path=note_of(blocked)).sentence
 
 
+def test_a_note_with_a_number_that_no_task_can_have_stops_nothing(world: World) -> None:
+    made = task()
+    world.synced()
+    world.write("010-tasks/active/T9999999999999999999.md", "---\nid: T9999999999999999999\n---\n\nA joke.\n")
+    change(made, priority="high")
+    world.synced()
+    world.synced(full=True)
+    assert "priority: high\n" in world.text(note_of(made))
+    assert "A joke." in world.text("010-tasks/active/T9999999999999999999.md")
+
+
 def test_names_of_files_that_are_no_text_stop_nothing_and_are_shown_as_text(world: World) -> None:
     made = task()
     world.synced()

@@ -318,3 +318,13 @@ def test_syncs_are_kept_for_the_history(world: World) -> None:
     run = SyncRun.objects.get()
     assert (run.full, run.pushed, run.error, run.commit) == (True, True, "", git(world.path, "rev-parse", "HEAD"))
     assert run.files > 1
+
+
+def test_of_two_tasks_with_one_slug_one_keeps_the_note(world: World) -> None:
+    world.write("010-tasks/active/twice.md", "---\nname: Twice\n---\n\nThe body.\n")
+    git(world.path, "init", "--quiet", "-b", "main")
+    git(world.path, "remote", "add", "origin", str(world.remote))
+    first, second = task("Twice", slug="twice"), task("Twice", slug="twice")
+    world.synced(full=True)
+    assert "The body." in world.text(note_of(first))
+    assert "pending" in world.text(note_of(second))

@@ -16,6 +16,7 @@ from vaultsync.layout import CLAIMED, SYSTEM_ACTIVE
 from vaultsync.models import NoteRecord
 
 ACTOR = "lobsigliere"
+BOTH_CHANGED = "it was claimed or ended here while its row changed too; the row decides"
 _FIRST_SEEN: dict[str, set[str]] = {
     Status.QUEUED: {SYSTEM_ACTIVE, "active", "completed", "failed"},
     Status.ACTIVE: {"completed", "failed"},
@@ -43,8 +44,11 @@ def claim_of(task: Task, record: NoteRecord | None, document: Document) -> Judge
         note["status"] = Status.ACTIVE.value
     if note == row:
         return Judgement(shown_status=shown)
-    if record is None:
-        # A note of the older service, which never took a claim over: its rows stayed as they were.
+    if record is None or not record.blob:
+        # A note of the older service, which never took a claim over: its rows stayed as they were. Without a blob we
+        # were about to write it for the first time: it may say what we meant to write, or still what it said.
+        if record is not None and record.intended is not None and note == _written(record.intended):
+            return Judgement(shown_status=shown)
         if document.value("status") not in _FIRST_SEEN.get(task.status, set()):
             return Judgement(shown_status=shown)
         written = [row]
@@ -53,7 +57,7 @@ def claim_of(task: Task, record: NoteRecord | None, document: Document) -> Judge
     if note in written:
         return Judgement(shown_status=shown)
     if row not in written:
-        return Judgement(sentence="it was claimed or ended here while its row changed too; the row decides")
+        return Judgement(sentence=BOTH_CHANGED)
     wrong = _refused(note)
     if wrong:
         return Judgement(sentence=wrong)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from vaultsync.reconcile import note_files
 
 ACTOR = "vault import"
 _STATUS_OF_FOLDER = {"active": "queued", "completed": "completed", "failed": "failed"}
+_MINUTES = re.compile(r"\d{1,18}", re.ASCII)  # no more than the database can hold
 _TEXTS = ("model", "assigned_to", "discord_thread_id", "workflow")
 
 
@@ -93,7 +95,7 @@ def _fields(path: str, stem: str, document: Document) -> dict[str, Any]:
     for name in ("assigned_at", "completed_at"):
         fields[name] = _text(document, name) if parse_time(document.value(name)) else None
     minutes = _text(document, "estimate_minutes")
-    fields["estimate_minutes"] = int(minutes) if minutes and minutes.isascii() and minutes.isdigit() else None
+    fields["estimate_minutes"] = int(minutes) if minutes and _MINUTES.fullmatch(minutes) else None
     repos = document.value("repos") or document.value("repo")
     fields["repos"] = [repos] if isinstance(repos, str) else repos
     return fields

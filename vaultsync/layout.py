@@ -42,6 +42,7 @@ SYSTEM = "system"
 SYSTEM_ACTIVE = "system-active"
 CLAIMED = ("status", "assigned_to", "assigned_at", "completed_at")
 _NOTE = re.compile(rf"{TASKS}/(?:active|completed|failed)/T([1-9]\d{{0,18}})\.md", re.ASCII)
+_HIGHEST_ID = 2**63 - 1
 _SLUG = re.compile(r"(?!T\d+\Z)\w[\w.-]{0,150}")
 _TEXTS = ("assigned_to", "assigned_at", "completed_at", "model", "workflow", "discord_thread_id", "slug")
 
@@ -57,9 +58,9 @@ def note_path(task: Task) -> str:
 
 
 def task_of_path(path: str) -> int | None:
-    """The id of the task whose note lies at this path."""
+    """The id of the task whose note lies at this path; a number that the database can't hold is no id."""
     found = _NOTE.fullmatch(path)
-    return int(found[1]) if found else None
+    return int(found[1]) if found and int(found[1]) <= _HIGHEST_ID else None
 
 
 def is_safe_slug(slug: object) -> bool:

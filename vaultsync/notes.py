@@ -11,7 +11,7 @@ from lobwife.base.text import as_markdown
 from tasks.models import Task
 from vaultsync import services
 from vaultsync.checkout import free_name
-from vaultsync.claims import Judgement, claim_of, take_over
+from vaultsync.claims import BOTH_CHANGED, Judgement, claim_of, take_over
 from vaultsync.entries import Unsafe
 from vaultsync.files import Blocked, Files, blob_id
 from vaultsync.frontmatter import Document, NoteHandler, parse, splice
@@ -49,6 +49,7 @@ class NoteWriter:
     records: list[NoteRecord] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     readable: list[str] = field(default_factory=list)
+    adopted: set[str] = field(default_factory=set)
 
     def write(self, ids: Iterable[int], where: Callable[[Task], Sequence[str]] | None = None) -> None:
         """See that each of these tasks has its note, and that it says what the row says.
@@ -98,7 +99,9 @@ class NoteWriter:
         """The values to write, once edits of our keys in the note are taken over or reported."""
         if task.type == SYSTEM:
             judged: Judgement = claim_of(task, record, document)
-            if judged.changes and not self.dry_run and take_over(task, judged.changes):
+            if judged.changes and not self.dry_run:
+                if not take_over(task, judged.changes):
+                    judged = Judgement(sentence=BOTH_CHANGED)
                 task.refresh_from_db()
                 values = note_values(task)
             if judged.sentence:
@@ -179,7 +182,10 @@ class NoteWriter:
                     owner = parse(self.files.read(path).decode()).value("id")
                 except (Unsafe, UnicodeDecodeError, Blocked):
                     owner = None
-                return path if owner in (None, task.task_id, task.slug) else None
+                if owner not in (None, task.task_id, task.slug) or path in self.adopted:
+                    return None
+                self.adopted.add(path)  # of several tasks with this slug one gets it, and will have moved it
+                return path
         return None
 
     def _one_of(self, task: Task, record: NoteRecord | None, present: Sequence[str]) -> str:

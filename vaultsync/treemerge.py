@@ -110,9 +110,9 @@ class _Merger:
     def __init__(self, git: Git, files: Files, theirs: str) -> None:
         self.git = git
         self.files = files
-        listed = git.run("ls-tree", "-r", "-z", "--name-only", theirs).split(b"\0")
+        listed = (line.partition(b"\t") for line in git.run("ls-tree", "-r", "-z", theirs).split(b"\0") if line)
         self.theirs = theirs
-        self.paths = {os.fsdecode(path) for path in listed if path}
+        self.paths = {os.fsdecode(path): _mode_and_id(about) for about, _, path in listed}
         self.index: dict[str, tuple[str, str]] = {}  # relative to their tree; an empty mode removes
         self.asides: list[tuple[str, str]] = []
 
@@ -136,7 +136,7 @@ class _Merger:
         if sides.base and (sides.ours is None or sides.ours.path != sides.base.path):
             self._remove(sides.base.path)
         if sides.ours:
-            self._put(sides.ours)
+            self._put(sides.ours, over=sides.base.path if sides.base else "")
 
     def _both(self, sides: _Sides, contents: dict[str, bytes]) -> None:
         base, ours, theirs = sides.base, sides.ours, sides.theirs
@@ -155,14 +155,15 @@ class _Merger:
             self._remove(theirs.path)
         if {ours.mode, theirs.mode} & {LINK, MODULE} or not {ours.blob, theirs.blob} <= contents.keys():
             kept = ours if base and (theirs.mode, theirs.blob) == (base.mode, base.blob) else theirs
-            self._put(Place(path, kept.mode, kept.blob))
+            self._put(Place(path, kept.mode, kept.blob), over=theirs.path)
             if kept is theirs and (ours.mode, ours.blob) != (theirs.mode, theirs.blob) and ours.mode != MODULE:
                 self._aside(path, ours.mode, ours.blob)
             return
         mode = ours.mode if base and theirs.mode == base.mode else theirs.mode
         merged = self._contents(path, contents.get(base.blob) if base else None, contents, ours, theirs)
         known = {contents[ours.blob]: ours.blob, contents[theirs.blob]: theirs.blob}
-        self._put(Place(path, mode, known.get(merged.content) or self.git.write_blob(merged.content)))
+        blob = known.get(merged.content) or self.git.write_blob(merged.content)
+        self._put(Place(path, mode, blob), over=theirs.path)
         if merged.aside is not None and path != OVERVIEW:
             self._aside(path, mode, ours.blob)
 
@@ -191,8 +192,11 @@ class _Merger:
         if path in self.paths:
             self.index[path] = ("", "")
 
-    def _put(self, place: Place) -> None:
-        """Put a file where it belongs; where theirs has a folder, or a file for a folder, beside that."""
+    def _put(self, place: Place, *, over: str = "") -> None:
+        """Put a file where it belongs; where theirs has a folder, or a file for a folder, beside that.
+
+        `over` is where theirs has this very file: another one that lies in its way stays, with ours beside it.
+        """
         path = place.path
         parents = _parents(path)
         if any(parent in self.paths and self.index.get(parent, ("x",))[0] for parent in parents) or self._is_folder(
@@ -200,7 +204,7 @@ class _Merger:
         ):
             path = f"{path}.conflict" if not parents else f"{parents[0]}.conflict/{path[len(parents[0]) + 1 :]}"
             self.asides.append((place.path, path))
-        there = self.index.get(path)
+        there = self.index.get(path) or (self.paths.get(path) if path != over else None)
         if there and there[0] and there != (place.mode, place.blob):
             self._aside(path, place.mode, place.blob)
         else:
@@ -232,6 +236,11 @@ def aside_names(path: str) -> Iterable[str]:
     yield f"{stem}.conflict{extension}"
     for number in range(2, 1000):
         yield f"{stem}.conflict-{number}{extension}"
+
+
+def _mode_and_id(about: bytes) -> tuple[str, str]:
+    mode, _, blob = about.decode().split(" ")
+    return mode, blob
 
 
 def _parents(path: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 _LOST = "the database was put back to a moment at which this run was not over: what became of it is not known"
 
@@ -33,9 +33,7 @@ class Given:
         )
 
     def widened(self, by: int) -> Given:
-        return Given(
-            {name: number + by for name, number in self.highest.items()}, self.settled, self.revoked, self.is_closed
-        )
+        return replace(self, highest={name: number + by for name, number in self.highest.items()})
 
 
 def read(opened: sqlite3.Connection) -> Given:

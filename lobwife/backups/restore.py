@@ -136,8 +136,8 @@ def _given_out(database: pathlib.Path) -> carried.Given | None:
 def _best_guess(state: pathlib.Path) -> carried.Given:
     """What the other copies know, and some room for what came after them."""
     known = carried.Given({}, [], [])
-    newest = [upkeep.newest_copy(), *(each.path for each in kept_copies()[-1:])]
-    for each in newest:
+    newest = [*(each.path for each in kept_copies()[-1:]), upkeep.newest_copy()]
+    for each in newest:  # the newer one last: of two passwords the last counts
         with (
             contextlib.suppress(LobwifeError, sqlite3.Error),
             _unpacked_beside(each, state) as other,

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pathlib
 import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import frontmatter
+import yaml
+from frontmatter.default_handlers import YAMLHandler
 
 from .diffs import FileDiff
 
@@ -15,6 +18,7 @@ AGENTS = "AGENTS.md"
 _FILES = ("100644", "100755")
 _NOTE = re.compile(r"010-tasks/(active|completed|failed)/[^/]+\.md")
 _REQUIRED = ("id", "status", "created")
+_MOST_CHARACTERS = 256 * 1024  # of frontmatter: the sync reads no more either
 _SECRETS = {
     "a private key": r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY",
     "a GitHub token": r"\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}",
@@ -47,14 +51,33 @@ def problems(files: Iterable[FileDiff], content: Callable[[str], str]) -> list[s
 
 def _wrong_note(path: str, text: str) -> list[str]:
     try:
-        keys = frontmatter.loads(text).metadata
+        keys = frontmatter.loads(text, handler=_Handler()).metadata
     except Exception:  # whatever a parser raises on what anybody wrote: the note can't be read
         return ["its frontmatter is not valid YAML"]
     missing = [key for key in _REQUIRED if keys.get(key) in (None, "")] if isinstance(keys, dict) else [*_REQUIRED]
     if missing:
         return [f"its frontmatter lacks {', '.join(missing)}"]
     name = pathlib.PurePosixPath(path).stem
-    return [] if str(keys["id"]) == name else ["its id differs from the file's name"]
+    is_same = isinstance(keys["id"], str | int) and str(keys["id"]) == name  # a list may be endless once written out
+    return [] if is_same else ["its id differs from the file's name"]
+
+
+class _Loader(yaml.SafeLoader):
+    """In Python, where nesting too deep is an error: in C it ends the process. `<<` is a key like any other, as it is
+    to the sync: merged, a few lines can become any number.
+    """
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                key.tag = "tag:yaml.org,2002:str"
+
+
+class _Handler(YAMLHandler):
+    def load(self, fm: str, **kwargs: object) -> Any:
+        if len(fm) > _MOST_CHARACTERS:
+            raise ValueError("too large")
+        return yaml.load(fm, Loader=_Loader)  # noqa: S506 it is a SafeLoader
 
 
 def _is_inside(path: str) -> bool:
