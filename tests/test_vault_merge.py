@@ -202,6 +202,17 @@ def test_untracked_files_in_the_way_are_kept(world: World) -> None:
     assert (world.text("k/idea.md"), world.text("k/idea.conflict.md")) == ("theirs\n", "ours\n")
 
 
+def test_an_empty_folder_in_the_way_does_not_delete_what_comes_in(world: World) -> None:
+    world.synced()
+    clone = world.clone()
+    clone.write("k/idea", "theirs\n")
+    clone.push()
+    (world.path / "k/idea").mkdir(parents=True)
+    world.synced()
+    world.synced()
+    assert world.text("k/idea") == "theirs\n"
+
+
 def test_links_and_executables_come_as_they_are(world: World) -> None:
     world.synced()
     clone = world.clone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -83,9 +84,13 @@ class Checkout:
         elif kind == "link":
             current = os.fsencode(os.readlink(self.files.at(path)))
         elif kind:
-            if change.new:
+            if not change.new:
+                return
+            with contextlib.suppress(OSError):  # an empty one, of which git knows nothing
+                os.rmdir(self.files.at(path))
+            if self.files.kind(path):
                 raise Blocked("a folder is where the remote has a file")
-            return
+            current = None
         else:
             current = None
         found = blob_id(current, change.new or change.old) if current is not None else ""
