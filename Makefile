@@ -25,7 +25,7 @@ run: $(VENV)/.installed ## prepare what a start needs, then run web and daemon u
 		exec $(RUN) manage.py serve
 
 test: lint ## check everything, then run the tests, once more what failed (PYTEST="tests/test_x.py -k word" for some)
-	$(ISOLATED) $(RUN) -m pytest -m "not soak" -n 2 --dist loadfile --reruns 1 -rR --timeout 240 --timeout-method thread $(PYTEST)
+	$(ISOLATED) $(RUN) -m pytest -m "not soak" -n 2 --dist loadfile --reruns 1 -rR --timeout 400 --timeout-method thread $(PYTEST)
 
 soak: $(VENV)/.installed-dev ## run the tests that take long by nature
 	$(ISOLATED) $(RUN) -m pytest -m soak $(PYTEST)

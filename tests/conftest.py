@@ -11,7 +11,7 @@ from django.db import connection
 from playwright.sync_api import Browser, Page
 
 from lobwife.serving.static_files import collect_if_changed
-from tests.browser import chromium, operator, signed_in
+from tests.browser import chromium, leave, operator, signed_in
 from tests.installation import Installation
 
 __all__ = ["operator", "signed_in"]  # fixtures for modules that have a `site`
@@ -51,7 +51,7 @@ def page(browser: Browser) -> Iterator[Page]:
     """A page of the test's own: no cookies, no history."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     yield context.new_page()
-    context.close()
+    leave(context)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from tests.browser import leave
 from tests.installation import Installation
 
 PASSWORD = "correct-horse-battery"
@@ -48,7 +49,7 @@ def browser() -> Iterator[Browser]:
 def context(browser: Browser) -> Iterator[BrowserContext]:
     made = browser.new_context()
     yield made
-    made.close()
+    leave(made)
 
 
 @pytest.fixture

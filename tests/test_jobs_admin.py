@@ -49,7 +49,9 @@ def rows(site: Installation, sql: str, *values: object) -> list[sqlite3.Row]:
 
 
 def press(page: Page, name: str) -> None:
-    page.get_by_role("button", name=name, exact=True).click()
+    """Press a button, and wait for the page that it leads to."""
+    with page.expect_navigation():
+        page.get_by_role("button", name=name, exact=True).click()
 
 
 def test_the_list_says_in_words_when_jobs_run_and_switches_them(site: Installation, operator: Page) -> None:

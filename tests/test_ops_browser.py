@@ -10,7 +10,7 @@ import axe_core_python
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, expect
 
-from tests.browser import make_operator, url
+from tests.browser import leave, make_operator, url
 from tests.installation import Installation, wait_for, write_locked
 
 AXE = (pathlib.Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
@@ -171,7 +171,7 @@ def test_a_locked_database_is_a_sentence_and_pages_stay(
         listed.get_by_role("button", name="able moody").click()
         expect(dashboard.locator("#said")).to_contain_text("The database is locked", timeout=20_000)
         expect(listed.locator("main")).to_contain_text("The database is locked by another writer", timeout=20_000)
-    context.close()
+    leave(context)
 
 
 def test_pages_are_light_on_the_wire(site: Installation, browser: Browser, signed_in: StorageState) -> None:
@@ -183,7 +183,7 @@ def test_pages_are_light_on_the_wire(site: Installation, browser: Browser, signe
     received: list[float] = []
     wire.on("Network.loadingFinished", lambda event: received.append(event["encodedDataLength"]))
     page.goto(url(site, "/admin/"), wait_until="load")
-    context.close()
+    leave(context)
     assert 20_000 < sum(received) < 250_000
     cookies = "; ".join(f"{each['name']}={each['value']}" for each in signed_in["cookies"])
     headers = {"Cookie": cookies, "Accept-Encoding": "gzip"}
@@ -241,7 +241,7 @@ def test_pages_work_without_scripts(site: Installation, browser: Browser, signed
     page.get_by_role("button", name="Run moody now").click()
     expect(page.locator(".messagelist")).to_contain_text("of moody is queued.")
     assert "/jobs/jobrun/" in page.url
-    context.close()
+    leave(context)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -263,7 +263,7 @@ def test_axe_finds_nothing_on_any_page(
         ]
         if told:
             found[path] = told
-    context.close()
+    leave(context)
     assert found == {}
 
 
@@ -276,7 +276,7 @@ def test_no_page_is_wider_than_a_phone(site: Installation, browser: Browser, sig
         width = page.evaluate("document.documentElement.scrollWidth")
         if width > 390:
             wide[path] = width
-    context.close()
+    leave(context)
     assert wide == {}
 
 

@@ -50,7 +50,8 @@ def open_task(site: Installation, page: Page, number: int) -> None:
 
 
 def save(page: Page) -> None:
-    page.get_by_role("button", name="Save", exact=True).click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Save", exact=True).click()
 
 
 def test_an_operator_makes_a_task(site: Installation, operator: Page) -> None:
