@@ -56,7 +56,7 @@ def record(
     reason: str | None = None,
 ) -> None:
     """Add an entry, within the transaction of what it is about where there is one."""
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         statements.insert_audit(
             {
                 "task_id": shown_id[:_LONGEST],

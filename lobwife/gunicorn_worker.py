@@ -17,21 +17,18 @@ from collections import deque
 from functools import partial
 from typing import Any
 
-from gunicorn import http
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import ThreadWorker
 
 from lobwife.base import waits
+from lobwife.gunicorn_connection import AnswerSocket, Connection
 from lobwife.relay import Relay
 from lobwife.request_buffer import RequestBuffer, Stage
 
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 30.0
-# A thread reads nothing that is not there already; this is how long it waits for a client that takes no answer.
-ANSWER_SECONDS = 10.0
 _LINGER_SECONDS = 2.0
 _LOOK_SECONDS = 1.0
 _YIELD_SECONDS, _MOST_YIELDS = 0.0001, 4
-_READ_BYTES = 64 * 1024
 # What slow clients may have sent so far, of all connections of a worker together.
 _MOST_BUFFERED = 64 * 2**20
 _REFUSALS = {
@@ -40,55 +37,6 @@ _REFUSALS = {
     Stage.HEAD: ("408 Request Timeout", "the request did not come in within 10 seconds"),
     Stage.BODY: ("408 Request Timeout", "the request did not come in within 30 seconds"),
 }
-
-
-class _Socket(socket.socket):
-    """Blocks for a bounded time; a client that is too slow is as good as gone."""
-
-    def setblocking(self, flag: bool) -> None:
-        self.settimeout(ANSWER_SECONDS if flag else 0.0)
-
-    def recv(self, *arguments: Any) -> bytes:
-        try:
-            return super().recv(*arguments)
-        except TimeoutError:
-            raise ConnectionResetError(errno.ECONNRESET, "the client sends too slowly") from None
-
-    def sendall(self, *arguments: Any) -> None:
-        try:
-            super().sendall(*arguments)
-        except TimeoutError:
-            raise BrokenPipeError(errno.EPIPE, "the client takes the answer too slowly") from None
-
-
-class Connection(TConn):  # type: ignore[misc]
-    """A connection between requests: what has come in, and until when the rest must."""
-
-    parser: Any
-    sock: socket.socket
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.buffer = RequestBuffer()
-        self.deadline = 0.0
-        self.is_in_body = False
-
-    def received(self) -> bytes | None:
-        """What came in; empty when the client is gone, None when nothing is there after all."""
-        try:
-            return self.sock.recv(_READ_BYTES)
-        except BlockingIOError:
-            return None
-        except OSError:
-            return b""
-
-    def hand_over(self) -> None:
-        """Give the parser what was collected, as if it had just read it."""
-        if self.parser is None:
-            self.parser = http.get_parser(self.cfg, self.sock, self.client)
-        self.parser.unreader.unread(bytes(self.buffer.data))
-        self.buffer, self.is_in_body = RequestBuffer(), False
-        self.initialized = self.data_ready = True
 
 
 class _NoPool:
@@ -178,7 +126,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
             if error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EMFILE, errno.ENFILE):
                 raise
             return
-        accepted = _Socket(plain.family, plain.type, plain.proto, plain.detach())
+        accepted = AnswerSocket(plain.family, plain.type, plain.proto, plain.detach())
         self.nr_conns += 1
         if self.nr_conns >= self.worker_connections:
             self._drop_longest_waiting()
