@@ -14,6 +14,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.db import transaction
 
+from broker import statements
 from broker.models import Mint
 from lobwife.base.errors import LobwifeError, Unavailable, Upstream
 from lobwife.base.timestamps import utc_now
@@ -97,17 +98,13 @@ def claim(digest: str) -> str | None:
     """The name under which this call holds the claim on a scope; None while another call holds it."""
     holder, now = uuid.uuid4().hex, utc_now()
     with unsynced_atomic():  # who held a claim is gone after a power cut
-        free = Mint.objects.filter(pk=digest, lease_until__lte=now)
-        if free.update(holder=holder, lease_until=now + LEASE, failed_at=None):
-            return holder
-        fresh = Mint(scope_digest=digest, holder=holder, lease_until=now + LEASE)
-        Mint.objects.bulk_create([fresh], ignore_conflicts=True)
-        return holder if Mint.objects.filter(pk=digest, holder=holder).exists() else None
+        claimed = statements.claim_mint(digest=digest, holder=holder, now=now, lease_until=now + LEASE)
+    return holder if claimed else None
 
 
 def release(digest: str, holder: str) -> None:
     """Give the claim up after success; within the transaction that stores the token."""
-    Mint.objects.filter(pk=digest, holder=holder).delete()
+    statements.release_mint(digest=digest, holder=holder)
 
 
 def release_failed(digest: str, holder: str, error: LobwifeError) -> None:

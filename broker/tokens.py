@@ -20,7 +20,6 @@ from broker.scope import Scope, permissions_for
 from broker.statements import StoredToken
 from lobwife.base.errors import Forbidden, LobwifeError, NotFound, Unavailable
 from lobwife.base.patience import writing_until
-from tasks.models import Task
 
 _TURNS = 10
 _SHOWN = 100
@@ -216,7 +215,7 @@ def _store_issued(request: _Request, row: IssuedToken, registration: Registratio
 
 def _count(registration: Registration | None) -> None:
     if registration is not None and registration.task_number is not None:
-        Task.objects.filter(pk=registration.task_number).update(token_count=F("token_count") + 1)
+        statements.count_new_for_task(registration.task_number)
     elif registration is not None:
         key = registration.subject.partition(":")[2]
         LegacyRegistration.objects.filter(pk=key).update(token_count=F("token_count") + 1)
