@@ -14,20 +14,25 @@ import selectors
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from gunicorn.workers.gthread import ThreadWorker
 
 from lobwife.base import waits
-from lobwife.gunicorn_connection import AnswerSocket, Connection
+from lobwife.gunicorn_connection import AnswerSocket, Connection, refusal
+from lobwife.kept_answers import KeptAnswers
 from lobwife.relay import Relay
 from lobwife.request_buffer import RequestBuffer, Stage
+from lobwife.sqlite import syncing
 
+T = TypeVar("T")
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 30.0
 _LINGER_SECONDS = 2.0
 _LOOK_SECONDS = 1.0
+_SHARE_SYNCS = ("/api/v1/", "/api/token")
 _YIELD_SECONDS, _MOST_YIELDS = 0.0001, 4
 # What slow clients may have sent so far, of all connections of a worker together.
 _MOST_BUFFERED = 64 * 2**20
@@ -63,7 +68,9 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         """In the worker's own process; returns when the worker is to end."""
         self._relay = Relay(self._turn, self.cfg.threads)
+        self._kept = KeptAnswers(self._relay)
         waits.tell(self._relay.step_aside)
+        waits.tell(syncing.redeem)
         super().init_process()
 
     def get_thread_pool(self) -> _NoPool:
@@ -104,17 +111,38 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         """Take what came in, answer what is whole; the leader does nothing else."""
         self.set_accept_enabled(self.alive and self.nr_conns < self.worker_connections)
         # The leader before may have left requests that are whole: nothing would wake this one for them.
-        wait = 0.0 if self._whole else _LOOK_SECONDS if self.alive else 0.05
+        wait = 0.0 if self._whole or self._kept else _LOOK_SECONDS if self.alive else 0.05
         self.wait_for_and_dispatch_events(timeout=wait)
-        while self._whole:
+        is_quiet = not self._whole
+        while self._whole and not self._kept.are_due:
             conn = self._whole.popleft()
-            later = partial(self.method_queue.defer, self.finish_request, conn)
-            if not self._relay.answer(partial(self.handle, conn), partial(self.finish_request, conn), later):
+            if not self._led(partial(self.handle, conn), partial(self._after_answer, conn)):
+                return
+        if (is_quiet and self._kept) or self._kept.are_due:
+            settle = partial(self._kept.settle, self._kept.take())
+            if not self._led(settle, self._after_settling):
                 return
         now = time.monotonic()
         if now >= self._next_look or not self.alive:
             self._next_look = now + _LOOK_SECONDS
             self.murder_keepalived()
+
+    def _led(self, work: Callable[[], T], after: Callable[[T], None]) -> bool:
+        """Do the work, and what comes after it in the thread that leads; False when that is another by now."""
+        return self._relay.answer(work, after, lambda result: self.method_queue.defer(after, result))
+
+    def handle_request(self, req: Any, conn: Connection) -> Any:
+        """The stock one; where commits are many and their answers small these wait for the disk together."""
+        with self._kept.of(conn) if req.path.startswith(_SHARE_SYNCS) else contextlib.nullcontext():
+            return super().handle_request(req, conn)
+
+    def _after_answer(self, conn: Connection, again: bool) -> None:
+        if not self._kept.add(conn, again):
+            self.finish_request(conn, again)
+
+    def _after_settling(self, settled: list[tuple[Connection, bool]]) -> None:
+        for conn, again in settled:
+            self.finish_request(conn, again)
 
     # --- connections come
     def accept(self, listener: socket.socket) -> None:
@@ -184,13 +212,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
 
     def _refuse(self, conn: Connection, stage: Stage) -> None:
         status, sentence = _REFUSALS[stage]
-        body = f'{{"error":"{sentence}"}}'
-        head = (
-            f"HTTP/1.1 {status}\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
-            "Connection: close\r\n\r\n"
-        )
         self._forget(conn)
-        self._send(conn, (head + body).encode())
+        self._send(conn, refusal(status, sentence))
         self._linger(conn)
 
     # --- connections go

@@ -14,7 +14,9 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
+T = TypeVar("T")
 PATIENCE_SECONDS = 0.005
 _QUIET_SECONDS = 0.2
 
@@ -45,7 +47,7 @@ class Relay:
             self._pool.submit(self._take_part)
         self._appoint()
 
-    def answer(self, work: Callable[[], bool], done: Callable[[bool], None], late: Callable[[bool], None]) -> bool:
+    def answer(self, work: Callable[[], T], done: Callable[[T], None], late: Callable[[T], None]) -> bool:
         """Do the work and tell `done` of its result, or `late` when another thread leads by now; who leads stays so.
 
         False in the second case: the turn is over.

@@ -15,6 +15,7 @@ from gunicorn.config import Config
 
 from lobwife.base import waits
 from lobwife.gunicorn_worker import Connection, PatientWorker
+from lobwife.kept_answers import KeptAnswers
 from lobwife.relay import Relay
 from tests.installation import Installation, wait_for
 
@@ -148,6 +149,7 @@ class HeldWorker(PatientWorker):
         self.method_queue.init()
         self.poller.register(self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks)
         self._relay = Relay(self._turn, 2)
+        self._kept = KeptAnswers(self._relay)
 
     def take(self, own: socket.socket) -> None:
         self.nr_conns += 1

@@ -6,8 +6,8 @@ from typing import Any
 from django.db.backends.sqlite3 import base, features
 from django.db.utils import OperationalError
 
-from lobwife.base import waits
 from lobwife.base.patience import write_timeout
+from lobwife.sqlite import syncing
 from lobwife.sqlite.bell import ring
 from lobwife.sqlite.gate import GateTimeout, WriteGate, gate_for
 from lobwife.sqlite.schema import DatabaseSchemaEditor
@@ -27,6 +27,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     before: COMMIT itself, under `synchronous=NORMAL`, only writes, and this process syncs the WAL once the gate is
     open. Writers that wait for the disk at the same time then share one sync: with 8 at once twice as many commits a
     second. What a later frame of the WAL depends on comes before it, so a power cut takes only what no caller was told.
+    Where an answer tells of the commit, the answer may wait for the disk instead (lobwife.sqlite.syncing).
     """
 
     SchemaEditorClass = DatabaseSchemaEditor
@@ -79,7 +80,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         gated, syncs = self._gate is not None, self._syncs_later and not self._may_be_lost
         self._leave_gate()  # a COMMIT that failed keeps it: Django rolls back or closes next
         if syncs:
-            self._sync_wal()
+            syncing.after_commit(self._wal)
         if gated:
             ring(str(self.settings_dict["NAME"]))
 
@@ -116,18 +117,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if os.path.exists(self._wal):  # without it, as in the journal mode of another file system, SQLite syncs
             self._execute_raw("PRAGMA synchronous = NORMAL")
             self._syncs_later = True
-
-    def _sync_wal(self) -> None:
-        """Wait for the disk. The file stays as long as a connection is open, and SQLite takes no locks on it."""
-        waits.about_to_wait()
-        try:
-            descriptor = os.open(self._wal, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fdatasync(descriptor)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise OperationalError(f"the change is made, but may not survive a power cut: {error}") from error
 
     def _execute_raw(self, statement: str) -> None:
         """Past Django's cursors, which take ten times as long."""
