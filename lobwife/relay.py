@@ -45,7 +45,8 @@ class Relay:
     def start(self) -> None:
         for _ in range(self._threads):
             self._pool.submit(self._take_part)
-        self._appoint()
+        self._free -= 1
+        self._vacancy.release()
 
     def answer(self, work: Callable[[], T], done: Callable[[T], None], late: Callable[[T], None]) -> bool:
         """Do the work and tell `done` of its result, or `late` when another thread leads by now; who leads stays so.
@@ -85,20 +86,11 @@ class Relay:
             if select.select([self._woken], [], [], seconds if rests else PATIENCE_SECONDS)[0]:
                 os.read(self._woken, 4096)
         self._is_resting = False
-        with self._lock:
-            since = self._answering_since
-            if since is None or not self._free or time.monotonic() - since < PATIENCE_SECONDS:
-                return
-            self._leader, self._answering_since = 0, None
-        self._appoint()
+        self._hand_over(self._takes_long)
 
     def step_aside(self) -> None:
         """Let another thread lead while the calling one, at an answer, waits for something else."""
-        with self._lock:
-            if not self.leads or not self._free:
-                return
-            self._leader, self._answering_since = 0, None
-        self._appoint()
+        self._hand_over(lambda: self.leads)
 
     def wake(self) -> None:
         """Let `watch()` return; from any thread, and from a signal handler."""
@@ -111,8 +103,16 @@ class Relay:
         self._vacancy.release(self._threads)
         self._pool.shutdown(wait=False)
 
-    def _appoint(self) -> None:
+    def _takes_long(self) -> bool:
+        since = self._answering_since
+        return since is not None and time.monotonic() - since >= PATIENCE_SECONDS
+
+    def _hand_over(self, is_due: Callable[[], bool]) -> None:
+        """Let another thread lead if it is due and one is free."""
         with self._lock:
+            if not self._free or not is_due():
+                return
+            self._leader, self._answering_since = 0, None
             self._free -= 1
         self._vacancy.release()
 

@@ -5,6 +5,7 @@ for what changed. Writers that don't ring, such as the sqlite3 shell, are notice
 """
 
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -24,8 +25,14 @@ def _name(database: str) -> bytes:
 
 def ring(database: str) -> None:
     """Tell who listens that something was committed; nothing when nobody does."""
-    with contextlib.suppress(OSError), _opened() as caller:
-        caller.sendto(b"\0", _name(database))
+    with contextlib.suppress(OSError):
+        _caller().sendto(b"\0", _name(database))
+
+
+@functools.cache
+def _caller() -> socket.socket:
+    """One for all threads, and for children of a fork: what is sent on it goes to whoever it is sent to."""
+    return _opened()
 
 
 class Bell:
