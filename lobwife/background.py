@@ -11,7 +11,7 @@ from jobs.delivery import AlertSender
 from jobs.pings import PingSender
 from lobwife import upkeep as upkeep_of_database
 from lobwife.backups import kept, trial
-from lobwife.daemon import Loop
+from lobwife.loop import Loop
 from lobwife.vault_token import vault_token
 from vaultsync.follower import VaultFollower
 

@@ -12,15 +12,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 from logging.handlers import RotatingFileHandler
 from typing import IO
 
 from django.conf import settings
 from django.db import close_old_connections, connection, transaction
-from django.db.utils import DatabaseError, InterfaceError, OperationalError
+from django.db.utils import DatabaseError, InterfaceError
 
 from jobs import alerts
 from jobs.models import Daemon as DaemonRow
@@ -31,6 +29,7 @@ from lobwife import __version__
 from lobwife.base.errors import Conflict, Unavailable
 from lobwife.base.timestamps import utc_now
 from lobwife.clock import Clock
+from lobwife.loop import Loop
 from lobwife.scheduler import Scheduler
 from lobwife.sqlite.bell import Bell
 from lobwife.sqlite.unsynced import unsynced_atomic
@@ -42,61 +41,8 @@ _LEAST_TURN_SECONDS = 0.03
 BEAT_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
 _LONGEST_BACK_OFF = 5.0
-_FAILURES_TOLD = 3
 _SCARCE_BYTES = 16 * 2**20
 _LOG_BYTES, _LOGS_KEPT = 5 * 2**20, 3
-
-
-@dataclass
-class Loop:
-    """A tick of something, in a thread of its own, with back-off.
-
-    A tick answers True to be called again at once, a number of seconds to be called again after them, False to be
-    called when the database has changed or `idle_seconds` have passed; but never sooner than `every_seconds`.
-    """
-
-    name: str
-    tick: Callable[[], bool | float]
-    every_seconds: float
-    idle_seconds: float = 4.0
-    failures: int = field(default=0, init=False)
-    _nudged: threading.Event = field(default_factory=threading.Event, init=False)
-
-    @property
-    def trouble(self) -> str:
-        """In a sentence, once it has failed several times in a row."""
-        if self.failures < _FAILURES_TOLD:
-            return ""
-        return f"{self.name} failed {self.failures} times in a row; daemon.log has the reason"
-
-    def nudge(self) -> None:
-        """The database has changed, or the daemon stops: look."""
-        self._nudged.set()
-
-    def run(self, stop: threading.Event) -> None:
-        while not stop.is_set():
-            self._nudged.clear()
-            again: bool | float = False
-            try:
-                close_old_connections()
-                again = self.tick()
-                self.failures = 0
-            except OperationalError as error:  # locked, full, not to be opened: where it came up is of no interest
-                self.failures += 1
-                log.error("%s failed and is tried again: %s", self.name, error)
-            except Exception:  # one bad tick must not end the loop; the log has it
-                self.failures += 1
-                log.exception("%s failed; it is tried again", self.name)
-            self._rest(again, stop)
-        connection.close()
-
-    def _rest(self, again: bool | float, stop: threading.Event) -> None:
-        if again is True:
-            return
-        if self.failures:
-            stop.wait(min(60.0, self.every_seconds * 2 ** min(self.failures, 10)))
-        elif not stop.wait(self.every_seconds):
-            self._nudged.wait((again or self.idle_seconds) - self.every_seconds)
 
 
 class Daemon:

@@ -9,7 +9,8 @@ import pytest
 from django.db import connection, transaction
 
 from lobwife import clock
-from lobwife.daemon import Daemon, Loop
+from lobwife.daemon import Daemon
+from lobwife.loop import Loop
 from lobwife.scheduler import Scheduler
 from lobwife.sqlite.bell import ring
 from tasks.models import Task
