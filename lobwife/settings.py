@@ -193,6 +193,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = False
+FORMAT_MODULE_PATH = "lobwife.formats"
 
 # --- Static files
 STATIC_URL = "static/"
