@@ -79,14 +79,17 @@ class OperationsSite(AdminSite):
         return TemplateResponse(request, "ops/search.html", context)
 
     def activity(self, request: HttpRequest) -> HttpResponse:
-        """What people and programs did, newest first."""
-        before = parse(request.GET.get("before")) or utc_now() + timedelta(seconds=1)
+        """What people and programs did, newest first; what is chosen or older stays as it is, the newest follows."""
+        until_then = parse(request.GET.get("before"))
+        before = until_then or utc_now() + timedelta(seconds=1)
         chosen = {"kind": request.GET.get("kind", ""), "who": request.GET.get("who", "").strip()}
         found = activity.entries(before=before, **chosen)
         until = iso_text(found[-1].at.replace(microsecond=0)) if len(found) >= activity.PAGE else ""
         older = urlencode({**chosen, "before": until}) if until else ""
+        is_newest = until_then is None and not any(chosen.values())
         context = {**self.each_context(request), "title": "Activity", "entries": found, "kinds": activity.KINDS}
-        return TemplateResponse(request, "ops/activity.html", {**context, **chosen, "older": older})
+        shown = {**context, **chosen, "older": older, "is_newest": is_newest}
+        return TemplateResponse(request, "ops/activity.html", shown)
 
 
 def job_page(request: HttpRequest, name: str) -> HttpResponse:
