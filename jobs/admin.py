@@ -173,10 +173,10 @@ class JobRunAdmin(ReadOnlyAdmin):
     change_form_template = "admin/jobs/run_form.html"
     fieldsets: ClassVar = [
         (None, {"fields": ("job", "outcome", "note", "ended_how")}),
-        ("When", {"fields": ("scheduled_for", "queued_at", "not_before", "started_at", "ended_at", "took")}),
-        ("Why", {"fields": ("trigger", "requested_by", "attempt", "retry_of", "abort_requested_by", "arguments")}),
+        ("When (UTC)", {"fields": ("scheduled_for", "queued_at", "not_before", "started_at", "ended_at", "took")}),
+        ("Why", {"fields": ("trigger", "requested_by", "attempt", "retry_of", "abort_requested_by")}),
     ]
-    readonly_fields = ("outcome", "ended_how", "took", "arguments")
+    readonly_fields = ("outcome", "ended_how", "took")
 
     class Media:
         css: ClassVar = {"all": ["jobs/admin.css"]}
@@ -219,10 +219,6 @@ class JobRunAdmin(ReadOnlyAdmin):
         if run.signal is not None:
             return f"signal {run.signal}"
         return "–" if run.exit_code is None else f"exit code {run.exit_code}"
-
-    @admin.display
-    def arguments(self, run: JobRun) -> str:
-        return " ".join(map(repr, run.definition.get("arguments") or [])) or "–"
 
 
 @admin.register(Alert)

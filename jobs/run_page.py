@@ -1,4 +1,4 @@
-"""What a run's page shows: its output as it grows, lines of it that were looked for, its neighbours."""
+"""What a run's page shows: its output as it grows, lines of it that were looked for, what ran, its neighbours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from jobs import ansi, output, waiting
+from jobs import ansi, output, waiting, what_ran
 from jobs.models import JobRun, State
 
 VIEW_RUN, CHANGE_RUN = "jobs.view_jobrun", "jobs.change_jobrun"
@@ -19,7 +19,7 @@ _LINE_MOST = 500
 
 
 def context(request: HttpRequest, run: JobRun) -> dict[str, Any]:
-    """The page's part about output and what may be done."""
+    """The page's part about output, what ran and what may be done."""
     siblings = JobRun.objects.filter(job_id=run.job_id)
     waiting.look([run])
     end = output.end(run.pk)
@@ -29,6 +29,7 @@ def context(request: HttpRequest, run: JobRun) -> dict[str, Any]:
         "run": run,
         "previous_run": siblings.filter(pk__lt=run.pk).order_by("-pk").values_list("pk", flat=True).first(),
         "next_run": siblings.filter(pk__gt=run.pk).order_by("pk").values_list("pk", flat=True).first(),
+        "what_ran": what_ran.rows(run.definition),
         "query": query,
         "found_lines": find_lines(run.pk, query) if query else None,
         "cut": start > 0,

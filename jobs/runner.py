@@ -18,13 +18,12 @@ from django.db import DatabaseError
 from jobs import locate, output, process, runs, services
 from jobs.models import JobRun, State
 from jobs.runs import Ending, Process
+from jobs.secret_names import is_secret
 from lobwife.base.errors import LobwifeError
 from lobwife.base.timestamps import utc_now
 
 log = logging.getLogger(__name__)
 _PARENT = str(pathlib.Path(__file__).parent / "parent")
-_SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "PEM", "KEY", "CREDENTIAL", "ALERT_URLS")
-_NO_SECRET_ENDS = ("_PATH", "_FILE", "_DIR")
 _ENDS = {
     "timeout": State.TIMEOUT,
     "aborted": State.ABORTED,
@@ -198,14 +197,8 @@ def _spec(run: JobRun) -> dict[str, Any]:
         "output": str(output.output_path(run.pk)),
         "output_limit": settings.JOB_OUTPUT_LIMIT_BYTES,
         "result": str(output.result_path(run.pk)),
-        "secrets": [value for name, value in environment.items() if _is_secret(name)],
+        "secrets": [value for name, value in environment.items() if is_secret(name)],
     }
-
-
-def _is_secret(variable: str) -> bool:
-    """Whether the variable's value is masked in output, by its name."""
-    name = variable.upper()
-    return any(word in name for word in _SECRET_WORDS) and not name.endswith(_NO_SECRET_ENDS)
 
 
 def _past_deadline(run: JobRun) -> str:

@@ -244,6 +244,33 @@ def test_many_tasks_are_changed_after_a_question(operator: Client, olga: User) -
     assert Task.objects.filter(priority="high").count() == 2
 
 
+def test_a_run_tells_what_ran_whatever_was_edited_since(operator: Client) -> None:
+    environment = {"REPORT": "weekly", "DEPLOY_TOKEN": "hush-hush", "TOKEN_FILE": "/run/token"}
+    fields = {"name": "digest", "script": "digest.py", "schedule": "15 3 * * *", "timezone": "Europe/Berlin"}
+    fields |= {"timeout_seconds": 90, "arguments": ["a b", "c"], "environment": environment}
+    job = job_services.define_job(fields={**fields, "working_directory": "/srv", "concurrency": "queue"}, actor="x")
+    run = runs.request_run(name="digest", trigger=Trigger.OPERATOR, requested_by="olga")
+    job.script, job.schedule, job.arguments, job.environment = "other.py", "@hourly", [], {}
+    job.timeout_seconds, job.working_directory = 7, ""
+    job_services.save_job(job, actor="x")
+    page = text(operator, f"/admin/jobs/jobrun/{run.pk}/change/")
+    told = re.search(r"<h2 id=.what-title.>.*?</section>", page, re.S)
+    assert told
+    for shown in (
+        *("digest.py", "&#x27;a b&#x27; c", "15 3 * * *", "At 03:15 AM (Europe/Berlin)", "1 min 30 s"),
+        *("REPORT=weekly", "TOKEN_FILE=/run/token", "DEPLOY_TOKEN=[masked]", "/srv", "queue: one waits for its turn"),
+    ):
+        assert shown in told[0], shown
+    assert "hush-hush" not in page
+
+
+@pytest.mark.parametrize("broken", [{}, [], "x", {"script": 7, "arguments": None, "environment": [], "schedule": ""}])
+def test_a_run_whose_definition_was_broken_by_hand_has_its_page(operator: Client, broken: object) -> None:
+    run = runs.request_run(name="review-prs", trigger=Trigger.OPERATOR, requested_by="olga")
+    JobRun.objects.update(definition=broken)
+    assert "What ran" in text(operator, f"/admin/jobs/jobrun/{run.pk}/change/")
+
+
 def test_tasks_that_take_too_long_are_named_and_listed(operator: Client) -> None:
     slow = services.create_task(fields={"name": "slow", "status": Status.ACTIVE, "estimate_minutes": 10}, actor="x")
     fine = services.create_task(fields={"name": "fine", "status": Status.ACTIVE}, actor="x")
