@@ -17,7 +17,8 @@ from django.urls import URLPattern, URLResolver, path
 
 from jobs.models import Job
 from lobwife.base.timestamps import iso_text, parse, utc_now
-from lobwife.ops import activity, dashboard, job, search
+from lobwife.ops import activity, dashboard, job, search, unseen
+from lobwife.ops.unseen import View
 
 _ORDER = ("jobs", "tasks", "broker", "vaultsync", "lobwife", "auth", "axes")
 
@@ -38,6 +39,10 @@ class OperationsSite(AdminSite):
             path("search/", self.admin_view(self.search), name="search"),
         ]
         return [*own, *super().get_urls()]
+
+    def admin_view(self, view: View, cacheable: bool = False) -> View:
+        """As Django's, for every page of the admin; none of them hides a character of what others wrote."""
+        return super().admin_view(unseen.shown(view), cacheable)
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """What operators work with first; accounts and what they are kept by last."""
