@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.models import Task
 from tasks.services import create_task, update_task
-from vaultsync.round import Outcome
+from vaultsync.outcome import Outcome
 from vaultsync.sync import Sync
 from vaultsync.vault import Vault, Watch
 

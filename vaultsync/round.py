@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from lobwife.base.text import one_line
 from lobwife.base.timestamps import utc_now
 from tasks.services import events_after, newest_event_id
 from vaultsync import services
@@ -16,6 +14,7 @@ from vaultsync.layout import BRANCH, OVERVIEW, task_of_path
 from vaultsync.models import Kind, NoteProblem
 from vaultsync.notes import NoteWriter
 from vaultsync.opening import check_head, seed_if_new, settle
+from vaultsync.outcome import Outcome
 from vaultsync.overview import write_overview
 from vaultsync.reconcile import reconcile
 from vaultsync.remote import Behind, Remote, RemoteTrouble
@@ -29,27 +28,6 @@ _TRIES = 5
 # sync, whoever committed it and however the last one ended.
 _WRITTEN = "refs/lobwife/written"
 _EVENTS_AT_ONCE = 2000
-
-
-@dataclass
-class Outcome:
-    """What a sync did. `error` is a sentence; with only `remote_error` set, everything is committed here."""
-
-    files: int = 0
-    paths: list[str] = field(default_factory=list)
-    commit: str = ""
-    pushed: bool = False
-    full: bool = False
-    disabled: str = ""
-    error: str = ""
-    remote_error: str = ""
-    notices: list[str] = field(default_factory=list)
-
-    def make_presentable(self) -> None:
-        """Sentences quote git, remotes and names of files, which are whatever somebody made them."""
-        self.disabled, self.error = one_line(self.disabled), one_line(self.error)
-        self.remote_error = one_line(self.remote_error)
-        self.notices = [one_line(each) for each in self.notices]
 
 
 class Round:

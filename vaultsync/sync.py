@@ -17,9 +17,10 @@ from vaultsync.git import Git, GitError
 from vaultsync.lock import vault_lock
 from vaultsync.models import SyncRequest, SyncRun, VaultState
 from vaultsync.opening import Disabled, open_vault
+from vaultsync.outcome import Outcome
 from vaultsync.recover import Recovery
 from vaultsync.remote import RemoteTrouble
-from vaultsync.round import Outcome, Round
+from vaultsync.round import Round
 from vaultsync.vault import Vault, Watch
 from vaultsync.working import UnmergedIndex
 

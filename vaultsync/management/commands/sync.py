@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from lobwife.base.errors import Unavailable
-from vaultsync.round import Outcome
+from vaultsync.outcome import Outcome
 from vaultsync.sync import Sync
 from vaultsync.vault import Token, Vault, Watch, no_token
 
