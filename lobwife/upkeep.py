@@ -74,15 +74,10 @@ def checkpoint() -> bool:
     try:
         with _opened(database, timeout=_BUSY_SECONDS) as opened:
             opened.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()  # most of the work, in nobody's way
-            gate = gate_for(str(database))
-            try:
-                gate.acquire(_BUSY_SECONDS)
-            except GateTimeout:
-                return False
-            try:
+            with gate_for(str(database)).held(_BUSY_SECONDS):
                 (busy, _, _) = opened.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            finally:
-                gate.release()
+    except GateTimeout:
+        return False
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             return False

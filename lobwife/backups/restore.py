@@ -91,15 +91,11 @@ def _daemon_kept_out(state: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _web_kept_waiting(database: pathlib.Path) -> Iterator[None]:
-    gate = gate_for(str(database))
     try:
-        gate.acquire(_WAIT_SECONDS)
+        with gate_for(str(database)).held(_WAIT_SECONDS):
+            yield
     except GateTimeout:
         raise Unavailable(f"{database} is being written by another program: try again") from None
-    try:
-        yield
-    finally:
-        gate.release()
 
 
 def _bring_up_to_date(copy: pathlib.Path, file: pathlib.Path) -> None:

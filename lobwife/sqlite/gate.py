@@ -1,10 +1,12 @@
 """The write gate: writers of all processes queue on a lock file instead of polling SQLite's own lock unfairly."""
 
+import contextlib
 import fcntl
 import functools
 import os
 import threading
 import time
+from collections.abc import Iterator
 
 from lobwife.base import waits
 
@@ -61,6 +63,15 @@ class WriteGate:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         self._moved = time.monotonic()
         self._threads.release()
+
+    @contextlib.contextmanager
+    def held(self, timeout: float) -> Iterator[None]:
+        """Have the gate for a block; raises GateTimeout when it can't be taken within `timeout` seconds."""
+        self.acquire(timeout)
+        try:
+            yield
+        finally:
+            self.release()
 
     def _wait(self, ticket: object | None, deadline: float) -> None:
         while True:

@@ -76,15 +76,11 @@ def _no_writer_of_ours(database: pathlib.Path) -> Iterator[None]:
     if not os.path.exists(f"{database}.gate"):
         yield
         return
-    gate = gate_for(str(database))
     try:
-        gate.acquire(_GATE_SECONDS)
+        with gate_for(str(database)).held(_GATE_SECONDS):
+            yield
     except GateTimeout:
         raise Unavailable(f"{database} is being written by another program: stop it, then start again") from None
-    try:
-        yield
-    finally:
-        gate.release()
 
 
 def _stamps(database: pathlib.Path) -> list[tuple[int, int, int] | None]:
