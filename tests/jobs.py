@@ -7,6 +7,7 @@ import os
 import pathlib
 import sqlite3
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from tests.installation import Installation, wait_for
@@ -27,6 +28,13 @@ def define(installation: Installation, *jobs: dict[str, Any]) -> None:
     installation.manage(
         "shell", "--no-imports", "-c", _DEFINE.replace("json.load(sys.stdin)", f"json.loads({json.dumps(fields)!r})")
     )
+
+
+def define_scripts(installation: Installation, scripts: Mapping[str, str]) -> None:
+    """Write scripts, texts by file name, and make a job of each, called as its file is without the ending."""
+    for name, text in scripts.items():
+        installation.script(name, text)
+    define(installation, *({"name": name.partition(".")[0], "script": name} for name in scripts))
 
 
 def trigger(installation: Installation, name: str) -> int:

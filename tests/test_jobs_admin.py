@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import make_operator, sign_in, url
 from tests.installation import Installation, wait_for
+from tests.jobs import NEVER, define_scripts, rows
 
 SCRIPTS = {
     "colours.sh": "printf '\\033[31mred\\033[0m <script>alert(1)</script> caf\\xc3\\xa9\\n'",
@@ -25,11 +25,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     made = Installation(tmp_path_factory.mktemp("site"))
     try:
         made.manage("migrate", "-v0")
-        for name, text in SCRIPTS.items():
-            made.script(name, f"#!/bin/bash\n{text}\n")
-        jobs = {name[:-3]: {"script": name, "schedule": "0 0 1 1 *", "description": name} for name in SCRIPTS}
-        (made.folder / "jobs.yaml").write_text(json.dumps({"jobs": jobs}))
-        made.manage("jobs", "import", str(made.folder / "jobs.yaml"))
+        define_scripts(made, SCRIPTS)
         make_operator(made)
         made.start_web()
         made.start_daemon()
@@ -41,11 +37,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 def job_page(site: Installation, name: str) -> str:
     [row] = rows(site, "SELECT id FROM jobs_job WHERE name = ?", name)
     return url(site, f"/admin/jobs/job/{row['id']}/change/")
-
-
-def rows(site: Installation, sql: str, *values: object) -> list[sqlite3.Row]:
-    with site.database() as database:
-        return database.execute(sql, values).fetchall()
 
 
 def press(page: Page, name: str) -> None:
@@ -87,7 +78,7 @@ def test_what_could_not_work_is_refused_at_its_field(
     press(operator, "Save")
     expect(operator.locator(f".field-{field} .errorlist")).to_contain_text(reason)
     [job] = rows(site, "SELECT schedule, timezone, script FROM jobs_job WHERE name = 'colours'")
-    assert tuple(job) == ("0 0 1 1 *", "UTC", "colours.sh")
+    assert tuple(job) == (NEVER, "UTC", "colours.sh")
 
 
 def test_a_job_is_made_changed_and_deleted(site: Installation, operator: Page) -> None:

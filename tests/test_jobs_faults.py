@@ -17,7 +17,19 @@ from jobs import locate
 from lobwife.base.errors import Invalid, NotFound
 from tests.clock import Clock
 from tests.installation import Installation, wait_for
-from tests.jobs import PYTHON, define, ended, execute, output_of, processes_of, rows, run_now, run_of, trigger
+from tests.jobs import (
+    PYTHON,
+    define,
+    define_scripts,
+    ended,
+    execute,
+    output_of,
+    processes_of,
+    rows,
+    run_now,
+    run_of,
+    trigger,
+)
 
 # Today, since a day from now on might be the one on which jobs fire that never do.
 QUIET = datetime.now(UTC).replace(hour=12, minute=5, second=5, microsecond=0)
@@ -64,9 +76,9 @@ def served(installation: Installation) -> Installation:
         "vanishes.sh": 'echo first; rm "$0"; sleep 0.1; echo second',
         "waits.sh": "echo ready; sleep 60",
     }
-    for name, text in scripts.items():
-        installation.script(name, text).chmod(0o644)
-    define(installation, *({"name": name.partition(".")[0], "script": name} for name in scripts))
+    define_scripts(installation, scripts)
+    for name in scripts:
+        (installation.scripts / name).chmod(0o644)
     installation.start_web()
     return installation
 

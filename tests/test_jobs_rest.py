@@ -10,7 +10,7 @@ import re
 import pytest
 
 from tests.installation import Installation, wait_for
-from tests.jobs import NEVER, define, ended, execute, output_of, rows, run_now, trigger
+from tests.jobs import NEVER, define, define_scripts, ended, execute, output_of, rows, run_now, trigger
 
 SHOWN = ["description", "schedule", "enabled", "running", "last_run", "last_status", "last_duration"]
 SHOWN += ["run_count", "fail_count", "next_run"]
@@ -34,16 +34,12 @@ def running(server: Installation) -> Installation:
         "killed.sh": "kill -KILL $$",
         "realtime.sh": "kill -40 $$",
     }
-    for name, text in scripts.items():
-        server.script(name, text)
+    define_scripts(server, scripts)
     (server.scripts / "folder.py").mkdir()
     (server.scripts / "dangling.py").symlink_to(server.scripts / "nowhere.py")
     define(
         server,
-        *(
-            {"name": name.partition(".")[0], "script": name}
-            for name in (*scripts, "absent.py", "folder.py", "dangling.py")
-        ),
+        *({"name": name, "script": f"{name}.py"} for name in ("absent", "folder", "dangling")),
         {"name": "limited", "script": "sleeps.sh", "timeout_seconds": 1},
         {"name": "homeless", "script": "ok.py", "working_directory": "/nowhere/at/all"},
         {"name": "switched", "script": "ok.py", "schedule": "*/5 * * * *"},

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, StorageState, expect
 
 from tests.browser import leave, make_operator, url
 from tests.installation import Installation, wait_for, write_locked
+from tests.jobs import define_scripts
 
 AXE = (pathlib.Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
@@ -33,12 +34,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
             database.execute("UPDATE tasks SET status = 'completed'")
         for name in names:
             made.manage("disable", name)
-        jobs = []
-        for name, text in SCRIPTS.items():
-            made.script(name, f"#!/bin/bash\n{text}\n")
-            jobs.append(f'"{name[:-3]}": {{"script": "{name}", "schedule": "0 0 1 1 *", "description": "{name}"}}')
-        (made.folder / "jobs.yaml").write_text('{"jobs": {' + ", ".join(jobs) + "}}")
-        made.manage("jobs", "import", str(made.folder / "jobs.yaml"))
+        define_scripts(made, SCRIPTS)
         make_operator(made)
         made.start_web()
         made.start_daemon()

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.installation import Installation, wait_for
-from tests.jobs import define, ended, is_running, output_of, processes_of, run_now, run_of, trigger
+from tests.jobs import define, define_scripts, ended, is_running, output_of, processes_of, run_now, run_of, trigger
 
 FAMILY = """\
 import os, signal, subprocess, sys, time
@@ -60,9 +60,7 @@ def running(server: Installation) -> Installation:
         "quick.sh": "echo quick",
         "slow.sh": "echo started; sleep 0.3",
     }
-    for name, text in scripts.items():
-        server.script(name, text)
-    define(server, *({"name": name.partition(".")[0], "script": name} for name in scripts))
+    define_scripts(server, scripts)
     define(
         server,
         {"name": "limited", "script": "family.py", "timeout_seconds": 1},
