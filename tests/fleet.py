@@ -13,50 +13,46 @@ from tests.installation import ROOT, Installation
 
 SCRIPTS = ROOT / "jobs" / "scripts"
 
-_GH = """#!{python} -ES
-import json, os, pathlib, sys, time
+# How every tool begins: it notes the call, and reads what the test says the world is.
+_TOOL = """#!{python} -ES
+import json, pathlib, sys
 state = pathlib.Path({state!r})
 arguments = sys.argv[1:]
 stdin = sys.stdin.read() if "-" in arguments else ""
-with open(state / "gh.calls", "a") as calls:
+with open(state / "{tool}.calls", "a") as calls:
     calls.write(json.dumps([arguments, stdin]) + "\\n")
-world = json.loads((state / "gh.json").read_text())
+world = json.loads((state / "{tool}.json").read_text())
 if "answer" in world:
     print(world["answer"]); sys.exit(world.get("exit", 0))
+"""
+
+_GH = """\
 if world.get("exit"):
     print("HTTP 502: bad gateway", file=sys.stderr); sys.exit(world["exit"])
 def option(name):
     return arguments[arguments.index(name) + 1] if name in arguments else None
-repo = world["repos"].setdefault(option("--repo") or "/".join(arguments[-1].split("/")[1:3]), {{}})
+repo = world["repos"].setdefault(option("--repo") or "/".join(arguments[-1].split("/")[1:3]), {})
 pulls = repo.setdefault("pulls", [])
 if arguments[:2] == ["pr", "list"]:
-    print(json.dumps([{{name: pull.get(name) for name in option("--json").split(",")}} for pull in pulls]))
+    print(json.dumps([{name: pull.get(name) for name in option("--json").split(",")} for pull in pulls]))
 elif arguments[:2] == ["pr", "create"]:
     number = len(pulls) + 1
-    url = f"https://github.com/{{option('--repo')}}/pull/{{number}}"
-    pulls.append({{"number": number, "headRefName": option("--head"), "url": url, "title": option("--title")}})
+    url = f"https://github.com/{option('--repo')}/pull/{number}"
+    pulls.append({"number": number, "headRefName": option("--head"), "url": url, "title": option("--title")})
     (state / "gh.json").write_text(json.dumps(world))
     print(url)
 elif arguments[0] == "api" and "/branches" in arguments[-1]:
-    print(json.dumps([{{"name": name}} for name in repo.get("branches", {{}})]))
+    print(json.dumps([{"name": name} for name in repo.get("branches", {})]))
 elif arguments[0] == "api" and "/compare/" in arguments[-1]:
-    print(json.dumps({{"ahead_by": repo["branches"][arguments[-1].split("...")[1]]}}))
+    print(json.dumps({"ahead_by": repo["branches"][arguments[-1].split("...")[1]]}))
 else:
     sys.exit("this gh does not know: " + repr(arguments))
 """
 
-_KUBECTL = """#!{python} -ES
-import json, pathlib, sys
-state = pathlib.Path({state!r})
-arguments = sys.argv[1:]
-with open(state / "kubectl.calls", "a") as calls:
-    calls.write(json.dumps([arguments, ""]) + "\\n")
-world = json.loads((state / "kubectl.json").read_text())
-if "answer" in world:
-    print(world["answer"]); sys.exit(world.get("exit", 0))
+_KUBECTL = """\
 if world.get("exit"):
     print("Unable to connect to the server: timeout", file=sys.stderr); sys.exit(world["exit"])
-print(json.dumps({{"kind": "List", "items": world.get(arguments[1], [])}}))
+print(json.dumps({"kind": "List", "items": world.get(arguments[1], [])}))
 """
 
 
@@ -118,8 +114,9 @@ class Fleet:
         }
 
     def install(self, name: str, text: str) -> None:
+        """A tool that does what this Python says; it has `arguments`, `stdin`, `state` and the `world` at hand."""
         path = self.bin / name
-        path.write_text(text.format(python=sys.executable, state=str(self.state)))
+        path.write_text(_TOOL.format(python=sys.executable, state=str(self.state), tool=name) + text)
         path.chmod(0o755)
 
     def remove(self, name: str) -> None:
