@@ -12,9 +12,12 @@ from playwright.sync_api import Browser, Page
 
 from lobwife.serving.static_files import collect_if_changed
 from tests.browser import chromium, leave, operator, signed_in
+from tests.git_remote import follower, world
 from tests.installation import Installation
+from tests.pages import olga, operator_client
 
-__all__ = ["operator", "signed_in"]  # fixtures for modules that have a `site`
+# Fixtures that are defined beside what they give; `operator` and `signed_in` are for modules that have a `site`.
+__all__ = ["follower", "olga", "operator", "operator_client", "signed_in", "world"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,12 +34,18 @@ def seeded(db: None) -> None:
 
 
 @pytest.fixture
-def installation(tmp_path: pathlib.Path) -> Iterator[Installation]:
-    """A migrated lobwife of the test's own; nothing runs yet."""
+def fresh(tmp_path: pathlib.Path) -> Iterator[Installation]:
+    """A lobwife of the test's own; nothing was migrated yet."""
     made = Installation(tmp_path)
-    made.manage("migrate", "-v0")
     yield made
     made.stop()
+
+
+@pytest.fixture
+def installation(fresh: Installation) -> Installation:
+    """A migrated lobwife of the test's own; nothing runs yet."""
+    fresh.manage("migrate", "-v0")
+    return fresh
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,11 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any
 
+import pytest
+
 from tasks.models import Task
 from tasks.services import create_task, update_task
+from vaultsync.follower import VaultFollower
 from vaultsync.outcome import Outcome
 from vaultsync.sync import Sync
 from vaultsync.vault import Vault, Watch
@@ -147,3 +150,17 @@ def change(made: Task, **changes: Any) -> Task:
 
 def note_of(made: Task, folder: str = "active") -> str:
     return f"010-tasks/{folder}/{made.task_id}.md"
+
+
+@pytest.fixture
+def world(tmp_path: pathlib.Path, settings: Any) -> World:
+    """A vault with a bare remote; the settings name it."""
+    made = World(tmp_path)
+    settings.VAULT_PATH, settings.VAULT_REPO, settings.STATE_DIR = made.path, made.vault.repo, made.vault.state_dir
+    return made
+
+
+@pytest.fixture
+def follower(world: World) -> VaultFollower:
+    """The daemon's follower of that vault, which is ticked by the test."""
+    return VaultFollower(vault=world.vault, interval=300)

@@ -83,14 +83,11 @@ class Installation:
     # --- processes
     def manage(self, *arguments: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        done = self.run(str(ROOT / "manage.py"), *arguments, timeout=timeout)
-        if check and done.returncode:
-            raise AssertionError(f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
-        return done
+        return self.run(str(ROOT / "manage.py"), *arguments, check=check, timeout=timeout)
 
-    def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, check: bool = False, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run Python in this installation's environment to its end."""
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, *arguments],
             env={"DJANGO_SETTINGS_MODULE": "lobwife.settings", **self.environment},
             cwd=ROOT,
@@ -98,6 +95,9 @@ class Installation:
             text=True,
             timeout=timeout,
         )
+        if check and done.returncode:
+            raise AssertionError(f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        return done
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         log = (self.folder / "processes.log").open("ab")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pathlib
 
 import pytest
 
@@ -11,11 +10,6 @@ from tests import old_service
 from tests.installation import Installation
 
 NAMES = ("jobs.json", "tasks.json", "token-audit.json")
-
-
-@pytest.fixture
-def fresh(tmp_path: pathlib.Path) -> Installation:
-    return Installation(tmp_path)
 
 
 def counts(installation: Installation) -> tuple[int, int, int]:

@@ -16,11 +16,6 @@ from tests import old_service
 from tests.installation import ROOT, Installation
 
 
-@pytest.fixture
-def fresh(tmp_path: pathlib.Path) -> Installation:
-    return Installation(tmp_path)
-
-
 def refused(installation: Installation, *words: str, arguments: tuple[str, ...] = ("migrate",)) -> None:
     """The command ends with one sentence that has the words, and nothing in the state directory has changed."""
     before = old_service.snapshot(installation.state)

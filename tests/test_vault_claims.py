@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
-
 import pytest
 
 from tasks.models import Task
@@ -14,11 +12,6 @@ from vaultsync.models import NoteProblem, NoteRecord
 
 pytestmark = pytest.mark.django_db
 CLAIM = "status: system-active\nassigned_to: lobsigliere\nassigned_at: 2026-03-01T10:00:00Z\n"
-
-
-@pytest.fixture
-def world(tmp_path: pathlib.Path) -> World:
-    return World(tmp_path)
 
 
 def system_task() -> Task:

@@ -18,11 +18,6 @@ ACTIONS = ("key of theirs", "other key of theirs", "key of ours", "body", "move"
 OWN = "---\nid: {id}\nname: x\nmine: start\nyours: start\nstatus: queued\n---\n\nThe body, long enough.\n"
 
 
-@pytest.fixture
-def world(tmp_path: pathlib.Path) -> World:
-    return World(tmp_path)
-
-
 def act(root: pathlib.Path, path: str, action: str, who: str) -> None:
     target = root / path
     if action == "delete":

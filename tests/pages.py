@@ -1,0 +1,28 @@
+"""The operators' pages, asked for without a browser."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+
+@pytest.fixture
+def olga(db: None) -> User:
+    return User.objects.create_superuser("olga")
+
+
+@pytest.fixture
+def operator_client(olga: User) -> Client:
+    """olga, signed in."""
+    client = Client()
+    client.force_login(olga)
+    client.get("/admin/")  # the first request of a session notes when it was
+    return client
+
+
+def text(client: Client, path: str) -> str:
+    """The page, which must be there."""
+    answer = client.get(path)
+    assert answer.status_code == 200, path
+    return answer.content.decode()
