@@ -11,7 +11,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
-from broker import app, known, registrations, services
+from broker import app, known, registrations, services, subjects
 from broker.audit import Caller
 from broker.models import AllowedService, GitHubState, LegacyRegistration, TaskRegistration, TokenAudit
 from lobwife.base.errors import LobwifeError
@@ -106,7 +106,7 @@ class RegistrationAdmin(ReadOnlyAdmin):
 
 @admin.register(TaskRegistration)
 class TaskRegistrationAdmin(RegistrationAdmin):
-    subject_of = staticmethod(registrations.task_subject)
+    subject_of = staticmethod(subjects.of_task)
     list_display = ("task_id", "name", "repositories", "standing", "age", "token_count")
     list_filter = ("broker_status", "status")
     search_fields = ("=id", "name", "slug", "assigned_to", "broker_repos")
@@ -120,7 +120,7 @@ class TaskRegistrationAdmin(RegistrationAdmin):
 
 @admin.register(LegacyRegistration)
 class LegacyRegistrationAdmin(RegistrationAdmin):
-    subject_of = staticmethod(registrations.legacy_subject)
+    subject_of = staticmethod(subjects.of_legacy)
     list_display = ("task_id", "repositories", "lobster_type", "standing", "age", "token_count")
     list_filter = ("status",)
     search_fields = ("task_id", "repos")

@@ -6,7 +6,7 @@ import time
 
 from django.db import transaction
 
-from broker import audit, flight, known, minting, registrations, revocation, services
+from broker import audit, flight, known, minting, registrations, revocation, services, subjects
 from broker.models import GitHubState, IssuedToken, LegacyRegistration
 from lobwife.base.timestamps import utc_now
 from tasks.models import OVER, Task
@@ -57,7 +57,7 @@ def follow() -> bool:
     over = [event for event in events if event.status in OVER]
     with transaction.atomic():
         for event in over:
-            subject = registrations.task_subject(event.task_id)
+            subject = subjects.of_task(event.task_id)
             services.end_tokens(subject=subject, reason=f"the task is {event.status}", before_event=event.pk)
         GitHubState.objects.filter(pk=1).update(cursor=events[-1].pk)
     return len(events) == _BATCH
@@ -71,8 +71,8 @@ def reconcile() -> None:
         if state.cursor is None or state.cursor > newest:
             GitHubState.objects.filter(pk=1).update(cursor=newest)
         for subject in IssuedToken.objects.filter(state=State.LIVE).values_list("subject", flat=True).distinct():
-            kind, _, key = subject.partition(":")
-            if kind == "task" and not Task.objects.open().filter(pk=int(key)).exists():
+            number = subjects.task_number(subject)
+            if number is not None and not Task.objects.open().filter(pk=number).exists():
                 services.end_tokens(subject=subject, reason="the task is over")
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db.models import QuerySet
 
-from broker import statements
+from broker import statements, subjects
 from broker.models import Grant, LegacyRegistration
 from lobwife.base.errors import NotFound
 from lobwife.base.timestamps import parse, utc_now
@@ -63,14 +63,6 @@ def tasks_end_by_age() -> bool:
     return bool(settings.BROKER_TASK_HOURS)
 
 
-def task_subject(task_number: int) -> str:
-    return f"task:{task_number}"
-
-
-def legacy_subject(task_id: str) -> str:
-    return f"legacy:{task_id}"
-
-
 def find(text: str) -> Registration | None:
     """The registration that a token is asked for under: by `T42`, slug, name, assignee, then a legacy id.
 
@@ -101,10 +93,9 @@ def find_task(text: str) -> Task | None:
 
 def again(registration: Registration) -> Registration | None:
     """The same registration as it is now."""
-    kind, _, key = registration.subject.partition(":")
-    if kind == "task":
-        return of_task_number(int(key))
-    row = LegacyRegistration.objects.filter(pk=key).first()
+    if registration.task_number is not None:
+        return of_task_number(registration.task_number)
+    row = LegacyRegistration.objects.filter(pk=subjects.legacy_id(registration.subject)).first()
     return of_legacy(row) if row else None
 
 
@@ -118,7 +109,7 @@ def of_task(task: Task) -> Registration:
 
 def of_task_number(number: int) -> Registration | None:
     """The registration that this task holds, or would hold; None when there is no such task."""
-    subject = task_subject(number)
+    subject = subjects.of_task(number)
     row = statements.read_task(subject, number)
     if row is None:
         return None
@@ -147,7 +138,7 @@ def as_listed(row: Task | LegacyRegistration) -> Registration:
     """The registration of a row that was read, without asking for more: to be judged; no token is made for it."""
     if isinstance(row, LegacyRegistration):
         return Registration(
-            subject=legacy_subject(row.task_id),
+            subject=subjects.of_legacy(row.task_id),
             task_number=None,
             repos=tuple(read_repos(row.repos) or ()),
             stored_repos=row.repos,
@@ -157,7 +148,7 @@ def as_listed(row: Task | LegacyRegistration) -> Registration:
             generation=0,
         )
     return Registration(
-        subject=task_subject(row.pk),
+        subject=subjects.of_task(row.pk),
         task_number=row.pk,
         repos=tuple(read_repos(row.broker_repos) or ()),
         stored_repos=row.broker_repos,

@@ -9,7 +9,7 @@ from datetime import timedelta
 from django.db import transaction
 from django.db.models import F
 
-from broker import app, audit, sealing
+from broker import app, audit, sealing, subjects
 from broker.audit import SYSTEM
 from broker.models import Action, IssuedToken, Outcome
 from lobwife.base.errors import LobwifeError
@@ -46,7 +46,6 @@ def revoke(row: IssuedToken, *, seconds: float = 3.0) -> bool:
 
 
 def _settle(row: IssuedToken, state: IssuedToken.State, outcome: Outcome, reason: str) -> None:
-    kind, _, key = row.subject.partition(":")
     with transaction.atomic():
         if not IssuedToken.objects.filter(pk=row.pk, state=State.ENDED).update(state=state, sealed="", retry_at=None):
             return
@@ -54,7 +53,7 @@ def _settle(row: IssuedToken, state: IssuedToken.State, outcome: Outcome, reason
             action=Action.TOKEN_REVOKED,
             outcome=outcome,
             shown_id=row.shown_id,
-            task_number=int(key) if kind == "task" else None,
+            task_number=subjects.task_number(row.subject),
             repos=read_repos(row.repos),
             expires_at=iso_text(row.expires_at),
             token_sha256=row.sha256,

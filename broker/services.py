@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
-from broker import audit, known, registrations
+from broker import audit, known, registrations, subjects
 from broker.audit import SYSTEM, Caller
 from broker.models import Action, AllowedService, Grant, IssuedToken, LegacyRegistration, Outcome
 from broker.registrations import ACTIVE, ENDED, EXPIRED, Registration
@@ -106,27 +106,28 @@ def deregister_named(*, text: str, caller: Caller) -> None:
 
 def end_registration(*, subject: str, reason: str, caller: Caller, status: str = ENDED) -> None:
     """End a registration by its subject, `task:42` or `legacy:ID`; its repositories stay, so that it can be renewed."""
-    kind, _, key = subject.partition(":")
+    number = subjects.task_number(subject)
     with transaction.atomic():
-        if kind == "task":
-            before = registrations.of_task(get_task(int(key)))
-            Task.objects.filter(pk=int(key)).update(broker_status=status, updated_at=seconds_text())
-            log_event(task_id=int(key), event_type=f"broker_{status}", detail=reason, actor=caller.identity)
-            _ended(before, f"T{key}", reason, caller)
+        if number is not None:
+            before = registrations.of_task(get_task(number))
+            Task.objects.filter(pk=number).update(broker_status=status, updated_at=seconds_text())
+            log_event(task_id=number, event_type=f"broker_{status}", detail=reason, actor=caller.identity)
+            _ended(before, f"T{number}", reason, caller)
             return
-        row = LegacyRegistration.objects.filter(pk=key).first()
+        row = LegacyRegistration.objects.filter(pk=subjects.legacy_id(subject)).first()
         if row is not None:
-            LegacyRegistration.objects.filter(pk=key).update(status=status)
-            _ended(registrations.of_legacy(row), key, reason, caller)
+            LegacyRegistration.objects.filter(pk=row.pk).update(status=status)
+            _ended(registrations.of_legacy(row), row.task_id, reason, caller)
 
 
 def register_again(*, subject: str, caller: Caller) -> None:
     """Renew a registration with the repositories that it has; raises NotFound, Invalid, Unprocessable."""
-    kind, _, key = subject.partition(":")
-    if kind == "task":
-        registration = registrations.of_task(get_task(int(key)))
-        register_task(task_id=int(key), repos=registration.repos, lobster_type=registration.lobster_type, caller=caller)
+    number = subjects.task_number(subject)
+    if number is not None:
+        registration = registrations.of_task(get_task(number))
+        register_task(task_id=number, repos=registration.repos, lobster_type=registration.lobster_type, caller=caller)
         return
+    key = subjects.legacy_id(subject)
     row = LegacyRegistration.objects.filter(pk=key).first()
     if row is None:
         raise NotFound(f"there is no registration {key}")
@@ -155,7 +156,7 @@ def disallow_service(*, name: str) -> None:
     with transaction.atomic():
         AllowedService.objects.filter(name=name).delete()
         if name not in settings.BROKER_SERVICES:
-            end_tokens(subject=f"service:{name}", reason="the service was taken off the list")
+            end_tokens(subject=subjects.of_service(name), reason="the service was taken off the list")
 
 
 def _end_task(task_id: int, shown_id: str, reason: str, caller: Caller) -> None:

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
-from broker import app, audit, flight, known, minting, registrations, sealing, statements
+from broker import app, audit, flight, known, minting, registrations, sealing, statements, subjects
 from broker.audit import Caller
 from broker.flight import Deadline
 from broker.minting import Right
@@ -112,7 +112,7 @@ def _service_turn(request: _Request) -> Issued | None:
     if not service_is_allowed(service):
         raise Forbidden(f"Service {service[:_SHOWN]} is not on the list of services that may have a token")
     scope = Scope(
-        subject=f"service:{service}",
+        subject=subjects.of_service(service),
         generation=0,
         repositories=None,
         permissions=permissions_for(service),
@@ -217,7 +217,7 @@ def _count(registration: Registration | None) -> None:
     if registration is not None and registration.task_number is not None:
         statements.count_new_for_task(registration.task_number)
     elif registration is not None:
-        key = registration.subject.partition(":")[2]
+        key = subjects.legacy_id(registration.subject)
         LegacyRegistration.objects.filter(pk=key).update(token_count=F("token_count") + 1)
 
 
