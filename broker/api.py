@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 from urllib.parse import unquote
 
@@ -24,13 +23,12 @@ from broker.schemas import (
 from broker.scope import read_permissions
 from lobwife.base import callers
 from lobwife.base.errors import Invalid
-from lobwife.base.rest import Problem, answer, body_of, first_parameter, json_body, read_as
+from lobwife.base.rest import Problem, answer, body_of, first_parameter, json_body, read_as, whole_parameter
 from tasks.api import task_number
 from tasks.services import get_task
 
 router = Router(tags=["broker"])
 _UNKNOWN_TYPE = "unknown"
-_WHOLE = re.compile(r"\d{1,18}", re.ASCII)
 _FILTERS = ("task_id", "action", "outcome", "identity", "address", "token_sha256")
 _PROBLEMS: dict[int, Any] = {400: Problem, 413: Problem, 503: Problem}
 
@@ -136,8 +134,9 @@ def contract_audit(request: HttpRequest) -> HttpResponse:
 def audit(request: HttpRequest) -> HttpResponse:
     """The whole audit with filters, newest first; `before` is the `next` of the page before."""
     filters = {name: first_parameter(request, name) for name in _FILTERS}
-    limit = _whole(request, "limit") or reads.PAGE_DEFAULT
-    page = reads.audit_page(filters, before=_whole(request, "before"), limit=min(limit, reads.PAGE_MOST))
+    limit = whole_parameter(request, "limit", 0) or reads.PAGE_DEFAULT
+    before = whole_parameter(request, "before", None)
+    page = reads.audit_page(filters, before=before, limit=min(limit, reads.PAGE_MOST))
     return answer(page)
 
 
@@ -161,12 +160,3 @@ def _handed_out(issued: tokens.Issued) -> HttpResponse:
     response = answer({"token": issued.token, "expires_at": issued.expires_at})
     response["Cache-Control"] = "no-store"
     return response
-
-
-def _whole(request: HttpRequest, name: str) -> int | None:
-    text = first_parameter(request, name)
-    if text is None:
-        return None
-    if not _WHOLE.fullmatch(text):
-        raise Invalid(f"{name} must be a whole number, 0 or more")
-    return int(text)

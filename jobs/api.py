@@ -11,11 +11,20 @@ from jobs import output, reads, runs, schedule, services
 from jobs.models import ACTIVE, State, Trigger
 from jobs.schemas import Firings, JobDetail, JobShown, Message, NewRun, OutputShown, Pause, RunShown
 from lobwife.base.errors import Invalid, NotFound
-from lobwife.base.rest import Problem, answer, body_of, caller_name, first_parameter, json_body, read_as
+from lobwife.base.rest import (
+    Problem,
+    answer,
+    body_of,
+    caller_name,
+    first_parameter,
+    json_body,
+    read_as,
+    whole_parameter,
+)
 
 router = Router(tags=["jobs"])
 v1 = Router(tags=["runs"])
-_WHOLE = re.compile(r"\d{1,18}", re.ASCII)
+_RUN_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 _CHUNK = 256 * 1024
 
 
@@ -60,7 +69,7 @@ def disable_job(request: HttpRequest, name: str) -> HttpResponse:
 def next_firings(request: HttpRequest, name: str) -> HttpResponse:
     """When a job's schedule fires next, whether it is enabled or not; at most 100."""
     job = services.get_job(name)
-    count = min(_whole(request, "count", 10), 100)
+    count = min(whole_parameter(request, "count", 10), 100)
     shown = {"job": job.name, "schedule": job.schedule, "description": schedule.describe(job.schedule)}
     return answer({**shown, "timezone": job.timezone, "next": reads.next_firings(job, count)})
 
@@ -94,8 +103,8 @@ def list_runs(request: HttpRequest) -> HttpResponse:
     state = first_parameter(request, "state")
     if state is not None and state not in State.values:
         raise Invalid(f"state must be one of {', '.join(State.values)}")
-    before = _whole(request, "before_id", 0) or None
-    limit = _whole(request, "limit", reads.RUNS_SHOWN)
+    before = whole_parameter(request, "before_id", 0) or None
+    limit = whole_parameter(request, "limit", reads.RUNS_SHOWN)
     return answer(reads.run_list(job=first_parameter(request, "job"), state=state, before_id=before, limit=limit))
 
 
@@ -133,7 +142,7 @@ def run_output(request: HttpRequest, run_id: str) -> HttpResponse:
     over and nothing follows.
     """
     run = runs.get_run(_run_number(run_id))
-    offset = _whole(request, "offset", 0)
+    offset = whole_parameter(request, "offset", 0)
     chunk = output.read(run.pk, offset, _CHUNK)
     text, used = output.whole_characters(chunk.data, more=run.state in ACTIVE or len(chunk.data) == _CHUNK)
     next_offset = chunk.next_offset - (len(chunk.data) - used)
@@ -155,15 +164,6 @@ def retry_run(request: HttpRequest, run_id: str) -> HttpResponse:
 
 
 def _run_number(text: str) -> int:
-    if not _WHOLE.fullmatch(text):
+    if not _RUN_NUMBER.fullmatch(text):
         raise NotFound(f"there is no run {text[:100]}")
     return int(text)
-
-
-def _whole(request: HttpRequest, name: str, default: int) -> int:
-    raw = first_parameter(request, name)
-    if raw is None:
-        return default
-    if not _WHOLE.fullmatch(raw):
-        raise Invalid(f"{name} must be a whole number, 0 or more")
-    return int(raw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeVar
 
 import orjson
@@ -16,6 +17,8 @@ from lobwife.base.errors import Invalid, TooLarge
 JSON = "application/json; charset=utf-8"
 _DEEPEST = 32
 BodyT = TypeVar("BodyT", bound=BaseModel)
+DefaultT = TypeVar("DefaultT")
+_WHOLE = re.compile(r"\d{1,18}", re.ASCII)
 
 
 class Problem(Schema):
@@ -89,6 +92,16 @@ def first_parameter(request: HttpRequest, name: str) -> str | None:
     """A query parameter; of a repeated one the first counts; empty is as if absent."""
     values = request.GET.getlist(name)
     return values[0] or None if values else None
+
+
+def whole_parameter(request: HttpRequest, name: str, default: DefaultT) -> int | DefaultT:
+    """A query parameter that is a whole number, 0 or more; the default where there is none. Raises Invalid."""
+    raw = first_parameter(request, name)
+    if raw is None:
+        return default
+    if not _WHOLE.fullmatch(raw):
+        raise Invalid(f"{name} must be a whole number, 0 or more")
+    return int(raw)
 
 
 def caller_name(request: HttpRequest) -> str:
