@@ -13,10 +13,8 @@ from django.db import transaction
 from django.db.models import F, Q
 
 from jobs import secret_urls
-from jobs.models import Alert, AlertKind, Daemon, Job, JobRun, State, Trigger
+from jobs.models import FAILURES, Alert, AlertKind, Daemon, Job, JobRun, State, Trigger
 from lobwife.base.timestamps import seconds_text, utc_now
-
-_FAILURES = (State.FAILED, State.TIMEOUT, State.ERROR, State.LOST)
 
 
 def on_start(run: JobRun, now: datetime) -> None:
@@ -33,7 +31,7 @@ def on_start(run: JobRun, now: datetime) -> None:
 
 def on_end(run: JobRun, state: str, how: str, duration: float | None, now: datetime) -> None:
     """A run ended: it may be the failure too many, the recovery, or the one that took too long."""
-    if state in _FAILURES:
+    if state in FAILURES:
         Job.objects.filter(pk=run.job_id).update(failures_in_row=F("failures_in_row") + 1)
         _raise_failing(run, state, how, now)
     elif state == State.SUCCESS:
@@ -148,8 +146,9 @@ def _tell(job: Job | None, kind: AlertKind, title: str, body: str, now: datetime
 
 def _lateness(run: JobRun, now: datetime) -> timedelta:
     """How long after it was due. What was missed while the daemon was down or paused is due when it is caught up."""
-    caught_up = run.trigger == Trigger.CATCH_UP or run.scheduled_for is None
-    due = run.queued_at if caught_up or run.scheduled_for is None else run.scheduled_for
+    due = run.scheduled_for
+    if due is None or run.trigger == Trigger.CATCH_UP:
+        due = run.queued_at
     return now - max(due, run.not_before or due)
 
 

@@ -58,6 +58,11 @@ class OperatorCommand(BaseCommand):
         """To the person, beside the output."""
         self.stderr.write(sentence, self.style.NOTICE)
 
+    def pass_on(self, text: str) -> None:
+        """A piece of a script's output as it is, at once."""
+        self.stdout.write(text, ending="")
+        self.stdout.flush()
+
     def show_json(self, data: Any) -> None:
         self.stdout.write(json.dumps(data, indent=2, ensure_ascii=False))
 

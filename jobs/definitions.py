@@ -16,7 +16,6 @@ from jobs.models import Job, JobState
 from lobwife.base.errors import Invalid
 from lobwife.base.rest import read_as
 
-_SECRET = ("alert_urls", "ping_url")
 _REQUIRED = ("description", "script", "schedule")
 _DEFAULTS: dict[str, Any] = {name: getattr(Job(), name) for name in services.DEFINITION}
 
@@ -72,7 +71,7 @@ class Plan:
 def exported(*, secrets: bool) -> str:
     """All jobs as YAML. Without `secrets` the URLs of alerts and watchdogs are left out, and an import keeps them."""
     enabled = _enabled_by_name()
-    leave_out = () if secrets else _SECRET
+    leave_out = () if secrets else secret_urls.FIELDS
     return _as_yaml(
         {job.name: _fields(job, enabled.get(job.name, True), leave_out) for job in Job.objects.order_by("id")}
     )
@@ -141,7 +140,7 @@ def _read(text: str) -> dict[str, Defined]:
 def _applied(name: str, defined: Defined, old: Job | None) -> Job:
     """The job as the file has it, checked; what the daemon keeps in the row is untouched."""
     values = defined.model_dump(exclude={"enabled"})
-    for secret in _SECRET:
+    for secret in secret_urls.FIELDS:
         if values[secret] is None:
             values[secret] = getattr(old, secret) if old else ""
     job = Job(name=name, **values)
@@ -166,7 +165,7 @@ def _plain(value: Any) -> Any:
 
 
 def _masked(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: secret_urls.masked(value) if name in _SECRET else value for name, value in fields.items()}
+    return {name: secret_urls.masked(value) if name in secret_urls.FIELDS else value for name, value in fields.items()}
 
 
 def _as_yaml(jobs: dict[str, Any]) -> str:

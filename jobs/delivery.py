@@ -12,7 +12,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.db import transaction
 
-from jobs import secret_urls
+from jobs import alerts, secret_urls
 from jobs.models import Alert, AlertKind, Delivery, Job
 from lobwife.base.timestamps import utc_now
 
@@ -52,8 +52,7 @@ class AlertSender:
 def _url_of(alert: Alert) -> str:
     """The URL behind the alert's fingerprint; empty when it is no longer configured."""
     job = Job.objects.filter(name=alert.job_name).first()
-    urls = [*settings.ALERT_URLS, *(secret_urls.split(job.alert_urls) if job else [])]
-    return next((url for url in urls if secret_urls.fingerprint(url) == alert.fingerprint), "")
+    return next((url for url in alerts.destinations(job) if secret_urls.fingerprint(url) == alert.fingerprint), "")
 
 
 def _send(orders: list[tuple[Alert, str]]) -> dict[int, str]:

@@ -10,7 +10,6 @@ from jobs import locate, secret_urls, services
 from jobs.models import Job
 from lobwife.base.errors import LobwifeError
 
-SECRET_FIELDS = ("alert_urls", "ping_url")
 _ONE_LINE = ("name", "description", "script", "schedule", "timezone", "working_directory", "ping_url")
 
 
@@ -27,13 +26,13 @@ class JobForm(forms.ModelForm[Job]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.stored = {name: str(getattr(self.instance, name)) for name in SECRET_FIELDS}
-        for name in SECRET_FIELDS:
+        self.stored = {name: str(getattr(self.instance, name)) for name in secret_urls.FIELDS}
+        for name in secret_urls.FIELDS:
             self.initial[name] = secret_urls.masked(self.stored[name])
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
-        for name in SECRET_FIELDS:
+        for name in secret_urls.FIELDS:
             if name in data:
                 data[name] = secret_urls.unmasked(data[name], self.stored[name])
         for name in ("arguments", "environment"):  # an emptied box

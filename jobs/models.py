@@ -56,6 +56,8 @@ class State(models.TextChoices):
 
 
 ACTIVE = (State.QUEUED, State.RUNNING)
+# How a run ends that failed: it is counted, alerted, retried. One that somebody aborted is none of these.
+FAILURES = (State.FAILED, State.TIMEOUT, State.ERROR, State.LOST)
 # A daemon beats every 5 seconds; after so long without one it counts as gone.
 STALE_AFTER = timedelta(seconds=20)
 
@@ -107,7 +109,7 @@ class Job(models.Model):
     )
     # Up to here the schedule's firings are dealt with; null on a job that the daemon has not seen yet.
     settled_through = models.DateTimeField(null=True, blank=True, editable=False, db_index=True)
-    # The first firing after settled_through; null on a job that the daemon has not seen yet.
+    # The first firing after settled_through; null also where there is none.
     next_firing = models.DateTimeField(null=True, blank=True, editable=False, db_index=True)
     # What the alerts know of the job: each is set by the transition that was alerted, and cleared by the one back.
     failures_in_row = models.PositiveIntegerField(default=0, db_default=0, editable=False)

@@ -8,14 +8,13 @@ from datetime import datetime, timedelta
 import httpx2
 from django.db import transaction
 
-from jobs.models import Job, JobRun, Ping, PingEvent, State
+from jobs.models import FAILURES, Job, JobRun, Ping, PingEvent, State
 from lobwife.base.timestamps import utc_now
 
 TIMEOUT_SECONDS = 5.0
 GIVE_UP_AFTER = timedelta(hours=1)
 _FIRST_WAIT, _LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=5)
 _SUFFIX = {PingEvent.START: "/start", PingEvent.SUCCESS: "", PingEvent.FAIL: "/fail"}
-_FAILURES = (State.FAILED, State.TIMEOUT, State.ERROR, State.LOST, State.ABORTED)
 log = logging.getLogger(__name__)
 
 
@@ -28,7 +27,7 @@ def on_end(run: JobRun, state: str, now: datetime) -> None:
     """Within the transaction that records the end; what was skipped says nothing."""
     if state == State.SUCCESS:
         _ask(run.job, PingEvent.SUCCESS, now)
-    elif state in _FAILURES:
+    elif state in (*FAILURES, State.ABORTED):
         _ask(run.job, PingEvent.FAIL, now)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from django.db.models import Q
 
-from jobs import schedule, waiting
+from jobs import schedule, services, waiting
 from jobs.models import ACTIVE, Daemon, Job, JobRun, JobState
-from lobwife.base.errors import Invalid, NotFound
+from lobwife.base.errors import Invalid
 from lobwife.base.timestamps import iso_text, utc_now
 
 RUNS_SHOWN, RUNS_MOST = 50, 500
@@ -27,9 +27,7 @@ def job_list() -> dict[str, dict[str, Any]]:
 
 def job_detail(name: str) -> dict[str, Any]:
     """One job with its script and last output; raises NotFound."""
-    job = Job.objects.filter(name=name).first()
-    if job is None:
-        raise NotFound(f"Unknown job: {name[:100]}")
+    job = services.get_job(name)
     state = JobState.objects.filter(name=name).first() or JobState(name=name)
     running = set(JobRun.objects.filter(_counts_as_running(), job=job).values_list("job_id", flat=True))
     return {
@@ -39,11 +37,6 @@ def job_detail(name: str) -> dict[str, Any]:
         "concurrency": job.concurrency,
         "last_output": state.last_output,
     }
-
-
-def running_count() -> int:
-    """Runs that are queued or running, retries that wait for their time aside."""
-    return JobRun.objects.filter(_counts_as_running()).count()
 
 
 def daemon_is_alive() -> bool:

@@ -12,13 +12,11 @@ from django.db.models import Case, F, TextField, Value, When
 from django.db.models.functions import Concat
 
 from jobs import alerts, output, pings, services
-from jobs.models import ACTIVE, Concurrency, Job, JobRun, JobState, State, Trigger
+from jobs.models import ACTIVE, FAILURES, Concurrency, Job, JobRun, JobState, State, Trigger
 from lobwife.base.errors import Conflict, Invalid, NotFound
 from lobwife.base.logs import current_request_id
 from lobwife.base.timestamps import iso_text, utc_now
 
-RETRIED = (State.FAILED, State.TIMEOUT, State.ERROR, State.LOST)
-COUNTED_AS_FAILED = (State.FAILED, State.TIMEOUT, State.ERROR, State.LOST)
 # What the contract's `last_status` can say; an aborted or lost run failed, for callers.
 LAST_STATUS = {State.ABORTED: State.FAILED, State.LOST: State.FAILED}
 _FAR = 30
@@ -232,7 +230,7 @@ def _summarize(run: JobRun, ending: Ending, last_output: str, *, started: bool) 
     }
     if started:
         changed["last_duration"] = None if ending.duration is None else round(ending.duration, 1)
-        changed["fail_count"] = F("fail_count") + (1 if ending.state in COUNTED_AS_FAILED else 0)
+        changed["fail_count"] = F("fail_count") + (1 if ending.state in FAILURES else 0)
     if not JobState.objects.filter(name=run.job.name).update(**changed):
         JobState.objects.create(name=run.job.name)
         JobState.objects.filter(name=run.job.name).update(**changed)
@@ -251,7 +249,7 @@ def _last_output(run: JobRun, ending: Ending) -> str:
 
 def _queue_retry(run: JobRun, state: str, now: datetime) -> None:
     job = run.job
-    if state not in RETRIED or run.attempt > job.retries or not isinstance(run.definition, dict):
+    if state not in FAILURES or run.attempt > job.retries or not isinstance(run.definition, dict):
         return
     delay = min(job.retry_delay_seconds * 2 ** min(run.attempt - 1, _FAR), job.retry_delay_max_seconds)
     if JobRun.objects.active().filter(job=job).exists():

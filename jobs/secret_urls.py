@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from lobwife.base.errors import Invalid
 
+FIELDS = ("alert_urls", "ping_url")  # of a job
 # Of these the host is no secret; of the others it can be an id or a token.
 _PLAIN_HOSTS = frozenset({"http", "https", "json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos"})
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")

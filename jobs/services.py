@@ -1,4 +1,4 @@
-"""Every write to job definitions and to whether they are enabled."""
+"""Every write to jobs: definitions, whether they are enabled, their counts of starts, the pause of all starts."""
 
 from __future__ import annotations
 
@@ -92,10 +92,10 @@ def problems_of(job: Job) -> dict[str, str]:
         problems: dict[str, str] = {}
     except ValidationError as error:
         problems = {field: messages[0] for field, messages in error.message_dict.items()}
-    zone = "UTC" if "timezone" in problems else job.timezone
     checks: dict[str, Callable[[], object]] = {
         "timezone": lambda: schedule.check_timezone(job.timezone),
-        "schedule": lambda: schedule.check(job.schedule, zone),
+        # Judged by itself where the timezone, which is checked before it, isn't one.
+        "schedule": lambda: schedule.check(job.schedule, "UTC" if "timezone" in problems else job.timezone),
         "script": lambda: locate.check_name(job.script),
         "arguments": lambda: _check_arguments(job.arguments),
         "environment": lambda: _check_environment(job.environment),
@@ -111,7 +111,6 @@ def problems_of(job: Job) -> dict[str, str]:
                 check()
             except Invalid as error:
                 problems[field] = str(error)
-                zone = "UTC"
     return problems
 
 

@@ -8,11 +8,11 @@ from django.contrib.auth.models import AnonymousUser, User
 
 from jobs import services, waiting
 from jobs.ansi import plain_text
-from jobs.models import Job, JobRun, JobState, State
+from jobs.models import FAILURES, Job, JobRun, JobState, State
 from lobwife.ops import charts
 
 _RUNS_COUNTED, _BARS, _RUNS_LISTED = 100, 60, 10
-_COUNTED = (State.SUCCESS, State.FAILED, State.TIMEOUT, State.ERROR, State.LOST)
+_COUNTED = (State.SUCCESS, *FAILURES)
 
 
 def context(job: Job, user: User | AnonymousUser) -> dict[str, Any]:

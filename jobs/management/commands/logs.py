@@ -22,14 +22,10 @@ class Command(OperatorCommand):
     def act(self, **options: Any) -> int:
         run = find_run(options["which"])
         if options["follow"]:
-            following.wait_for_end(run, self._pass_on, tell=self.say)
+            following.wait_for_end(run, self.pass_on, tell=self.say)
         else:
-            following.show_from(run, 0, self._pass_on)
+            following.show_from(run, 0, self.pass_on)
         return 0
-
-    def _pass_on(self, text: str) -> None:
-        self.stdout.write(text, ending="")
-        self.stdout.flush()
 
 
 def find_run(which: str) -> JobRun:

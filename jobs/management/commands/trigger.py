@@ -46,7 +46,7 @@ class Command(OperatorCommand):
         if not (options["wait"] or options["follow"]):
             self.stdout.write(f"Run {run.pk} of {options['name']} is queued; it waits for {waiting.reason(run)}.")
             return 0
-        show = self._pass_on if options["follow"] else None
+        show = self.pass_on if options["follow"] else None
         try:
             run = following.wait_for_end(run, show, tell=self.say)
         except KeyboardInterrupt:
@@ -55,10 +55,6 @@ class Command(OperatorCommand):
         if run.state != State.SUCCESS:
             self.say(f"Run {run.pk} of {options['name']} ended: {run.state}{run.note and f' ({run.note})'}.")
         return exit_code(run)
-
-    def _pass_on(self, text: str) -> None:
-        self.stdout.write(text, ending="")
-        self.stdout.flush()
 
 
 def exit_code(run: JobRun) -> int:
