@@ -105,10 +105,6 @@ class _Body(BaseModel):
 class TaskFields(_Body):
     """What both creation and change take."""
 
-    slug: Word | None = None
-    type: Word = "swe"
-    status: Word = "queued"
-    priority: Word = "normal"
     model: Word | None = None
     assigned_to: Word | None = None
     repos: Repos | None = None
@@ -125,29 +121,25 @@ class NewTask(TaskFields):
     model_config = ConfigDict(json_schema_extra={"required": ["name"]})
 
     name: Name | None = None
+    slug: Word | None = None
+    type: Word = "swe"
+    status: Word = "queued"
+    priority: Word = "normal"
 
 
-class TaskChanges(_Body):
+class TaskChanges(TaskFields):
     """The body of `PATCH /api/v1/tasks/{id}`; only what is sent changes."""
 
     name: Name = ""
     type: Word = ""
     status: Word = ""
     priority: Word = ""
-    model: Word | None = None
-    assigned_to: Word | None = None
-    repos: Repos | None = None
-    discord_thread_id: Word | None = None
-    estimate_minutes: WholeNumber | None = None
-    requires_qa: Truth = False
-    workflow: Text | None = None
     assigned_at: Time | None = None
     completed_at: Time | None = None
     broker_repos: Repos | None = None
     broker_status: Word | None = None
     token_count: WholeNumber = 0
     broker_registered_at: Time | None = None
-    actor: Word | None = None
 
 
 class NewEvent(_Body):
