@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -22,6 +23,16 @@ QUIET_SECONDS = 0.8  # with the daemon's tick a sync begins within a second of a
 GATHER_SECONDS = 5.0
 _GATHERING_SECONDS = 0.15
 _BEAT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Due:
+    """Why to sync now, whether to compare everything, whether to fetch, whether to leave a failing remote alone."""
+
+    reason: str
+    full: bool = False
+    fetch: bool = True
+    patient: bool = True
 
 
 class VaultFollower:
@@ -57,10 +68,9 @@ class VaultFollower:
         due = self._due(state, clock)
         if due is None:
             return _GATHERING_SECONDS if self._first_at else False
-        reason, full, fetch, patient = due
         try:
             watch = Watch(alive=self._alive, checkpoint=self._step)
-            Sync(self.vault, watch).run(reason=reason, full=full, fetch=fetch, patient=patient)
+            Sync(self.vault, watch).run(reason=due.reason, full=due.full, fetch=due.fetch, patient=due.patient)
         except Unavailable:
             return False  # `manage.py sync` or a script is at work; what is due stays due
         services.beat()
@@ -68,26 +78,25 @@ class VaultFollower:
         self._first_at = 0.0
         return True
 
-    def _due(self, state: VaultState, clock: float) -> tuple[str, bool, bool, bool] | None:
-        """Why to sync now, whether fully, whether to fetch, and whether to leave a failing remote alone."""
+    def _due(self, state: VaultState, clock: float) -> Due | None:
         now = utc_now()
         request = SyncRequest.objects.last()
         resting = bool(state.retry_at and state.retry_at > now)
         if request is not None and not (resting and state.last_error_at and state.last_error_at > request.requested_at):
             full = SyncRequest.objects.filter(full=True).exists()
-            return f"a request by {request.requested_by or 'someone'}", full, True, False
+            return Due(f"a request by {request.requested_by or 'someone'}", full=full, patient=False)
         if resting:
             return None
         if not self._started or state.committed is None:
-            return "the start of the daemon", True, True, True
+            return Due("the start of the daemon", full=True)
         if _elapsed(state.last_full_at, FULL_EVERY, now):
-            return "the periodic reconcile", True, True, True
+            return Due("the periodic reconcile", full=True)
         if state.remote_retry_at and state.remote_retry_at <= now:
-            return "another try at the remote", False, True, True
+            return Due("another try at the remote")
         if state.retry_at or _elapsed(state.last_sync_at, self.interval, now):
-            return "the interval", False, True, True
+            return Due("the interval")
         if self._burst_is_over(state.committed, clock):
-            return "changed tasks", False, False, True
+            return Due("changed tasks", fetch=False)
         return None
 
     def _burst_is_over(self, committed: int, clock: float) -> bool:
