@@ -44,11 +44,6 @@ def summary() -> dict[str, Any]:
     }
 
 
-def installation() -> str:
-    """The installation's number as the settings have it."""
-    return str(settings.GH_APP_INSTALL_ID)
-
-
 def legacy_registrations() -> dict[str, dict[str, Any]]:
     """The registrations that no task holds, keyed by id."""
     return {

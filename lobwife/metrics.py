@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 import broker.reads
 import vaultsync.services
 from broker.models import GitHubState, IssuedToken, TokenAudit
-from jobs.models import ACTIVE, Alert, Delivery, Job, JobRun, JobState
+from jobs.models import Alert, Delivery, Job, JobRun, JobState, State
 from lobwife.backups.kept import kept_copies
 from lobwife.backups.trial import last_trial
 from lobwife.base.loose import number
@@ -108,7 +108,7 @@ def _runs(now: datetime) -> Iterator[Metric]:
         if job in names:
             kept.add_metric([names[job], state], count)
     yield kept
-    oldest = JobRun.objects.filter(state=ACTIVE[0], not_before=None).aggregate(at=Min("queued_at"))["at"]
+    oldest = JobRun.objects.filter(state=State.QUEUED, not_before=None).aggregate(at=Min("queued_at"))["at"]
     yield _gauge("lobwife_queue_oldest_seconds", "How long the longest waiting run waits.", _age(oldest, now) or 0)
 
 

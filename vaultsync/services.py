@@ -15,7 +15,7 @@ from lobwife.base.text import one_line
 from lobwife.base.timestamps import iso_text, seconds_text, utc_now
 from tasks.models import TaskEvent
 from tasks.services import newest_event_id
-from vaultsync.models import NoteProblem, NoteRecord, SyncRequest, SyncRun, VaultState
+from vaultsync.models import Kind, NoteProblem, NoteRecord, SyncRequest, SyncRun, VaultState
 
 STALE_SECONDS = 30
 _RUNS_KEPT = 200
@@ -136,7 +136,7 @@ def clear_reports(*, kind: str, paths: Iterable[str] | None = None) -> None:
 
 def forget_old_reports() -> None:
     """What was only for people to know goes after a week."""
-    old = NoteProblem.objects.filter(since__lt=utc_now() - timedelta(days=_REPORT_DAYS)).exclude(kind="unreadable")
+    old = NoteProblem.objects.filter(since__lt=utc_now() - timedelta(days=_REPORT_DAYS)).exclude(kind=Kind.UNREADABLE)
     if old.exists():
         with transaction.atomic():
             old.delete()

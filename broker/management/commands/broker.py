@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from broker import app, checkup, known, reads, registrations, revocation, services, tokens
@@ -43,7 +44,7 @@ class Command(BaseCommand):
         live = IssuedToken.objects.filter(state=IssuedToken.State.LIVE).count()
         ended = IssuedToken.objects.filter(state=IssuedToken.State.ENDED).count()
         lines = {
-            "App": app.trouble() or f"{summary['app_id']}, installation {reads.installation()}",
+            "App": app.trouble() or f"{summary['app_id']}, installation {settings.GH_APP_INSTALL_ID}",
             "Owner": known.owner() or "not known yet",
             "Registrations": f"{summary['active_tasks']} active",
             "Tokens": f"{live} live, {ended} to be revoked, {summary['total_tokens_issued']} handed out in all",
