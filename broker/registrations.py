@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import QuerySet
 
 from broker import statements, subjects
 from broker.models import Grant, LegacyRegistration
@@ -75,7 +74,7 @@ def find(text: str) -> Registration | None:
             return registration
     held = Task.objects.filter(broker_repos__isnull=False)
     for candidates in (held.filter(slug=text), held.filter(name=text), held.filter(assigned_to=text)):
-        task = newest(candidates)
+        task = candidates.current()
         if task is not None:
             return of_task(task)
     row = LegacyRegistration.objects.filter(pk=text).first()
@@ -84,7 +83,7 @@ def find(text: str) -> Registration | None:
 
 def find_task(text: str) -> Task | None:
     """The task that a legacy path names: by slug, name or `T42`, in that order."""
-    by_name = newest(Task.objects.filter(slug=text)) or newest(Task.objects.filter(name=text))
+    by_name = Task.objects.filter(slug=text).current() or Task.objects.filter(name=text).current()
     number = task_number_of(text)
     if by_name is None and number is not None:
         return Task.objects.filter(pk=number).first()
@@ -158,12 +157,6 @@ def as_listed(row: Task | LegacyRegistration) -> Registration:
         generation=0,
         task_status=row.status,
     )
-
-
-def newest(candidates: QuerySet[Task]) -> Task | None:
-    """The newest that is not over, else the newest."""
-    open_ones = candidates.exclude(status__in=OVER)
-    return open_ones.order_by("-pk").first() or candidates.order_by("-pk").first()
 
 
 def task_number_of(text: str) -> int | None:

@@ -42,6 +42,10 @@ class TaskQuerySet(models.QuerySet["Task"]):
         """Tasks that are not over."""
         return self.exclude(status__in=OVER)
 
+    def current(self) -> Task | None:
+        """The newest that is not over, else the newest: whom a name or an assignee means that several have."""
+        return self.open().order_by("-pk").first() or self.order_by("-pk").first()
+
 
 class Task(models.Model):
     """A unit of an agent's work. Times are text in UTC, as the contract's table has them."""

@@ -17,7 +17,7 @@ import httpx2
 from lobwife.base import waits
 from lobwife.base.callers import Caller, Role
 from lobwife.base.errors import Forbidden, Unavailable
-from tasks.models import OVER, Task
+from tasks.models import Task
 
 AUDIENCE = "lobwife"
 _POD_NAME = "authentication.kubernetes.io/pod-name"
@@ -124,10 +124,9 @@ def task_of_pod(pod: str) -> int | None:
     if match is None:
         return None
     for name in dict.fromkeys([pod.rpartition("-")[0], match["job"]]):
-        assigned = Task.objects.filter(assigned_to=name).order_by("-pk").values_list("pk", flat=True)
-        number = assigned.exclude(status__in=OVER).first() or assigned.first()
-        if number is not None:
-            return number
+        task = Task.objects.filter(assigned_to=name).only("pk").current()
+        if task is not None:
+            return task.pk
     return None
 
 

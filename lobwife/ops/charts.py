@@ -8,6 +8,8 @@ from datetime import datetime
 
 from django.urls import reverse
 
+from jobs.models import FAILURES
+
 STRIP_RUNS = 30
 _BAR, _GAP, _STRIP_HEIGHT, _LEAST = 6, 2, 32, 4
 _DAY_WIDTH, _DAY_HEIGHT = 40, 96
@@ -55,7 +57,7 @@ def run_strip(runs: Sequence[tuple[str, float | None, str, str]], most: int = ST
     for place, (state, seconds, title, url) in enumerate(runs, start=first):
         height = _LEAST + (_STRIP_HEIGHT - _LEAST) * (seconds or 0) / longest
         bars.append(Bar(place * (_BAR + _GAP), _STRIP_HEIGHT - height, _BAR, height, state, title, url))
-    failed = sum(1 for state, *_ in runs if state in {"failed", "timeout", "error", "lost"})
+    failed = sum(1 for state, *_ in runs if state in FAILURES)
     text = f"the last {len(runs)} runs, {failed} of them failed" if runs else "no run yet"
     return Chart(most * (_BAR + _GAP) - _GAP, _STRIP_HEIGHT, bars, text=text)
 

@@ -16,7 +16,7 @@ from broker import app
 from broker.models import GitHubState, Outcome
 from broker.registrations import ACTIVE
 from jobs import schedule
-from jobs.models import Daemon, Job, JobRun, JobState
+from jobs.models import FAILURES, Daemon, Job, JobRun, JobState, State
 from lobwife.base.errors import Invalid
 from lobwife.base.timestamps import parse, utc_now
 from lobwife.ops import charts, history
@@ -156,9 +156,9 @@ def _runs_by_job() -> dict[int, list[tuple[str, float | None, str, str]]]:
 def _failures_in_a_row(runs: list[tuple[str, float | None, str, str]]) -> int:
     count = 0
     for state, *_ in reversed(runs):
-        if state in {"failed", "timeout", "error", "lost"}:
+        if state in FAILURES:
             count += 1
-        elif state == "success":
+        elif state == State.SUCCESS:
             break
     return count
 
