@@ -84,6 +84,11 @@ def test_a_fresh_installation_is_told_what_to_start(installation: Installation) 
     assert "ok  vault: there is no git repository" in said
 
 
+def test_an_address_of_ipv6_is_asked_for_in_brackets(fresh: Installation) -> None:
+    fresh.environment["LOBWIFE_BIND"] = "::1"
+    assert f"http://[::1]:{fresh.web_port}/health does not answer" in lines(fresh)[1]
+
+
 def test_without_a_database_nothing_is_made(tmp_path: pathlib.Path) -> None:
     empty = Installation(tmp_path)
     code, said = lines(empty)

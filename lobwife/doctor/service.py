@@ -17,6 +17,7 @@ from django.db.utils import DatabaseError
 import vaultsync.services
 from broker import app
 from jobs.models import Daemon
+from lobwife.addresses import local_url
 from lobwife.base.errors import LobwifeError
 from lobwife.base.timestamps import utc_now
 from lobwife.doctor.finding import Finding
@@ -25,7 +26,6 @@ from lobwife.obstacles import obstacle
 
 _SECONDS = 8.0
 _MOST_SKEW = 30
-_NO_HOST = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - addresses to ask, none to listen on
 
 
 def configuration() -> Iterator[Finding]:
@@ -71,7 +71,7 @@ def daemon() -> Iterator[Finding]:
 def web() -> Iterator[Finding]:
     """Both ports answer."""
     for variable, port in (("LOBWIFE_WEB_PORT", settings.WEB_PORT), ("LOBWIFE_API_PORT", settings.API_PORT)):
-        url = f"http://{_NO_HOST.get(settings.BIND, settings.BIND)}:{port}/health"
+        url = f"{local_url(port)}/health"
         try:
             answer = httpx2.get(url, timeout=_SECONDS, trust_env=False)
         except httpx2.HTTPError as error:

@@ -8,15 +8,14 @@ import sys
 
 from django.conf import settings
 
+from lobwife.addresses import local_url
 from lobwife.operators import NewOperator
 from lobwife.takeover.database import COPY_SUFFIX
-
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - addresses to show, none to listen on
 
 
 def first_screen(operator: NewOperator | None) -> str:
     """Text for the terminal; holds the new operator's password if one was made up."""
-    people, programs = url(settings.WEB_PORT), url(settings.API_PORT)
+    people, programs = local_url(settings.WEB_PORT), local_url(settings.API_PORT)
     rows = [
         ("for people", f"{people}/"),
         *_sign_in(operator),
@@ -43,12 +42,6 @@ def first_screen(operator: NewOperator | None) -> str:
         "Ctrl-C stops everything. From here on, web and daemon log:",
     ]
     return "\n".join(lines)
-
-
-def url(port: int) -> str:
-    """Where a browser on this machine reaches a port."""
-    host = _ANY_ADDRESS.get(settings.BIND, settings.BIND)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _sign_in(operator: NewOperator | None) -> list[tuple[str, str]]:
