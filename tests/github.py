@@ -6,12 +6,13 @@ It checks what GitHub checks, and can be told to fail in each way that GitHub fa
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import json
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -115,6 +116,17 @@ class GitHub:
 
     def now(self) -> float:
         return time.time() + self.clock_skew
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """Within, a mint that has arrived waits; `minting` can be waited for, which counts those that came since."""
+        while self.minting.acquire(blocking=False):
+            pass
+        self.gate.clear()
+        try:
+            yield
+        finally:
+            self.gate.set()
 
     def fail(self, *answers: Canned) -> None:
         self.canned.extend(answers)

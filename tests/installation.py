@@ -195,12 +195,12 @@ class Installation:
 
 
 @contextlib.contextmanager
-def write_locked(server: Installation) -> Iterator[None]:
-    """The database as an operator's forgotten transaction leaves it."""
-    outsider = sqlite3.connect(server.state / "lobmob.db", isolation_level=None)
+def write_locked(server: Installation) -> Iterator[sqlite3.Connection]:
+    """The database as an operator's forgotten transaction leaves it, until they commit it."""
+    outsider = sqlite3.connect(server.state / "lobmob.db", timeout=10, isolation_level=None)
     outsider.execute("BEGIN IMMEDIATE")
     try:
-        yield
+        yield outsider
     finally:
-        outsider.execute("ROLLBACK")
+        outsider.execute("COMMIT")
         outsider.close()

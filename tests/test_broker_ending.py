@@ -82,14 +82,11 @@ def test_a_task_queued_again_gets_a_new_token_that_the_old_end_does_not_touch(ri
 def test_a_mint_in_flight_while_the_task_is_cancelled_reaches_nobody(rig: Rig) -> None:
     number = rig.task("repo")
     live = len(rig.github.live)
-    while rig.github.minting.acquire(blocking=False):
-        pass
-    rig.github.gate.clear()
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(rig.token, f"T{number}")
-        assert rig.github.minting.acquire(timeout=10)
-        assert rig.request("DELETE", f"/api/v1/tasks/{number}").status == 200
-        rig.github.gate.set()
+        with rig.github.holding():
+            asked = pool.submit(rig.token, f"T{number}")
+            assert rig.github.minting.acquire(timeout=10)
+            assert rig.request("DELETE", f"/api/v1/tasks/{number}").status == 200
         answer = asked.result()
     assert answer.status == 403
     assert "cancelled" in answer.json["error"]
@@ -98,14 +95,11 @@ def test_a_mint_in_flight_while_the_task_is_cancelled_reaches_nobody(rig: Rig) -
 
 def test_a_mint_in_flight_while_the_repositories_change_is_made_anew(rig: Rig) -> None:
     number = rig.task("repo")
-    while rig.github.minting.acquire(blocking=False):
-        pass
-    rig.github.gate.clear()
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(rig.token, f"T{number}")
-        assert rig.github.minting.acquire(timeout=10)
-        assert rig.register(number, "other").status == 200
-        rig.github.gate.set()
+        with rig.github.holding():
+            asked = pool.submit(rig.token, f"T{number}")
+            assert rig.github.minting.acquire(timeout=10)
+            assert rig.register(number, "other").status == 200
         answer = asked.result()
     made = rig.github.token(f"token {answer.json['token']}")
     assert made is not None

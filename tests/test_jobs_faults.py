@@ -6,7 +6,6 @@ import contextlib
 import pathlib
 import resource
 import signal
-import sqlite3
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ import pytest
 from jobs import locate
 from lobwife.base.errors import Invalid, NotFound
 from tests.clock import Clock
-from tests.installation import Installation, wait_for
+from tests.installation import Installation, wait_for, write_locked
 from tests.jobs import (
     PYTHON,
     define,
@@ -45,18 +44,6 @@ def small_disk(folder: pathlib.Path, size: str) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-@contextlib.contextmanager
-def write_lock(installation: Installation) -> Iterator[sqlite3.Connection]:
-    """An outsider, such as a sqlite3 shell, that holds the database's write lock."""
-    connection = sqlite3.connect(installation.state / "lobmob.db", timeout=10, isolation_level=None)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield connection
-    finally:
-        connection.execute("COMMIT")
-        connection.close()
 
 
 def wake_nothing(installation: Installation) -> Clock:
@@ -230,7 +217,7 @@ def test_a_write_lock_held_longer_than_the_timeout_is_survived(served: Installat
     daemon = served.start_daemon()
     run_id = trigger(served, "waits")
     wait_for(lambda: "ready" in output_of(served, run_id))
-    with write_lock(served):
+    with write_locked(served):
         wait_for(lambda: "a turn failed and is tried again" in served.log(), 30)
         assert served.get("/api/jobs").status == 200
         assert served.post("/api/jobs/ok/trigger").status == 503
@@ -254,7 +241,7 @@ def test_a_scheduler_thread_that_dies_of_a_lock_takes_the_daemon_down_with_a_rea
     run_id = trigger(served, "waits")
     wait_for(lambda: "ready" in output_of(served, run_id))
     wait_for(lambda: rows(served, "SELECT 1 FROM jobs_job WHERE name = 'ok' AND next_firing LIKE '%12:07:00%'"))
-    with write_lock(served):
+    with write_locked(served):
         clock.set(QUIET.replace(minute=7, second=0))
         assert daemon.wait(60) == 1
         assert processes_of(served) == []
@@ -268,7 +255,7 @@ def test_a_scheduler_thread_that_dies_of_a_lock_takes_the_daemon_down_with_a_rea
 
 def test_a_start_while_the_database_is_locked_fails_with_a_sentence(installation: Installation) -> None:
     installation.environment["LOBWIFE_DB_TIMEOUT"] = "1"
-    with write_lock(installation):
+    with write_locked(installation):
         refused = installation.manage("daemon", check=False)
     assert refused.returncode != 0
     assert "The daemon could not start" in refused.stderr
@@ -278,7 +265,7 @@ def test_a_start_while_the_database_is_locked_fails_with_a_sentence(installation
 def test_a_stale_heartbeat_is_degraded_health(served: Installation) -> None:
     served.start_daemon()
     assert served.get("/health").json["status"] == "ok"
-    with write_lock(served) as connection:  # else it might be stopped while it holds that lock itself
+    with write_locked(served) as connection:  # else it might be stopped while it holds that lock itself
         served.processes[-1].send_signal(signal.SIGSTOP)
         connection.execute("UPDATE jobs_daemon SET beat_at = datetime('now', '-1 minute')")
     health = served.get("/health")

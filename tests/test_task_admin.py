@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser import OPERATOR, make_operator, url
 from tests.installation import Installation
+from tests.rest_tasks import made, shown
 
 
 @pytest.fixture(scope="module")
@@ -23,16 +24,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         yield made
     finally:
         made.stop()
-
-
-def made_task(site: Installation, **fields: Any) -> int:
-    answer = site.post("/api/v1/tasks", {"name": "A task", **fields})
-    assert answer.status == 201, answer.body
-    return answer.json["id"]
-
-
-def task(site: Installation, number: int) -> dict[str, Any]:
-    return site.get(f"/api/v1/tasks/{number}").json
 
 
 def events(site: Installation, number: int) -> list[tuple[str, str, str]]:
@@ -71,7 +62,7 @@ def test_an_operator_makes_a_task(site: Installation, operator: Page) -> None:
 
 
 def test_an_edit_writes_only_what_was_changed_under_the_operators_name(site: Installation, operator: Page) -> None:
-    number = made_task(site, workflow="first line\nsecond line\n", assigned_to=" spaced ", repos=["org/a"])
+    number = made(site, workflow="first line\nsecond line\n", assigned_to=" spaced ", repos=["org/a"])
     open_task(site, operator, number)
     operator.select_option("#id_status", "blocked")
     operator.fill("#id_model", "large")
@@ -79,14 +70,14 @@ def test_an_edit_writes_only_what_was_changed_under_the_operators_name(site: Ins
     site.request("PATCH", f"/api/v1/tasks/{number}", {"assigned_to": "lobster-1"})
     save(operator)
     expect(operator.locator(".success")).to_be_visible()
-    now = task(site, number)
+    now = shown(site, number)
     assert (now["status"], now["model"], now["assigned_to"]) == ("blocked", "large", "lobster-1")
     assert now["workflow"] == "first line\nsecond line\n"
     assert events(site, number)[0] == ("updated", "Updated: status, model", OPERATOR)
 
 
 def test_saving_without_a_change_writes_nothing(site: Installation, operator: Page) -> None:
-    number = made_task(site, workflow="a\nb", repos=["org/a", "org/b"], estimate_minutes=5)
+    number = made(site, workflow="a\nb", repos=["org/a", "org/b"], estimate_minutes=5)
     before = tuple(stored(site, number))
     open_task(site, operator, number)
     save(operator)
@@ -96,7 +87,7 @@ def test_saving_without_a_change_writes_nothing(site: Installation, operator: Pa
 
 
 def test_emptied_fields_become_null(site: Installation, operator: Page) -> None:
-    number = made_task(site, model="m", repos=["org/a"], estimate_minutes=5)
+    number = made(site, model="m", repos=["org/a"], estimate_minutes=5)
     open_task(site, operator, number)
     for field in ("model", "repos", "estimate_minutes"):
         operator.fill(f"#id_{field}", "")
@@ -119,7 +110,7 @@ def test_emptied_fields_become_null(site: Installation, operator: Page) -> None:
 def test_nonsense_is_refused_at_its_field(
     site: Installation, operator: Page, field: str, text: str, reason: str
 ) -> None:
-    number = made_task(site)
+    number = made(site)
     open_task(site, operator, number)
     operator.fill(f"#id_{field}", text)
     save(operator)
@@ -128,7 +119,7 @@ def test_nonsense_is_refused_at_its_field(
 
 
 def test_what_an_old_file_holds_stays_untouched_until_it_is_edited(site: Installation, operator: Page) -> None:
-    number = made_task(site)
+    number = made(site)
     odd = {"repos": "org/a, org/b", "estimate_minutes": "30m", "status": "limbo", "created_at": "junk"}
     odd |= {"assigned_at": "soon", "type": "", "requires_qa": 7, "token_count": "many"}
     with site.database() as database:
@@ -155,7 +146,7 @@ def test_what_an_old_file_holds_stays_untouched_until_it_is_edited(site: Install
 
 
 def test_a_task_is_cancelled_from_its_page(site: Installation, operator: Page) -> None:
-    number = made_task(site)
+    number = made(site)
     open_task(site, operator, number)
     operator.get_by_role("button", name="Cancel task").click()
     expect(operator.get_by_text(f"Task T{number} is cancelled.")).to_be_visible()
@@ -165,21 +156,21 @@ def test_a_task_is_cancelled_from_its_page(site: Installation, operator: Page) -
 
 
 def test_selected_tasks_are_cancelled_after_a_question(site: Installation, operator: Page) -> None:
-    first, second, over = made_task(site), made_task(site), made_task(site, status="completed")
+    first, second, over = made(site), made(site), made(site, status="completed")
     operator.goto(url(site, "/admin/tasks/task/"))
     for number in (first, second, over):
         operator.locator(f"input[name=_selected_action][value='{number}']").check()
     operator.select_option("select[name=action]", "cancel")
     operator.get_by_role("button", name="Go").click()
     expect(operator.get_by_role("heading", name="Cancel these tasks?")).to_be_visible()
-    assert task(site, first)["status"] == "queued"
+    assert shown(site, first)["status"] == "queued"
     operator.get_by_role("button", name="Yes, cancel them").click()
     expect(operator.get_by_text(f"Task T{over} is already completed")).to_be_visible()
-    assert [task(site, number)["status"] for number in (first, second)] == ["cancelled", "cancelled"]
+    assert [shown(site, number)["status"] for number in (first, second)] == ["cancelled", "cancelled"]
 
 
 def test_nothing_is_deleted_and_dates_and_events_are_not_edited(site: Installation, operator: Page) -> None:
-    number = made_task(site)
+    number = made(site)
     open_task(site, operator, number)
     expect(operator.locator("a.deletelink")).to_have_count(0)
     for name in ("created_at", "updated_at", "queued_at", "token_count", "broker_repos", "slug"):
@@ -192,15 +183,15 @@ def test_nothing_is_deleted_and_dates_and_events_are_not_edited(site: Installati
 
 
 def test_a_task_is_found_by_id_name_slug_and_assignee(site: Installation, operator: Page) -> None:
-    number = made_task(site, name="Unmistakable words", slug="odd-slug-17", assigned_to="lobster-zebra")
+    number = made(site, name="Unmistakable words", slug="odd-slug-17", assigned_to="lobster-zebra")
     for term in (f"T{number}", f"t{number}", str(number), "unmistakable", "odd-slug-17", "zebra"):
         operator.goto(url(site, f"/admin/tasks/task/?q={term}"))
         expect(operator.locator("#result_list")).to_contain_text("Unmistakable words")
 
 
 def test_the_list_is_narrowed_by_what_it_shows(site: Installation, operator: Page) -> None:
-    wanted = made_task(site, name="Wanted", status="failed", type="qa", priority="critical", assigned_to="someone")
-    other = made_task(site, name="Homemade type", type="homemade")
+    wanted = made(site, name="Wanted", status="failed", type="qa", priority="critical", assigned_to="someone")
+    other = made(site, name="Homemade type", type="homemade")
     with site.database() as database:
         database.execute("UPDATE tasks SET created_at = '2020-01-01T00:00:00Z' WHERE id = ?", [wanted])
     for query in ("status=failed", "type=qa", "priority=critical", "assigned=yes", "age=more"):
@@ -218,7 +209,7 @@ def test_the_list_is_narrowed_by_what_it_shows(site: Installation, operator: Pag
 def test_pages_fit_the_window_without_console_errors(
     site: Installation, operator: Page, width: int, scheme: Any
 ) -> None:
-    number = made_task(site, name="A rather long name of a task, " * 4, repos=["org/" + "r" * 80])
+    number = made(site, name="A rather long name of a task, " * 4, repos=["org/" + "r" * 80])
     problems: list[str] = []
     operator.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     operator.on("pageerror", lambda error: problems.append(str(error)))
