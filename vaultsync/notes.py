@@ -72,9 +72,7 @@ class NoteWriter:
             elif not present:
                 path = self._adopted(task) or ""
             return self._plan(task, record, path)
-        except Blocked as error:
-            self._unreadable(path, str(error))
-        except Unsafe as error:
+        except (Blocked, Unsafe) as error:
             self._unreadable(path, str(error))
         except UnicodeDecodeError:
             self._unreadable(path, "it is not UTF-8 text")
@@ -190,8 +188,8 @@ class NoteWriter:
 
     def _one_of(self, task: Task, record: NoteRecord | None, present: Sequence[str]) -> str:
         """Of a task's several notes the one to keep; bodies that differ are put beside it."""
-        wanted = [record.path] if record and record.path in present else []
-        kept = ([path for path in present if path == note_path(task)] or wanted or list(present))[0]
+        preferred = (note_path(task), record.path if record else "")
+        kept = next((path for path in preferred if path in present), present[0])
         body = parse(self.files.read(kept).decode()).body
         for path in present:
             if path == kept:

@@ -38,15 +38,15 @@ class WorkingCopy:
         tracked = len(self.git.run("ls-files", "-z").split(b"\0")) - 1 if deleted else 0
         emptied = len(deleted) >= _MANY and len(deleted) * 2 >= tracked
         moved = {task_of_path(path) for path in edited}
-        lost = [
+        lost = {
             path
             for path in deleted
             if emptied or path == OVERVIEW or (task_of_path(path) is not None and task_of_path(path) not in moved)
-        ]
+        }
         if lost:
             self._restore(lost)
         kept = [path for path in edited if self._may_be_committed(path)]
-        return kept + [path for path in deleted if path not in set(lost)]
+        return kept + [path for path in deleted if path not in lost]
 
     def stage(self, paths: Iterable[str]) -> int:
         """Put exactly these paths into the index as they lie there; returns how many."""
@@ -103,14 +103,13 @@ class WorkingCopy:
                 edited.append(path)
         return edited, deleted, unmerged
 
-    def _restore(self, paths: list[str]) -> None:
+    def _restore(self, paths: set[str]) -> None:
         """Write files again as the last commit has them."""
-        wanted = set(paths)
         found: list[tuple[str, str, str]] = []
         for line in self.git.run("ls-tree", "-r", "-z", "HEAD").split(b"\0"):
             about, _, name = line.partition(b"\t")
             path = os.fsdecode(name)
-            if path in wanted and not self.files.kind(path):
+            if path in paths and not self.files.kind(path):
                 mode, kind, blob = about.decode().split(" ")
                 found += [(path, mode, blob)] if kind == "blob" else []
         for start in range(0, len(found), _AT_ONCE):
