@@ -30,28 +30,28 @@ class Checkout:
         self.journal = files.scratch / JOURNAL
         self.reported: list[tuple[str, str]] = []
 
-    def go(self, *, tree: str, head: str | None, to: str) -> list[str]:
-        """From a tree (what the working copy holds, whatever HEAD is) to a commit; returns the paths that differ."""
+    def go(self, *, tree: str, head: str | None, to: str) -> None:
+        """From a tree (what the working copy holds, whatever HEAD is) to a commit."""
         entry = json.dumps({"tree": tree, "head": head, "to": to}).encode()
         self.files.write_scratch(JOURNAL, entry)
-        return self._follow(tree, to)
+        self._follow(tree, to)
 
-    def finish(self) -> list[str]:
-        """Complete what a killed sync began; returns the paths that differ."""
+    def finish(self) -> None:
+        """Complete what a killed sync began."""
         try:
             noted = json.loads(self.journal.read_bytes())
             tree, head, to = noted["tree"], noted["head"], noted["to"]
         except FileNotFoundError:
-            return []
+            return
         except (ValueError, KeyError, TypeError):
             self.journal.unlink()
-            return []
+            return
         if self.git.resolve("HEAD") not in (head, to):
             self.journal.unlink()  # someone has moved the branch since: what lies here is theirs
-            return []
-        return self._follow(tree, to)
+            return
+        self._follow(tree, to)
 
-    def _follow(self, tree: str, to: str) -> list[str]:
+    def _follow(self, tree: str, to: str) -> None:
         self.checkpoint("journal")
         changes = self.git.diff(tree, to)
         for start in range(0, len(changes), _AT_ONCE):
@@ -72,7 +72,6 @@ class Checkout:
         self.git.run("update-ref", "-m", "sync", f"refs/heads/{BRANCH}", to)
         self.git.run("symbolic-ref", "-m", "sync", "HEAD", f"refs/heads/{BRANCH}")
         self.journal.unlink(missing_ok=True)
-        return [change.path for change in changes]
 
     def _bring(self, change: Change, contents: dict[str, bytes]) -> None:
         path = change.path
