@@ -72,7 +72,7 @@ class VaultFollower:
         """Why to sync now, whether fully, whether to fetch, and whether to leave a failing remote alone."""
         now = utc_now()
         request = SyncRequest.objects.last()
-        resting = bool(state.retry_at and state.retry_at > now)
+        resting = services.rests(until=state.retry_at, now=now)
         if request is not None and not (resting and state.last_error_at and state.last_error_at > request.requested_at):
             full = SyncRequest.objects.filter(full=True).exists()
             return f"a request by {request.requested_by or 'someone'}", full, True, False
@@ -82,7 +82,7 @@ class VaultFollower:
             return "the start of the daemon", True, True, True
         if _elapsed(state.last_full_at, FULL_EVERY, now):
             return "the periodic reconcile", True, True, True
-        if state.remote_retry_at and state.remote_retry_at <= now:
+        if state.remote_retry_at and not services.rests(until=state.remote_retry_at, now=now):
             return "another try at the remote", False, True, True
         if state.retry_at or _elapsed(state.last_sync_at, self.interval, now):
             return "the interval", False, True, True
