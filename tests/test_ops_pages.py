@@ -14,7 +14,9 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from broker import app
 from broker.audit import Caller
+from broker.models import GitHubState
 from broker.services import register_task
 from jobs import output, runs
 from jobs import services as job_services
@@ -143,6 +145,22 @@ def test_on_a_full_disk_nobody_is_told_to_start_a_daemon_that_runs(
     page = text(operator, "/admin/")
     assert "is full: nothing can be written and no script starts. Make room" in page
     assert "Start it with" not in page
+
+
+def test_a_github_that_gave_no_token_when_it_was_last_asked_is_said(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Daemon.objects.update_or_create(pk=1, defaults={"pid": 7, "beat_at": utc_now()})
+    monkeypatch.setattr(app, "trouble", lambda: "")
+    yesterday = utc_now() - timedelta(days=1)
+    state = {"last_mint_at": yesterday, "last_error": "GitHub can't be reached", "last_error_at": utc_now()}
+    GitHubState.objects.update_or_create(pk=1, defaults=state)
+    said = "GitHub gave no token when it was last asked: GitHub can&#x27;t be reached"
+    assert said in text(operator, "/admin/")
+    GitHubState.objects.update(last_mint_at=None)
+    assert said in text(operator, "/admin/")
+    GitHubState.objects.update(last_mint_at=utc_now())
+    assert "Everything is all right." in text(operator, "/admin/")
 
 
 def test_a_database_that_can_not_be_read_is_said_on_the_dashboard(operator: Client) -> None:
