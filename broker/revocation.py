@@ -7,7 +7,7 @@ import time
 from datetime import timedelta
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 
 from broker import app, audit, sealing, subjects
 from broker.audit import SYSTEM
@@ -18,12 +18,18 @@ from tasks.models import read_repos
 
 log = logging.getLogger(__name__)
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5, 300
+_LONGEST_LIFE = timedelta(hours=1)
 State = IssuedToken.State
 
 
 def next_due() -> IssuedToken | None:
-    """The token whose revocation has waited longest; None when none is due."""
-    return IssuedToken.objects.filter(state=State.ENDED, retry_at__lte=utc_now()).order_by("retry_at").first()
+    """The token whose revocation has waited longest; None when none is due.
+
+    One that waits for longer than a token lives is from before the clock was set back.
+    """
+    now = utc_now()
+    due = Q(retry_at__lte=now) | Q(retry_at__gt=now + _LONGEST_LIFE)
+    return IssuedToken.objects.filter(due, state=State.ENDED).order_by("retry_at").first()
 
 
 def revoke(row: IssuedToken, *, seconds: float = 3.0) -> bool:

@@ -110,8 +110,13 @@ def _carry_out(settlements: list[Settlement], now: datetime) -> None:
     keys = [each.job.pk for each in settlements]
     with transaction.atomic():
         current = Job.objects.only("schedule", "timezone", "settled_through").in_bulk(keys)
-        # A job that was edited or deleted since it was read is left to the next wake.
-        settlements = [each for each in settlements if _basis(current.get(each.job.pk)) == _basis(each.job)]
+        disabled = set(JobState.objects.filter(enabled=False).values_list("name", flat=True))
+        # A job that was edited, deleted or disabled since it was read is left to the next wake.
+        settlements = [
+            each
+            for each in settlements
+            if _basis(current.get(each.job.pk)) == _basis(each.job) and not (each.firings and each.job.name in disabled)
+        ]
         taken = _taken(settlements)
         busy = set(JobRun.objects.active().filter(job__in=keys).values_list("job_id", flat=True))
         made = [run for each in settlements for run in _runs_of(each, now, taken, busy=each.job.pk in busy)]

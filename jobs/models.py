@@ -159,6 +159,10 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         """Queued, in the order in which they start."""
         return self.filter(state=State.QUEUED).order_by("id")
 
+    def ready(self, now: datetime) -> JobRunQuerySet:
+        """Waiting, but for retries whose time has not come; one queued later than now: the clock was set back since."""
+        return self.waiting().exclude(not_before__gt=now, queued_at__lte=now)
+
 
 class JobRun(models.Model):
     """One execution of a job, from the moment it is asked for."""

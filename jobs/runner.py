@@ -96,7 +96,7 @@ class Runner:
     # --- starting
     def _start_waiting(self) -> None:
         free = settings.JOB_MAX_PARALLEL - len(self._executions)
-        ready = JobRun.objects.waiting().exclude(not_before__gt=utc_now()).select_related("job")
+        ready = JobRun.objects.ready(utc_now()).select_related("job")
         if free <= 0 or not ready.exists() or services.is_paused():
             return
         running_of: dict[int, int] = {}

@@ -56,7 +56,7 @@ class _Slots:
         if self._taken < most:
             return NEXT_LOOK
         if self._queue is None:
-            ready = JobRun.objects.waiting().exclude(not_before__gt=self._now).values_list("pk", flat=True)
+            ready = JobRun.objects.ready(self._now).values_list("pk", flat=True)
             self._queue = {pk: place for place, pk in enumerate(ready)}
         before = self._queue.get(run.pk, 0)
         queue = f", {before} before it in the queue" if before else ""
@@ -75,7 +75,7 @@ def _for_all(now: datetime) -> str:
 
 def _for_itself(run: JobRun, now: datetime, running: list[int]) -> str:
     """What keeps this run alone, or those of its job."""
-    if run.not_before and run.not_before > now:
+    if run.not_before and run.queued_at <= now < run.not_before:
         return f"its retry at {seconds_text(run.not_before)} UTC"
     if len(running) < run.job.most_at_once:
         return ""

@@ -18,6 +18,7 @@ from jobs.reads import job_list
 from lobwife import __version__
 from lobwife.base.rest import Problem, answer
 from lobwife.base.timestamps import utc_now
+from lobwife.obstacles import obstacle
 from tasks.models import Task
 
 router = Router(tags=["health"])
@@ -95,6 +96,8 @@ def health(request: HttpRequest) -> HttpResponse:
             "db": {"ok": True, "size_bytes": database_bytes(), "task_count": counts["tasks"]},
             "daemon": daemon_summary(),
         }
+        if not shown["daemon"]["alive"]:  # what keeps everybody from writing keeps it from telling so
+            shown["daemon"]["trouble"] = obstacle() or shown["daemon"]["trouble"]
     except (DatabaseError, OSError) as error:
         shown |= {"status": "error", "jobs_running": 0, "broker": None, "db": {"ok": False, "error": str(error)}}
         return answer(shown, 503)

@@ -32,6 +32,7 @@ def obstacle() -> str:
         )
     try:
         with writing_until(time.monotonic()), transaction.atomic():
+            transaction.set_rollback(True)  # nothing was written: nobody is to be woken, the disk not waited for
             return ""
     except OperationalError as error:
         if is_about_a_lock(error):

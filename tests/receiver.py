@@ -15,6 +15,7 @@ class Receiver:
 
     port: int = 0
     status: int = 200
+    raw: bytes = b""  # sent in place of an answer
     paths: list[str] = field(default_factory=list)
     bodies: list[str] = field(default_factory=list)
 
@@ -27,6 +28,9 @@ def receiver() -> Iterator[Receiver]:
         def do_POST(self) -> None:
             told.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
             told.paths.append(self.path)
+            if told.raw:
+                self.wfile.write(told.raw)
+                return
             self.send_response(told.status)
             self.end_headers()
 

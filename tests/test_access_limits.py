@@ -15,7 +15,7 @@ from django.test import Client
 from django.test.utils import override_settings
 
 from lobwife.access.keys import create_key
-from lobwife.access.limits import Rate, RateLimits
+from lobwife.access.limits import RateLimits
 from lobwife.base.callers import Role
 from tests.installation import ROOT
 
@@ -33,26 +33,26 @@ def _empty_limits(settings: object, tmp_path: pathlib.Path) -> Iterator[None]:
 def test_a_bucket_takes_a_minutes_worth_at_once_and_then_its_rate(tmp_path: pathlib.Path) -> None:
     limits = RateLimits(tmp_path / "limits", "secret")
     with time_machine.travel(START, tick=False) as clock:
-        assert [limits.take("kind", "a", Rate(6)) for _ in range(6)] == [0] * 6
-        assert limits.take("kind", "a", Rate(6)) == 10
-        assert limits.take("kind", "b", Rate(6)) == 0, "others have buckets of their own"
+        assert [limits.take("kind", "a", 6) for _ in range(6)] == [0] * 6
+        assert limits.take("kind", "a", 6) == 10
+        assert limits.take("kind", "b", 6) == 0, "others have buckets of their own"
         clock.shift(10)
-        assert limits.take("kind", "a", Rate(6)) == 0
-        assert limits.take("kind", "a", Rate(6)) == 10
+        assert limits.take("kind", "a", 6) == 0
+        assert limits.take("kind", "a", 6) == 10
         clock.shift(-86_400)
-        assert limits.take("kind", "a", Rate(6)) == 0, "a clock that was set back locks nobody out"
+        assert limits.take("kind", "a", 6) == 0, "a clock that was set back locks nobody out"
 
 
 def test_no_rate_is_no_limit(tmp_path: pathlib.Path) -> None:
     limits = RateLimits(tmp_path / "limits", "secret")
-    assert not any(limits.take("kind", "a", Rate(0)) for _ in range(100))
+    assert not any(limits.take("kind", "a", 0) for _ in range(100))
 
 
 _TAKE_MANY = """
 import pathlib, sys
-from lobwife.access.limits import Rate, RateLimits
+from lobwife.access.limits import RateLimits
 limits = RateLimits(pathlib.Path(sys.argv[1]), "secret")
-print(sum(limits.take("kind", "a", Rate(50)) == 0 for _ in range(40)))
+print(sum(limits.take("kind", "a", 50) == 0 for _ in range(40)))
 """
 
 
@@ -76,6 +76,21 @@ def test_wrong_credentials_are_counted_by_address_and_good_ones_still_work() -> 
     assert int(refused.headers["Retry-After"]) >= 1
     good = Client(REMOTE_ADDR=REMOTE, headers={"Authorization": f"Bearer {key}"})
     assert good.get("/api/v1/tasks").status_code == 200
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("_empty_limits")
+def test_on_a_full_disk_good_callers_go_on_and_guessing_stays_slow(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "rate-limits").symlink_to("/dev/full")
+    key = create_key(name="good", role=Role.SERVICE, service="lobboss", actor="test")
+    good = Client(REMOTE_ADDR=REMOTE, headers={"Authorization": f"Bearer {key}"}, raise_request_exception=False)
+    asked = good.post("/api/v1/service-token", {"service": "lobboss"}, content_type="application/json")
+    assert (asked.status_code, "not configured" in asked.json()["error"]) == (503, True)
+    wrong = Client(REMOTE_ADDR=REMOTE, headers={"Authorization": "Bearer lw_wrong"}, raise_request_exception=False)
+    with time_machine.travel(START, tick=False):
+        assert [wrong.get("/api/v1/tasks").status_code for _ in range(31)] == [401] * 30 + [429]
+    page = Client(REMOTE_ADDR=REMOTE, raise_request_exception=False)
+    assert page.post("/admin/login/", {"username": "ada", "password": "guess"}).status_code == 200
 
 
 @pytest.mark.django_db

@@ -108,7 +108,8 @@ def test_a_mint_in_flight_while_the_repositories_change_is_made_anew(rig: Rig) -
     assert rig.github.tokens[-2].revoked
 
 
-def test_a_revocation_that_fails_is_retried_and_blocks_nothing(rig: Rig) -> None:
+@pytest.mark.parametrize("due", ["minted_at", "datetime('now', '+1 day')"], ids=["its time has come", "clock set back"])
+def test_a_revocation_that_fails_is_retried_and_blocks_nothing(rig: Rig, due: str) -> None:
     number = rig.task("repo")
     token = rig.token(f"T{number}").json["token"]
     rig.github.fail(*[Canned(500)] * 3)
@@ -118,7 +119,7 @@ def test_a_revocation_that_fails_is_retried_and_blocks_nothing(rig: Rig) -> None
     with rig.database() as database:
         waits = database.execute("SELECT attempts FROM broker_issuedtoken WHERE state = 'ended'").fetchall()
         assert [row[0] for row in waits] == [1]
-        database.execute("UPDATE broker_issuedtoken SET retry_at = minted_at WHERE state = 'ended'")
+        database.execute(f"UPDATE broker_issuedtoken SET retry_at = {due} WHERE state = 'ended'")
     rig.tick()
     assert not is_live(rig, token)
 

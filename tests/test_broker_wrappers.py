@@ -16,6 +16,7 @@ import pytest
 from tests.broker_rig import WRAPPERS, Rig
 from tests.git_server import GitServer
 from tests.installation import free_ports
+from tests.receiver import receiver
 
 RECORDER = """#!{python}
 import json, os, sys
@@ -99,6 +100,11 @@ def test_the_environments_token_serves_when_there_is_no_broker(gh: Gh, tmp_path:
         assert gh.run("pr", TASK_ID="T1", GH_TOKEN="mine", LOBWIFE_URL=url).returncode == 7
         assert gh.seen is not None
         assert gh.seen["GH_TOKEN"] == "mine"
+    with receiver() as stranger:
+        stranger.raw = b"who is there?\r\n"
+        done = gh.run("pr", TASK_ID="T1", LOBWIFE_URL=f"http://127.0.0.1:{stranger.port}")
+        assert (done.returncode, len(stranger.paths)) == (7, 1)
+        assert done.stderr.startswith("gh: the broker can't be reached: what is at LOBWIFE_URL does not answer in HTTP")
     unconfigured = Rig(tmp_path / "unconfigured", GH_APP_PEM="")
     try:
         unconfigured.start_web()
@@ -163,6 +169,13 @@ def test_an_odd_answer_of_the_broker_is_an_error_and_no_redirect_is_followed(gh:
         assert (done.returncode, gh.seen) == (1, None)
         assert "\x1b" not in done.stderr
     assert len(Listener.seen) == len(odd)
+
+
+@pytest.mark.parametrize("address", ["ftp://host", "http://host:abc", "http://["])
+def test_an_address_that_is_none_is_an_error_in_a_sentence(gh: Gh, address: str) -> None:
+    done = gh.run("pr", TASK_ID="T1", LOBWIFE_URL=address, GH_TOKEN="mine")
+    sentence = "LOBWIFE_URL must be an address that begins with http:// or https://"
+    assert (done.returncode, done.stderr, gh.seen) == (1, f"gh: no token from lobwife: {sentence}\n", None)
 
 
 # --- git

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from typing import Any
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from jobs import firing, runs, services
+from jobs import firing, runs, schedule, services
 from jobs.models import Concurrency, Job, JobRun, JobState, Misfire, State, Trigger
 from jobs.runs import Ending
 from tests.firings import BEFORE, LATE, NOON, ON_TIME, by_hand, made, make, slots
@@ -125,6 +126,23 @@ def test_a_disabled_job_fires_nothing_and_enabling_never_runs_what_was_missed() 
     services.set_enabled(name=job.name, enabled=True, actor="a test")
     firing.settle_due(LATE)
     assert made(job) == []
+
+
+def test_a_job_that_is_disabled_while_its_firing_is_worked_out_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = make()
+    count = schedule.count_between
+
+    def disabled_meanwhile(*arguments: Any) -> int:
+        services.set_enabled(name=job.name, enabled=False, actor="a test")
+        return count(*arguments)
+
+    monkeypatch.setattr(schedule, "count_between", disabled_meanwhile)
+    firing.settle_due(ON_TIME)
+    monkeypatch.undo()
+    assert firing.next_wake(ON_TIME) == NOON, "it is looked at again at once"
+    firing.settle_due(ON_TIME)
+    assert slots(job) == []
+    assert firing.next_wake(ON_TIME) == NOON + timedelta(minutes=5)
 
 
 def test_enabling_by_hand_while_the_daemon_works_runs_nothing_that_was_missed() -> None:

@@ -46,13 +46,15 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     return made
 
 
-def test_a_command_in_the_wrong_place_says_how_to_name_the_right_one(tmp_path: pathlib.Path) -> None:
+def test_a_command_in_the_wrong_place_says_how_to_name_the_right_one_and_leaves_no_file(tmp_path: pathlib.Path) -> None:
     elsewhere = Installation(tmp_path)
-    for command, code in ((("trigger", "x", "--wait"), 125), (("apikey", "list"), 1)):
+    wrong = (("trigger", "x", "--wait"), ("apikey", "list"), ("sync",), ("backup",), ("vault", "import"), ("daemon",))
+    for command in wrong:
         done = elsewhere.manage(*command, check=False)
-        assert done.returncode == code
-        assert "set LOBWIFE_STATE_DIR to the state directory of the installation that you mean" in done.stderr
+        assert done.returncode == (125 if command[0] == "trigger" else 1)
+        assert f"The database {elsewhere.state / 'lobmob.db'} is not there: set LOBWIFE_STATE_DIR to" in done.stderr
         assert "Traceback" not in done.stderr
+        assert list(elsewhere.state.iterdir()) == []
 
 
 @pytest.mark.parametrize(

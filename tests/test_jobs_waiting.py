@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import time_machine
 from django.conf import LazySettings
 from django.contrib.auth.models import User
 from django.db import connection
@@ -65,11 +66,22 @@ def test_a_run_waits_for_a_daemon_that_is_down_or_was_before_the_clock_was_set_b
         assert reads.daemon_is_alive() is False
 
 
+def test_a_retry_is_not_put_off_by_a_clock_that_was_set_back() -> None:
+    define("one", retries=1, retry_delay_seconds=600)
+    runs.record_end(start("one"), Ending(State.FAILED))
+    retry = JobRun.objects.get(trigger=Trigger.RETRY)
+    with time_machine.travel(retry.queued_at - timedelta(days=1)):
+        Daemon.objects.update(beat_at=utc_now())
+        assert waits_for(retry) == "the daemon's next look"
+        assert list(JobRun.objects.ready(utc_now())) == [retry]
+
+
 def test_a_run_waits_for_the_end_of_a_pause_and_for_its_retry() -> None:
     define("one", retries=1, retry_delay_seconds=600)
     runs.record_end(start("one"), Ending(State.FAILED, exit_code=1))
     retry = JobRun.objects.get(trigger=Trigger.RETRY)
     assert waits_for(retry) == f"its retry at {retry.not_before:%Y-%m-%d %H:%M:%S} UTC"
+    assert not JobRun.objects.ready(utc_now()).exists()
     services.set_paused(paused=True, actor="olga")
     assert waits_for(retry) == "starts to be resumed; olga paused them"
 

@@ -10,6 +10,8 @@ import pytest
 from django.db import connection
 from django.test import Client
 
+from broker import app
+from broker.models import GitHubState
 from jobs.models import Daemon, Job
 from lobwife.base.timestamps import iso_text, seconds_text, utc_now
 from lobwife.ops import history
@@ -43,6 +45,22 @@ def test_on_a_full_disk_nobody_is_told_to_start_a_daemon_that_runs(
     page = text(operator_client, "/admin/")
     assert "is full: nothing can be written and no script starts. Make room" in page
     assert "Start it with" not in page
+
+
+def test_a_github_that_gave_no_token_when_it_was_last_asked_is_said(
+    operator_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Daemon.objects.update_or_create(pk=1, defaults={"pid": 7, "beat_at": utc_now()})
+    monkeypatch.setattr(app, "trouble", lambda: "")
+    yesterday = utc_now() - timedelta(days=1)
+    state = {"last_mint_at": yesterday, "last_error": "GitHub can't be reached", "last_error_at": utc_now()}
+    GitHubState.objects.update_or_create(pk=1, defaults=state)
+    said = "GitHub gave no token when it was last asked: GitHub can&#x27;t be reached"
+    assert said in text(operator_client, "/admin/")
+    GitHubState.objects.update(last_mint_at=None)
+    assert said in text(operator_client, "/admin/")
+    GitHubState.objects.update(last_mint_at=utc_now())
+    assert "Everything is all right." in text(operator_client, "/admin/")
 
 
 def test_a_database_that_can_not_be_read_is_said_on_the_dashboard(operator_client: Client) -> None:

@@ -43,6 +43,16 @@ def test_health_is_degraded_when_the_daemon_gives_no_sign_of_life(server: Instal
     assert answer.json["daemon"]["alive"] is False
 
 
+def test_health_says_what_keeps_a_silent_daemon_from_writing(server: Installation) -> None:
+    beat(server, timedelta(minutes=2))
+    with write_locked(server):
+        answer = server.get("/health")
+        assert (answer.status, answer.json["status"]) == (200, "degraded")
+        assert "locked by another program" in answer.json["daemon"]["trouble"]
+    answer = server.get("/health")
+    assert (answer.json["status"], answer.json["daemon"]["trouble"]) == ("degraded", None)
+
+
 def test_health_counts_registrations_of_tasks_and_legacy_ones_together(server: Installation) -> None:
     before = server.get("/health").json["broker"]
     number = server.post("/api/v1/tasks", {"name": "Registered"}).json["id"]

@@ -106,6 +106,19 @@ def test_the_report_is_posted_where_a_bot_and_a_channel_are_set(fleet: Fleet) ->
         assert done.returncode == 1
         assert "Discord answered 500" in done.stderr
         assert "bot-secret-word" not in done.stdout + done.stderr
+        discord.status, discord.raw = 200, b"who is there?\r\n"
+        done = fleet.run(SCRIPT, SWARM_LOGS_CHANNEL_ID="42", **bot)
+        assert (done.returncode, done.stderr) == (1, "Discord: the answer is not HTTP\n")
+        for address in ("http://[", "http://person:bot-secret-word@host", "http://127.0.0.1:9/a b"):
+            done = fleet.run(SCRIPT, SWARM_LOGS_CHANNEL_ID="42", **bot | {"DISCORD_API_URL": address})
+            assert (done.returncode, done.stderr) == (1, "Discord: DISCORD_API_URL can't be used as an address\n")
+
+
+@pytest.mark.parametrize("address", ["host", "http://host:abc", "http://127.0.0.1:99999", "http://[", "http://a..b"])
+def test_an_address_of_lobwife_that_is_none_is_told_in_a_sentence(tmp_path: pathlib.Path, address: str) -> None:
+    fleet = Fleet(tmp_path / "fleet")
+    done = fleet.run(SCRIPT, LOBWIFE_URL=address)
+    assert (done.returncode, done.stderr) == (1, "LOBWIFE_URL must be an address such as http://127.0.0.1:8081\n")
 
 
 def test_a_lobwife_that_is_away_is_a_failure_in_a_sentence(fleet: Fleet) -> None:

@@ -88,7 +88,8 @@ def test_the_interval_fetches_what_others_pushed(world: World, follower: VaultFo
         assert SyncRun.objects.first().full is True
 
 
-def test_a_failing_remote_is_tried_again_with_back_off(world: World, follower: VaultFollower) -> None:
+@pytest.mark.parametrize("back", [81, -86_400], ids=["its time has come", "clock set back"])
+def test_a_failing_remote_is_tried_again_with_back_off(world: World, follower: VaultFollower, back: float) -> None:
     with time_machine.travel(utc_now(), tick=False) as traveller:
         clock = Clock(follower, traveller)
         follower.tick()
@@ -106,7 +107,7 @@ def test_a_failing_remote_is_tried_again_with_back_off(world: World, follower: V
             assert follower.tick() is True
         assert waits == [5, 10, 20, 40]
         away.rename(world.remote)
-        clock.forward(81)
+        clock.forward(back)
         assert follower.tick() is True
         assert VaultState.objects.get().remote_failures == 0
 

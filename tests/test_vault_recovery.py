@@ -160,6 +160,26 @@ def test_an_index_with_an_unfinished_merge_is_made_anew(world: World) -> None:
     assert "<<<<<<<" not in git(world.path, "show", "HEAD:k/a.md")
 
 
+def test_an_index_that_can_not_be_made_anew_is_a_failure_in_a_sentence(
+    world: World, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverge(world)
+    git(world.path, "merge", "origin/main", check=False)
+    (world.path / ".git/MERGE_HEAD").unlink()
+    real = shutil.which("git")
+    wrapper = tmp_path / "bin/git"
+    wrapper.parent.mkdir()
+    refusal = "echo 'fatal: unable to write new index file' >&2; exit 128"
+    wrapper.write_text(f'#!/bin/sh\ncase "$*" in *"read-tree HEAD") {refusal};; esac\nexec {real} "$@"\n')
+    wrapper.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+        outcome = world.sync()
+    assert "an unfinished merge and could not be made anew: git read-tree: fatal: unable to write" in outcome.error
+    assert VaultState.objects.get().retry_at
+    assert world.sync().error == ""
+
+
 def test_a_shallow_clone_is_completed(world: World) -> None:
     for number in range(3):
         change(task(), priority=f"p{number}")

@@ -66,7 +66,7 @@ class Checkout:
                     self.reported.append((change.path, str(error)))
             self.checkpoint("checkout-part")
         entries = [(change.path, (change.new_mode, change.new)) for change in changes]
-        self.git.run("update-index", "-z", "--index-info", stdin=b"".join(index_lines(entries)))
+        self.git.run("update-index", "-z", "--index-info", stdin=b"".join(index_lines(entries, self.files.no_id)))
         self.git.run("update-index", "-q", "--refresh", accept=(0, 1))
         self.checkpoint("checked-out")
         self.git.run("update-ref", "-m", "sync", f"refs/heads/{BRANCH}", to)

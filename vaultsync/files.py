@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import pathlib
+import re
 import stat
 
 SCRATCH = ".git/lobwife"
+_SHA256 = re.compile(r"^\s*objectformat\s*=\s*\"?sha256", re.IGNORECASE | re.MULTILINE)
 
 
 class Blocked(Exception):
@@ -25,6 +28,12 @@ class Files:
         self._scratch = f"{self.scratch}/{os.getpid()}-"
         self._number = 0
         self._safe: set[str] = set()
+
+    @functools.cached_property
+    def no_id(self) -> str:
+        """git's id of nothing: zeros, as many as an id of this repository has digits."""
+        configuration = (self.root / ".git" / "config").read_text(errors="replace")
+        return "0" * (64 if _SHA256.search(configuration) else 40)
 
     def at(self, path: str) -> pathlib.Path:
         return self.root / path

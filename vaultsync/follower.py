@@ -81,7 +81,7 @@ class VaultFollower:
     def _due(self, state: VaultState, clock: float) -> Due | None:
         now = utc_now()
         request = SyncRequest.objects.last()
-        resting = bool(state.retry_at and state.retry_at > now)
+        resting = services.rests(until=state.retry_at, now=now)
         if request is not None and not (resting and state.last_error_at and state.last_error_at > request.requested_at):
             full = SyncRequest.objects.filter(full=True).exists()
             return Due(f"a request by {request.requested_by or 'someone'}", full=full, patient=False)
@@ -91,7 +91,7 @@ class VaultFollower:
             return Due("the start of the daemon", full=True)
         if _elapsed(state.last_full_at, FULL_EVERY, now):
             return Due("the periodic reconcile", full=True)
-        if state.remote_retry_at and state.remote_retry_at <= now:
+        if state.remote_retry_at and not services.rests(until=state.remote_retry_at, now=now):
             return Due("another try at the remote")
         if state.retry_at or _elapsed(state.last_sync_at, self.interval, now):
             return Due("the interval")

@@ -131,7 +131,7 @@ class NoteWriter:
             return
         self._note_intentions(changed)
         for plan, _, differs in changed:
-            blob = blob_id(plan.after)
+            blob = blob_id(plan.after, self.files.no_id)
             if differs:
                 try:
                     self._place(plan)

@@ -54,7 +54,7 @@ class Round:
             self._write(full=full or self.state.committed is None, dry_run=True)
             return
         self._find_head()
-        resting = bool(patient and self.state.remote_retry_at and self.state.remote_retry_at > utc_now())
+        resting = patient and services.rests(until=self.state.remote_retry_at, now=utc_now())
         look = fetch or full or self.head is None or self.state.committed is None
         full = full or self.head is None or self.state.committed is None
         tip = self._fetched() if look and not resting else None

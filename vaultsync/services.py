@@ -110,6 +110,11 @@ def back_off(failures: int) -> datetime:
     return utc_now() + timedelta(seconds=min(_BACK_OFF_MOST, _BACK_OFF_FIRST * 2 ** min(failures - 1, 10)))
 
 
+def rests(*, until: datetime | None, now: datetime) -> bool:
+    """Whether a back-off lasts; one that is longer than any is from before the clock was set back."""
+    return until is not None and timedelta(0) < until - now <= timedelta(seconds=_BACK_OFF_MOST)
+
+
 def report(*, reports: Iterable[Report]) -> None:
     """Keep reports; one that is known already keeps its `since`."""
     known = {(each.path, each.kind): each.sentence for each in reports}

@@ -84,6 +84,7 @@ class Sync:
             return outcome
         recovery = Recovery(git, files)
         one = Round(self.vault, self.watch, git, files, outcome)
+        is_unmerged = False
         try:
             if not dry_run:
                 recovery.run()
@@ -91,14 +92,15 @@ class Sync:
             one.run(full=full or made, fetch=fetch, patient=patient, dry_run=dry_run)
             self._collect_garbage(git, outcome)
         except UnmergedIndex:
-            recovery.rebuild_index()
-            outcome.error = "git's index held an unfinished merge; it is made anew, and the sync tried again"
+            is_unmerged = True
         except RemoteTrouble as trouble:
             one.note_trouble(trouble)
         except (GitError, Blocked) as error:
             outcome.error = str(error)
         except OSError as error:
             outcome.error = f"the vault can't be written or read: {error.strerror or error}"
+        if is_unmerged:
+            outcome.error = _made_anew(recovery)
         if not dry_run:
             _quietly(recovery.end)
         outcome.notices += recovery.notices
@@ -137,6 +139,16 @@ class Sync:
             if state.gc_at is not None:
                 self.watch.alive(_GC_SECONDS)
                 git.run("gc", "--quiet", timeout=_GC_SECONDS)
+
+
+def _made_anew(recovery: Recovery) -> str:
+    """Make the index anew; what is to be told of it, in a sentence."""
+    held = "git's index held an unfinished merge"
+    try:
+        recovery.rebuild_index()
+    except (GitError, OSError) as error:
+        return f"{held} and could not be made anew: {error}"
+    return f"{held}; it is made anew, and the sync tried again"
 
 
 def _quietly(action: Callable[[], None]) -> None:

@@ -16,7 +16,6 @@ from vaultsync.layout import OVERVIEW, OWNED, task_of_path
 from vaultsync.merge import Merged, merge_note, merge_plain
 
 LINK, MODULE = "120000", "160000"
-ZERO = "0" * 40
 
 
 @dataclass(frozen=True)
@@ -222,7 +221,7 @@ class _Merger:
                 "update-index",
                 "-z",
                 "--index-info",
-                stdin=b"".join(index_lines(self.index.items())),
+                stdin=b"".join(index_lines(self.index.items(), self.files.no_id)),
                 environment=environment,
             )
             return self.git.text("write-tree", environment=environment)
@@ -248,8 +247,11 @@ def _parents(path: str) -> list[str]:
     return ["/".join(parts[: number + 1]) for number in range(len(parts))]
 
 
-def index_lines(items: Iterable[tuple[str, tuple[str, str]]]) -> Iterable[bytes]:
-    """What `update-index --index-info` reads; removals first: a file may take the place of a folder."""
+def index_lines(items: Iterable[tuple[str, tuple[str, str]]], none: str) -> Iterable[bytes]:
+    """What `update-index --index-info` reads; removals first: a file may take the place of a folder.
+
+    `none` is the repository's id of nothing, as long as its others.
+    """
     ordered = sorted(items, key=lambda item: bool(item[1][0]))
     for path, (mode, blob) in ordered:
-        yield (f"{mode} {blob}\t" if mode else f"0 {ZERO}\t").encode() + os.fsencode(path) + b"\0"
+        yield (f"{mode} {blob}\t" if mode else f"0 {none}\t").encode() + os.fsencode(path) + b"\0"

@@ -12,7 +12,7 @@ from vaultsync.git import Git
 from vaultsync.layout import OVERVIEW, TASK_FOLDERS, TASKS, task_of_path
 from vaultsync.models import Kind
 from vaultsync.services import Report
-from vaultsync.treemerge import LINK, ZERO, index_lines
+from vaultsync.treemerge import LINK, index_lines
 
 _MARKERS = re.compile(rb"^<<<<<<< .*^=======\r?$.*^>>>>>>> ", re.MULTILINE | re.DOTALL)
 _MANY = 5
@@ -53,8 +53,8 @@ class WorkingCopy:
         wanted = sorted(set(paths))
         gone = [path for path in wanted if not self._lies_there(path)]
         if gone:
-            lines = b"".join(f"0 {ZERO}\t".encode() + os.fsencode(path) + b"\0" for path in gone)
-            self.git.run("update-index", "-z", "--index-info", stdin=lines)
+            lines = index_lines([(path, ("", "")) for path in gone], self.files.no_id)
+            self.git.run("update-index", "-z", "--index-info", stdin=b"".join(lines))
         present = sorted(set(wanted) - set(gone))
         if len(present) >= _MANY_AT_ONCE:
             present = self._stage_as_pack(present)
@@ -75,8 +75,9 @@ class WorkingCopy:
                 else:
                     left.append(path)
             self.git.import_blobs(found.values())
-            entries = [(path, ("100644", blob_id(content))) for path, content in found.items()]
-            self.git.run("update-index", "-z", "--add", "--index-info", stdin=b"".join(index_lines(entries)))
+            none = self.files.no_id
+            entries = [(path, ("100644", blob_id(content, none))) for path, content in found.items()]
+            self.git.run("update-index", "-z", "--add", "--index-info", stdin=b"".join(index_lines(entries, none)))
         self.git.run("update-index", "-q", "--refresh", accept=(0, 1))
         return left
 

@@ -4,6 +4,7 @@ Standard library only. Which token: TASK_ID, else SERVICE_NAME. Where: LOBWIFE_U
 has one: LOBWIFE_API_KEY, else the content of the file LOBWIFE_TOKEN_PATH. Nothing secret is ever put into an argument.
 """
 
+import http.client
 import json
 import os
 import re
@@ -36,8 +37,8 @@ def ask(environment=os.environ):
     url = environment.get("LOBWIFE_URL", "").strip().rstrip("/")
     if not url:
         raise NoBroker("LOBWIFE_URL is not set")
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise Refused("LOBWIFE_URL must begin with http:// or https://")
+    if not is_address(url):
+        raise Refused("LOBWIFE_URL must be an address that begins with http:// or https://")
     path, body = what(environment)
     headers = {"Content-Type": "application/json", **credential(environment)}
     data = json.dumps(body).encode()
@@ -53,6 +54,17 @@ def ask(environment=os.environ):
         raise Refused(sentence) from None
     except (OSError, ValueError) as error:
         raise NoBroker(f"the broker can't be reached: {getattr(error, 'reason', error)}") from None
+    except http.client.HTTPException:
+        raise NoBroker("the broker can't be reached: what is at LOBWIFE_URL does not answer in HTTP") from None
+
+
+def is_address(url):
+    """Whether it can be called at all."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def what(environment):

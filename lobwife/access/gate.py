@@ -11,7 +11,7 @@ from django.urls import ResolverMatch
 
 from lobwife.access import identify, policy
 from lobwife.access.kubernetes import Cluster
-from lobwife.access.limits import Rate, RateLimits
+from lobwife.access.limits import RateLimits
 from lobwife.access.roles import RULES, Rule, entry_of
 from lobwife.access.sightings import Sightings
 from lobwife.base.callers import UNIDENTIFIED, Caller
@@ -81,7 +81,7 @@ class Gate:
         caller = identify.credential_caller(credential, address, self._cluster)
         if caller is not None:
             return caller
-        wait = self._limits.take("failed authentication", address, Rate(settings.FAILED_AUTHENTICATIONS_PER_MINUTE))
+        wait = self._limits.take("failed authentication", address, settings.FAILED_AUTHENTICATIONS_PER_MINUTE)
         if wait:
             raise TooMany(f"too many wrong credentials from {address}; try again in {wait} s", retry_after=wait)
         return self._unidentified(request, entry, f"the credential is wrong, expired or revoked: {_WAY_OUT}")
@@ -102,7 +102,7 @@ class Gate:
         if caller.identity == "local":
             return
         rate = settings.TOKENS_PER_MINUTE
-        wait = self._limits.take("tokens", caller.identity or f"address {address}", Rate(rate))
-        wait = wait or self._limits.take("tokens of an address", address, Rate(rate * 4))
+        wait = self._limits.take("tokens", caller.identity or f"address {address}", rate)
+        wait = wait or self._limits.take("tokens of an address", address, rate * 4)
         if wait:
             raise TooMany(f"too many tokens asked for; try again in {wait} s", retry_after=wait)

@@ -19,7 +19,7 @@ from django.utils.functional import SimpleLazyObject
 
 from lobwife.access import policy
 from lobwife.access.headers import harden_page
-from lobwife.access.limits import Rate, RateLimits
+from lobwife.access.limits import RateLimits
 from lobwife.base.patience import writing_until
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class PageMiddleware:
     def _too_many_sign_ins(self, request: HttpRequest) -> HttpResponse | None:
         if request.method != "POST" or request.path_info not in {"/", reverse(settings.LOGIN_URL)}:
             return None
-        wait = self._limits.take("sign-ins", address_of(request), Rate(settings.LOGINS_PER_MINUTE))
+        wait = self._limits.take("sign-ins", address_of(request), settings.LOGINS_PER_MINUTE)
         if not wait:
             return None
         response = render(request, "admin/locked_out.html", {"minutes": math.ceil(wait / 60)}, status=429)

@@ -9,6 +9,7 @@ from typing import Any
 from django.db.utils import DatabaseError
 from django.urls import reverse
 
+from broker.models import GitHubState
 from lobwife.base.timestamps import utc_now
 from lobwife.obstacles import obstacle
 from lobwife.ops import panels
@@ -107,6 +108,9 @@ def _of_broker(broker: dict[str, Any], now: datetime) -> list[Finding]:
     if state and state.blocked_until and state.blocked_until > now:
         url = reverse("admin:broker_githubstate_changelist")
         found.append(Finding("warn", f"GitHub said to wait until {state.blocked_until:%H:%M} UTC with tokens.", url))
+    elif not broker["trouble"] and state and _failed_last(state):
+        url = reverse("admin:broker_githubstate_changelist")
+        found.append(Finding("warn", f"GitHub gave no token when it was last asked: {state.last_error}", url))
     if broker["failed"] or broker["refused"]:
         url = reverse("admin:broker_tokenaudit_changelist")
         for outcome in ("failed", "refused"):
@@ -117,6 +121,11 @@ def _of_broker(broker: dict[str, Any], now: datetime) -> list[Finding]:
                 sentence = f"{broker[outcome]} {noun} {verb} today."
                 found.append(Finding("warn", sentence, f"{url}?outcome={outcome}"))
     return found
+
+
+def _failed_last(state: GitHubState) -> bool:
+    """Whether GitHub's newest answer was an error."""
+    return bool(state.last_error_at and (state.last_mint_at is None or state.last_mint_at < state.last_error_at))
 
 
 def _of_vault(vault: dict[str, Any]) -> list[Finding]:

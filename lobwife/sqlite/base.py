@@ -1,6 +1,7 @@
 """The backend itself: `ENGINE: "lobwife.sqlite"`."""
 
 import os
+import pathlib
 from typing import Any
 
 from django.db.backends.sqlite3 import base, features
@@ -37,6 +38,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super().__init__(*args, **kwargs)
         self._gate: WriteGate | None = None
         self._syncs_later = self._may_be_lost = False
+
+    def get_connection_params(self) -> dict[str, Any]:
+        """A file that is not there is not made: `migrate` makes it, anything else was started in the wrong place."""
+        parameters: dict[str, Any] = super().get_connection_params()
+        if not self.is_in_memory_db():
+            parameters["database"] = f"{pathlib.Path(parameters['database']).absolute().as_uri()}?mode=rw"
+        return parameters
 
     def leave_unsynced(self) -> None:
         """The transaction under way does not wait for the disk; see unsynced_atomic()."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from django.db import connection
 from django.db.utils import OperationalError
 
@@ -24,6 +26,7 @@ def in_words_for_the_console(error: OperationalError) -> str:
     text = str(error)
     if "unable to open" in text or "no such table" in text or "no such column" in text:
         said = "can't be opened" if "unable to open" in text else "lacks tables of this version"
+        said = said if os.path.lexists(path) else "is not there"
         return (
             f"The database {path} {said}: set LOBWIFE_STATE_DIR to the state directory of the installation that you"
             " mean, or prepare this one with `manage.py migrate`."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 
+from lobwife.base.errors import Unavailable
 from lobwife.takeover.copies import COMPANIONS, copied, keep
 from lobwife.takeover.inspection import examine, is_complete, known_migrations
 
@@ -25,3 +26,16 @@ def make_ready(database: pathlib.Path) -> None:
     with copied(database) as copy:
         if examine(copy, database, known):
             keep(copy, database.with_name(database.name + COPY_SUFFIX))
+
+
+def make_file(database: pathlib.Path) -> None:
+    """An empty file where there is none, which SQLite then makes a database of; raises Unavailable when it can't be."""
+    if database.exists():
+        return
+    try:
+        database.touch()
+    except OSError as error:
+        raise Unavailable(
+            f"{database} can't be made ({error.strerror}): make its directory writable and see that its disk has room,"
+            " then start again"
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -49,10 +50,10 @@ def post(channel: str, text: str) -> None:
     }
     opener = urllib.request.build_opener(_NoRedirects())
     for left in reversed(range(_TRIES)):
-        request = urllib.request.Request(  # noqa: S310 the scheme was checked
-            f"{base}/channels/{channel}/messages", json.dumps(body).encode(), headers, method="POST"
-        )
         try:
+            request = urllib.request.Request(  # noqa: S310 the scheme was checked
+                f"{base}/channels/{channel}/messages", json.dumps(body).encode(), headers, method="POST"
+            )
             with opener.open(request, timeout=_TIMEOUT_SECONDS):
                 return
         except urllib.error.HTTPError as error:
@@ -62,6 +63,10 @@ def post(channel: str, text: str) -> None:
             raise DiscordError(f"Discord answered {error.code}") from None
         except OSError as error:  # it may have been posted: not tried again
             raise DiscordError(f"Discord can't be reached: {getattr(error, 'reason', error)}") from None
+        except (ValueError, http.client.InvalidURL):  # its own words may hold a password
+            raise DiscordError("Discord: DISCORD_API_URL can't be used as an address") from None
+        except http.client.HTTPException:
+            raise DiscordError("Discord: the answer is not HTTP") from None
 
 
 def _asked_wait(error: urllib.error.HTTPError) -> float:

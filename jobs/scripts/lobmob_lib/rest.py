@@ -29,14 +29,12 @@ class Rest:
     """One connection that is kept; GETs are tried again when it breaks, writes only when they were never sent."""
 
     def __init__(self, url: str, credential: str = "") -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise RestError("LOBWIFE_URL must be an address such as http://127.0.0.1:8081")
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_SECONDS)
+        try:
+            self._connection, self._prefix = _opened(url)
+        except (ValueError, http.client.InvalidURL):  # the error's own words may hold a password
+            raise RestError("LOBWIFE_URL must be an address such as http://127.0.0.1:8081") from None
         self._sent = False
         self._used = 0.0
-        self._prefix = parts.path.rstrip("/")
         self._headers = {"Content-Type": "application/json"}
         if credential:
             self._headers["Authorization"] = f"Bearer {credential}"
@@ -101,6 +99,16 @@ class Rest:
         content = answer.read(_MOST_BYTES)
         self._used = time.monotonic()
         return answer.status, content
+
+
+def _opened(url: str) -> tuple[http.client.HTTPConnection, str]:
+    """The connection, not made yet, and what paths begin with; raises ValueError or InvalidURL."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not host.encode("idna") or not re.fullmatch(r"[!-~]*", parts.path):
+        raise ValueError(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    return kind(host, parts.port, timeout=TIMEOUT_SECONDS), parts.path.rstrip("/")
 
 
 def _read(status: int, content: bytes, call: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
 
 from lobwife.backups.kept import keep_copy, kept_copies
 from lobwife.base.errors import LobwifeError
@@ -15,6 +16,7 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
+        connection.ensure_connection()  # before anything is left in a folder without a database
         try:
             path = keep_copy()
         except LobwifeError as error:

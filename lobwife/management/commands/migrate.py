@@ -13,7 +13,7 @@ from django.db.utils import OperationalError
 
 from lobwife.base.errors import LobwifeError
 from lobwife.takeover import legacy_json
-from lobwife.takeover.database import make_ready
+from lobwife.takeover.database import make_file, make_ready
 from lobwife.takeover.state import prepared
 
 
@@ -24,6 +24,8 @@ class Command(migrate.Command):
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         if not self._is_for_the_installation(options):
+            if options["database"] == DEFAULT_DB_ALIAS and not (options["plan"] or options["check_unapplied"]):
+                make_file(_database())
             return super().execute(*args, **options)
         folder, database = settings.STATE_DIR, _database()
         connection.close()  # the file is copied: no connection of this process may be open then
@@ -31,6 +33,7 @@ class Command(migrate.Command):
             with prepared(folder):
                 files = legacy_json.read(folder)
                 make_ready(database)
+                make_file(database)
                 output = super().execute(*args, **options)
                 if files and not options["app_label"] and not options["fake"]:
                     self._tell(legacy_json.import_all(files), options["verbosity"])

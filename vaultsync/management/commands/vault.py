@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
 
 from lobwife.base.errors import Unavailable
 from lobwife.base.text import one_line
@@ -30,6 +31,7 @@ class Command(BaseCommand):
         verbs.add_parser("accept-remote", help="let the next sync merge a rewritten remote in")
 
     def handle(self, *, verb: str, **options: Any) -> None:
+        connection.ensure_connection()  # before anything is left in a folder without a database
         if not (settings.VAULT_PATH / ".git").is_dir():
             raise CommandError(f"there is no vault at {settings.VAULT_PATH}; `manage.py sync` makes one")
         try:
