@@ -96,8 +96,6 @@ def health(request: HttpRequest) -> HttpResponse:
             "db": {"ok": True, "size_bytes": database_bytes(), "task_count": counts["tasks"]},
             "daemon": daemon_summary(),
         }
-        if not shown["daemon"]["alive"]:  # what keeps everybody from writing keeps it from telling so
-            shown["daemon"]["trouble"] = obstacle() or shown["daemon"]["trouble"]
     except (DatabaseError, OSError) as error:
         shown |= {"status": "error", "jobs_running": 0, "broker": None, "db": {"ok": False, "error": str(error)}}
         return answer(shown, 503)
@@ -123,8 +121,11 @@ def daemon_summary() -> dict[str, Any]:
     if isinstance(beat_at, datetime) and beat_at.tzinfo is None:
         beat_at = beat_at.replace(tzinfo=UTC)  # SQLite holds it in UTC without saying so
     age = utc_now() - beat_at if beat_at else None
+    is_alive = bool(pid) and age is not None and is_fresh(age)
+    if pid and not is_alive:  # what keeps everybody from writing keeps it from a sign of life, and from telling why
+        trouble = obstacle() or trouble
     return {
-        "alive": bool(pid) and age is not None and is_fresh(age),
+        "alive": is_alive,
         "heartbeat_age": round(age.total_seconds(), 1) if age is not None else None,
         "paused": bool(paused_at),
         "trouble": trouble or None,
