@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import threading
@@ -171,11 +172,49 @@ def test_an_odd_answer_of_the_broker_is_an_error_and_no_redirect_is_followed(gh:
     assert len(Listener.seen) == len(odd)
 
 
-@pytest.mark.parametrize("address", ["ftp://host", "http://host:abc", "http://["])
-def test_an_address_that_is_none_is_an_error_in_a_sentence(gh: Gh, address: str) -> None:
-    done = gh.run("pr", TASK_ID="T1", LOBWIFE_URL=address, GH_TOKEN="mine")
-    sentence = "LOBWIFE_URL must be an address that begins with http:// or https://"
-    assert (done.returncode, done.stderr, gh.seen) == (1, f"gh: no token from lobwife: {sentence}\n", None)
+@pytest.mark.parametrize(
+    "url",
+    ["http://[::1", "http://127.0.0.1:x", "http://127.0.0.1:99999", "http://a b", "http://", "ftp://a", "nothing"],
+)
+def test_an_address_that_is_none_is_an_error_in_words(gh: Gh, url: str) -> None:
+    done = gh.run("pr", TASK_ID="T1", LOBWIFE_URL=url, GH_TOKEN="mine")
+    assert (done.returncode, gh.seen) == (1, None)
+    assert (
+        done.stderr
+        == "gh: no token from lobwife: LOBWIFE_URL must be an address that begins with http:// or https://\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 60000,
+        b"HTTP/1.1 403 No\r\n\r\n" + b"[" * 60000,
+        b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_what_is_no_broker_is_an_error_in_words(gh: Gh, answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        done = gh.run("pr", TASK_ID="T1", LOBWIFE_URL=f"http://127.0.0.1:{server.getsockname()[1]}", GH_TOKEN="mine")
+        thread.join()
+    assert (done.returncode, gh.seen) == (1, None)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_credential_that_is_no_text_is_an_error_in_words(gh: Gh, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "projected").write_bytes(b"\xff\xfe")
+    done = gh.run("pr", TASK_ID="T1", LOBWIFE_TOKEN_PATH=str(tmp_path / "projected"), GH_TOKEN="mine")
+    assert (done.returncode, gh.seen) == (1, None)
+    assert "not one word" in done.stderr
 
 
 # --- git

@@ -62,9 +62,10 @@ def is_address(url):
     """Whether it can be called at all."""
     try:
         parts = urllib.parse.urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        named = bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+    return named and parts.scheme in ("http", "https") and not re.search(r"[\x00-\x20\x7f]", url)
 
 
 def what(environment):
@@ -83,7 +84,7 @@ def credential(environment):
     path = environment.get("LOBWIFE_TOKEN_PATH", "").strip()
     if not text and path:
         try:
-            with open(path) as file:
+            with open(path, errors="replace") as file:
                 text = file.read(MOST_BYTES).strip()
         except OSError as error:
             raise Refused(f"LOBWIFE_TOKEN_PATH can't be read: {error.strerror}") from None
@@ -99,7 +100,7 @@ def read_token(content):
     try:
         answer = json.loads(content)
         token, expires_at = answer["token"], answer["expires_at"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise Refused("the broker's answer holds no token") from None
     if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token) or not isinstance(expires_at, str):
         raise Refused("the broker's answer holds no token")
@@ -110,7 +111,7 @@ def reason(error):
     """The broker's sentence, in one printable line."""
     try:
         sentence = json.loads(error.read(MOST_BYTES))["error"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, RecursionError):
         sentence = ""
     line = "".join(c if c.isprintable() else " " for c in str(sentence))[:500]
     return line or f"the broker answered {error.code}"
