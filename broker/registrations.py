@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 
@@ -40,7 +40,9 @@ class Registration:
             return None
         lifetime = timedelta(hours=settings.BROKER_TASK_HOURS) if self.task_number is not None else LEGACY_LIFETIME
         registered = parse(self.registered_at)
-        return registered + lifetime if registered else datetime.min.replace(tzinfo=utc_now().tzinfo)
+        if registered is None:
+            return datetime.min.replace(tzinfo=UTC)
+        return min(registered, datetime.max.replace(tzinfo=UTC) - lifetime) + lifetime
 
     def refusal(self, shown_id: str) -> str | None:
         """Why it gives no token, in a sentence; None when it does."""

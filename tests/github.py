@@ -61,6 +61,7 @@ class Canned:
     headers: dict[str, str] = field(default_factory=dict)
     close: bool = False
     drip: bool = False
+    drip_head: bool = False  # no end of headers
 
 
 class GitHub:
@@ -248,6 +249,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(204)
         self.end_headers()
 
+    def _drip_head(self) -> None:
+        self.close_connection = True
+        try:
+            self.wfile.write(b"HTTP/1.1 201 Created\r\n")
+            for _ in range(200):
+                self.wfile.write(b"X-More: to come\r\n")
+                time.sleep(0.2)
+        except OSError:
+            pass
+
     def _json(self, status: int, data: Any) -> None:
         self._give(Canned(status, json.dumps(data).encode(), {"Content-Type": "application/json"}))
 
@@ -255,6 +266,9 @@ class _Handler(BaseHTTPRequestHandler):
         if canned.close:
             self.close_connection = True
             self.connection.close()
+            return
+        if canned.drip_head:
+            self._drip_head()
             return
         self.send_response(canned.status)
         limits = {"x-ratelimit-remaining": "4999", "x-ratelimit-reset": str(int(self.github.now()) + 3600)}

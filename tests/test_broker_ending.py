@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -124,6 +126,27 @@ def test_a_revocation_that_fails_is_retried_and_blocks_nothing(rig: Rig, due: st
     assert not is_live(rig, token)
 
 
+def test_a_daemon_killed_in_mid_revocation_leaves_the_rest_to_the_next(tmp_path: pathlib.Path) -> None:
+    rig = Rig(tmp_path)
+    try:
+        rig.start_web()
+        number = rig.task("repo")
+        token = rig.token(f"T{number}").json["token"]
+        daemon = rig.start_daemon()
+        rig.github.fail(Canned(204, b"", drip_head=True))
+        rig.request("DELETE", f"/api/v1/tasks/{number}")
+        wait_for(lambda: "DELETE /installation/token" in rig.github.calls, what="the token is being revoked")
+        os.killpg(daemon.pid, signal.SIGKILL)
+        daemon.wait(10)
+        assert is_live(rig, token)
+        rig.start_daemon()
+        wait_for(lambda: rig.audit(f"?task_id=T{number}&outcome=revoked"), what="the next daemon revokes it")
+        assert not is_live(rig, token)
+        assert len(rig.audit(f"?task_id=T{number}&outcome=revoked")) == 1
+    finally:
+        rig.stop()
+
+
 def test_a_token_that_github_forgot_already_counts_as_revoked(rig: Rig) -> None:
     number = rig.task("repo")
     token = rig.token(f"T{number}").json["token"]
@@ -183,6 +206,20 @@ def test_a_tasks_registration_ends_after_the_hours_of_the_setting(rig: Rig) -> N
     assert rig.token(f"T{number}").status == 200
 
 
+def test_a_time_of_registration_at_the_end_of_the_calendar_is_borne(rig: Rig) -> None:
+    far = "9999-12-31T23:59:59+00:00"
+    number, ended = rig.task("repo"), rig.task("repo")
+    token = rig.token(f"T{ended}").json["token"]
+    rig.post("/api/tasks/far/register", {"repos": ["repo"]})
+    assert rig.request("PATCH", f"/api/v1/tasks/{number}", {"broker_registered_at": far}).status == 200
+    with rig.database() as database:
+        database.execute("UPDATE broker_tasks SET registered_at = ? WHERE task_id = 'far'", [far])
+    assert (rig.token(f"T{number}").status, rig.token("far").status) == (200, 200)
+    rig.request("DELETE", f"/api/v1/tasks/{ended}")
+    rig.tick()
+    assert not is_live(rig, token)
+
+
 @pytest.mark.parametrize(
     ("repos", "registered_at"),
     [("{", ago(hours=1)), ('["repo"]', "yesterday"), ("[1]", "")],
@@ -200,7 +237,8 @@ def test_what_the_older_service_left_unreadable_gives_no_token(rig: Rig, repos: 
 
 def test_the_audit_keeps_what_its_retention_covers(rig: Rig) -> None:
     with rig.database() as database:
-        database.execute("UPDATE token_audit SET created_at = ? WHERE id IN (1, 2)", [ago(days=366)])
+        database.execute("UPDATE token_audit SET created_at = ? WHERE id IN (1, 2)", [ago(days=365.1)])
+        database.execute("UPDATE token_audit SET created_at = ? WHERE id = 3", [ago(days=364.9)])
         before = [row[0] for row in database.execute("SELECT id FROM token_audit ORDER BY id")]
     rig.tick()
     with rig.database() as database:
