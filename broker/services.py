@@ -85,7 +85,7 @@ def register_by_patch(task: Task, changes: dict[str, Any], who: callers.Caller) 
         stored.setdefault("broker_registered_at", iso_text())
     repos = stored.get("broker_repos") or list(before.repos)
     status = stored.get("broker_status", before.status)
-    if repos and status == ACTIVE and stored.keys() & {"broker_repos", "broker_status"}:
+    if repos and status == ACTIVE and stored:
         _registered(before, task.task_id, repos, changes.get("type") or before.lobster_type, caller)
     elif before.repos and before.status == ACTIVE and status != ACTIVE:
         _ended(before, task.task_id, f"set to {status} by PATCH", caller)

@@ -122,6 +122,17 @@ def test_a_patch_of_repositories_is_a_registration(rig: Rig) -> None:
     assert rig.token(f"T{number}").status == 200
 
 
+def test_a_patch_of_the_time_alone_renews_the_registration(rig: Rig) -> None:
+    number = rig.task("org/repo")
+    token = rig.token(f"T{number}").json["token"]
+    sent = {"broker_registered_at": "2026-02-16T12:00:00Z"}
+    assert rig.request("PATCH", f"/api/v1/tasks/{number}", sent).status == 200
+    entries = rig.audit(f"?task_id=T{number}")
+    assert [entry["action"] for entry in entries] == ["task_registered", "token_issued", "task_registered"]
+    assert entries[0]["repos"] == ["org/repo"]
+    assert rig.token(f"T{number}").json["token"] == token
+
+
 def test_a_patch_is_checked_as_any_other_registration(rig: Rig) -> None:
     number = rig.task("org/repo")
     for repos, status in ((["org/a b"], 422), ([], 400), (["x"] * 2 + [f"r{n}" for n in range(500)], 422)):
