@@ -17,6 +17,7 @@ import jwt
 import orjson
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from broker.deadlines import bounded, ends_at
 from lobwife.base import waits
 from lobwife.base.errors import Unavailable, Upstream
 
@@ -26,6 +27,9 @@ _LONGEST_ATTEMPT = 3.0
 _LEAST_ATTEMPT = 0.3
 _MOST_BYTES = 2**20
 _SECONDARY_LIMIT_SECONDS = 60
+# GitHub counts by the hour: one odd answer is no reason to stay away for ever.
+_LONGEST_WAIT_SECONDS = 3600
+_LARGEST_SKEW_SECONDS = 100 * 365 * 86400  # beyond it is no clock
 _SECRETS = re.compile(r"gh[a-z]_\S+|github_pat_\S+|eyJ\S+")
 _SHOWN = 200
 
@@ -134,6 +138,7 @@ class GitHub:
             if answer.status == 401 and self._learn_skew(answer):
                 answer = self._send(method, path, f"Bearer {self._signed(key)}", body, until)
             if answer.status != 401:
+                self._learn_skew(answer)  # a clock that is a few minutes slow is not refused, and yet counts
                 break
         if answer.status not in {200, 201}:
             raise _failure(answer, "asked as the App")
@@ -145,11 +150,10 @@ class GitHub:
 
     def _learn_skew(self, answer: Answer) -> bool:
         """Whether GitHub's clock tells anything new."""
-        try:
-            theirs = parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
-        except (ValueError, TypeError):
+        theirs = _date(answer)
+        skew = round(theirs - time.time()) if theirs is not None else None
+        if skew is None or abs(skew) > _LARGEST_SKEW_SECONDS:
             return False
-        skew = round(theirs - time.time())
         changed = abs(skew - self.clock_skew) > 1
         self.clock_skew = skew
         return changed
@@ -190,14 +194,13 @@ def _exchange(url: str, method: str, path: str, headers: Mapping[str, str], body
     client = _client_of_process(url, os.getpid())
     content = orjson.dumps(body) if body is not None else None
     waits.about_to_wait()
-    with client.stream(method, url + path, headers=headers, content=content, timeout=seconds) as response:
+    stream = client.stream(method, url + path, headers=headers, content=content, timeout=seconds)
+    with ends_at(deadline), stream as response:
         received = bytearray()
         for chunk in response.iter_bytes():
             received += chunk
             if len(received) > _MOST_BYTES:
                 raise GitHubGarbage("GitHub's answer is too long")
-            if time.monotonic() > deadline:
-                raise httpx2.ReadTimeout("the answer drips")
     try:
         data = orjson.loads(bytes(received)) if received else None
     except orjson.JSONDecodeError:
@@ -209,7 +212,16 @@ def _exchange(url: str, method: str, path: str, headers: Mapping[str, str], body
 def _client_of_process(url: str, process: int) -> httpx2.Client:
     """Connections are kept: a TLS handshake costs more than the rest. Redirects would carry the credentials along."""
     limits = httpx2.Limits(max_keepalive_connections=8, keepalive_expiry=60)
-    return httpx2.Client(follow_redirects=False, limits=limits, trust_env=urlsplit(url).scheme == "https")
+    trust_env = urlsplit(url).scheme == "https"
+    return bounded(httpx2.Client(follow_redirects=False, limits=limits, trust_env=trust_env))
+
+
+def _date(answer: Answer) -> float | None:
+    """GitHub's clock when it answered; None when that can't be read."""
+    try:
+        return parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _failure(answer: Answer, doing: str) -> Unavailable | Upstream:
@@ -237,10 +249,13 @@ def _told_to_wait(answer: Answer) -> int | None:
     """Seconds to wait as a 403 or 429 tells; None when it is not about a limit."""
     after = answer.number("retry-after")
     if after is not None:
-        return max(1, after)
+        return min(max(1, after), _LONGEST_WAIT_SECONDS)
     if answer.number("x-ratelimit-remaining") == 0:
         reset = answer.number("x-ratelimit-reset")
-        return max(1, round(reset - time.time())) if reset is not None else _SECONDARY_LIMIT_SECONDS
+        if reset is None:
+            return _SECONDARY_LIMIT_SECONDS
+        now = _date(answer) or time.time()  # the reset is told by GitHub's clock
+        return min(max(1, round(reset - now)), _LONGEST_WAIT_SECONDS)
     if answer.status == 429 or "secondary rate limit" in answer.message.lower():
         return _SECONDARY_LIMIT_SECONDS
     return None

@@ -104,6 +104,21 @@ def test_a_rate_limit_is_obeyed_while_cached_tokens_go_on(rig: Rig, limit: Canne
     assert rig.token(f"T{cached}").status == 200
 
 
+def test_a_limit_is_over_by_githubs_clock_and_never_later_than_in_an_hour(rig: Rig) -> None:
+    rig.github.clock_skew = -7200
+    reset = str(int(rig.github.now()) + 600)
+    far = str(10**11 - 1)
+    for limit, seconds in (
+        (failing(403, **{"x-ratelimit-remaining": "0", "x-ratelimit-reset": reset}), range(590, 601)),
+        (failing(403, **{"x-ratelimit-remaining": "0", "x-ratelimit-reset": far}), [3600]),
+        (failing(429, **{"retry-after": far}), [3600]),
+    ):
+        rig.github.fail(limit)
+        assert int(rig.token(f"T{rig.task('repo')}").headers["retry-after"]) in seconds
+        with rig.database() as database:
+            database.execute("UPDATE broker_githubstate SET blocked_until = NULL")
+
+
 @pytest.mark.parametrize("skew", [-3600, 700, 86400])
 def test_a_clock_that_differs_is_made_up_for(rig: Rig, skew: int) -> None:
     rig.github.clock_skew = skew
@@ -221,7 +236,7 @@ def test_while_github_hangs_every_call_is_answered_and_health_stays_quick(tmp_pa
 
 def test_an_answer_that_drips_is_given_up(rig: Rig) -> None:
     drip = Canned(201, b'{"token": "ghs_x"' + b" " * 4000 + b"}", drip=True)
-    rig.github.fail(drip, drip, drip)
+    rig.github.fail(drip, Canned(drip_head=True), drip)
     answer = rig.token(f"T{rig.task('repo')}")
     assert answer.status == 503
     assert "in time" in answer.json["error"]
@@ -260,6 +275,29 @@ def test_web_killed_in_mid_mint_leaves_the_next_call_to_mint(tmp_path: pathlib.P
         assert rig.github.token(f"token {answer.json['token']}") is not None
     finally:
         rig.stop()
+
+
+def test_after_a_failure_all_who_ask_share_the_next_token(rig: Rig) -> None:
+    number = rig.task("repo")
+    rig.github.fail(failing(422))
+    assert rig.token(f"T{number}").status == 503
+    mints = rig.github.mints
+    rig.github.gate.clear()
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(rig.token, f"T{number}") for _ in range(6)]
+        wait_for(lambda: rig.github.mints == mints + 1, what="one call asks GitHub")
+        wait_for(lambda: waiting(rig) == 1, what="the claim is held")
+        rig.github.gate.set()
+        answers = [each.result() for each in asked]
+    assert {answer.status for answer in answers} == {200}
+    assert len({answer.json["token"] for answer in answers}) == 1
+    assert rig.github.mints == mints + 1
+
+
+def waiting(rig: Rig) -> int:
+    with rig.database() as database:
+        held = database.execute("SELECT COUNT(*) FROM broker_mint WHERE failed_at IS NULL").fetchone()
+    return int(held[0])
 
 
 def test_a_locked_database_is_503_in_time_and_loses_no_token(tmp_path: pathlib.Path) -> None:
