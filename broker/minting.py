@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db import DatabaseError, transaction
+from django.db import transaction
 
 from broker import app, flight, revocation, sealing
 from broker.flight import Deadline
@@ -167,7 +167,7 @@ def _store(
             )
             if not found.reason:
                 on_stored(row)
-    except DatabaseError:
+    except Exception:
         _revoke_unstored(github, minted.token)
         raise
     return found

@@ -15,7 +15,6 @@ from typing import Any
 from django.db import connection
 
 from broker.models import Grant, IssuedToken, Mint, TokenAudit
-from lobwife.base.timestamps import utc_now
 from tasks.models import OVER, Task, TaskEvent
 
 _TASK = Task._meta.db_table
@@ -71,9 +70,9 @@ def read_task(subject: str, number: int) -> tuple[Any, ...] | None:
         return row
 
 
-def find_token(subject: str, digest: str, task_number: int | None) -> StoredToken | None:
-    """The newest live token of a scope that needn't be refreshed yet, and whose task was not over since it was made."""
-    sql, parameters = _FIND_TOKEN, [subject, digest, _moment(utc_now())]
+def find_token(subject: str, digest: str, task_number: int | None, refresh_after: datetime) -> StoredToken | None:
+    """The newest live token of a scope that needn't be refreshed by then, and whose task was not over since."""
+    sql, parameters = _FIND_TOKEN, [subject, digest, _moment(refresh_after)]
     if task_number is not None:
         sql, parameters = sql + _NOT_OVER_SINCE, [*parameters, task_number, *OVER]
     with connection.cursor() as cursor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
@@ -20,8 +21,10 @@ from broker.scope import Scope, permissions_for
 from broker.statements import StoredToken
 from lobwife.base.errors import Forbidden, LobwifeError, NotFound, Unavailable
 from lobwife.base.patience import writing_until
+from lobwife.base.timestamps import utc_now
 
 _TURNS = 10
+_LAST_RESORT = minting.REFRESH_BEFORE - timedelta(minutes=1)  # a token with less than this minute is no use
 _SHOWN = 100
 
 
@@ -103,7 +106,7 @@ def _task_turn(request: _Request) -> Issued | None:
     if refusal is not None:
         raise Forbidden(refusal)
     scope = scope_of(registration, request.asked)
-    return _from_store(request, scope, registration) or _from_github(request, scope, registration)
+    return _from_store(request, scope, registration) or _newest(request, scope, registration)
 
 
 def _service_turn(request: _Request) -> Issued | None:
@@ -118,7 +121,7 @@ def _service_turn(request: _Request) -> Issued | None:
         permissions=permissions_for(service),
         installation_id=settings.GH_APP_INSTALL_ID,
     )
-    return _from_store(request, scope, None) or _from_github(request, scope, None)
+    return _from_store(request, scope, None) or _newest(request, scope, None)
 
 
 def service_is_allowed(service: str) -> bool:
@@ -136,10 +139,25 @@ def scope_of(registration: Registration, asked: Mapping[str, str] | None = None)
     )
 
 
-def _from_store(request: _Request, scope: Scope, registration: Registration | None) -> Issued | None:
+def _newest(request: _Request, scope: Scope, registration: Registration | None) -> Issued | None:
+    """A new token, or while GitHub can't be asked the one in store that was to be refreshed and is still good."""
+    try:
+        return _from_github(request, scope, registration)
+    except Unavailable as error:
+        if error.retry_after is None:  # GitHub was asked, and refuses
+            raise
+        issued = _from_store(request, scope, registration, refresh_after=utc_now() - _LAST_RESORT)
+        if issued is None:
+            raise
+        return issued
+
+
+def _from_store(
+    request: _Request, scope: Scope, registration: Registration | None, refresh_after: datetime | None = None
+) -> Issued | None:
     """The token in store, counted and audited; None when there is none, or the right to it changes just now."""
     number = registration.task_number if registration is not None else None
-    row = statements.find_token(scope.subject, scope.digest, number)
+    row = statements.find_token(scope.subject, scope.digest, number, refresh_after or utc_now())
     token = sealing.unseal(row.sealed) if row is not None else None
     if row is None or token is None:
         return None
@@ -204,7 +222,10 @@ def _right(request: _Request, scope: Scope, registration: Registration | None) -
     refusal = now.refusal(request.shown_id[:_SHOWN]) if now else f"Task {request.shown_id[:_SHOWN]} not registered"
     if now is None or refusal is not None:
         return Right(refusal or "", refuse=True)
-    changed = scope_of(now, request.asked).digest != scope.digest
+    try:
+        changed = scope_of(now, request.asked).digest != scope.digest
+    except Forbidden as error:  # its type became one that may do less
+        return Right(str(error), refuse=True)
     return Right("the registration changed while the token was made" if changed else "")
 
 

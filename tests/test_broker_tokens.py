@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.broker_rig import Rig
-from tests.github import pem, pem_base64
+from tests.github import Canned, pem, pem_base64
 from tests.installation import Installation
 
 
@@ -140,6 +140,59 @@ def test_a_token_that_ends_within_ten_minutes_is_refreshed(rig: Rig) -> None:
     assert first != second
     assert rig.token(f"T{number}").json["token"] == second
     assert rig.github.token(f"token {first}") is not None  # who holds it goes on using it
+
+
+def test_while_github_cannot_be_asked_the_old_token_serves_to_its_last_minute(rig: Rig) -> None:
+    number, short = rig.task("repo"), rig.task("repo")
+    rig.github.lifetime = 590
+    first = rig.token(f"T{number}").json
+    rig.github.lifetime = 50
+    assert rig.token(f"T{short}").status == 200
+    rig.github.lifetime = 3600
+    rig.github.fail(Canned(500), Canned(500), Canned(500))
+    assert rig.token(f"T{number}").json == first
+    rig.github.fail(Canned(429, headers={"retry-after": "30"}))
+    assert rig.token(f"T{number}").json == first
+    told = rig.token(f"T{short}")
+    assert (told.status, int(told.headers["retry-after"]) > 20) == (503, True)
+    assert rig.token(f"T{number}").json == first
+    forget_the_wait(rig)
+    rig.github.fail(Canned(422))
+    assert rig.token(f"T{number}").status == 503  # what GitHub refuses is told at once
+    assert rig.token(f"T{number}").json["token"] != first["token"]
+
+
+def forget_the_wait(rig: Rig) -> None:
+    with rig.database() as database:
+        database.execute("UPDATE broker_githubstate SET blocked_until = NULL, clock_skew = 0")
+
+
+def test_the_end_of_a_token_is_judged_by_githubs_clock_when_ours_is_slow(rig: Rig) -> None:
+    number = rig.task("repo")
+    rig.github.clock_skew, rig.github.lifetime = 480, 590  # not so slow that GitHub would refuse
+    try:
+        first = rig.token(f"T{number}").json["token"]
+        assert rig.token(f"T{number}").json["token"] != first
+    finally:
+        rig.github.clock_skew, rig.github.lifetime = 0, 3600
+        forget_the_wait(rig)
+
+
+def test_a_mint_in_flight_while_the_type_becomes_one_that_may_do_less_reaches_nobody(rig: Rig) -> None:
+    number = rig.task("repo")
+    live = len(rig.github.live)
+    while rig.github.minting.acquire(blocking=False):
+        pass
+    rig.github.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(rig.token, f"T{number}", permissions={"contents": "write"})
+        assert rig.github.minting.acquire(timeout=10)
+        assert rig.register(number, "repo", lobster_type="research").status == 200
+        rig.github.gate.set()
+        answer = asked.result()
+    assert answer.status == 403
+    assert "contents" in answer.json["error"]
+    assert len(rig.github.live) == live
 
 
 def test_the_agents_type_decides_over_permissions(rig: Rig) -> None:
