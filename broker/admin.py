@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 
-from broker import app, known, registrations, services, subjects
+from broker import app, known, reads, registrations, services, subjects
+from broker.admin_lists import NAME_SHOWN, NONE, Worded, clock, first, or_number
 from broker.audit import Caller
 from broker.models import AllowedService, GitHubState, LegacyRegistration, TaskRegistration, TokenAudit
 from lobwife.base.errors import LobwifeError
 from lobwife.base.read_only_admin import ReadOnlyAdmin
-from lobwife.base.shown import when
-from tasks.models import Task, read_repos
+from lobwife.base.shown import badge, when
+from lobwife.base.timestamps import shown_in_seconds, utc_now
+from tasks.models import OVER, Task, read_repos
 
 
 class RegistrationAdmin(ReadOnlyAdmin):
@@ -27,18 +33,34 @@ class RegistrationAdmin(ReadOnlyAdmin):
     list_per_page = 50
     subject_of: Callable[[Any], str]  # from the key of a row
 
+    class Media:
+        css: ClassVar = {"all": ["broker/admin.css"]}
+
     def has_end_permission(self, request: HttpRequest) -> bool:
         """Ending and renewing are for those who may change registrations."""
         return request.user.has_perm(f"broker.change_{self.opts.model_name}")
 
     @admin.display(description="repositories")
     def repositories(self, obj: Any) -> str:
-        text = obj.repos if isinstance(obj, LegacyRegistration) else obj.broker_repos
-        return ", ".join(read_repos(text) or ()) or "unreadable"
+        return ", ".join(registrations.as_listed(obj).repos) or "unreadable"
+
+    @admin.display(description="repositories")
+    def first_repositories(self, obj: Any) -> str:
+        return first(registrations.as_listed(obj).repos) or "unreadable"
 
     @admin.display(description="state")
     def standing(self, obj: Any) -> str:
         return registrations.as_listed(obj).refusal(obj.task_id) or "active"
+
+    @admin.display(description="state")
+    def state(self, obj: Any) -> SafeString:
+        listed = registrations.as_listed(obj)
+        over = listed.task_status if listed.status_now == registrations.ACTIVE and listed.task_status in OVER else None
+        return badge(over or listed.status_now or "none")
+
+    @admin.display(description="tokens", ordering="token_count")
+    def tokens(self, obj: Any) -> int:
+        return int(obj.token_count)
 
     @admin.display(description="registered")
     def age(self, obj: Any) -> str:
@@ -107,12 +129,26 @@ class RegistrationAdmin(ReadOnlyAdmin):
 @admin.register(TaskRegistration)
 class TaskRegistrationAdmin(RegistrationAdmin):
     subject_of = staticmethod(subjects.of_task)
-    list_display = ("task_id", "name", "repositories", "standing", "age", "token_count")
+    list_display = ("number", "short_name", "first_repositories", "state", "age", "tokens")
     list_filter = ("broker_status", "status")
-    search_fields = ("=id", "name", "slug", "assigned_to", "broker_repos")
-    search_help_text = "Number, name, slug, assignee or repository"
-    fields = ("task_id", "name", "status", "repositories", "standing", "age", "token_count")
+    search_fields = ("name", "slug", "assigned_to", "broker_repos")
+    search_help_text = "T42, name, slug, assignee or repository"
+    fields = ("number", "name", "status", "repositories", "standing", "age", "tokens")
     readonly_fields = fields
+
+    @admin.display(description="task")
+    def number(self, obj: TaskRegistration) -> str:
+        return obj.task_id
+
+    @admin.display(description="name", ordering="name")
+    def short_name(self, obj: TaskRegistration) -> str:
+        return Truncator(obj.name).chars(NAME_SHOWN)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        found, has_duplicates = super().get_search_results(request, queryset, search_term)
+        return or_number(search_term, "pk", queryset, found), has_duplicates
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
         return super().get_queryset(request).filter(broker_repos__isnull=False)
@@ -121,28 +157,63 @@ class TaskRegistrationAdmin(RegistrationAdmin):
 @admin.register(LegacyRegistration)
 class LegacyRegistrationAdmin(RegistrationAdmin):
     subject_of = staticmethod(subjects.of_legacy)
-    list_display = ("task_id", "repositories", "lobster_type", "standing", "age", "token_count")
+    list_display = ("named", "first_repositories", "lobster_type", "state", "age", "tokens")
     list_filter = ("status",)
     search_fields = ("task_id", "repos")
     search_help_text = "Id or repository"
-    fields = ("task_id", "repositories", "lobster_type", "standing", "age", "token_count")
+    fields = ("named", "repositories", "lobster_type", "standing", "age", "tokens")
     readonly_fields = fields
+
+    @admin.display(description="id", ordering="task_id")
+    def named(self, obj: LegacyRegistration) -> str:
+        return obj.task_id
 
 
 @admin.register(TokenAudit)
 class TokenAuditAdmin(ReadOnlyAdmin):
     """Who asked for what, and how it ended."""
 
-    list_display = ("when", "task_id", "what", "repositories", "identity", "ended")
-    list_filter = ("action", "outcome")
+    list_display = ("when", "named", "what", "first_repositories", "identity", "ended")
+    list_filter = (("action", Worded), ("outcome", Worded))
     search_fields = ("=task_id", "identity", "address", "=token_sha256", "repos", "reason")
-    search_help_text = "Id, identity, address, repository, reason, or base64(SHA-256(token))"
+    search_help_text = "T42, another id, identity, address, repository, reason, or base64(SHA-256(token))"
     show_full_result_count = False
     list_per_page = 50
+    fields = (
+        *("when", "named", "task_number", "what", "outcome", "reason"),
+        *("identity", "address", "repositories", "allowed", "ends", "token_sha256"),
+    )
+    readonly_fields = fields
+
+    class Media:
+        css: ClassVar = {"all": ["broker/admin.css"]}
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        found, has_duplicates = super().get_search_results(request, queryset, search_term)
+        return or_number(search_term, "task_number", queryset, found), has_duplicates
+
+    @admin.display(description="id", ordering="task_id")
+    def named(self, obj: TokenAudit) -> str:
+        return Truncator(obj.task_id).chars(NAME_SHOWN)
+
+    @admin.display(description="permissions")
+    def allowed(self, obj: TokenAudit) -> str:
+        permissions = json.loads(obj.permissions) if obj.permissions else {}
+        return ", ".join(f"{name}: {level}" for name, level in permissions.items()) or NONE
+
+    @admin.display(description="token ends (UTC)")
+    def ends(self, obj: TokenAudit) -> str:
+        return shown_in_seconds(obj.expires_at) or obj.expires_at or NONE
 
     @admin.display(description="repositories")
-    def repositories(self, obj: TokenAudit) -> str | None:
-        return ", ".join(read_repos(obj.repos) or ()) or None
+    def first_repositories(self, obj: TokenAudit) -> str:
+        return first(read_repos(obj.repos) or ()) or NONE
+
+    @admin.display(description="repositories")
+    def repositories(self, obj: TokenAudit) -> str:
+        return ", ".join(read_repos(obj.repos) or ()) or NONE
 
     @admin.display(description="action", ordering="action")
     def what(self, obj: TokenAudit) -> str:
@@ -154,27 +225,21 @@ class TokenAuditAdmin(ReadOnlyAdmin):
 
     @admin.display(description="when (UTC)", ordering="id")
     def when(self, obj: TokenAudit) -> str:
-        return obj.created_at[:19].replace("T", " ")
+        return shown_in_seconds(obj.created_at) or obj.created_at
 
 
 @admin.register(GitHubState)
 class GitHubStateAdmin(ReadOnlyAdmin):
-    """The App: configured or why not, whose, how GitHub is."""
+    """The App: configured or why not, whose, how GitHub is. One page, no list: there is one App."""
 
-    list_display = ("__str__", "configured", "owner", "last_mint_at", "rate_left", "last_error")
     fields = (
-        "configured",
-        "owner",
-        "installation_id",
-        "last_mint_at",
-        "rate_left",
-        "rate_reset_at",
-        "blocked_until",
-        "last_error",
-        "last_error_at",
-        "clock_skew",
+        *("configured", "owner", "installation", "last_token", "rate"),
+        *("rate_reset", "asked_again", "last_error", "last_failed", "githubs_clock"),
     )
     readonly_fields = fields
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return redirect("admin:broker_githubstate_change", known.state().pk)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
         known.state()  # the row is there from the first look on
@@ -183,6 +248,35 @@ class GitHubStateAdmin(ReadOnlyAdmin):
     @admin.display(description="configured")
     def configured(self, obj: GitHubState) -> str:
         return app.trouble() or "yes"
+
+    @admin.display(description="installation")
+    def installation(self, obj: GitHubState) -> str:
+        return reads.installation() or NONE
+
+    @admin.display(description="last new token")
+    def last_token(self, obj: GitHubState) -> str:
+        return when(obj.last_mint_at)
+
+    @admin.display(description="rate limit")
+    def rate(self, obj: GitHubState) -> str:
+        return NONE if obj.rate_left is None else f"{obj.rate_left} calls left"
+
+    @admin.display(description="limit is renewed")
+    def rate_reset(self, obj: GitHubState) -> str:
+        return when(obj.rate_reset_at)
+
+    @admin.display(description="is asked again")
+    def asked_again(self, obj: GitHubState) -> str:
+        blocked = obj.blocked_until is not None and obj.blocked_until > utc_now()
+        return when(obj.blocked_until) if blocked else "at the next call"
+
+    @admin.display(description="last error was")
+    def last_failed(self, obj: GitHubState) -> str:
+        return when(obj.last_error_at)
+
+    @admin.display(description="GitHub's clock")
+    def githubs_clock(self, obj: GitHubState) -> str:
+        return clock(obj.clock_skew)
 
 
 @admin.register(AllowedService)

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
+from django.utils.text import capfirst
 
 from lobwife.base.timestamps import iso_text
 from tasks.models import Task
@@ -103,7 +104,7 @@ class TokenAudit(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.action} {self.task_id}"
+        return f"{capfirst(self.get_action_display().lower())} {self.task_id}"
 
 
 class IssuedToken(models.Model):

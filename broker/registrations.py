@@ -44,12 +44,17 @@ class Registration:
             return datetime.min.replace(tzinfo=UTC)
         return min(registered, datetime.max.replace(tzinfo=UTC) - lifetime) + lifetime
 
+    @property
+    def status_now(self) -> str | None:
+        """The stored status, or that its time is over."""
+        ends = self.expires_at
+        return EXPIRED if self.status == ACTIVE and ends is not None and ends <= utc_now() else self.status
+
     def refusal(self, shown_id: str) -> str | None:
         """Why it gives no token, in a sentence; None when it does."""
         if not self.repos:
             return f"Task {shown_id} not registered"
-        ends = self.expires_at
-        status = EXPIRED if self.status == ACTIVE and ends is not None and ends <= utc_now() else self.status
+        status = self.status_now
         if status != ACTIVE and self.task_number is None:
             return f"Task {shown_id} is {status}, not active"
         if status != ACTIVE:

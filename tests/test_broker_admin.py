@@ -116,6 +116,34 @@ def test_the_audit_is_searchable_and_read_only(rig: Rig, boss: Operator) -> None
     assert 'name="_save"' not in boss.get(f"{path}{entry['id']}/change/").body.decode()
 
 
+def test_a_task_is_found_by_its_number_in_registrations_and_audit(rig: Rig, boss: Operator) -> None:
+    number = rig.task("repo", slug="called-otherwise")
+    rig.task("repo")
+    rig.token("called-otherwise")
+    for text in (f"T{number}", str(number)):
+        assert "1 task registration\n" in boss.get(f"{TASKS}?q={text}").body.decode()
+    assert "called-otherwise" in boss.get(f"/admin/broker/tokenaudit/?q=T{number}").body.decode()
+
+
+def test_a_list_shows_the_first_repositories_and_the_entry_all(rig: Rig, boss: Operator) -> None:
+    number = rig.task(*[f"repo-{n}" for n in range(9)])
+    assert "repo-4 and 4 more" in boss.get(f"{TASKS}?q=T{number}").body.decode()
+    assert "repo-7, repo-8" in boss.get(f"{TASKS}{number}/change/").body.decode()
+
+
+def test_an_entry_of_the_audit_is_in_words(rig: Rig, boss: Operator) -> None:
+    number = rig.task("repo")
+    rig.token(f"T{number}")
+    entry = rig.audit(f"?task_id=T{number}")[0]
+    page = boss.get(f"/admin/broker/tokenaudit/{entry['id']}/change/").body.decode()
+    for words in (
+        f"Token T{number}",
+        "contents: write, pull_requests: write",
+        entry["timestamp"][:19].replace("T", " "),
+    ):
+        assert words in page
+
+
 def test_a_service_that_an_operator_adds_gets_its_token_until_it_is_taken_off(rig: Rig, boss: Operator) -> None:
     path = "/admin/broker/allowedservice/"
     assert rig.post("/api/v1/service-token", {"service": "reporter"}).status == 403
@@ -131,6 +159,7 @@ def test_a_service_that_an_operator_adds_gets_its_token_until_it_is_taken_off(ri
 
 def test_the_apps_state_says_what_is_known_and_no_page_holds_a_token(rig: Rig, boss: Operator) -> None:
     rig.token(f"T{rig.task('repo')}")
+    assert boss.get("/admin/broker/githubstate/").headers["location"] == "/admin/broker/githubstate/1/change/"
     state = boss.get("/admin/broker/githubstate/1/change/").body.decode()
     assert "org" in state
     assert "4999" in state
