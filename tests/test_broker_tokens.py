@@ -139,7 +139,25 @@ def test_a_token_that_ends_within_ten_minutes_is_refreshed(rig: Rig) -> None:
     second = rig.token(f"T{number}").json["token"]
     assert first != second
     assert rig.token(f"T{number}").json["token"] == second
+    rig.github.lifetime = 630
+    try:
+        good = rig.task("repo")
+        assert rig.token(f"T{good}").json == rig.token(f"T{good}").json
+    finally:
+        rig.github.lifetime = 3600
     assert rig.github.token(f"token {first}") is not None  # who holds it goes on using it
+
+
+def test_an_empty_list_which_is_every_repository_to_github_is_never_sent(rig: Rig) -> None:
+    calls = len(rig.github.calls)
+    asked = "app.configured().mint([], {'contents': 'read'}, until=time.monotonic() + 5)"
+    done = rig.run("-c", f"import django, time; django.setup()\nfrom broker import app\n{asked}")
+    assert "ValueError" in done.stderr
+    number = rig.task("repo")
+    with rig.database() as database:
+        database.execute("UPDATE tasks SET broker_repos = '[]' WHERE id = ?", [number])
+    assert rig.token(f"T{number}").json == {"error": f"Task T{number} not registered"}
+    assert len(rig.github.calls) == calls
 
 
 def test_while_github_cannot_be_asked_the_old_token_serves_to_its_last_minute(rig: Rig) -> None:
@@ -234,9 +252,28 @@ def test_a_listed_service_gets_a_token_for_all_repositories(rig: Rig) -> None:
     assert rig.post("/api/v1/service-token", {"service": "lobboss"}).json == answer.json
     newest = rig.get("/api/token/audit?task_id=lobboss").json[0]
     assert (newest["action"], newest["task_id"], newest["repos"]) == ("service_token_issued", "lobboss", ["*"])
+    mints = rig.github.mints
     refused = rig.post("/api/v1/service-token", {"service": "evil"})
-    assert refused.status == 403
+    assert (refused.status, rig.github.mints) == (403, mints)
     assert rig.audit("?task_id=evil")[0]["outcome"] == "refused"
+
+
+def test_a_service_that_is_taken_off_while_its_token_is_made_does_not_get_it(rig: Rig) -> None:
+    with rig.database() as database:
+        database.execute("INSERT INTO broker_allowedservice (name, note) VALUES ('passing', '')")
+    live = len(rig.github.live)
+    while rig.github.minting.acquire(blocking=False):
+        pass
+    rig.github.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(rig.post, "/api/v1/service-token", {"service": "passing"})
+        assert rig.github.minting.acquire(timeout=10)
+        with rig.database() as database:
+            database.execute("DELETE FROM broker_allowedservice WHERE name = 'passing'")
+        rig.github.gate.set()
+        answer = asked.result()
+    assert answer.status == 403
+    assert len(rig.github.live) == live
 
 
 def test_cached_tokens_lie_encrypted_and_another_secret_key_makes_new_ones(tmp_path: pathlib.Path) -> None:
