@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Iterator
 
@@ -53,6 +54,26 @@ def test_check_of_an_id_that_nobody_has_shows_what_the_audit_knows(rig: Rig) -> 
     done = rig.manage("broker", "check", "ghost", check=False)
     assert done.returncode == 1
     assert "token_refused refused Task ghost not registered" in done.stdout
+
+
+def test_what_callers_and_github_wrote_does_nothing_to_the_terminal(rig: Rig) -> None:
+    number = rig.task("repo", slug="\x1b[2Jslug")
+    rig.request("DELETE", f"/api/v1/tasks/{number}")
+    assert rig.token("\x1b[2Jslug").status == 403
+    rig.github.fail(Canned(422, b'{"message": "\\u001b[2Jno"}'))
+    assert rig.token(f"T{rig.task('repo')}").status == 503
+    checked = rig.manage("broker", "check", f"T{number}", check=False).stdout
+    status = rig.manage("broker", "status").stdout
+    assert "\x1b" not in checked + status
+    assert "[2Jslug" in checked
+    assert "[2Jno" in status
+
+
+@pytest.mark.parametrize("action", ["check", "token", "revoke"])
+def test_an_id_that_is_no_text_is_an_error_in_words(rig: Rig, action: str) -> None:
+    done = rig.manage("broker", action, os.fsdecode(b"\xff"), check=False)
+    assert done.returncode == 1
+    assert "is not printable text" in done.stderr
 
 
 def test_token_prints_one_and_revoke_ends_it_at_once(rig: Rig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pathlib
 import signal
@@ -81,6 +82,30 @@ def test_a_task_queued_again_gets_a_new_token_that_the_old_end_does_not_touch(ri
     assert rig.token(f"T{number}").json["token"] == second
 
 
+def test_a_token_in_store_does_not_reach_who_asked_while_the_task_was_cancelled(rig: Rig) -> None:
+    number = rig.task("repo")
+    assert rig.token(f"T{number}").status == 200
+    with ThreadPoolExecutor(1) as pool, rig.database() as database:
+        database.execute("BEGIN IMMEDIATE")
+        asked = pool.submit(rig.token, f"T{number}")
+        wait_for(lambda: is_writing(rig), what="the token is found and about to be counted")
+        database.execute("UPDATE tasks SET status = 'cancelled' WHERE id = ?", [number])
+        database.commit()
+        answer = asked.result()
+    assert answer.status == 403
+    assert "cancelled" in answer.json["error"]
+
+
+def is_writing(rig: Rig) -> bool:
+    """Whether a process of ours is in a transaction, or waits to begin one."""
+    with (rig.state / "lobmob.db.gate").open("rb") as gate:
+        try:
+            fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def test_a_mint_in_flight_while_the_task_is_cancelled_reaches_nobody(rig: Rig) -> None:
     number = rig.task("repo")
     live = len(rig.github.live)
@@ -108,6 +133,23 @@ def test_a_mint_in_flight_while_the_repositories_change_is_made_anew(rig: Rig) -
     assert made.repositories == ["other"]
     assert [token.repositories for token in rig.github.tokens[-2:]] == [["repo"], ["other"]]
     assert rig.github.tokens[-2].revoked
+
+
+def test_a_mint_in_flight_while_the_registration_ends_and_begins_again_is_made_anew(rig: Rig) -> None:
+    number = rig.task("repo")
+    while rig.github.minting.acquire(blocking=False):
+        pass
+    rig.github.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(rig.token, f"T{number}")
+        assert rig.github.minting.acquire(timeout=10)
+        assert rig.request("DELETE", f"/api/tasks/T{number}").status == 200
+        assert rig.register(number, "repo").status == 200
+        rig.github.gate.set()
+        answer = asked.result()
+    first, second = rig.github.tokens[-2:]
+    assert (first.revoked, second.revoked) == (True, False)
+    assert answer.json["token"] == second.text
 
 
 @pytest.mark.parametrize("due", ["minted_at", "datetime('now', '+1 day')"], ids=["its time has come", "clock set back"])

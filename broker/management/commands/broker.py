@@ -31,6 +31,8 @@ class Command(BaseCommand):
             )
 
     def handle(self, *arguments: Any, **options: Any) -> None:
+        if options.get("task") and _printable(options["task"]) != options["task"]:
+            raise CommandError(f"{_printable(options['task'])} names no task: it is not printable text")
         try:
             if options["action"] == "status":
                 self._status()
@@ -56,16 +58,16 @@ class Command(BaseCommand):
             "Audit": f"{summary['audit_entries']} entries",
         }
         for name, found in lines.items():
-            self.stdout.write(f"{name:14} {found}")
+            self.stdout.write(f"{name:14} {_printable(found)}")
 
     def _check(self, task: str) -> None:
         failed = False
         for step in checkup.steps(task):
             failed = failed or not step.passed
             mark = self.style.SUCCESS("yes") if step.passed else self.style.ERROR("no ")
-            self.stdout.write(f"{mark} {step.found}")
+            self.stdout.write(f"{mark} {_printable(step.found)}")
         for line in checkup.recent(task):
-            self.stdout.write(f"    {line}")
+            self.stdout.write(f"    {_printable(line)}")
         if failed:
             raise CommandError(f"{task} gets no token")
         self.stdout.write(f"{task} gets a token")
@@ -83,3 +85,8 @@ class Command(BaseCommand):
         self.stdout.write(f"{task}: registration ended, {outcomes.count(True)} tokens revoked")
         if False in outcomes:
             raise CommandError(f"{outcomes.count(False)} tokens were not revoked at GitHub; the daemon goes on trying")
+
+
+def _printable(text: str) -> str:
+    """What callers and GitHub wrote, without what a terminal would obey."""
+    return "".join(each if each.isprintable() else "�" for each in text)
