@@ -39,6 +39,11 @@ def test_a_task_that_is_over_gets_no_token_and_loses_the_ones_it_has(rig: Rig, s
     assert status in answer.json["error"]
     rig.tick()
     assert not is_live(rig, token)
+    with rig.database() as database:
+        kept = database.execute(
+            "SELECT sealed FROM broker_issuedtoken WHERE subject = ?", [f"task:{number}"]
+        ).fetchall()
+        assert [row[0] for row in kept] == [""]
     entry = rig.audit(f"?task_id=T{number}&outcome=revoked")[0]
     assert entry["token_sha256"] == rig.audit(f"?task_id=T{number}&outcome=issued")[0]["token_sha256"]
 
