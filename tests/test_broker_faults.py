@@ -208,6 +208,16 @@ def test_a_wide_token_that_could_not_be_revoked_at_once_is_revoked_later(rig: Ri
     assert len(rig.github.live) == live
 
 
+def test_an_owner_that_was_renamed_is_asked_for_anew(rig: Rig) -> None:
+    number = rig.task("repo")
+    rig.github.owner = "renamed"
+    try:
+        assert [rig.token(f"T{number}").status for _ in range(2)] == [502, 200]
+    finally:
+        rig.github.owner = "org"
+        rig.token(f"T{rig.task('repo')}")
+
+
 def test_while_github_hangs_every_call_is_answered_and_health_stays_quick(tmp_path: pathlib.Path) -> None:
     rig = Rig(tmp_path)
     try:
