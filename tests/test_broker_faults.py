@@ -159,6 +159,12 @@ def test_an_answer_that_makes_no_sense_is_502(rig: Rig, garbage: Canned) -> None
     assert "GitHub" in answer.json["error"]
 
 
+def test_an_answer_without_end_is_not_read_to_its_end(rig: Rig) -> None:
+    rig.github.fail(Canned(201, b'{"token": "ghs_x"' + b" " * 2**20 + b"}"))
+    answer = rig.token(f"T{rig.task('repo')}")
+    assert (answer.status, answer.json["error"]) == (502, "GitHub's answer is too long")
+
+
 def wider(**changes: Any) -> Any:
     return lambda answer: answer.update(changes)
 

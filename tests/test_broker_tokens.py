@@ -313,6 +313,17 @@ def test_the_key_comes_from_each_of_its_places(tmp_path: pathlib.Path, form: str
         rig.stop()
 
 
+def test_a_key_file_that_is_open_to_everybody_is_not_used(tmp_path: pathlib.Path) -> None:
+    key_file = tmp_path / "key"
+    key_file.write_text(pem(1))
+    key_file.chmod(0o644)
+    rig = Rig(tmp_path, GH_APP_PEM="", GH_APP_PEM_PATH=str(key_file))
+    try:
+        assert f"chmod 600 {key_file}" in rig.manage("broker", "status").stdout
+    finally:
+        rig.stop()
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

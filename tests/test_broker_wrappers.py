@@ -131,6 +131,11 @@ class Listener(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def do_GET(self) -> None:  # where a redirect that is followed ends
+        self.seen.append(self.headers.get("Authorization"))
+        self.send_response(200)
+        self.end_headers()
+
     def log_message(self, *arguments: object) -> None:
         pass
 
