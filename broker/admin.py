@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Model, QuerySet
@@ -15,7 +16,7 @@ from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
-from broker import app, known, reads, registrations, services, subjects
+from broker import app, known, registrations, services, subjects
 from broker.admin_lists import NAME_SHOWN, NONE, Worded, clock, first, or_number
 from broker.audit import Caller
 from broker.models import AllowedService, GitHubState, LegacyRegistration, TaskRegistration, TokenAudit
@@ -251,7 +252,7 @@ class GitHubStateAdmin(ReadOnlyAdmin):
 
     @admin.display(description="installation")
     def installation(self, obj: GitHubState) -> str:
-        return reads.installation() or NONE
+        return settings.GH_APP_INSTALL_ID or NONE
 
     @admin.display(description="last new token")
     def last_token(self, obj: GitHubState) -> str:
