@@ -167,6 +167,7 @@ def test_a_revocation_that_fails_is_retried_and_blocks_nothing(rig: Rig, due: st
     assert is_live(rig, token)
     with rig.database() as database:
         soon = "retry_at > minted_at AND retry_at < datetime('now', '10 minutes')"
+        soon = "retry_at > minted_at AND retry_at < datetime('now', '10 minutes')"
         mine = f"SELECT attempts, {soon} FROM broker_issuedtoken WHERE subject = ?"
         assert [tuple(row) for row in database.execute(mine, [f"task:{number}"])] == [(1, 1)]
         database.execute(f"UPDATE broker_issuedtoken SET retry_at = {due} WHERE state = 'ended'")
