@@ -99,6 +99,7 @@ def test_a_token_in_store_does_not_reach_who_asked_while_the_task_was_cancelled(
         answer = asked.result()
     assert answer.status == 403
     assert "cancelled" in answer.json["error"]
+    rig.tick()
 
 
 def is_writing(rig: Rig) -> bool:
@@ -166,7 +167,6 @@ def test_a_revocation_that_fails_is_retried_and_blocks_nothing(rig: Rig, due: st
     rig.tick()
     assert is_live(rig, token)
     with rig.database() as database:
-        soon = "retry_at > minted_at AND retry_at < datetime('now', '10 minutes')"
         soon = "retry_at > minted_at AND retry_at < datetime('now', '10 minutes')"
         mine = f"SELECT attempts, {soon} FROM broker_issuedtoken WHERE subject = ?"
         assert [tuple(row) for row in database.execute(mine, [f"task:{number}"])] == [(1, 1)]
