@@ -17,13 +17,10 @@ from django.urls import ResolverMatch, get_resolver
 from lobwife.access.gate import Gate
 from lobwife.access.headers import harden_answer
 from lobwife.base.errors import LobwifeError
+from lobwife.base.rest import is_api
 from lobwife.problems import database_error, lobwife_error, problem
 
 _PAGES = frozenset({"/api/docs"})
-
-
-def is_api(path: str) -> bool:
-    return path.startswith("/api/") or path in {"/api", "/health", "/metrics"} or path.startswith("/health/")
 
 
 class ApiMiddleware:

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template import loader
 
 from lobwife.base.errors import LobwifeError
-from lobwife.base.rest import answer
+from lobwife.base.rest import answer, is_api
 from lobwife.sqlite.words import in_words
 
 log = logging.getLogger(__name__)
@@ -46,9 +46,11 @@ def database_error(request: HttpRequest, error: DatabaseError) -> HttpResponse:
 
 
 def page_error(request: HttpRequest) -> HttpResponse:
-    """`handler500`: a page, or for a live part of one the bare sentence, made without the database."""
+    """`handler500`: a page, for a live part of one the bare sentence, for a program JSON; made without the database."""
     error = sys.exc_info()[1]
     status, sentence = _what_is_wrong(error) if isinstance(error, DatabaseError) else (500, _UNEXPECTED)
+    if is_api(request.path_info):
+        return problem(request, status, sentence)
     sentence = f"{sentence[0].upper()}{sentence[1:]}."
     if "HX-Request" in request.headers:
         response = HttpResponse(sentence, status=status, content_type="text/plain; charset=utf-8")

@@ -8,7 +8,10 @@ import socket
 from urllib.parse import quote
 
 import pytest
+from django.template import loader
+from django.test import Client
 
+from tasks import reads
 from tests.installation import Installation
 
 JSON = "application/json; charset=utf-8"
@@ -216,6 +219,18 @@ def test_a_request_cut_short_leaves_the_server_well(server: Installation) -> Non
     with socket.create_connection(("127.0.0.1", server.api_port), timeout=10) as connection:
         connection.sendall(b'POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n{"name":')
     assert server.get("/health").status == 200
+
+
+@pytest.mark.django_db
+def test_a_defect_is_a_500_in_json_also_where_no_page_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object, **named: object) -> None:
+        raise LookupError("secret detail")
+
+    monkeypatch.setattr(reads, "task_detail", broken)
+    monkeypatch.setattr(loader, "render_to_string", broken)  # as without collected static files
+    answer = Client(raise_request_exception=False).get("/api/v1/tasks/1")
+    assert (answer.status_code, answer["Content-Type"]) == (500, JSON)
+    assert answer.json() == {"error": "an unexpected error; the log of the service has the reason"}
 
 
 def test_an_unexpected_failure_is_a_500_in_json(installation: Installation) -> None:

@@ -27,6 +27,11 @@ class Problem(Schema):
     error: str
 
 
+def is_api(path: str) -> bool:
+    """Whether answers under this path are for programs."""
+    return path.startswith("/api/") or path in {"/api", "/health", "/metrics"} or path.startswith("/health/")
+
+
 def answer(data: Any, status: int = 200) -> HttpResponse:
     """The data as one line of JSON."""
     return HttpResponse(orjson.dumps(data), status=status, content_type=JSON)
