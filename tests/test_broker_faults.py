@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import pathlib
-import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -224,32 +220,6 @@ def test_an_owner_that_was_renamed_is_asked_for_anew(rig: Rig) -> None:
         rig.token(f"T{rig.task('repo')}")
 
 
-def test_while_github_hangs_every_call_is_answered_and_health_stays_quick(tmp_path: pathlib.Path) -> None:
-    rig = Rig(tmp_path)
-    try:
-        rig.start_web()
-        cached = rig.task("repo")
-        assert rig.token(f"T{cached}").status == 200
-        numbers = [rig.task("repo") for _ in range(30)]
-        rig.github.gate.clear()
-        with ThreadPoolExecutor(40) as pool:
-            asked = [
-                pool.submit(
-                    rig.token,
-                    f"T{number}",
-                )
-                for number in numbers
-            ]
-            assert rig.github.minting.acquire(timeout=10)
-            assert rig.get("/health").status == 200
-            assert rig.token(f"T{cached}").status == 200
-            answers = [each.result() for each in asked]
-        assert {answer.status for answer in answers} == {503}
-        assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
-    finally:
-        rig.stop()
-
-
 def test_an_answer_that_drips_is_given_up(rig: Rig) -> None:
     drip = Canned(201, b'{"token": "ghs_x"' + b" " * 4000 + b"}", drip=True)
     rig.github.fail(drip, Canned(drip_head=True), drip)
@@ -273,26 +243,6 @@ def test_all_who_ask_while_a_mint_fails_hear_the_same_reason(rig: Rig) -> None:
     assert {answer.json["error"] for answer in answers} == {answers[0].json["error"]}
 
 
-def test_web_killed_in_mid_mint_leaves_the_next_call_to_mint(tmp_path: pathlib.Path) -> None:
-    rig = Rig(tmp_path)
-    try:
-        process = rig.start_web()
-        number = rig.task("repo")
-        rig.github.gate.clear()
-        with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(rig.token, f"T{number}")
-            assert rig.github.minting.acquire(timeout=10)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(10)
-            assert asked.exception() is not None
-        rig.github.gate.set()
-        rig.start_web()
-        answer = wait_for(lambda: (a := rig.token(f"T{number}")).status == 200 and a, 20, "the lease is over")
-        assert rig.github.token(f"token {answer.json['token']}") is not None
-    finally:
-        rig.stop()
-
-
 def test_after_a_failure_all_who_ask_share_the_next_token(rig: Rig) -> None:
     number = rig.task("repo")
     rig.github.fail(failing(422))
@@ -314,53 +264,3 @@ def waiting(rig: Rig) -> int:
     with rig.database() as database:
         held = database.execute("SELECT COUNT(*) FROM broker_mint WHERE failed_at IS NULL").fetchone()
     return int(held[0])
-
-
-def test_a_locked_database_is_503_in_time_and_loses_no_token(tmp_path: pathlib.Path) -> None:
-    rig = Rig(tmp_path)
-    try:
-        rig.start_web()
-        number = rig.task("repo")
-        rig.token(f"T{rig.task('repo')}")
-        rig.github.gate.clear()
-        live = len(rig.github.live)
-        with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as stack:
-            asked = pool.submit(rig.token, f"T{number}")
-            assert rig.github.minting.acquire(timeout=10)
-            assert rig.github.minting.acquire(timeout=10)
-            database = stack.enter_context(rig.database())
-            database.execute("BEGIN IMMEDIATE")
-            rig.github.gate.set()
-            started = time.monotonic()
-            answer = asked.result()
-            taken = time.monotonic() - started
-            database.rollback()
-        assert answer.status == 503
-        assert "locked" in answer.json["error"]
-        assert taken < 8  # noqa: PLR2004 the contract's promise to callers
-        assert len(rig.github.live) == live  # the token that could not be stored was revoked
-    finally:
-        rig.stop()
-
-
-def test_a_locked_database_and_a_github_that_hangs_together_are_still_answered_in_time(tmp_path: pathlib.Path) -> None:
-    rig = Rig(tmp_path)
-    try:
-        rig.start_web()
-        number = rig.task("repo")
-        rig.token(f"T{rig.task('repo')}")
-        while rig.github.minting.acquire(blocking=False):
-            pass
-        rig.github.gate.clear()
-        with ThreadPoolExecutor(1) as pool, rig.database() as database:
-            started = time.monotonic()
-            asked = pool.submit(rig.token, f"T{number}")
-            assert rig.github.minting.acquire(timeout=10)
-            database.execute("BEGIN IMMEDIATE")
-            answer = asked.result()
-            taken = time.monotonic() - started
-            database.rollback()
-        assert answer.status == 503
-        assert taken < 8  # the contract's promise to callers
-    finally:
-        rig.stop()
