@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import pathlib
-import socket
 import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 
 import pytest
 
 from tests.broker_rig import WRAPPERS, Rig
+from tests.gh import Gh
 from tests.git_server import GitServer
 from tests.installation import free_ports
 from tests.receiver import receiver
-
-RECORDER = """#!{python}
-import json, os, sys
-json.dump({{"argv": sys.argv[1:], "environment": dict(os.environ)}}, open({path!r}, "w"))
-sys.exit(7)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -32,26 +23,6 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     made.start_web()
     yield made
     made.stop()
-
-
-class Gh:
-    """The wrapper with a stand-in for the real gh, which writes down how it was run."""
-
-    def __init__(self, folder: pathlib.Path, url: str) -> None:
-        self.record = folder / "record.json"
-        real = folder / "gh-real"
-        real.write_text(RECORDER.format(python=sys.executable, path=str(self.record)))
-        real.chmod(0o755)
-        self.environment = {"PATH": os.environ["PATH"], "LOBWIFE_GH_REAL": str(real), "LOBWIFE_URL": url}
-
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        self.record.unlink(missing_ok=True)
-        everything = {**self.environment, **environment}
-        return subprocess.run([WRAPPERS / "gh", *arguments], env=everything, capture_output=True, text=True)
-
-    @property
-    def seen(self) -> dict[str, str] | None:
-        return json.loads(self.record.read_text())["environment"] if self.record.exists() else None
 
 
 @pytest.fixture
@@ -113,113 +84,6 @@ def test_the_environments_token_serves_when_there_is_no_broker(gh: Gh, tmp_path:
         assert gh.run("pr", TASK_ID="T1", GH_TOKEN="mine", LOBWIFE_URL=url).returncode == 7
     finally:
         unconfigured.stop()
-
-
-class Listener(http.server.BaseHTTPRequestHandler):
-    """Writes down what it is sent, and answers as told."""
-
-    answers: list[tuple[int, bytes, str]] = []
-    seen: list[str | None] = []
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.seen.append(self.headers.get("Authorization"))
-        status, body, location = self.answers.pop(0)
-        self.send_response(status)
-        if location:
-            self.send_header("Location", location)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_GET(self) -> None:  # where a redirect that is followed ends
-        self.seen.append(self.headers.get("Authorization"))
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-@pytest.fixture
-def listener() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    Listener.answers, Listener.seen = [], []
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-
-
-def test_the_wrappers_send_their_own_credential(gh: Gh, listener: str, tmp_path: pathlib.Path) -> None:
-    good = b'{"token": "ghs_x", "expires_at": "2026-02-16T12:00:00Z"}'
-    Listener.answers = [(200, good, "")] * 3
-    (tmp_path / "projected").write_text("a.projected.token\n")
-    gh.run("pr", TASK_ID="T1", LOBWIFE_URL=listener, LOBWIFE_API_KEY="lw_key")
-    gh.run("pr", TASK_ID="T1", LOBWIFE_URL=listener, LOBWIFE_TOKEN_PATH=str(tmp_path / "projected"))
-    gh.run("pr", TASK_ID="T1", LOBWIFE_URL=listener)
-    assert Listener.seen == ["Bearer lw_key", "Bearer a.projected.token", None]
-
-
-def test_an_odd_answer_of_the_broker_is_an_error_and_no_redirect_is_followed(gh: Gh, listener: str) -> None:
-    odd = [
-        (401, b'{"error": "who are you?"}', ""),
-        (302, b"", listener + "/elsewhere"),
-        (307, b"", listener + "/elsewhere"),
-        (200, b'{"token": "a\\nb", "expires_at": ""}', ""),
-        (200, b"<html>", ""),
-        (503, b'{"error": "GitHub failed\\u001b[31m (500)"}', ""),
-    ]
-    for answer in odd:
-        Listener.answers = [answer]
-        done = gh.run("pr", TASK_ID="T1", LOBWIFE_URL=listener, LOBWIFE_API_KEY="lw_key", GH_TOKEN="mine")
-        assert (done.returncode, gh.seen) == (1, None)
-        assert "\x1b" not in done.stderr
-    assert len(Listener.seen) == len(odd)
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["http://[::1", "http://127.0.0.1:x", "http://127.0.0.1:99999", "http://a b", "http://", "ftp://a", "nothing"],
-)
-def test_an_address_that_is_none_is_an_error_in_words(gh: Gh, url: str) -> None:
-    done = gh.run("pr", TASK_ID="T1", LOBWIFE_URL=url, GH_TOKEN="mine")
-    assert (done.returncode, gh.seen) == (1, None)
-    assert (
-        done.stderr
-        == "gh: no token from lobwife: LOBWIFE_URL must be an address that begins with http:// or https://\n"
-    )
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 60000,
-        b"HTTP/1.1 403 No\r\n\r\n" + b"[" * 60000,
-        b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-    ],
-)
-def test_what_is_no_broker_is_an_error_in_words(gh: Gh, answer: bytes) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(65536)
-                connection.sendall(answer)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        done = gh.run("pr", TASK_ID="T1", LOBWIFE_URL=f"http://127.0.0.1:{server.getsockname()[1]}", GH_TOKEN="mine")
-        thread.join()
-    assert (done.returncode, gh.seen) == (1, None)
-    assert "Traceback" not in done.stderr
-
-
-def test_a_credential_that_is_no_text_is_an_error_in_words(gh: Gh, tmp_path: pathlib.Path) -> None:
-    (tmp_path / "projected").write_bytes(b"\xff\xfe")
-    done = gh.run("pr", TASK_ID="T1", LOBWIFE_TOKEN_PATH=str(tmp_path / "projected"), GH_TOKEN="mine")
-    assert (done.returncode, gh.seen) == (1, None)
-    assert "not one word" in done.stderr
 
 
 # --- git
