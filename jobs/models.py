@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import ClassVar
 
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
+from jobs.heartbeat import is_fresh
+
+_is_a_name = RegexValidator(
+    r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z", "Use up to 100 letters, digits, dots, dashes, underscores."
+)
 
 
 class Concurrency(models.TextChoices):
@@ -58,24 +61,12 @@ class State(models.TextChoices):
 ACTIVE = (State.QUEUED, State.RUNNING)
 # How a run ends that failed: it is counted, alerted, retried. One that somebody aborted is none of these.
 FAILURES = (State.FAILED, State.TIMEOUT, State.ERROR, State.LOST)
-# A daemon beats every 5 seconds; after so long without one it counts as gone.
-STALE_AFTER = timedelta(seconds=20)
-
-
-def is_fresh(age: timedelta) -> bool:
-    """Whether a heartbeat of that age says that the daemon is alive."""
-    return abs(age) < STALE_AFTER
 
 
 class Job(models.Model):
     """A script with a schedule. Whether it is enabled lives in `job_state` alone."""
 
-    name = models.TextField(
-        unique=True,
-        validators=[
-            RegexValidator(rf"\A{NAME.pattern}\Z", "Use up to 100 letters, digits, dots, dashes, underscores.")
-        ],
-    )
+    name = models.TextField(unique=True, validators=[_is_a_name])
     description = models.TextField(blank=True, default="")
     script = models.TextField(help_text="A file name in one of the scripts' folders, ending in .py or .sh.")
     schedule = models.TextField(help_text="Five cron fields, or a name such as @hourly.")

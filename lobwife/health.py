@@ -13,7 +13,8 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router, Schema
 
 import broker.reads
-from jobs.models import ACTIVE, Daemon, JobRun, is_fresh
+from jobs.heartbeat import is_fresh
+from jobs.models import ACTIVE, Daemon, JobRun
 from jobs.reads import job_list
 from lobwife import __version__
 from lobwife.base.rest import Problem, answer
