@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import pathlib
+import signal
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -18,6 +19,14 @@ from tests.pages import olga, operator_client
 
 # Fixtures that are defined beside what they give; `operator` and `signed_in` are for modules that have a `site`.
 __all__ = ["follower", "olga", "operator", "operator_client", "signed_in", "world"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_that_arrive() -> None:
+    """A run in the background or under nohup ignores these, and so would every process that tests start."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
