@@ -17,13 +17,14 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from broker import app, known, registrations, services, subjects
-from broker.admin_lists import NAME_SHOWN, NONE, Worded, clock, first, or_number
+from broker.admin_lists import NAME_SHOWN, NONE, Worded, clock, first
 from broker.audit import Caller
 from broker.models import AllowedService, GitHubState, LegacyRegistration, TaskRegistration, TokenAudit
 from lobwife.base.errors import LobwifeError
 from lobwife.base.read_only_admin import ReadOnlyAdmin
 from lobwife.base.shown import badge, when
 from lobwife.base.timestamps import shown_in_seconds, utc_now
+from tasks.admin_search import or_number
 from tasks.models import OVER, Task, read_repos
 
 

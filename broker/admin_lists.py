@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
 from django.utils.text import capfirst
 
 from lobwife.base.shown import span
@@ -15,7 +13,6 @@ from lobwife.base.shown import span
 NAME_SHOWN = 80
 NONE = "–"
 _REPOSITORIES_SHOWN = 5
-_NUMBER = re.compile(r"[Tt]?(\d{1,18})", re.ASCII)
 
 
 class Worded(admin.ChoicesFieldListFilter):
@@ -31,12 +28,6 @@ def first(repositories: Sequence[str]) -> str:
     more = len(repositories) - _REPOSITORIES_SHOWN
     shown = ", ".join(repositories[:_REPOSITORIES_SHOWN])
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def or_number(text: str, field: str, everything: QuerySet[Any], found: QuerySet[Any]) -> QuerySet[Any]:
-    """What was found, and what `T42` or `42` names."""
-    number = _NUMBER.fullmatch(text.strip())
-    return everything.filter(Q(**{field: int(number[1])}) | Q(pk__in=found.values("pk"))) if number else found
 
 
 def clock(skew: int) -> str:

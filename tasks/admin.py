@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
@@ -23,9 +22,9 @@ from lobwife.base.shown import badge, when
 from tasks import admin_bulk, services
 from tasks.admin_filters import AgeFilter, AssignedFilter, AttentionFilter, PriorityFilter, StatusFilter, TypeFilter
 from tasks.admin_forms import TaskForm
+from tasks.admin_search import or_number, typed_number
 from tasks.models import Task, TaskEvent, read_repos
 
-_BY_ID = re.compile(r"[Tt]?(\d{1,18})", re.ASCII)
 _EVENTS_SHOWN = 100
 _CANCELLED = "Task cancelled by an operator"
 
@@ -87,10 +86,7 @@ class TaskAdmin(admin.ModelAdmin[Task]):
         self, request: HttpRequest, queryset: QuerySet[Task], search_term: str
     ) -> tuple[QuerySet[Task], bool]:
         found, has_duplicates = super().get_search_results(request, queryset, search_term)
-        by_id = _BY_ID.fullmatch(search_term.strip())
-        if by_id:
-            found = queryset.filter(Q(pk=int(by_id[1])) | Q(pk__in=found.values("pk")))
-        return found, has_duplicates
+        return or_number(search_term, "pk", queryset, found), has_duplicates
 
     # --- writing
     def save_model(self, request: HttpRequest, obj: Task, form: Any, change: bool) -> None:
@@ -197,9 +193,9 @@ class TaskEventAdmin(admin.ModelAdmin[TaskEvent]):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[TaskEvent], search_term: str
     ) -> tuple[QuerySet[TaskEvent], bool]:
-        by_id = _BY_ID.fullmatch(search_term.strip())
-        if by_id:
-            return queryset.filter(task_id=int(by_id[1])), False
+        number = typed_number(search_term)
+        if number is not None:
+            return queryset.filter(task_id=number), False
         return super().get_search_results(request, queryset, search_term)
 
     @admin.display(description="task", ordering="task_id")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from django.db.models import Q
 from django.urls import reverse
 
 from jobs.models import Job, JobRun
+from tasks.admin_search import typed_number
 from tasks.models import Task
 
 _MOST = 20
-_TASK_ID = re.compile(r"[Tt]?(\d{1,18})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ def search(query: str) -> list[Found]:
     query = query.strip()
     if not query:
         return []
-    number = _TASK_ID.fullmatch(query)
-    found = _by_number(int(number[1]), query) if number else []
+    number = typed_number(query)
+    found = _by_number(number, query) if number is not None else []
     if found and not query.isdigit():
         return found  # T42 means that one task, not also who is called lobster-t42
     found += [_job(job) for job in Job.objects.filter(name__icontains=query)[:_MOST]]

@@ -30,6 +30,7 @@ class OperationsSite(AdminSite):
     site_title = "lobwife"
     index_title = "Dashboard"
     enable_nav_sidebar = True
+    empty_value_display = "–"  # as lobwife.base.shown has it
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         own = [
