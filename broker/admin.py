@@ -223,7 +223,7 @@ class TokenAuditAdmin(ReadOnlyAdmin):
 
     @admin.display(description="outcome", ordering="outcome")
     def ended(self, obj: TokenAudit) -> str | None:
-        return ": ".join(filter(None, (obj.get_outcome_display() if obj.outcome else None, obj.reason))) or None
+        return ": ".join(filter(None, (obj.get_outcome_display().lower() if obj.outcome else None, obj.reason))) or None
 
     @admin.display(description="when (UTC)", ordering="id")
     def when(self, obj: TokenAudit) -> str:
