@@ -31,7 +31,7 @@ soak: $(VENV)/.installed-dev ## run the tests that take long by nature
 	$(ISOLATED) $(RUN) -m pytest -m soak $(PYTEST)
 
 fuzz: $(VENV)/.installed-dev ## make up requests from the description of the API, as each role, for some minutes
-	$(ISOLATED) LOBWIFE_FUZZ_EXAMPLES=300 $(RUN) -m pytest tests/test_attacks_fuzz.py $(PYTEST)
+	$(ISOLATED) LOBWIFE_FUZZ_EXAMPLES=300 $(RUN) -m pytest tests/contract/test_fuzz.py $(PYTEST)
 
 bench: $(VENV)/.installed-dev ## tell how fast it is, in some minutes (BENCH="rest pages" for some of it)
 	@failed=; for each in $(BENCH); do echo "bench/$$each"; $(ISOLATED) $(RUN) bench/$$each || failed=1; done; test -z "$$failed"

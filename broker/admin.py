@@ -16,15 +16,16 @@ from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
-from broker import app, known, registrations, services, subjects
+from broker import registration_keys, registrations, services
 from broker.admin_lists import NAME_SHOWN, NONE, Worded, clock, first
 from broker.audit import Caller
+from broker.github import app
 from broker.models import AllowedService, GitHubState, LegacyRegistration, TaskRegistration, TokenAudit
-from lobwife.base.errors import LobwifeError
-from lobwife.base.read_only_admin import ReadOnlyAdmin
-from lobwife.base.shown import badge, when
-from lobwife.base.timestamps import shown_in_seconds, utc_now
-from tasks.admin_search import or_number
+from core.display import badge, when
+from core.errors import LobwifeError
+from core.read_only_admin import ReadOnlyAdmin
+from core.timestamps import shown_in_seconds, utc_now
+from tasks.ids import or_number
 from tasks.models import OVER, Task, read_repos
 
 
@@ -130,7 +131,7 @@ class RegistrationAdmin(ReadOnlyAdmin):
 
 @admin.register(TaskRegistration)
 class TaskRegistrationAdmin(RegistrationAdmin):
-    subject_of = staticmethod(subjects.of_task)
+    subject_of = staticmethod(registration_keys.of_task)
     list_display = ("number", "short_name", "first_repositories", "state", "age", "tokens")
     list_filter = ("broker_status", "status")
     search_fields = ("name", "slug", "assigned_to", "broker_repos")
@@ -158,7 +159,7 @@ class TaskRegistrationAdmin(RegistrationAdmin):
 
 @admin.register(LegacyRegistration)
 class LegacyRegistrationAdmin(RegistrationAdmin):
-    subject_of = staticmethod(subjects.of_legacy)
+    subject_of = staticmethod(registration_keys.of_legacy)
     list_display = ("named", "first_repositories", "lobster_type", "state", "age", "tokens")
     list_filter = ("status",)
     search_fields = ("task_id", "repos")
@@ -241,10 +242,10 @@ class GitHubStateAdmin(ReadOnlyAdmin):
     readonly_fields = fields
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        return redirect("admin:broker_githubstate_change", known.state().pk)
+        return redirect("admin:broker_githubstate_change", GitHubState.load().pk)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
-        known.state()  # the row is there from the first look on
+        GitHubState.load()  # the row is there from the first look on
         return super().get_queryset(request)
 
     @admin.display(description="configured")

@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib import admin
 from django.utils.text import capfirst
 
-from lobwife.base.shown import span
+from core.display import span
 
 NAME_SHOWN = 80
 NONE = "–"

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
-from broker import reads, services, tokens
+from broker import queries, services
 from broker.audit import caller_of
 from broker.schemas import (
     AuditEntry,
@@ -20,11 +20,14 @@ from broker.schemas import (
     TokenRequest,
     TokenShown,
 )
-from broker.scope import read_permissions
-from lobwife.base import callers
-from lobwife.base.errors import Invalid
-from lobwife.base.rest import Problem, answer, body_of, first_parameter, json_body, read_as, whole_parameter
-from tasks.api import task_number
+from broker.tokens import issue
+from broker.tokens.scope import read_permissions
+from core import callers
+from core.errors import Invalid
+from core.rest import Problem, answer, body_of, first_parameter, json_body, read_as, whole_parameter
+from tasks.api import check_exists, task_number
+from tasks.api import router as tasks_router
+from tasks.schemas import TaskChanges, TaskUpdated
 from tasks.services import get_task
 
 router = Router(tags=["broker"])
@@ -35,6 +38,22 @@ _PROBLEMS: dict[int, Any] = {400: Problem, 413: Problem, 503: Problem}
 
 def _query(*names: str) -> dict[str, Any]:
     return {"parameters": [{"in": "query", "name": name, "schema": {"type": "string"}} for name in names]}
+
+
+@tasks_router.patch(
+    "/v1/tasks/{task_id}",
+    response={200: TaskUpdated, 400: Problem, 404: Problem, 413: Problem, 503: Problem},
+    openapi_extra=body_of(TaskChanges),
+)
+def update_task(request: HttpRequest, task_id: str) -> HttpResponse:
+    """Set the fields that are sent; null clears one that may be empty. Broker fields are a registration."""
+    data = json_body(request)
+    number = task_number(task_id)
+    check_exists(number)
+    body = read_as(TaskChanges, data)
+    changes = {name: getattr(body, name) for name in data if name in body.model_fields_set and name != "actor"}
+    updated = services.update_task(task_id=number, changes=changes, actor=body.actor, caller=callers.caller_of(request))
+    return answer({"id": number, "task_id": f"T{number}", "updated": updated})
 
 
 @router.post(
@@ -86,7 +105,7 @@ def deregister(request: HttpRequest, task_id: str) -> HttpResponse:
 @router.get("/tasks", response={200: dict[str, LegacyShown], 503: Problem})
 def list_legacy(request: HttpRequest) -> HttpResponse:
     """Registrations that no task holds, keyed by id."""
-    return answer(reads.legacy_registrations())
+    return answer(queries.legacy_registrations())
 
 
 @router.post(
@@ -103,7 +122,7 @@ def issue_token(request: HttpRequest) -> HttpResponse:
     who = callers.caller_of(request)
     only_task = (who.task_id or 0) if who.is_agent else None
     return _handed_out(
-        tokens.issue_token(task_id=body.task_id, caller=caller_of(request), permissions=asked, only_task=only_task)
+        issue.issue_token(task_id=body.task_id, caller=caller_of(request), permissions=asked, only_task=only_task)
     )
 
 
@@ -117,13 +136,13 @@ def issue_service_token(request: HttpRequest) -> HttpResponse:
     body = read_as(ServiceTokenRequest, json_body(request))
     if not body.service:
         raise Invalid("service required")
-    return _handed_out(tokens.issue_service_token(service=body.service, caller=caller_of(request)))
+    return _handed_out(issue.issue_service_token(service=body.service, caller=caller_of(request)))
 
 
 @router.get("/token/audit", response={200: list[AuditEntry], 503: Problem}, openapi_extra=_query("task_id"))
 def contract_audit(request: HttpRequest) -> HttpResponse:
     """Registrations and tokens handed out, newest first, at most 200."""
-    return answer(reads.contract_audit(first_parameter(request, "task_id")))
+    return answer(queries.contract_audit(first_parameter(request, "task_id")))
 
 
 @router.get(
@@ -134,9 +153,9 @@ def contract_audit(request: HttpRequest) -> HttpResponse:
 def audit(request: HttpRequest) -> HttpResponse:
     """The whole audit with filters, newest first; `before` is the `next` of the page before."""
     filters = {name: first_parameter(request, name) for name in _FILTERS}
-    limit = whole_parameter(request, "limit", 0) or reads.PAGE_DEFAULT
+    limit = whole_parameter(request, "limit", 0) or queries.PAGE_DEFAULT
     before = whole_parameter(request, "before", None)
-    page = reads.audit_page(filters, before=before, limit=min(limit, reads.PAGE_MOST))
+    page = queries.audit_page(filters, before=before, limit=min(limit, queries.PAGE_MOST))
     return answer(page)
 
 
@@ -156,7 +175,7 @@ def _registration(data: dict[str, Any]) -> NewRegistration:
     return body
 
 
-def _handed_out(issued: tokens.Issued) -> HttpResponse:
+def _handed_out(issued: issue.Issued) -> HttpResponse:
     response = answer({"token": issued.token, "expires_at": issued.expires_at})
     response["Cache-Control"] = "no-store"
     return response

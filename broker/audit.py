@@ -13,8 +13,8 @@ from django.http import HttpRequest
 
 from broker import statements
 from broker.models import Action, Outcome, TokenAudit
-from lobwife.base import callers
-from lobwife.base.timestamps import iso_text, parse, utc_now
+from core import callers
+from core.timestamps import iso_text, parse, utc_now
 
 _TRIM_BATCH = 500
 _LONGEST = 500

@@ -7,8 +7,8 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 
-from broker.app import is_safe_url, trouble
-from broker.scope import well_formed
+from broker.github.app import is_safe_url, trouble
+from broker.tokens.scope import well_formed
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:

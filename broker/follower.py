@@ -6,9 +6,10 @@ import time
 
 from django.db import transaction
 
-from broker import audit, flight, known, minting, registrations, revocation, services, subjects
+from broker import audit, registration_keys, registrations, services
 from broker.models import GitHubState, IssuedToken, LegacyRegistration
-from lobwife.base.timestamps import utc_now
+from broker.tokens import mint, revoke, single_flight
+from core.timestamps import utc_now
 from tasks.models import OVER, Task
 from tasks.services import events_after, newest_event_id
 
@@ -39,10 +40,10 @@ class Follower:
     def _revoke_one(self) -> bool:
         if time.monotonic() < self._paused_until:
             return False
-        row = revocation.next_due()
+        row = revoke.next_due()
         if row is None:
             return False
-        if not revocation.revoke(row):
+        if not revoke.revoke(row):
             self._paused_until = time.monotonic() + _PAUSE_SECONDS  # others would fail the same way
             return False
         return True
@@ -50,14 +51,14 @@ class Follower:
 
 def follow() -> bool:
     """End the tokens of tasks that the next events report as over, and move the cursor with it."""
-    state = known.state()
+    state = GitHubState.load()
     events = events_after(state.cursor or 0, limit=_BATCH)
     if not events:
         return False
     over = [event for event in events if event.status in OVER]
     with transaction.atomic():
         for event in over:
-            subject = subjects.of_task(event.task_id)
+            subject = registration_keys.of_task(event.task_id)
             services.end_tokens(subject=subject, reason=f"the task is {event.status}", before_event=event.pk)
         GitHubState.objects.filter(pk=1).update(cursor=events[-1].pk)
     return len(events) == _BATCH
@@ -66,12 +67,12 @@ def follow() -> bool:
 def reconcile() -> None:
     """What no event tells: a new follower, a restored database, tasks changed by hand."""
     newest = newest_event_id()
-    state = known.state()
+    state = GitHubState.load()
     with transaction.atomic():
         if state.cursor is None or state.cursor > newest:
             GitHubState.objects.filter(pk=1).update(cursor=newest)
         for subject in IssuedToken.objects.filter(state=State.LIVE).values_list("subject", flat=True).distinct():
-            number = subjects.task_number(subject)
+            number = registration_keys.task_number(subject)
             if number is not None and not Task.objects.open().filter(pk=number).exists():
                 services.end_tokens(subject=subject, reason="the task is over")
 
@@ -83,10 +84,10 @@ def housekeep() -> bool:
     if registrations.tasks_end_by_age():
         for task in Task.objects.filter(broker_status=registrations.ACTIVE).iterator():
             _expire_if_due(task)
-    over = IssuedToken.objects.filter(refresh_at__lte=utc_now() - minting.REFRESH_BEFORE)
+    over = IssuedToken.objects.filter(refresh_at__lte=utc_now() - mint.REFRESH_BEFORE)
     with transaction.atomic():
         over.filter(pk__in=list(over.values_list("pk", flat=True)[:_BATCH])).delete()
-    flight.forget_failures()
+    single_flight.forget_failures()
     return audit.trim()
 
 

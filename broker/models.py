@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils.text import capfirst
 
-from lobwife.base.timestamps import iso_text
+from core.timestamps import iso_text
 from tasks.models import Task
 
 
@@ -180,6 +181,17 @@ class GitHubState(models.Model):
 
     def __str__(self) -> str:
         return "GitHub App"
+
+    @classmethod
+    def load(cls) -> GitHubState:
+        """Return the one row; made when it is not there."""
+        return cls.objects.filter(pk=1).first() or cls.objects.get_or_create(pk=1)[0]
+
+    @classmethod
+    def known_owner(cls) -> str:
+        """Return the installation's owner; empty while it is unknown."""
+        row = cls.objects.filter(pk=1, installation_id=settings.GH_APP_INSTALL_ID).first()
+        return row.owner if row else ""
 
 
 class AllowedService(models.Model):

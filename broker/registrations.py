@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 
-from broker import statements, subjects
+from broker import registration_keys, statements
 from broker.models import Grant, LegacyRegistration
-from lobwife.base.errors import NotFound
-from lobwife.base.timestamps import parse, utc_now
+from core.errors import NotFound
+from core.timestamps import parse, utc_now
 from tasks.models import OVER, Task, read_repos
 
 LEGACY_LIFETIME = timedelta(hours=24)
@@ -101,7 +101,7 @@ def again(registration: Registration) -> Registration | None:
     """The same registration as it is now."""
     if registration.task_number is not None:
         return of_task_number(registration.task_number)
-    row = LegacyRegistration.objects.filter(pk=subjects.legacy_id(registration.subject)).first()
+    row = LegacyRegistration.objects.filter(pk=registration_keys.legacy_id(registration.subject)).first()
     return of_legacy(row) if row else None
 
 
@@ -115,7 +115,7 @@ def of_task(task: Task) -> Registration:
 
 def of_task_number(number: int) -> Registration | None:
     """The registration that this task holds, or would hold; None when there is no such task."""
-    subject = subjects.of_task(number)
+    subject = registration_keys.of_task(number)
     row = statements.read_task(subject, number)
     if row is None:
         return None
@@ -144,7 +144,7 @@ def as_listed(row: Task | LegacyRegistration) -> Registration:
     """The registration of a row that was read, without asking for more: to be judged; no token is made for it."""
     if isinstance(row, LegacyRegistration):
         return Registration(
-            subject=subjects.of_legacy(row.task_id),
+            subject=registration_keys.of_legacy(row.task_id),
             task_number=None,
             repos=tuple(read_repos(row.repos) or ()),
             stored_repos=row.repos,
@@ -154,7 +154,7 @@ def as_listed(row: Task | LegacyRegistration) -> Registration:
             generation=0,
         )
     return Registration(
-        subject=subjects.of_task(row.pk),
+        subject=registration_keys.of_task(row.pk),
         task_number=row.pk,
         repos=tuple(read_repos(row.broker_repos) or ()),
         stored_repos=row.broker_repos,

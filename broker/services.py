@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
-from broker import audit, known, registrations, subjects
+from broker import audit, registration_keys, registrations
 from broker.audit import SYSTEM, Caller
-from broker.models import Action, AllowedService, Grant, IssuedToken, LegacyRegistration, Outcome
+from broker.models import Action, AllowedService, GitHubState, Grant, IssuedToken, LegacyRegistration, Outcome
 from broker.registrations import ACTIVE, ENDED, EXPIRED, Registration
-from broker.scope import check_repositories
-from lobwife.base import callers
-from lobwife.base.errors import Invalid, NotFound
-from lobwife.base.timestamps import iso_text, seconds_text, utc_now
+from broker.tokens.scope import check_repositories
+from core import callers
+from core.errors import Invalid, NotFound
+from core.timestamps import iso_text, seconds_text, utc_now
+from tasks import services as tasks
 from tasks.models import Task, read_repos
 from tasks.services import get_task, log_event
 
@@ -28,7 +29,7 @@ def register_task(
     *, task_id: int, repos: Sequence[str], lobster_type: str, caller: Caller, shown_id: str | None = None
 ) -> None:
     """Let a task have tokens for these repositories; raises NotFound, Invalid, Unprocessable."""
-    kept = check_repositories(repos, known.owner())
+    kept = check_repositories(repos, GitHubState.known_owner())
     with transaction.atomic():
         task = get_task(task_id)
         before = registrations.of_task(task)
@@ -53,7 +54,7 @@ def register_named(*, text: str, repos: Sequence[str], lobster_type: str, caller
     if task is not None:
         register_task(task_id=task.pk, repos=repos, lobster_type=lobster_type, caller=caller, shown_id=text)
         return
-    kept = check_repositories(repos, known.owner())
+    kept = check_repositories(repos, GitHubState.known_owner())
     with transaction.atomic():
         row = LegacyRegistration.objects.filter(pk=text).first() or LegacyRegistration(task_id=text, repos="[]")
         before = registrations.of_legacy(row)
@@ -63,13 +64,21 @@ def register_named(*, text: str, repos: Sequence[str], lobster_type: str, caller
         _registered(before, text, kept, lobster_type, caller)
 
 
-def register_by_patch(task: Task, changes: dict[str, Any], who: callers.Caller) -> dict[str, Any]:
-    """What a PATCH of broker fields stores; called within the transaction that changes the task.
+def update_task(*, task_id: int, changes: Mapping[str, Any], actor: str | None, caller: callers.Caller) -> list[str]:
+    """Set fields of a task, among them broker fields, which are a registration; returns their names.
 
-    Repositories are a registration, checked as any other; null ends it. Raises Invalid, Unprocessable.
+    Raises Invalid, NotFound, Unprocessable.
     """
+    with transaction.atomic():
+        registration = {}
+        if tasks.BROKER_FIELDS & changes.keys():
+            registration = _register_by_change(get_task(task_id), changes, audit.named(caller))
+        return tasks.update_task(task_id=task_id, changes=changes, actor=actor, registration=registration)
+
+
+def _register_by_change(task: Task, changes: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+    """Return the broker fields to store. Repositories are checked as in any registration; null ends it."""
     stored = {name: value for name, value in changes.items() if name.startswith("broker_")}
-    caller = audit.named(who)
     before = registrations.of_task(task)
     if "broker_repos" in stored:
         repos = stored["broker_repos"]
@@ -80,7 +89,7 @@ def register_by_patch(task: Task, changes: dict[str, Any], who: callers.Caller) 
             return stored
         if not repos:
             raise Invalid("broker_repos must name a repository at least; null ends the registration")
-        stored["broker_repos"] = check_repositories(repos, known.owner())
+        stored["broker_repos"] = check_repositories(repos, GitHubState.known_owner())
         stored.setdefault("broker_status", ACTIVE)
         stored.setdefault("broker_registered_at", iso_text())
     repos = stored.get("broker_repos") or list(before.repos)
@@ -106,7 +115,7 @@ def deregister_named(*, text: str, caller: Caller) -> None:
 
 def end_registration(*, subject: str, reason: str, caller: Caller, status: str = ENDED) -> None:
     """End a registration by its subject, `task:42` or `legacy:ID`; its repositories stay, so that it can be renewed."""
-    number = subjects.task_number(subject)
+    number = registration_keys.task_number(subject)
     with transaction.atomic():
         if number is not None:
             before = registrations.of_task(get_task(number))
@@ -114,7 +123,7 @@ def end_registration(*, subject: str, reason: str, caller: Caller, status: str =
             log_event(task_id=number, event_type=f"broker_{status}", detail=reason, actor=caller.identity)
             _ended(before, f"T{number}", reason, caller)
             return
-        row = LegacyRegistration.objects.filter(pk=subjects.legacy_id(subject)).first()
+        row = LegacyRegistration.objects.filter(pk=registration_keys.legacy_id(subject)).first()
         if row is not None:
             LegacyRegistration.objects.filter(pk=row.pk).update(status=status)
             _ended(registrations.of_legacy(row), row.task_id, reason, caller)
@@ -122,12 +131,12 @@ def end_registration(*, subject: str, reason: str, caller: Caller, status: str =
 
 def register_again(*, subject: str, caller: Caller) -> None:
     """Renew a registration with the repositories that it has; raises NotFound, Invalid, Unprocessable."""
-    number = subjects.task_number(subject)
+    number = registration_keys.task_number(subject)
     if number is not None:
         registration = registrations.of_task(get_task(number))
         register_task(task_id=number, repos=registration.repos, lobster_type=registration.lobster_type, caller=caller)
         return
-    key = subjects.legacy_id(subject)
+    key = registration_keys.legacy_id(subject)
     row = LegacyRegistration.objects.filter(pk=key).first()
     if row is None:
         raise NotFound(f"there is no registration {key}")
@@ -156,7 +165,7 @@ def disallow_service(*, name: str) -> None:
     with transaction.atomic():
         AllowedService.objects.filter(name=name).delete()
         if name not in settings.BROKER_SERVICES:
-            end_tokens(subject=subjects.of_service(name), reason="the service was taken off the list")
+            end_tokens(subject=registration_keys.of_service(name), reason="the service was taken off the list")
 
 
 def _end_task(task_id: int, shown_id: str, reason: str, caller: Caller) -> None:

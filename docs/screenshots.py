@@ -14,8 +14,8 @@ sys.path.insert(0, str(ROOT))
 
 from playwright.sync_api import Browser  # noqa: E402
 
-from tests.browser import chromium, make_operator, sign_in, url  # noqa: E402
-from tests.installation import Installation, wait_for  # noqa: E402
+from tests.support.browser import chromium, make_operator, sign_in, url  # noqa: E402
+from tests.support.installation import Installation, wait_for  # noqa: E402
 
 FOLDER = ROOT / "docs" / "screenshots"
 MOST_BYTES = 150_000

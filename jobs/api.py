@@ -7,20 +7,13 @@ import re
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
-from jobs import output, reads, runs, schedule, services
+from core.errors import Invalid, NotFound
+from core.rest import Problem, answer, body_of, caller_name, first_parameter, json_body, read_as, whole_parameter
+from jobs import queries, services
+from jobs.execution import output, runs
 from jobs.models import ACTIVE, State, Trigger
+from jobs.scheduling import cron
 from jobs.schemas import Firings, JobDetail, JobShown, Message, NewRun, OutputShown, Pause, RunShown
-from lobwife.base.errors import Invalid, NotFound
-from lobwife.base.rest import (
-    Problem,
-    answer,
-    body_of,
-    caller_name,
-    first_parameter,
-    json_body,
-    read_as,
-    whole_parameter,
-)
 
 router = Router(tags=["jobs"])
 v1 = Router(tags=["runs"])
@@ -31,13 +24,13 @@ _CHUNK = 256 * 1024
 @router.get("/jobs", response={200: dict[str, JobShown], 503: Problem})
 def list_jobs(request: HttpRequest) -> HttpResponse:
     """All jobs by name, in the order they were defined."""
-    return answer(reads.job_list())
+    return answer(queries.job_list())
 
 
 @router.get("/jobs/{name}", response={200: JobDetail, 404: Problem, 503: Problem})
 def get_job(request: HttpRequest, name: str) -> HttpResponse:
     """One job with its last output."""
-    return answer(reads.job_detail(name))
+    return answer(queries.job_detail(name))
 
 
 @router.post("/jobs/{name}/trigger", response={200: Message, 404: Message, 409: Message, 503: Message})
@@ -70,8 +63,8 @@ def next_firings(request: HttpRequest, name: str) -> HttpResponse:
     """When a job's schedule fires next, whether it is enabled or not; at most 100."""
     job = services.get_job(name)
     count = min(whole_parameter(request, "count", 10), 100)
-    shown = {"job": job.name, "schedule": job.schedule, "description": schedule.describe(job.schedule)}
-    return answer({**shown, "timezone": job.timezone, "next": reads.next_firings(job, count)})
+    shown = {"job": job.name, "schedule": job.schedule, "description": cron.describe(job.schedule)}
+    return answer({**shown, "timezone": job.timezone, "next": queries.next_firings(job, count)})
 
 
 @v1.post(
@@ -83,7 +76,7 @@ def create_run(request: HttpRequest, name: str) -> HttpResponse:
     """Run a job now, with other arguments if any are sent."""
     body = read_as(NewRun, json_body(request, or_empty=True))
     run = runs.request_run(name=name, trigger=Trigger.REST, requested_by=caller_name(request), arguments=body.arguments)
-    return answer(reads.run_shown(run), 201)
+    return answer(queries.run_shown(run), 201)
 
 
 @v1.get(
@@ -104,8 +97,8 @@ def list_runs(request: HttpRequest) -> HttpResponse:
     if state is not None and state not in State.values:
         raise Invalid(f"state must be one of {', '.join(State.values)}")
     before = whole_parameter(request, "before_id", 0) or None
-    limit = whole_parameter(request, "limit", reads.RUNS_SHOWN)
-    return answer(reads.run_list(job=first_parameter(request, "job"), state=state, before_id=before, limit=limit))
+    limit = whole_parameter(request, "limit", queries.RUNS_SHOWN)
+    return answer(queries.run_list(job=first_parameter(request, "job"), state=state, before_id=before, limit=limit))
 
 
 @v1.post("/runs/pause", response={200: Pause, 503: Problem})
@@ -125,7 +118,7 @@ def resume(request: HttpRequest) -> HttpResponse:
 @v1.get("/runs/{run_id}", response={200: RunShown, 404: Problem, 503: Problem})
 def get_run(request: HttpRequest, run_id: str) -> HttpResponse:
     """One run."""
-    return answer(reads.run_shown(runs.get_run(_run_number(run_id))))
+    return answer(queries.run_shown(runs.get_run(_run_number(run_id))))
 
 
 @v1.get(
@@ -153,14 +146,14 @@ def run_output(request: HttpRequest, run_id: str) -> HttpResponse:
 @v1.post("/runs/{run_id}/abort", response={200: RunShown, 404: Problem, 409: Problem, 503: Problem})
 def abort_run(request: HttpRequest, run_id: str) -> HttpResponse:
     """Ask for a run's end; its state says `aborted` when nothing of it is left."""
-    return answer(reads.run_shown(runs.abort_run(run_id=_run_number(run_id), actor=caller_name(request))))
+    return answer(queries.run_shown(runs.abort_run(run_id=_run_number(run_id), actor=caller_name(request))))
 
 
 @v1.post("/runs/{run_id}/retry", response={201: RunShown, 404: Problem, 409: Problem, 503: Problem})
 def retry_run(request: HttpRequest, run_id: str) -> HttpResponse:
     """Run a job again with the arguments of an earlier run."""
     run = runs.retry_run(run_id=_run_number(run_id), requested_by=caller_name(request), trigger=Trigger.REST)
-    return answer(reads.run_shown(run), 201)
+    return answer(queries.run_shown(run), 201)
 
 
 def _run_number(text: str) -> int:

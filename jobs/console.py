@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lobwife.base.errors import LobwifeError
-from lobwife.base.text import one_line
-from lobwife.sqlite.words import in_words_for_the_console
+from core.errors import LobwifeError
+from core.sqlite.messages import in_words_for_the_console
+from core.text import one_line
 
 OPERATOR_VARIABLES = ("SUDO_USER", "USER", "LOGNAME")
 INTERRUPTED = 130

@@ -11,10 +11,10 @@ import yaml
 from django.db import transaction
 from pydantic import BaseModel, ConfigDict, StrictBool, StrictInt, StrictStr
 
-from jobs import changes, secret_urls, services
+from core.errors import Invalid
+from core.rest import read_as
+from jobs import change_log, secret_fields, services
 from jobs.models import Job, JobState
-from lobwife.base.errors import Invalid
-from lobwife.base.rest import read_as
 
 _REQUIRED = ("description", "script", "schedule")
 _DEFAULTS: dict[str, Any] = {name: getattr(Job(), name) for name in services.DEFINITION}
@@ -71,7 +71,7 @@ class Plan:
 def exported(*, secrets: bool) -> str:
     """All jobs as YAML. Without `secrets` the URLs of alerts and watchdogs are left out, and an import keeps them."""
     enabled = _enabled_by_name()
-    leave_out = () if secrets else secret_urls.FIELDS
+    leave_out = () if secrets else secret_fields.FIELDS
     return _as_yaml(
         {job.name: _fields(job, enabled.get(job.name, True), leave_out) for job in Job.objects.order_by("id")}
     )
@@ -110,8 +110,8 @@ def carry_out(plan: Plan, *, actor: str) -> None:
     """Do what was planned, all or none; raises Conflict when a job of that name was made meanwhile."""
     with transaction.atomic():
         services.save_jobs([*plan.made, *plan.changed], enabled=plan.enabled, actor=actor)
-        changes.record(plan.made, "imported", actor=actor)
-        changes.record(plan.changed, "changed with an import", actor=actor)
+        change_log.record(plan.made, "imported", actor=actor)
+        change_log.record(plan.changed, "changed with an import", actor=actor)
 
 
 def _read(text: str) -> dict[str, Defined]:
@@ -140,7 +140,7 @@ def _read(text: str) -> dict[str, Defined]:
 def _applied(name: str, defined: Defined, old: Job | None) -> Job:
     """The job as the file has it, checked; what the daemon keeps in the row is untouched."""
     values = defined.model_dump(exclude={"enabled"})
-    for secret in secret_urls.FIELDS:
+    for secret in secret_fields.FIELDS:
         if values[secret] is None:
             values[secret] = getattr(old, secret) if old else ""
     job = Job(name=name, **values)
@@ -165,7 +165,9 @@ def _plain(value: Any) -> Any:
 
 
 def _masked(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: secret_urls.masked(value) if name in secret_urls.FIELDS else value for name, value in fields.items()}
+    return {
+        name: secret_fields.masked(value) if name in secret_fields.FIELDS else value for name, value in fields.items()
+    }
 
 
 def _as_yaml(jobs: dict[str, Any]) -> str:

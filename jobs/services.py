@@ -11,10 +11,12 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
-from jobs import changes, locate, schedule, secret_urls
+from core.errors import Conflict, Invalid, NotFound
+from core.timestamps import utc_now
+from jobs import change_log, secret_fields
+from jobs.execution import script_paths
 from jobs.models import Daemon, Job, JobState
-from lobwife.base.errors import Conflict, Invalid, NotFound
-from lobwife.base.timestamps import utc_now
+from jobs.scheduling import cron
 
 DAEMON_ROW = 1
 # The columns that people define, after the name; the others are the daemon's.
@@ -48,7 +50,7 @@ def save_jobs(jobs: Sequence[Job], *, actor: str, enabled: Mapping[str, bool] | 
             raise Invalid("name: a job keeps its name")
         job.updated_at = now
         if _fires_as(old) != _fires_as(job):
-            job.settled_through, job.next_firing = now, schedule.first_after(job.schedule, job.timezone, now)
+            job.settled_through, job.next_firing = now, cron.first_after(job.schedule, job.timezone, now)
     new = [job for job in jobs if job.pk is None]
     try:
         with transaction.atomic():
@@ -93,14 +95,14 @@ def problems_of(job: Job) -> dict[str, str]:
     except ValidationError as error:
         problems = {field: messages[0] for field, messages in error.message_dict.items()}
     checks: dict[str, Callable[[], object]] = {
-        "timezone": lambda: schedule.check_timezone(job.timezone),
+        "timezone": lambda: cron.check_timezone(job.timezone),
         # Judged by itself where the timezone, which is checked before it, isn't one.
-        "schedule": lambda: schedule.check(job.schedule, "UTC" if "timezone" in problems else job.timezone),
-        "script": lambda: locate.check_name(job.script),
+        "schedule": lambda: cron.check(job.schedule, "UTC" if "timezone" in problems else job.timezone),
+        "script": lambda: script_paths.check_name(job.script),
         "arguments": lambda: _check_arguments(job.arguments),
         "environment": lambda: _check_environment(job.environment),
-        "alert_urls": lambda: secret_urls.check_destinations(job.alert_urls),
-        "ping_url": lambda: secret_urls.check_ping(job.ping_url),
+        "alert_urls": lambda: secret_fields.check_destinations(job.alert_urls),
+        "ping_url": lambda: secret_fields.check_ping(job.ping_url),
     }
     for field in ("max_parallel", "misfire_max", "timeout_seconds", "alert_after_failures"):
         if field not in problems and getattr(job, field) < 1:
@@ -120,7 +122,7 @@ def set_enabled(*, name: str, enabled: bool, actor: str) -> Job:
     with transaction.atomic():
         JobState.objects.get_or_create(name=name)
         if _set_enabled([name], enabled):
-            changes.record([job], _switched(enabled), actor=actor)
+            change_log.record([job], _switched(enabled), actor=actor)
     log.info("job %s was %s by %s", name, _switched(enabled), actor or "a caller over REST")
     return job
 
@@ -131,7 +133,7 @@ def set_paused(*, paused: bool, actor: str) -> None:
         Daemon.objects.get_or_create(pk=DAEMON_ROW)
         rows = Daemon.objects.filter(pk=DAEMON_ROW, paused_at__isnull=paused)
         if rows.update(paused_at=utc_now() if paused else None, paused_by=actor if paused else ""):
-            changes.record_for_all(f"starts {'paused' if paused else 'resumed'}", actor=actor)
+            change_log.record_for_all(f"starts {'paused' if paused else 'resumed'}", actor=actor)
     log.info("starts were %s by %s", "paused" if paused else "resumed", actor)
 
 
@@ -174,7 +176,7 @@ def _set_enabled(names: Sequence[str], enabled: bool) -> bool:
 
 def _first_after(job: Job, now: datetime) -> datetime | None:
     try:
-        return schedule.first_after(job.schedule, job.timezone, now)
+        return cron.first_after(job.schedule, job.timezone, now)
     except Invalid as error:  # edited by hand: it can be switched all the same
         log.error("job %s does not fire: %s", job.name, error)
         return None

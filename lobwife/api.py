@@ -6,14 +6,14 @@ from django.db.utils import DatabaseError
 
 import broker.api
 import jobs.api
-import lobwife.health
-import lobwife.metrics
+import ops.health
+import ops.metrics
 import tasks.api
 import vaultsync.api
+from access.openapi import GuardedAPI
+from core.errors import LobwifeError
 from lobwife import __version__
-from lobwife.access.describe import GuardedAPI
-from lobwife.base.errors import LobwifeError
-from lobwife.problems import database_error, lobwife_error
+from lobwife.error_responses import database_error, lobwife_error
 
 api = GuardedAPI(
     title="lobwife",
@@ -23,8 +23,8 @@ api = GuardedAPI(
     openapi_url="/api/openapi.json",
     urls_namespace="api",
 )
-api.add_router("", lobwife.health.router)
-api.add_router("", lobwife.metrics.router)
+api.add_router("", ops.health.router)
+api.add_router("", ops.metrics.router)
 api.add_router("/api", jobs.api.router)
 api.add_router("/api/v1", jobs.api.v1)
 api.add_router("/api", tasks.api.router)

@@ -1,12 +1,8 @@
 from django.apps import AppConfig
 
-from lobwife import checks
-from lobwife.access import checks as access_checks
-
 
 class LobwifeConfig(AppConfig):
-    name = "lobwife"
+    """The commands that start things; its label leaves `lobwife` to access, whose tables have that name."""
 
-    def ready(self) -> None:
-        checks.register()
-        access_checks.register()
+    name = "lobwife"
+    label = "composition"

@@ -6,7 +6,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
 
-from lobwife.base.rest import is_api
+from core.rest import is_api
 
 
 class PageCompressionMiddleware(GZipMiddleware):

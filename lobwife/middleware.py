@@ -14,11 +14,11 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch, get_resolver
 
-from lobwife.access.gate import Gate
-from lobwife.access.headers import harden_answer
-from lobwife.base.errors import LobwifeError
-from lobwife.base.rest import is_api
-from lobwife.problems import database_error, lobwife_error, problem
+from access.gate import Gate
+from access.headers import harden_answer
+from core.errors import LobwifeError
+from core.rest import is_api
+from lobwife.error_responses import database_error, lobwife_error, problem
 
 _PAGES = frozenset({"/api/docs"})
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from lobwife.base.logs import request_id_of
+from core.logs import request_id_of
 
 
 class RequestIdMiddleware:

@@ -7,8 +7,8 @@ import socket
 import django_stubs_ext
 from django.core.exceptions import ImproperlyConfigured
 
+from core import env, logs
 from lobwife import __version__
-from lobwife.base import env, logs
 
 django_stubs_ext.monkeypatch()
 
@@ -86,13 +86,15 @@ SECRET_KEY_FALLBACKS = [*env.words("LOBWIFE_SECRET_KEY_FALLBACKS")]
 
 # --- Django
 INSTALLED_APPS = [
-    "lobwife",  # first: its `migrate` takes over databases of the older service
+    "lobwife.apps.LobwifeConfig",  # first: its `migrate` takes over databases of the older service
+    "access",
     "tasks",
     "django_apscheduler",  # before jobs, whose admin unregisters its
     "jobs",
     "broker",
     "vaultsync",
-    "lobwife.ops.apps.OperationsConfig",
+    "ops",
+    "ops.apps.OperationsAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -106,10 +108,10 @@ MIDDLEWARE = [
     "lobwife.request_ids.RequestIdMiddleware",
     "lobwife.middleware.ApiMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "lobwife.access.pages.PageMiddleware",
+    "access.pages.PageMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "lobwife.compression.PageCompressionMiddleware",
-    "lobwife.access.pages.LenientSessionMiddleware",
+    "access.pages.LenientSessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -130,7 +132,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "lobwife.access.pages.open_access",
+                "access.pages.open_access",
             ]
         },
     }
@@ -141,7 +143,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # task survives a power cut. Web waits less than the daemon, so that every call is answered within 8 seconds.
 DATABASES = {
     "default": {
-        "ENGINE": "lobwife.sqlite",
+        "ENGINE": "core.sqlite",
         "NAME": STATE_DIR / DATABASE_FILE,
         "CONN_MAX_AGE": None,
         "OPTIONS": {
@@ -159,7 +161,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "lobwife.access.groups.RoleBackend"]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "access.groups.RoleBackend"]
 SESSION_COOKIE_AGE = 60 * env.integer("LOBWIFE_SESSION_IDLE_MINUTES", 240, at_least=1, at_most=60 * 24 * 30)
 # Who guesses is locked out by name and address together: by the name alone, anybody could lock operators out, and
 # by the address alone one person's mistakes would lock out all who come through the same port-forward.
@@ -170,7 +172,7 @@ AXES_RESET_ON_SUCCESS = True
 AXES_DISABLE_ACCESS_LOG = True
 AXES_HTTP_RESPONSE_CODE = 429
 AXES_LOCKOUT_TEMPLATE = "admin/locked_out.html"
-AXES_CLIENT_IP_CALLABLE = "lobwife.access.pages.address_of"
+AXES_CLIENT_IP_CALLABLE = "access.pages.address_of"
 AXES_SENSITIVE_PARAMETERS = ["password", "username"]
 AXES_VERBOSE = False
 LOGINS_PER_MINUTE = 20  # of one address: checking a password costs a third of a second of a worker
@@ -205,9 +207,6 @@ STORAGES = {
 
 # --- Bodies of requests
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2**20
-
-# --- A PATCH that sets broker fields is a registration: this callable checks and records it
-TASK_REGISTRAR = "broker.services.register_by_patch"
 
 # --- Scripts of jobs
 JOB_SCRIPT_DIRS = [
@@ -252,7 +251,6 @@ BROKER_GITHUB_THREADS = max(1, env.integer("LOBWIFE_THREADS", 4, at_least=1, at_
 
 # --- Vault
 VAULT_REPO = env.text("VAULT_REPO")
-VAULT_TOKEN = "lobwife.vault_token.vault_token"  # noqa: S105 the callable that gives git a token
 VAULT_SYNC_INTERVAL = env.integer("VAULT_SYNC_INTERVAL", 300, at_least=1, at_most=86400)
 
 # --- Logs: stdout; the daemon adds daemon.log

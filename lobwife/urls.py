@@ -2,7 +2,7 @@ from django.contrib import admin
 from django.urls import path
 
 from lobwife.api import api
-from lobwife.ops.site import job_page
+from ops.site import job_page
 
 admin.site.site_header = "lobwife"
 admin.site.site_title = "lobwife"
@@ -15,4 +15,4 @@ urlpatterns = [
     path("", api.urls),
 ]
 
-handler500 = "lobwife.problems.page_error"
+handler500 = "lobwife.error_responses.page_error"

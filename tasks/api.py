@@ -1,4 +1,4 @@
-"""REST routes of tasks and their events."""
+"""REST routes of tasks and their events; PATCH is in broker/api.py, since it may register the task."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
-from lobwife.base.callers import caller_of
-from lobwife.base.errors import Invalid, NotFound
-from lobwife.base.rest import Problem, answer, body_of, first_parameter, json_body, read_as
-from tasks import reads, services, statements
+from core.callers import caller_of
+from core.errors import Invalid, NotFound
+from core.rest import Problem, answer, body_of, first_parameter, json_body, read_as
+from tasks import queries, services, statements
 from tasks.schemas import (
     EventLogged,
     EventShown,
     NewEvent,
     NewTask,
     TaskCancelled,
-    TaskChanges,
     TaskCounts,
     TaskCreated,
     TaskDetail,
     TaskShown,
-    TaskUpdated,
 )
 
 router = Router(tags=["tasks"])
@@ -55,10 +53,10 @@ def create_task(request: HttpRequest) -> HttpResponse:
 )
 def list_tasks(request: HttpRequest) -> HttpResponse:
     """Tasks, newest first, without their broker fields; at most 500. An agent's list has its own task alone."""
-    raw_limit = first_parameter(request, "limit") or str(reads.LIMIT_DEFAULT)
+    raw_limit = first_parameter(request, "limit") or str(queries.LIMIT_DEFAULT)
     if not _LIMIT.fullmatch(raw_limit):
         raise Invalid("limit must be a whole number, 0 or more")
-    limit = reads.LIMIT_MOST if len(raw_limit) > _MOST_DIGITS else min(int(raw_limit), reads.LIMIT_MOST)
+    limit = queries.LIMIT_MOST if len(raw_limit) > _MOST_DIGITS else min(int(raw_limit), queries.LIMIT_MOST)
     raw_before = first_parameter(request, "before_id")
     if raw_before and not _LIMIT.fullmatch(raw_before):
         raise Invalid("before_id must be a whole number, 0 or more")
@@ -67,40 +65,24 @@ def list_tasks(request: HttpRequest) -> HttpResponse:
     caller = caller_of(request)
     if caller.is_agent:
         return answer(
-            reads.task_list(status=status, type=type, limit=limit, only=caller.task_id or 0, before_id=before)
+            queries.task_list(status=status, type=type, limit=limit, only=caller.task_id or 0, before_id=before)
         )
-    return answer(reads.task_list(status=status, type=type, limit=limit, before_id=before))
+    return answer(queries.task_list(status=status, type=type, limit=limit, before_id=before))
 
 
 @router.get("/v1/tasks/counts", response={200: TaskCounts, 503: Problem})
 def count_tasks(request: HttpRequest) -> HttpResponse:
     """How many tasks there are by status, exactly."""
-    return answer(reads.task_counts())
+    return answer(queries.task_counts())
 
 
 @router.get("/v1/tasks/{task_id}", response={200: TaskDetail, 400: Problem, 404: Problem, 503: Problem})
 def get_task(request: HttpRequest, task_id: str) -> HttpResponse:
     """One task, all fields."""
-    task = reads.task_detail(task_number(task_id))
+    task = queries.task_detail(task_number(task_id))
     if task is None:
         raise NotFound(f"Task T{task_id.removeprefix('T')} not found")
     return answer(task)
-
-
-@router.patch(
-    "/v1/tasks/{task_id}",
-    response={200: TaskUpdated, 400: Problem, 404: Problem, 413: Problem, 503: Problem},
-    openapi_extra=body_of(TaskChanges),
-)
-def update_task(request: HttpRequest, task_id: str) -> HttpResponse:
-    """Set the fields that are sent; null clears one that may be empty."""
-    data = json_body(request)
-    number = task_number(task_id)
-    _must_exist(number)
-    body = read_as(TaskChanges, data)
-    changes = {name: getattr(body, name) for name in data if name in body.model_fields_set and name != "actor"}
-    updated = services.update_task(task_id=number, changes=changes, actor=body.actor, caller=caller_of(request))
-    return answer({"id": number, "task_id": f"T{number}", "updated": updated})
 
 
 @router.delete(
@@ -116,7 +98,7 @@ def cancel_task(request: HttpRequest, task_id: str) -> HttpResponse:
 @router.get("/v1/tasks/{task_id}/events", response={200: list[EventShown], 400: Problem, 404: Problem, 503: Problem})
 def list_events(request: HttpRequest, task_id: str) -> HttpResponse:
     """A task's whole history, newest first; an unknown task has none."""
-    return answer(reads.task_events(task_number(task_id)))
+    return answer(queries.task_events(task_number(task_id)))
 
 
 @router.post(
@@ -128,7 +110,7 @@ def log_event(request: HttpRequest, task_id: str) -> HttpResponse:
     """Append an event to a task's history."""
     data = json_body(request)
     number = task_number(task_id)
-    _must_exist(number)
+    check_exists(number)
     body = read_as(NewEvent, data)
     services.log_event(task_id=number, event_type=body.event_type or "", detail=body.detail, actor=body.actor)
     return answer({"status": "logged", "task_id": f"T{number}"}, 201)
@@ -145,6 +127,7 @@ def task_number(text: str) -> int:
     return number
 
 
-def _must_exist(number: int) -> None:
+def check_exists(number: int) -> None:
+    """Raises NotFound for a task that is not there."""
     if statements.task_status(number) is None:
         raise NotFound(f"Task T{number} not found")

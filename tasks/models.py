@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from django.db import models
 from django.db.models import Q
 
-from lobwife.base.timestamps import UtcNow, parse, seconds_text
+from core.timestamps import UtcNow, parse, seconds_text
 
 
 def read_repos(text: object) -> list[str] | None:

@@ -11,7 +11,7 @@ from ninja import Schema
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from lobwife.base.timestamps import parse
+from core.timestamps import parse
 
 _WHOLE = re.compile(r"\s*[+-]?\d{1,19}\s*", re.ASCII)
 _SIXTY_FOUR_BITS = 2**63

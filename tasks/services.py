@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
-from django.utils.module_loading import import_string
 
-from lobwife.base.callers import Caller, Role
-from lobwife.base.errors import Conflict, Invalid, NotFound
-from lobwife.base.timestamps import seconds_text
+from core.errors import Conflict, Invalid, NotFound
+from core.timestamps import seconds_text
 from tasks import statements
 from tasks.models import Status, Task, TaskEvent, field_values
 
@@ -49,13 +46,12 @@ def create_task(
 
 
 def update_task(
-    *, task_id: int, changes: Mapping[str, Any], actor: str | None, caller: Caller | None = None
+    *, task_id: int, changes: Mapping[str, Any], actor: str | None, registration: Mapping[str, Any] | None = None
 ) -> list[str]:
     """Set fields and log `updated`; returns the names in the order given. Raises Invalid, NotFound.
 
-    Broker fields are a registration: the callable that `settings.TASK_REGISTRAR` names checks and records them in the
-    same transaction, and may replace their values. `actor` is what the history shows, and whatever a caller calls
-    itself; `caller` is who it was found to be.
+    `registration`: the broker fields to store in place of those in `changes`; broker.services.update_task makes it,
+    and nothing else sets broker fields.
     """
     if not changes:
         raise Invalid("no valid fields to update")
@@ -65,10 +61,8 @@ def update_task(
         check_status(changes["status"])
     now = seconds_text()
     with transaction.atomic():
-        values = dict(changes)
-        if BROKER_FIELDS & values.keys():
-            values |= _registrar()(get_task(task_id), values, caller or Caller(actor or "", Role.OPERATOR))
-        status = statements.update_task(task_id, field_values(**values, updated_at=now))
+        values = {**changes, **(registration or {}), "updated_at": now}
+        status = statements.update_task(task_id, field_values(**values))
         if status is None:
             raise NotFound(f"Task T{task_id} not found")
         _append(task_id, "updated", f"Updated: {', '.join(changes)}", actor, now, status)
@@ -115,11 +109,6 @@ def check_status(status: str) -> None:
     """Raises Invalid for a status that is none of the six."""
     if status not in Status.values:
         raise Invalid(f"invalid status: {status[:_SHOWN_VALUE]}")
-
-
-def _registrar() -> Callable[[Task, dict[str, Any], Caller], dict[str, Any]]:
-    registrar: Callable[[Task, dict[str, Any], Caller], dict[str, Any]] = import_string(settings.TASK_REGISTRAR)
-    return registrar
 
 
 def _append(

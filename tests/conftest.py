@@ -11,11 +11,11 @@ from django.apps import apps
 from django.db import connection
 from playwright.sync_api import Browser, Page
 
-from lobwife.serving.static_files import collect_if_changed
-from tests.browser import chromium, leave, operator, signed_in
-from tests.git_remote import follower, world
-from tests.installation import Installation
-from tests.pages import olga, operator_client
+from lobwife.web.static_files import collect_if_changed
+from tests.support.browser import chromium, leave, operator, signed_in
+from tests.support.git_remote import follower, world
+from tests.support.installation import Installation
+from tests.support.pages import olga, operator_client
 
 # Fixtures that are defined beside what they give; `operator` and `signed_in` are for modules that have a `site`.
 __all__ = ["follower", "olga", "operator", "operator_client", "signed_in", "world"]

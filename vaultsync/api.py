@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from ninja import Router, Schema
 
-from lobwife.base.rest import Problem, answer, caller_name
+from core.rest import Problem, answer, caller_name
 from vaultsync import services
 
 router = Router(tags=["vault"])

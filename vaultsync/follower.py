@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 
-from lobwife.base.errors import Unavailable
-from lobwife.base.timestamps import utc_now
+from core.errors import Unavailable
+from core.timestamps import utc_now
 from tasks.services import newest_event_id
 from vaultsync import services
 from vaultsync.models import SyncRequest, VaultState

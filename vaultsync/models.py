@@ -23,7 +23,7 @@ class VaultState(models.Model):
     last_error_at = models.DateTimeField(null=True)
     failures = models.PositiveIntegerField(default=0)
     retry_at = models.DateTimeField(null=True)
-    # ok, none, or what vaultsync/remote.py calls its trouble: unreachable, denied, declined, rewritten
+    # ok, none, or what vaultsync/git/remote.py calls its trouble: unreachable, denied, declined, rewritten
     remote_state = models.TextField(blank=True, default="")
     remote_error = models.TextField(blank=True, default="")
     remote_failures = models.PositiveIntegerField(default=0)

@@ -10,9 +10,9 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
-from lobwife.base.errors import Unavailable
-from lobwife.base.text import one_line
-from lobwife.base.timestamps import iso_text, seconds_text, utc_now
+from core.errors import Unavailable
+from core.text import one_line
+from core.timestamps import iso_text, seconds_text, utc_now
 from tasks.models import TaskEvent
 from tasks.services import newest_event_id
 from vaultsync.models import Kind, NoteProblem, NoteRecord, SyncRequest, SyncRun, VaultState

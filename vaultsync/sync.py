@@ -10,19 +10,19 @@ from datetime import timedelta
 
 from django.db.models import Max
 
-from lobwife.base.timestamps import utc_now
+from core.timestamps import utc_now
 from vaultsync import services
-from vaultsync.files import Blocked, Files
-from vaultsync.git import Git, GitError
-from vaultsync.lock import vault_lock
+from vaultsync.git.command import Git, GitError
+from vaultsync.git.files import Blocked, Files
+from vaultsync.git.lock import vault_lock
+from vaultsync.git.recovery import Recovery
+from vaultsync.git.remote import RemoteTrouble
+from vaultsync.git.setup import Disabled, open_vault
+from vaultsync.git.worktree import UnmergedIndex
 from vaultsync.models import SyncRequest, SyncRun, VaultState
-from vaultsync.opening import Disabled, open_vault
-from vaultsync.outcome import Outcome
-from vaultsync.recover import Recovery
-from vaultsync.remote import RemoteTrouble
-from vaultsync.round import Round
+from vaultsync.steps import Round
+from vaultsync.sync_result import Outcome
 from vaultsync.vault import Vault, Watch
-from vaultsync.working import UnmergedIndex
 
 log = logging.getLogger(__name__)
 FULL_EVERY = timedelta(hours=6)

@@ -2,8 +2,8 @@
 
 from django.db import migrations, models
 
-import lobwife.base.timestamps
-from lobwife.sqlite.operations import AdoptTable
+import core.timestamps
+from core.sqlite.operations import AdoptTable
 
 REGISTRATIONS = """
 CREATE TABLE broker_tasks (
@@ -38,7 +38,7 @@ class Migration(migrations.Migration):
                         ("task_id", models.TextField(primary_key=True, serialize=False)),
                         ("repos", models.TextField()),
                         ("lobster_type", models.TextField(default="unknown", db_default="unknown")),
-                        ("registered_at", models.TextField(default=lobwife.base.timestamps.iso_text)),
+                        ("registered_at", models.TextField(default=core.timestamps.iso_text)),
                         ("status", models.TextField(default="active", db_default="active")),
                         ("token_count", models.IntegerField(default=0, db_default=0)),
                     ],
@@ -51,7 +51,7 @@ class Migration(migrations.Migration):
                         ("task_id", models.TextField()),
                         ("repos", models.TextField(blank=True, null=True)),
                         ("action", models.TextField()),
-                        ("created_at", models.TextField(default=lobwife.base.timestamps.iso_text)),
+                        ("created_at", models.TextField(default=core.timestamps.iso_text)),
                     ],
                     options={
                         "db_table": "token_audit",

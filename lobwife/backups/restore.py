@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.db import connection
 
-from lobwife import upkeep
-from lobwife.backups import carried
-from lobwife.backups.kept import kept_copies
-from lobwife.backups.reading import judge_schema, unpacked
-from lobwife.base.errors import Conflict, LobwifeError, Unavailable
-from lobwife.base.files import keep_in_place, sync_file
-from lobwife.sqlite.gate import GateTimeout, gate_for
-from lobwife.takeover.inspection import is_complete, known_migrations
+from core.errors import Conflict, LobwifeError, Unavailable
+from core.files import keep_in_place, sync_file
+from core.sqlite import upkeep
+from core.sqlite.copies import kept_copies
+from core.sqlite.copy_reader import judge_schema, known_migrations, unpacked
+from core.sqlite.gate import GateTimeout, gate_for
+from lobwife.backups import carry_over
+from lobwife.takeover.inspection import is_complete
 
 log = logging.getLogger(__name__)
 BEFORE_SUFFIX = ".before-restore"
@@ -64,7 +64,7 @@ def restore(*, file: pathlib.Path, actor: str) -> Restored:
             with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as made_ready:
                 try:
                     left_out = judge_schema(made_ready, file)
-                    carried.carry_over(made_ready, given or _best_guess(state))
+                    carry_over.carry_over(made_ready, given or _best_guess(state))
                     (tasks,) = made_ready.execute("SELECT count(*) FROM tasks").fetchone()
                 except sqlite3.Error as error:
                     raise Conflict(f"{file} can't be made ready ({error}); nothing was changed") from error
@@ -116,22 +116,22 @@ def _bring_up_to_date(copy: pathlib.Path, file: pathlib.Path) -> None:
         migrated.execute("PRAGMA journal_mode = DELETE").fetchone()
 
 
-def _given_out(database: pathlib.Path) -> carried.Given | None:
+def _given_out(database: pathlib.Path) -> carry_over.Given | None:
     """What the live file knows; None when it is missing or can't be read."""
     if not database.exists():
         return None
     try:
         with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as live:
-            return carried.read(live)
+            return carry_over.read(live)
     except sqlite3.OperationalError as error:
         raise Unavailable(f"{database} can't be read ({error}); nothing was changed") from error
     except sqlite3.DatabaseError:
         return None
 
 
-def _best_guess(state: pathlib.Path) -> carried.Given:
+def _best_guess(state: pathlib.Path) -> carry_over.Given:
     """What the other copies know, and some room for what came after them."""
-    known = carried.Given({}, [], [])
+    known = carry_over.Given({}, [], [])
     newest = [*(each.path for each in kept_copies()[-1:]), upkeep.newest_copy()]
     for each in newest:  # the newer one last: of two passwords the last counts
         with (
@@ -139,7 +139,7 @@ def _best_guess(state: pathlib.Path) -> carried.Given:
             _unpacked_beside(each, state) as other,
             contextlib.closing(sqlite3.connect(other)) as opened,
         ):
-            known = known.joined(carried.read(opened))
+            known = known.joined(carry_over.read(opened))
     return known.widened(_UNKNOWN_IDS)
 
 

@@ -9,9 +9,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-from lobwife.base.errors import Unavailable
-from lobwife.base.files import keep_in_place, sync_file
-from lobwife.sqlite.gate import GateTimeout, gate_for
+from core.errors import Unavailable
+from core.files import keep_in_place, sync_file
+from core.sqlite.gate import GateTimeout, gate_for
 
 COMPANIONS = ("", "-wal", "-journal")
 _ATTEMPTS = 5

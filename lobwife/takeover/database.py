@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import pathlib
 
-from lobwife.base.errors import Unavailable
+from core.errors import Unavailable
+from core.sqlite.copy_reader import known_migrations
 from lobwife.takeover.copies import COMPANIONS, copied, keep
-from lobwife.takeover.inspection import examine, is_complete, known_migrations
+from lobwife.takeover.inspection import examine, is_complete
 
 COPY_SUFFIX = ".pre-migration"
 

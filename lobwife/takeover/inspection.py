@@ -6,19 +6,10 @@ import contextlib
 import pathlib
 import sqlite3
 
-from django.db.migrations.loader import MigrationLoader
-
-from lobwife.base.errors import Conflict, Unavailable
+from core.errors import Conflict, Unavailable
+from core.sqlite.copy_reader import Migrations
 
 SCHEMA_VERSION = 2
-Migrations = frozenset[tuple[str, str]]
-
-
-def known_migrations() -> Migrations:
-    """Every migration that this code has, as (app, name), the ones that squashed ones replace included."""
-    on_disk = MigrationLoader(None).disk_migrations
-    replaced = {each for migration in on_disk.values() for each in migration.replaces}
-    return frozenset({*on_disk, *replaced})
 
 
 def is_complete(database: pathlib.Path, known: Migrations) -> bool:

@@ -7,9 +7,9 @@ import pathlib
 import secrets
 from collections.abc import Iterator
 
-from lobwife.base import env
-from lobwife.base.errors import Unavailable
-from lobwife.base.files import locked, write_private
+from core import env
+from core.errors import Unavailable
+from core.files import locked, write_private
 
 LOCK = "migrate.lock"
 SECRET_KEY = "secret-key"  # noqa: S105 a file's name

@@ -3,8 +3,8 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
-import lobwife.base.timestamps
-from lobwife.sqlite.operations import AdoptTable
+import core.timestamps
+from core.sqlite.operations import AdoptTable
 
 TASKS = """
 CREATE TABLE tasks (
@@ -49,7 +49,7 @@ CREATE TABLE schema_version (
     applied_at TEXT NOT NULL DEFAULT (datetime('now'))
 )
 """
-NOW = lobwife.base.timestamps.UtcNow()
+NOW = core.timestamps.UtcNow()
 
 
 def text(**options):
@@ -57,7 +57,7 @@ def text(**options):
 
 
 def moment():
-    return models.TextField(default=lobwife.base.timestamps.seconds_text, db_default=NOW, editable=False)
+    return models.TextField(default=core.timestamps.seconds_text, db_default=NOW, editable=False)
 
 
 class Migration(migrations.Migration):

@@ -7,10 +7,12 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from broker import app, checkup, known, reads, registrations, revocation, services, tokens
+from broker import diagnosis, queries, registrations, services
 from broker.audit import Caller
-from broker.models import IssuedToken
-from lobwife.base.errors import LobwifeError
+from broker.github import app
+from broker.models import GitHubState, IssuedToken
+from broker.tokens import issue, revoke
+from core.errors import LobwifeError
 
 OPERATOR = Caller("command line")
 
@@ -42,12 +44,12 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
 
     def _status(self) -> None:
-        summary, state = reads.summary(), known.state()
+        summary, state = queries.summary(), GitHubState.load()
         live = IssuedToken.objects.filter(state=IssuedToken.State.LIVE).count()
         ended = IssuedToken.objects.filter(state=IssuedToken.State.ENDED).count()
         lines = {
             "App": app.trouble() or f"{summary['app_id']}, installation {settings.GH_APP_INSTALL_ID}",
-            "Owner": known.owner() or "not known yet",
+            "Owner": GitHubState.known_owner() or "not known yet",
             "Registrations": f"{summary['active_tasks']} active",
             "Tokens": f"{live} live, {ended} to be revoked, {summary['total_tokens_issued']} handed out in all",
             "Last token": f"{state.last_mint_at:%Y-%m-%d %H:%M:%S} UTC" if state.last_mint_at else "none",
@@ -62,18 +64,18 @@ class Command(BaseCommand):
 
     def _check(self, task: str) -> None:
         failed = False
-        for step in checkup.steps(task):
+        for step in diagnosis.steps(task):
             failed = failed or not step.passed
             mark = self.style.SUCCESS("yes") if step.passed else self.style.ERROR("no ")
             self.stdout.write(f"{mark} {_printable(step.found)}")
-        for line in checkup.recent(task):
+        for line in diagnosis.recent(task):
             self.stdout.write(f"    {_printable(line)}")
         if failed:
             raise CommandError(f"{task} gets no token")
         self.stdout.write(f"{task} gets a token")
 
     def _token(self, task: str) -> None:
-        self.stdout.write(tokens.issue_token(task_id=task, caller=OPERATOR).token)
+        self.stdout.write(issue.issue_token(task_id=task, caller=OPERATOR).token)
 
     def _revoke(self, task: str) -> None:
         registration = registrations.find(task)
@@ -81,7 +83,7 @@ class Command(BaseCommand):
             raise CommandError(f"there is no registration under {task}")
         services.end_registration(subject=registration.subject, reason="ended by an operator", caller=OPERATOR)
         ended = IssuedToken.objects.filter(subject=registration.subject, state=IssuedToken.State.ENDED)
-        outcomes = [revocation.revoke(row) for row in ended]
+        outcomes = [revoke.revoke(row) for row in ended]
         self.stdout.write(f"{task}: registration ended, {outcomes.count(True)} tokens revoked")
         if False in outcomes:
             raise CommandError(f"{outcomes.count(False)} tokens were not revoked at GitHub; the daemon goes on trying")

@@ -8,9 +8,10 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from jobs import definitions, reads, schedule, services
+from jobs import definitions, queries, services
 from jobs.console import OperatorCommand, add_json, operator
 from jobs.management.commands import runs as runs_command
+from jobs.scheduling import cron
 
 _ACTIONS = ("export", "import")
 
@@ -41,7 +42,7 @@ class Command(OperatorCommand):
         return self._show_one(what, options["json"]) if what else self._show_all(options["json"])
 
     def _show_all(self, as_json: bool) -> int:
-        jobs = reads.job_list()
+        jobs = queries.job_list()
         if as_json:
             self.show_json(jobs)
             return 0
@@ -49,7 +50,7 @@ class Command(OperatorCommand):
             [
                 name,
                 "disabled" if not job["enabled"] else "running" if job["running"] else "enabled",
-                schedule.describe_safely(job["schedule"]),
+                cron.describe_safely(job["schedule"]),
                 job["last_status"],
                 (job["last_run"] or "")[:19],
                 (job["next_run"] or "")[:19],
@@ -66,10 +67,10 @@ class Command(OperatorCommand):
         job = services.get_job(name)
         shown: dict[str, Any] = {
             "name": name,
-            "schedule_in_words": schedule.describe_safely(job.schedule),
+            "schedule_in_words": cron.describe_safely(job.schedule),
             "definition": definitions.shown(job),
-            "next": reads.next_firings(job, 10),
-            "runs": reads.run_list(job=name, state=None, before_id=None, limit=10),
+            "next": queries.next_firings(job, 10),
+            "runs": queries.run_list(job=name, state=None, before_id=None, limit=10),
         }
         if as_json:
             self.show_json(shown)

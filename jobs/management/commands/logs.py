@@ -6,10 +6,11 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from jobs import following, runs, services
+from core.errors import NotFound
+from jobs import services
 from jobs.console import OperatorCommand
+from jobs.execution import follow, runs
 from jobs.models import JobRun
-from lobwife.base.errors import NotFound
 
 
 class Command(OperatorCommand):
@@ -22,9 +23,9 @@ class Command(OperatorCommand):
     def act(self, **options: Any) -> int:
         run = find_run(options["which"])
         if options["follow"]:
-            following.wait_for_end(run, self.pass_on, tell=self.say)
+            follow.wait_for_end(run, self.pass_on, tell=self.say)
         else:
-            following.show_from(run, 0, self.pass_on)
+            follow.show_from(run, 0, self.pass_on)
         return 0
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from jobs import reads, services, waiting
+from jobs import queries, services
 from jobs.console import OperatorCommand, add_json
+from jobs.execution import queue_reasons
 from jobs.models import State
 
 COLUMNS = ("run", "job", "state", "trigger", "by", "started", "duration", "exit", "note")
@@ -26,7 +27,7 @@ class Command(OperatorCommand):
         if options["job"]:
             services.get_job(options["job"])
         limit = max(0, options["limit"])
-        found = reads.run_list(job=options["job"], state=options["state"], before_id=None, limit=limit)
+        found = queries.run_list(job=options["job"], state=options["state"], before_id=None, limit=limit)
         if options["json"]:
             self.show_json(found)
         else:
@@ -40,5 +41,5 @@ def row(run: dict[str, Any]) -> list[object]:
     started = (run["started_at"] or "")[:19]
     ended = f"signal {run['signal']}" if run["signal"] else run["exit_code"]
     by = run["requested_by"]
-    note = waiting.told(run["note"], run["waits_for"])
+    note = queue_reasons.told(run["note"], run["waits_for"])
     return [run["id"], run["job"], run["state"], run["trigger"], by, started, duration, ended, note]

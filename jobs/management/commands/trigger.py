@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from jobs import following, runs, waiting
 from jobs.console import INTERRUPTED, OperatorCommand, operator
+from jobs.execution import follow, queue_reasons, runs
 from jobs.models import JobRun, State, Trigger
 
 TIMED_OUT, NOT_RUN = 124, 125
@@ -44,11 +44,12 @@ class Command(OperatorCommand):
             arguments=self.arguments,
         )
         if not (options["wait"] or options["follow"]):
-            self.stdout.write(f"Run {run.pk} of {options['name']} is queued; it waits for {waiting.reason(run)}.")
+            waits_for = queue_reasons.reason(run)
+            self.stdout.write(f"Run {run.pk} of {options['name']} is queued; it waits for {waits_for}.")
             return 0
         show = self.pass_on if options["follow"] else None
         try:
-            run = following.wait_for_end(run, show, tell=self.say)
+            run = follow.wait_for_end(run, show, tell=self.say)
         except KeyboardInterrupt:
             self.say(f"\nRun {run.pk} goes on; `manage.py abort {run.pk}` ends it.")
             return INTERRUPTED

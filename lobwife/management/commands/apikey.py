@@ -9,12 +9,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from lobwife.access import keys, policy
-from lobwife.base.callers import Role
-from lobwife.base.errors import LobwifeError
-from lobwife.base.text import one_line
-from lobwife.base.timestamps import utc_now
-from lobwife.models import ApiKey, Mode, UncredentialedCaller
+from access import keys, policy
+from access.models import ApiKey, Mode, UncredentialedCaller
+from core.callers import Role
+from core.errors import LobwifeError
+from core.text import one_line
+from core.timestamps import utc_now
 
 
 class Command(BaseCommand):

@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
-from lobwife.backups.kept import keep_copy, kept_copies
-from lobwife.base.errors import LobwifeError
+from core.errors import LobwifeError
+from core.sqlite.copies import keep_copy, kept_copies
 
 
 class Command(BaseCommand):

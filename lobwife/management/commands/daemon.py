@@ -9,12 +9,12 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 from setproctitle import setproctitle
 
-from lobwife.access.policy import warn_if_open
-from lobwife.background import loops, upkeep
-from lobwife.base.errors import LobwifeError
-from lobwife.daemon import Daemon
-from lobwife.parent_death import stop_with_supervisor
-from lobwife.scheduler import Scheduler
+from access.policy import warn_if_open
+from core.errors import LobwifeError
+from core.parent_death import stop_with_supervisor
+from lobwife.daemon.process import Daemon
+from lobwife.daemon.scheduler import Scheduler
+from lobwife.daemon.upkeep import loops, upkeep
 
 
 class Command(BaseCommand):

@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from lobwife import demo
-from lobwife.base.errors import LobwifeError
+from core.errors import LobwifeError
+from ops import demo
 
 
 class Command(BaseCommand):

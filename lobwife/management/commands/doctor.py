@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from lobwife.doctor import service, storage
-from lobwife.doctor.finding import Finding
+from ops.doctor import service, storage
+from ops.doctor.finding import Finding
 
 _LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     service.configuration,

@@ -11,8 +11,8 @@ from django.core.management.commands import migrate
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.utils import OperationalError
 
-from lobwife.base.errors import LobwifeError
-from lobwife.takeover import legacy_json
+from core.errors import LobwifeError
+from lobwife.takeover import json_state
 from lobwife.takeover.database import make_file, make_ready
 from lobwife.takeover.state import prepared
 
@@ -31,12 +31,12 @@ class Command(migrate.Command):
         connection.close()  # the file is copied: no connection of this process may be open then
         try:
             with prepared(folder):
-                files = legacy_json.read(folder)
+                files = json_state.read(folder)
                 make_ready(database)
                 make_file(database)
                 output = super().execute(*args, **options)
                 if files and not options["app_label"] and not options["fake"]:
-                    self._tell(legacy_json.import_all(files), options["verbosity"])
+                    self._tell(json_state.import_all(files), options["verbosity"])
                 return output
         except LobwifeError as error:
             raise CommandError(str(error)) from error

@@ -8,9 +8,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from core.errors import LobwifeError
+from core.text import one_line
 from lobwife.backups.restore import restore
-from lobwife.base.errors import LobwifeError
-from lobwife.base.text import one_line
 
 
 class Command(BaseCommand):

@@ -7,13 +7,13 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from lobwife.base import logs
-from lobwife.base.errors import LobwifeError
-from lobwife.operators import NewOperator
-from lobwife.serving.first_screen import first_screen
-from lobwife.serving.preflight import check_nothing_runs, check_ports, check_state_directory
-from lobwife.serving.preparation import prepare
-from lobwife.serving.supervise import become_supervisor
+from core import logs
+from core.errors import LobwifeError
+from lobwife.web.banner import first_screen
+from lobwife.web.operators import NewOperator
+from lobwife.web.preflight import check_nothing_runs, check_ports, check_state_directory
+from lobwife.web.prepare import prepare
+from lobwife.web.supervisor import become_supervisor
 
 
 class Command(BaseCommand):

@@ -10,10 +10,10 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
-from lobwife.base import logs
-from lobwife.base.errors import LobwifeError
-from lobwife.serving.preflight import check_ports, check_state_directory
-from lobwife.serving.preparation import prepare
+from core import logs
+from core.errors import LobwifeError
+from lobwife.web.preflight import check_ports, check_state_directory
+from lobwife.web.prepare import prepare
 
 _FOR_THIS_PROCESS_ALONE = ("DJANGO_SUPERUSER_USERNAME", "DJANGO_SUPERUSER_PASSWORD", "DJANGO_SUPERUSER_EMAIL")
 

@@ -9,14 +9,14 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
-from lobwife.base.errors import Unavailable
-from lobwife.base.text import one_line
+from core.errors import Unavailable
+from core.text import one_line
 from vaultsync import services
-from vaultsync.files import Files
-from vaultsync.git import Git, GitError
-from vaultsync.importing import import_notes
-from vaultsync.lock import vault_lock
-from vaultsync.remote import ACCEPTED, TRACKED
+from vaultsync.git.command import Git, GitError
+from vaultsync.git.files import Files
+from vaultsync.git.lock import vault_lock
+from vaultsync.git.remote import ACCEPTED, TRACKED
+from vaultsync.notes.importing import import_notes
 
 _WAIT_SECONDS = 120
 

@@ -1,0 +1,101 @@
+"""Who may call the API: keys, the decision whether a credential is required, and who came without one."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+
+from core.callers import Role
+from core.timestamps import utc_now
+
+
+class ApiKey(models.Model):
+    """A credential of a program. The key itself is shown once and kept nowhere; `digest` is its SHA-256."""
+
+    ROLES: ClassVar = [(role.value, role.value) for role in Role]
+
+    name = models.CharField(max_length=100, unique=True, help_text="Who uses it; appears in histories and the audit.")
+    role = models.CharField(max_length=10, choices=ROLES)
+    task_number = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="The one task that a key of role agent is for, as a number: 42 for T42."
+    )
+    service = models.CharField(
+        max_length=100, blank=True, help_text="As which service a key of role service gets tokens; its name, if empty."
+    )
+    prefix = models.CharField(max_length=8, unique=True, editable=False)
+    digest = models.CharField(max_length=64, editable=False)
+    created_at = models.DateTimeField(default=utc_now, editable=False)
+    created_by = models.CharField(max_length=200, blank=True, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
+    last_used_at = models.DateTimeField(null=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, editable=False)
+    revoked_by = models.CharField(max_length=200, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = "API key"
+        ordering: ClassVar = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def state(self) -> str:
+        if self.revoked_at is not None:
+            return "revoked"
+        if self.expires_at is not None and self.expires_at <= utc_now():
+            return "expired"
+        return "in use" if self.last_used_at else "not used yet"
+
+
+class Mode(models.TextChoices):
+    """Whether a call needs a credential."""
+
+    REQUIRED = "required", "required: only callers that can be identified"
+    OPEN = "open", "open: everything from everywhere"
+
+
+class AccessPolicy(models.Model):
+    """One row: what an operator decided, and what holds until then."""
+
+    SINGLE = 1
+
+    initial = models.CharField(max_length=10, choices=Mode.choices, default=Mode.REQUIRED, editable=False)
+    decided = models.CharField(
+        "API credentials", max_length=10, choices=Mode.choices, blank=True, help_text="LOBWIFE_API_AUTH overrides this."
+    )
+    decided_by = models.CharField(max_length=200, blank=True, editable=False)
+    decided_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        verbose_name = verbose_name_plural = "API access"
+        constraints: ClassVar = [models.CheckConstraint(condition=Q(pk=1), name="access_policy_is_one_row")]
+
+    def __str__(self) -> str:
+        return f"API access: {self.mode}"
+
+    @property
+    def mode(self) -> str:
+        return self.decided or self.initial
+
+
+class UncredentialedCaller(models.Model):
+    """Somebody who called while access was open and would have been refused: what closing it would break."""
+
+    address = models.CharField(max_length=60)
+    program = models.CharField(max_length=100, blank=True, help_text="Its User-Agent.")
+    route = models.CharField(max_length=100)
+    first_seen = models.DateTimeField(default=utc_now)
+    last_seen = models.DateTimeField(default=utc_now)
+
+    class Meta:
+        verbose_name = "caller without credentials"
+        verbose_name_plural = "callers without credentials"
+        ordering: ClassVar = ["-last_seen"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["address", "program", "route"], name="uncredentialed_caller_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.address} {self.route}"

@@ -1,0 +1,1 @@
+"""GitHub's API, as a GitHub App."""

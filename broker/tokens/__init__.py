@@ -1,0 +1,1 @@
+"""Installation tokens: issue, mint, store, revoke."""

@@ -1,0 +1,233 @@
+"""Jobs, runs and alerts in the admin. Every write goes through the services."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django_apscheduler.models import DjangoJob, DjangoJobExecution
+
+from core.display import badge, span, when
+from core.errors import LobwifeError
+from core.read_only_admin import ReadOnlyAdmin
+from jobs import queries, services
+from jobs.admin import run_page, views
+from jobs.admin.display import EnabledFilter, JobFilter, LastStatusFilter, with_summary
+from jobs.admin.forms import JobForm
+from jobs.execution import queue_reasons, runs
+from jobs.models import Alert, Job, JobRun, Trigger
+from jobs.scheduling import cron
+
+# Their action would run jobs within the web process.
+for model in (DjangoJob, DjangoJobExecution):
+    admin.site.unregister(model)
+
+
+@admin.register(Job)
+class JobAdmin(admin.ModelAdmin[Job]):
+    form = JobForm
+    list_display = ("name", "last", "next_run", "in_words", "switch")
+    list_filter = (EnabledFilter, LastStatusFilter)
+    search_fields = ("name", "description", "script")
+    ordering = ("id",)
+    actions = ("run_now", "enable", "disable")
+    show_full_result_count = False
+    readonly_fields = ("next_firings",)
+    change_list_template = "admin/jobs/job_list.html"
+    change_form_template = "admin/jobs/job_form.html"
+    fieldsets: ClassVar = [
+        (None, {"fields": ("name", "description", "script", "arguments", "working_directory", "environment")}),
+        ("When", {"fields": ("schedule", "timezone", "next_firings")}),
+        ("What was missed", {"fields": ("misfire", "misfire_max", "start_deadline_seconds")}),
+        ("Limits", {"fields": ("timeout_seconds", "concurrency", "max_parallel")}),
+        ("Retries", {"fields": ("retries", "retry_delay_seconds", "retry_delay_max_seconds")}),
+        (
+            "Alerts",
+            {"fields": ("alert_urls", "alert_after_failures", "late_after_seconds", "long_after_seconds", "ping_url")},
+        ),
+    ]
+
+    class Media:
+        css: ClassVar = {"all": ["jobs/admin.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
+        return with_summary(super().get_queryset(request))
+
+    def get_urls(self) -> list[URLPattern]:
+        return [*views.job_urls(self.admin_site), *super().get_urls()]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Job | None = None) -> tuple[str, ...]:
+        return (*self.readonly_fields, "name") if obj else self.readonly_fields
+
+    def save_model(self, request: HttpRequest, obj: Job, form: Any, change: bool) -> None:
+        services.save_job(obj, actor=views.actor_of(request))
+
+    # --- deletion
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Without the bulk deletion: a job takes its whole history along."""
+        return {name: each for name, each in super().get_actions(request).items() if name != "delete_selected"}
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
+        told = [f"{job.name} with its {JobRun.objects.filter(job=job).count()} runs and their output" for job in objs]
+        return told, {"jobs": len(told)}, set(), []
+
+    def delete_model(self, request: HttpRequest, obj: Job) -> None:
+        services.delete_job(name=obj.name, actor=views.actor_of(request))
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except LobwifeError as error:
+            messages.error(request, str(error))
+            return HttpResponseRedirect(reverse("admin:jobs_job_change", args=[object_id]))
+
+    # --- columns
+    @admin.display(description="enabled", ordering="is_enabled")
+    def switch(self, job: Any) -> SafeString:
+        """A button of the list's own form, so that it works without a script."""
+        verb = "disable" if job.is_enabled else "enable"
+        return format_html(
+            '{} <button class="act" formmethod="post" formaction="{}" aria-label="{} {}">{}</button>',
+            badge("enabled" if job.is_enabled else "disabled"),
+            reverse(f"admin:jobs_job_{verb}", args=[job.pk]),
+            verb.capitalize(),
+            job.name,
+            verb.capitalize(),
+        )
+
+    @admin.display(description="schedule in words", ordering="schedule")
+    def in_words(self, job: Job) -> str:
+        words = cron.describe_safely(job.schedule) if job.schedule else "–"
+        return words if job.timezone == "UTC" else f"{words} ({job.timezone})"
+
+    @admin.display(description="next run", ordering="next_firing")
+    def next_run(self, job: Any) -> SafeString | str:
+        return when(queries.next_run(job)) if job.is_enabled else "–"
+
+    @admin.display(description="last run", ordering="last_status")
+    def last(self, job: Any) -> SafeString | str:
+        return format_html("{} {}", badge(job.last_status), when(job.last_run) if job.last_run else "")
+
+    @admin.display(description="next firings (UTC)")
+    def next_firings(self, job: Job) -> SafeString:
+        """They follow the fields as one types; live.js says when."""
+        return format_html(
+            '<div id="firings" class="firings" hx-get="{}" hx-trigger="preview" hx-include="{}">{}</div>',
+            reverse("admin:jobs_job_preview"),
+            "#id_schedule, #id_timezone",
+            views.firings_shown(job.schedule, job.timezone) if job.schedule else "–",
+        )
+
+    # --- actions
+    @admin.action(description="Run now", permissions=["change"])
+    def run_now(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
+        actor = views.actor_of(request)
+        for job in jobs:
+            try:
+                run = runs.request_run(name=job.name, trigger=Trigger.OPERATOR, requested_by=actor)
+            except LobwifeError as error:
+                messages.error(request, str(error))
+            else:
+                messages.success(request, f"Run {run.pk} of {job.name} is queued.")
+
+    @admin.action(description="Enable", permissions=["change"])
+    def enable(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
+        self._switch_all(request, jobs, True)
+
+    @admin.action(description="Disable", permissions=["change"])
+    def disable(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
+        self._switch_all(request, jobs, False)
+
+    def _switch_all(self, request: HttpRequest, jobs: QuerySet[Job], enabled: bool) -> None:
+        for job in jobs:
+            services.set_enabled(name=job.name, enabled=enabled, actor=views.actor_of(request))
+        messages.success(request, f"{len(jobs)} {'enabled' if enabled else 'disabled'}.")
+
+    # --- pages
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        shown = {**(extra_context or {}), "pause": services.pause()}
+        return super().changelist_view(request, shown)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        job = self.get_object(request, object_id)
+        shown = {**(extra_context or {}), "job": job, "pause": services.pause()}
+        if job:
+            shown |= {"title": f"Job {job.name}", "subtitle": None}
+        return super().change_view(request, object_id, form_url, shown)
+
+
+@admin.register(JobRun)
+class JobRunAdmin(ReadOnlyAdmin):
+    list_display = ("id", "job", "outcome", "trigger", "requested_by", "queued", "took", "why")
+    list_filter = (JobFilter, "state", "trigger", "queued_at")
+    search_fields = ("job__name", "note", "requested_by")
+    list_select_related = ("job",)
+    show_full_result_count = False
+    change_form_template = "admin/jobs/run_form.html"
+    fieldsets: ClassVar = [
+        (None, {"fields": ("job", "outcome", "note", "ended_how")}),
+        ("When (UTC)", {"fields": ("scheduled_for", "queued_at", "not_before", "started_at", "ended_at", "took")}),
+        ("Why", {"fields": ("trigger", "requested_by", "attempt", "retry_of", "abort_requested_by")}),
+    ]
+    readonly_fields = ("outcome", "ended_how", "took")
+
+    class Media:
+        css: ClassVar = {"all": ["jobs/admin.css"]}
+
+    def get_urls(self) -> list[URLPattern]:
+        return [*views.run_urls(self.admin_site), *super().get_urls()]
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        changelist = super().get_changelist_instance(request)
+        queue_reasons.look(changelist.result_list)
+        return changelist
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        run = self.get_object(request, object_id)
+        shown = {**(extra_context or {})}
+        if run:
+            shown |= {"title": f"Run {run.pk} of {run.job.name}", "subtitle": None, **run_page.context(request, run)}
+        return super().change_view(request, object_id, form_url, shown)
+
+    @admin.display(description="state", ordering="state")
+    def outcome(self, run: JobRun) -> SafeString | str:
+        return badge(run.state)
+
+    @admin.display(description="note")
+    def why(self, run: JobRun) -> str:
+        return queue_reasons.told(run.note, run.waits_for) or "–"
+
+    @admin.display(description="queued", ordering="queued_at")
+    def queued(self, run: JobRun) -> SafeString | str:
+        return when(run.queued_at)
+
+    @admin.display(description="took", ordering="duration")
+    def took(self, run: JobRun) -> str:
+        return span(run.duration)
+
+    @admin.display(description="ended with")
+    def ended_how(self, run: JobRun) -> str:
+        if run.signal is not None:
+            return f"signal {run.signal}"
+        return "–" if run.exit_code is None else f"exit code {run.exit_code}"
+
+
+@admin.register(Alert)
+class AlertAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "title", "kind", "destination", "state", "attempts", "error", "next_attempt_at")
+    list_filter = ("state", "kind", "created_at")
+    search_fields = ("title", "job_name")
+    fields = ("title", "body", "kind", "run", "destination", "state", "attempts", "error", "created_at", "sent_at")
+    show_full_result_count = False

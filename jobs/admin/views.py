@@ -1,0 +1,193 @@
+"""What an operator's buttons do to jobs and runs: POST only, each with its permission."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from django.contrib import admin, messages
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path, reverse
+from django.utils.html import escape, format_html, format_html_join
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST, require_safe
+
+from core.errors import Invalid, LobwifeError, NotFound
+from core.timestamps import utc_now
+from jobs import services
+from jobs.admin import run_page
+from jobs.execution import output, runs
+from jobs.models import Job, JobRun, Trigger
+from jobs.scheduling import cron
+
+_FIRINGS_SHOWN = 10
+CHANGE_JOB, CHANGE_RUN, VIEW_RUN = "jobs.change_job", "jobs.change_jobrun", "jobs.view_jobrun"
+
+
+class _Button(Protocol):
+    def __call__(self, request: HttpRequest, pk: int) -> tuple[str, str]: ...
+
+
+def actor_of(request: HttpRequest) -> str:
+    """The operator's user name, for histories."""
+    user: AbstractBaseUser | AnonymousUser = request.user
+    return user.get_username()
+
+
+def job_urls(site: admin.AdminSite) -> list[URLPattern]:
+    """Run now, enable, disable; pause and resume all."""
+    return [
+        path("<int:pk>/run/", _button(site, CHANGE_JOB, run_job), name="jobs_job_run"),
+        path("<int:pk>/enable/", _button(site, CHANGE_JOB, enable_job), name="jobs_job_enable"),
+        path("<int:pk>/disable/", _button(site, CHANGE_JOB, disable_job), name="jobs_job_disable"),
+        path("preview/", site.admin_view(require_safe(preview)), name="jobs_job_preview"),
+        path("pause/", _button(site, CHANGE_JOB, pause), {"pk": 0}, name="jobs_job_pause"),
+        path("resume/", _button(site, CHANGE_JOB, resume), {"pk": 0}, name="jobs_job_resume"),
+    ]
+
+
+def run_urls(site: admin.AdminSite) -> list[URLPattern]:
+    """Abort, retry, and the whole output as text."""
+    return [
+        path("<int:pk>/abort/", _button(site, CHANGE_RUN, abort_run), name="jobs_jobrun_abort"),
+        path("<int:pk>/retry/", _button(site, CHANGE_RUN, retry_run), name="jobs_jobrun_retry"),
+        path("<int:pk>/live/", run_page.live_view(site), name="jobs_jobrun_live"),
+        path("<int:pk>/output/", site.admin_view(whole_output), name="jobs_jobrun_output"),
+    ]
+
+
+def run_job(request: HttpRequest, pk: int) -> tuple[str, str]:
+    run = runs.request_run(
+        name=_name_of(pk),
+        trigger=Trigger.OPERATOR,
+        requested_by=actor_of(request),
+        arguments=_arguments(request.POST.get("arguments", "")),
+    )
+    return f"Run {run.pk} of {run.job.name} is queued.", _page_of(run)
+
+
+def enable_job(request: HttpRequest, pk: int) -> tuple[str, str]:
+    return _set_enabled(request, pk, True)
+
+
+def disable_job(request: HttpRequest, pk: int) -> tuple[str, str]:
+    return _set_enabled(request, pk, False)
+
+
+def pause(request: HttpRequest, pk: int) -> tuple[str, str]:
+    services.set_paused(paused=True, actor=actor_of(request))
+    return "Starts are paused; what runs goes on.", reverse("admin:jobs_job_changelist")
+
+
+def resume(request: HttpRequest, pk: int) -> tuple[str, str]:
+    services.set_paused(paused=False, actor=actor_of(request))
+    return "Starts are resumed.", reverse("admin:jobs_job_changelist")
+
+
+def abort_run(request: HttpRequest, pk: int) -> tuple[str, str]:
+    run = runs.abort_run(run_id=pk, actor=actor_of(request))
+    return f"Run {pk} of {run.job.name} is {'being ended' if run.is_active else 'aborted'}.", _page_of(run)
+
+
+def retry_run(request: HttpRequest, pk: int) -> tuple[str, str]:
+    run = runs.retry_run(run_id=pk, requested_by=actor_of(request), trigger=Trigger.OPERATOR)
+    return f"Run {run.pk} of {run.job.name} is queued.", _page_of(run)
+
+
+def preview(request: HttpRequest) -> HttpResponse:
+    """The next firings of a schedule that is being typed, or what is wrong with it."""
+    if not request.user.has_perm("jobs.view_job"):
+        raise PermissionDenied
+    return HttpResponse(firings_shown(request.GET.get("schedule", ""), request.GET.get("timezone", "") or "UTC"))
+
+
+def firings_shown(expression: str, timezone: str) -> SafeString:
+    """The schedule in words and its next ten firings, as HTML."""
+    try:
+        moments = cron.firings_after(expression, timezone, utc_now(), _FIRINGS_SHOWN)
+        words = cron.describe(expression)
+    except Invalid as error:
+        return format_html('<p class="problem">{}</p>', f"{error}.")
+    items = format_html_join("", "<li>{}</li>", ((moment.strftime("%a %Y-%m-%d %H:%M"),) for moment in moments))
+    return format_html("<p>{}</p><ol>{}</ol>", words, items)
+
+
+def whole_output(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """All that was kept, as plain text."""
+    if not request.user.has_perm(VIEW_RUN):
+        raise PermissionDenied
+    if not JobRun.objects.filter(pk=pk).exists():
+        raise Http404
+    response = StreamingHttpResponse(output.whole(pk), content_type="text/plain; charset=utf-8")
+    response["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _button(site: admin.AdminSite, permission: str, act: _Button) -> Callable[..., HttpResponseBase]:
+    """A view that does one thing and goes back with a sentence; a refusal is a sentence too."""
+
+    def view(request: HttpRequest, pk: int) -> HttpResponse:
+        if not request.user.has_perm(permission):
+            raise PermissionDenied
+        back = request.META.get("HTTP_REFERER") or reverse("admin:jobs_job_changelist")
+        try:
+            sentence, page = act(request, pk)
+        except NotFound as error:
+            raise Http404(str(error)) from None
+        except LobwifeError as error:
+            if _in_place(request):
+                return _said(str(error))
+            messages.error(request, str(error))
+            return redirect(_within(request, back))
+        if _in_place(request):
+            return _said(sentence)
+        messages.success(request, sentence)
+        return redirect(page)
+
+    wrapped: Any = site.admin_view(require_POST(view))
+    return wrapped  # type: ignore[no-any-return]
+
+
+def _in_place(request: HttpRequest) -> bool:
+    """Whether a live page asked, which shows the sentence itself and stays where it is."""
+    return "HX-Request" in request.headers
+
+
+def _said(sentence: str) -> HttpResponse:
+    return HttpResponse(escape(sentence), headers={"HX-Trigger": "changed"})
+
+
+def _arguments(text: str) -> list[str] | None:
+    """Words as a shell splits them; nothing means the job's own. Raises Invalid."""
+    try:
+        return shlex.split(text) or None
+    except ValueError as error:
+        raise Invalid(f"the arguments can't be read: {error}") from None
+
+
+def _set_enabled(request: HttpRequest, pk: int, enabled: bool) -> tuple[str, str]:
+    job = services.set_enabled(name=_name_of(pk), enabled=enabled, actor=actor_of(request))
+    back = request.META.get("HTTP_REFERER") or reverse("admin:jobs_job_changelist")
+    return f"Job {job.name} is {'enabled' if enabled else 'disabled'}.", _within(request, back)
+
+
+def _name_of(pk: int) -> str:
+    name = Job.objects.filter(pk=pk).values_list("name", flat=True).first()
+    if name is None:
+        raise NotFound(f"there is no job {pk}")
+    return name
+
+
+def _page_of(run: JobRun) -> str:
+    return reverse("admin:jobs_jobrun_change", args=[run.pk])
+
+
+def _within(request: HttpRequest, url: str) -> str:
+    """The page somebody came from, if it is one of ours."""
+    ours = url_has_allowed_host_and_scheme(url, {request.get_host()}, require_https=request.is_secure())
+    return url if ours else reverse("admin:jobs_job_changelist")

@@ -1,0 +1,1 @@
+"""Alerts and pings: the rules and their delivery."""

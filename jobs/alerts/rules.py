@@ -1,0 +1,160 @@
+"""What people are told: transitions of jobs, in the transaction that makes them, and never the same one twice.
+
+An alert is a row for each destination; delivery.py sends it. The functions here that are named `on_…` are called
+within the transaction of the change that they judge.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+
+from core.timestamps import seconds_text, utc_now
+from jobs import secret_fields
+from jobs.models import FAILURES, Alert, AlertKind, Daemon, Job, JobRun, State, Trigger
+
+
+def on_start(run: JobRun, now: datetime) -> None:
+    """A run started: late, or in time again."""
+    limit = run.job.late_after_seconds
+    if limit is None:
+        return
+    late = _lateness(run, now)
+    if late > timedelta(seconds=limit):
+        _raise_late(run, late, now, "started")
+    else:
+        Job.objects.filter(pk=run.job_id, late_since__isnull=False).update(late_since=None)
+
+
+def on_end(run: JobRun, state: str, how: str, duration: float | None, now: datetime) -> None:
+    """A run ended: it may be the failure too many, the recovery, or the one that took too long."""
+    if state in FAILURES:
+        Job.objects.filter(pk=run.job_id).update(failures_in_row=F("failures_in_row") + 1)
+        _raise_failing(run, state, how, now)
+    elif state == State.SUCCESS:
+        failed = Job.objects.filter(pk=run.job_id).values_list("failing_since", flat=True).first()
+        Job.objects.filter(pk=run.job_id, failures_in_row__gt=0).update(failures_in_row=0, failing_since=None)
+        if failed:
+            body = f"Run {run.pk} succeeded. The job had been failing since {seconds_text(failed)} UTC."
+            _tell(run.job, AlertKind.RECOVERED, f"{run.job.name} works again", body, now, run)
+    limit = run.job.long_after_seconds
+    if limit is not None and duration is not None:
+        if duration > limit:
+            _raise_long(run, f"took {duration:.0f} s", now)
+        else:
+            Job.objects.filter(pk=run.job_id, long_since__isnull=False).update(long_since=None)
+
+
+def on_daemon_start(now: datetime) -> None:
+    """A daemon starts: if none was there for a while, people should know what that means for their jobs."""
+    daemon = Daemon.objects.first()
+    if daemon is None or daemon.beat_at is None:
+        return
+    gap = (now - daemon.beat_at).total_seconds()
+    if gap <= settings.DAEMON_DOWN_SECONDS:
+        return
+    how = "had not been stopped in order" if daemon.pid else "had been stopped"
+    body = (
+        f"The daemon {how}; its last sign of life was at {seconds_text(daemon.beat_at)} UTC. It runs again since "
+        f"{seconds_text(now)} UTC. Firings missed meanwhile follow each job's policy."
+    )
+    _tell(None, AlertKind.DAEMON_DOWN, f"The daemon was down for {_span(gap)}", body, now, None)
+
+
+class Watch:
+    """Finds what is late or too long while it still is, for the daemon's loop."""
+
+    def tick(self) -> bool:
+        """One look at the active runs; never asks for another at once."""
+        now = utc_now()
+        runs = JobRun.objects.active().select_related("job")
+        watched = runs.filter(
+            Q(state=State.QUEUED, job__late_after_seconds__isnull=False, job__late_since__isnull=True)
+            | Q(state=State.RUNNING, job__long_after_seconds__isnull=False, job__long_since__isnull=True)
+        )
+        for run in watched:
+            if run.state == State.QUEUED:
+                self._look_at_waiting(run, now)
+            else:
+                self._look_at_running(run, now)
+        return False
+
+    def _look_at_waiting(self, run: JobRun, now: datetime) -> None:
+        late = _lateness(run, now)
+        paused = Daemon.objects.filter(paused_at__isnull=False).exists()
+        if not paused and late > timedelta(seconds=run.job.late_after_seconds or 0):
+            with transaction.atomic():
+                if JobRun.objects.filter(pk=run.pk, state=State.QUEUED).exists():
+                    _raise_late(run, late, now, "still waits")
+
+    def _look_at_running(self, run: JobRun, now: datetime) -> None:
+        took = (now - (run.started_at or now)).total_seconds()
+        if took > (run.job.long_after_seconds or 0):
+            with transaction.atomic():
+                if JobRun.objects.filter(pk=run.pk, state=State.RUNNING).exists():
+                    _raise_long(run, f"has taken {took:.0f} s and goes on", now)
+
+
+def destinations(job: Job | None) -> list[str]:
+    """Where alerts of a job go; of the daemon, without a job."""
+    urls = [*settings.ALERT_URLS, *(secret_fields.split(job.alert_urls) if job else [])]
+    return list(dict.fromkeys(urls))
+
+
+def _raise_failing(run: JobRun, state: str, how: str, now: datetime) -> None:
+    turned = Job.objects.filter(
+        pk=run.job_id, failing_since__isnull=True, failures_in_row__gte=run.job.alert_after_failures
+    ).update(failing_since=now)
+    if turned:
+        count = run.job.alert_after_failures
+        times = f", the {count} latest runs in a row" if count > 1 else ""
+        body = f"Run {run.pk} ended: {state}{f' ({how})' if how else ''}{times}.\nmanage.py logs {run.pk}"
+        _tell(run.job, AlertKind.FAILING, f"{run.job.name} fails", body, now, run)
+
+
+def _raise_late(run: JobRun, late: timedelta, now: datetime, how: str) -> None:
+    if Job.objects.filter(pk=run.job_id, late_since__isnull=True).update(late_since=now):
+        body = f"Run {run.pk} {how} {_span(late.total_seconds())} after it was due."
+        _tell(run.job, AlertKind.LATE, f"{run.job.name} is late", body, now, run)
+
+
+def _raise_long(run: JobRun, how: str, now: datetime) -> None:
+    if Job.objects.filter(pk=run.job_id, long_since__isnull=True).update(long_since=now):
+        body = f"Run {run.pk} {how}; the job's limit for an alert is {run.job.long_after_seconds} s."
+        _tell(run.job, AlertKind.LONG, f"{run.job.name} takes too long", body, now, run)
+
+
+def _tell(job: Job | None, kind: AlertKind, title: str, body: str, now: datetime, run: JobRun | None) -> None:
+    Alert.objects.bulk_create(
+        Alert(
+            kind=kind,
+            job_name=job.name if job else "",
+            run=run,
+            title=title,
+            body=body,
+            destination=secret_fields.mask(url),
+            fingerprint=secret_fields.fingerprint(url),
+            created_at=now,
+            next_attempt_at=now,
+        )
+        for url in destinations(job)
+    )
+
+
+def _lateness(run: JobRun, now: datetime) -> timedelta:
+    """How long after it was due. What was missed while the daemon was down or paused is due when it is caught up."""
+    due = run.scheduled_for
+    if due is None or run.trigger == Trigger.CATCH_UP:
+        due = run.queued_at
+    return now - max(due, run.not_before or due)
+
+
+def _span(seconds: float) -> str:
+    whole = int(seconds)
+    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if whole >= 2 * size:
+            return f"{whole // size} {name}"
+    return f"{whole} s"

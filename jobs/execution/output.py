@@ -1,0 +1,139 @@
+"""A run's output, read back: by offset while it grows, by line, or whole. jobs/supervisor/capture.py writes it."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.conf import settings
+
+LINES_SHOWN = 200
+_LINE_BYTES = 1000
+RUNS_PER_FOLDER = 1000
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of output. `skipped` bytes before it were left out, because the output was over its limit."""
+
+    data: bytes
+    skipped: int
+    next_offset: int
+
+
+def output_path(run_id: int) -> pathlib.Path:
+    return settings.STATE_DIR / "runs" / str(run_id // RUNS_PER_FOLDER) / f"{run_id}.log"
+
+
+def result_path(run_id: int) -> pathlib.Path:
+    """Where the run's parent leaves how it ended, until the daemon has recorded it."""
+    return output_path(run_id).with_suffix(".result")
+
+
+def read(run_id: int, offset: int = 0, limit: int = 65536) -> Chunk:
+    """Output from an offset of the stream on; empty when there is none yet."""
+    skipped = 0
+    for start, path in _parts(run_id):
+        with contextlib.suppress(FileNotFoundError):  # a segment may be dropped while we look
+            size = path.stat().st_size
+            if offset >= start + size:
+                continue
+            skipped = max(0, start - offset)
+            with path.open("rb") as file:
+                file.seek(max(0, offset - start))
+                data = file.read(limit)
+            return Chunk(data, skipped, max(offset, start) + len(data))
+    return Chunk(b"", 0, offset)
+
+
+def whole(run_id: int, offset: int = 0) -> Iterator[bytes]:
+    """All that was kept, in pieces; what was left out is said in a line."""
+    while True:
+        chunk = read(run_id, offset)
+        if chunk.skipped:
+            yield f"\n[{chunk.skipped} bytes left out]\n".encode()
+        if not chunk.data:
+            return
+        yield chunk.data
+        offset = chunk.next_offset
+
+
+def whole_characters(data: bytes, *, more: bool) -> tuple[str, int]:
+    """The data as text and how many bytes of it were used: a character cut at the end is left for the next piece."""
+    used = len(data)
+    if more:
+        for back in range(1, min(4, used) + 1):
+            byte = data[used - back]
+            if byte >= 0xC0:  # the first byte of a character of several
+                needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+                used -= back if needed > back else 0
+                break
+            if byte < 0x80:
+                break
+    return data[:used].decode(errors="replace"), used
+
+
+def tail(run_id: int, budget: int) -> tuple[bytes, bool]:
+    """The last bytes of what was kept, at most `budget`, and whether there was more before them."""
+    data = b""
+    cut = False
+    for start, path in reversed(_parts(run_id)):
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            size = file.seek(0, 2)
+            wanted = min(size, budget - len(data))
+            file.seek(size - wanted)
+            data = file.read(wanted) + data
+            cut = cut or wanted < size or start > 0
+        if len(data) >= budget:
+            break
+    return data, cut
+
+
+def last_lines(run_id: int) -> str:
+    """The last 200 lines, as the contract's `last_output` has them; lines are cut at 1,000 bytes on average."""
+    data, cut = tail(run_id, LINES_SHOWN * _LINE_BYTES)
+    lines = data.decode(errors="replace").rstrip("\n").split("\n")
+    if len(lines) <= LINES_SHOWN and not cut:
+        return "\n".join(lines)
+    return "\n".join([f"[truncated to last {LINES_SHOWN} lines]", *lines[-LINES_SHOWN:]])
+
+
+def end(run_id: int) -> int:
+    """How far the stream has been written."""
+    for start, path in reversed(_parts(run_id)):
+        with contextlib.suppress(FileNotFoundError):
+            return start + path.stat().st_size
+    return 0
+
+
+def size_on_disk(run_id: int) -> int:
+    """Bytes that the run's output takes."""
+    total = 0
+    for _, path in _parts(run_id):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
+
+
+def delete(run_id: int) -> None:
+    """Remove all files of the run; none need exist."""
+    for _, path in _parts(run_id):
+        path.unlink(missing_ok=True)
+    result_path(run_id).unlink(missing_ok=True)
+
+
+def delete_results() -> None:
+    """Remove what parents left of how their runs ended; for when all that is recorded and none is running."""
+    for pattern in ("*.result", "*.result.new"):
+        for path in (settings.STATE_DIR / "runs").glob(f"*/{pattern}"):
+            with contextlib.suppress(OSError):  # it does no harm, and the next start tries again
+                path.unlink()
+
+
+def _parts(run_id: int) -> list[tuple[int, pathlib.Path]]:
+    """Head and segments with where each begins in the stream."""
+    head = output_path(run_id)
+    segments = ((path.suffix[1:], path) for path in head.parent.glob(f"{head.name}.*"))
+    return sorted([(0, head), *((int(start), path) for start, path in segments if start.isdigit())])

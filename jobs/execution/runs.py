@@ -1,0 +1,271 @@
+"""Every write to runs: asked for, started, ended. A run's row is the only thing that makes a script start."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Case, F, TextField, Value, When
+from django.db.models.functions import Concat
+
+from core.errors import Conflict, Invalid, NotFound
+from core.logs import current_request_id
+from core.timestamps import iso_text, utc_now
+from jobs import services
+from jobs.alerts import pings, rules
+from jobs.execution import output
+from jobs.models import ACTIVE, FAILURES, Concurrency, Job, JobRun, JobState, State, Trigger
+
+# What the contract's `last_status` can say; an aborted or lost run failed, for callers.
+LAST_STATUS = {State.ABORTED: State.FAILED, State.LOST: State.FAILED}
+_FAR = 30
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Process:
+    """The parent process of a run; boot id and start time tell a reused pid apart."""
+
+    pid: int
+    started: int
+    boot_id: str
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended. `duration` is in seconds."""
+
+    state: str
+    note: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    duration: float | None = None
+    output_bytes: int = 0
+
+
+def definition_of(job: Job, arguments: Sequence[str] | None = None) -> dict[str, object]:
+    """The job as a run keeps it, whatever is edited later."""
+    names = ("script", "schedule", "timezone", "timeout_seconds", "concurrency", "environment", "working_directory")
+    return {name: getattr(job, name) for name in names} | {
+        "arguments": list(job.arguments if arguments is None else arguments)
+    }
+
+
+def request_run(
+    *,
+    name: str,
+    trigger: str,
+    requested_by: str,
+    arguments: Sequence[str] | None = None,
+    retry_of: JobRun | None = None,
+) -> JobRun:
+    """Queue a run by hand; a disabled job can be. Raises NotFound, Invalid, or Conflict when the job is running."""
+    if arguments is not None and any(not isinstance(each, str) or "\0" in each for each in arguments):
+        raise Invalid("arguments must be a list of texts without NUL characters")
+    now = utc_now()
+    with transaction.atomic():
+        job = services.get_job(name)
+        refusal = make_room(job, now, by=f"a run that {requested_by or trigger} asked for")
+        if refusal:
+            raise Conflict(f"Job {name} is already running")
+        run = JobRun.objects.create(
+            job=job,
+            trigger=trigger,
+            requested_by=requested_by,
+            queued_at=now,
+            attempt=retry_of.attempt + 1 if retry_of else 1,
+            retry_of=retry_of,
+            # The request's id goes along: the daemon and the script tell it too.
+            definition=definition_of(job, arguments) | {"request_id": current_request_id()},
+        )
+    log.info("run %s of job %s was asked for by %s", run.pk, name, requested_by or trigger, extra=told_of(run))
+    return run
+
+
+def told_of(run: JobRun) -> dict[str, object]:
+    """What a line of the log says of the run besides its message."""
+    identifier = run.definition.get("request_id", "") if isinstance(run.definition, dict) else ""
+    return {"run": run.pk, "job": run.job.name, "request_id": identifier}
+
+
+def make_room(job: Job, now: datetime, *, by: str) -> str:
+    """Apply the job's concurrency to a run that is about to be queued; returns why it can't be, or "".
+
+    A retry that still waits for its time gives way. Called within the transaction that inserts the run.
+    """
+    runs = JobRun.objects.filter(job=job)
+    active = sorted(runs.active().values_list("id", "state", "not_before"))
+    waiting_retries = [pk for pk, state, not_before in active if state == State.QUEUED and (not_before or now) > now]
+    refusal = _refusal(job, [(pk, state) for pk, state, _ in active if pk not in waiting_retries])
+    if refusal:
+        return refusal
+    if waiting_retries:
+        runs.filter(pk__in=waiting_retries).update(state=State.SKIPPED, ended_at=now, note=_noted(f"gave way to {by}"))
+    if job.concurrency == Concurrency.REPLACE:
+        runs.filter(state=State.QUEUED).update(state=State.SKIPPED, ended_at=now, note=_noted(f"replaced by {by}"))
+        runs.filter(state=State.RUNNING, abort_requested_at__isnull=True).update(
+            abort_requested_at=now, abort_requested_by="its job's concurrency (replace)"
+        )
+    return ""
+
+
+def _noted(sentence: str) -> Case:
+    """A run's note with the sentence behind what it says already: what was missed is still of interest."""
+    behind = Concat(F("note"), Value("; "), Value(sentence))
+    return Case(When(note="", then=Value(sentence)), default=behind, output_field=TextField())
+
+
+def _refusal(job: Job, active: list[tuple[int, str]]) -> str:
+    if not active or job.concurrency == Concurrency.REPLACE:
+        return ""
+    if job.concurrency == Concurrency.FORBID:
+        return f"run {active[-1][0]} was not over"
+    if job.concurrency == Concurrency.ALLOW:
+        return f"{len(active)} runs were not over, its maximum" if len(active) >= job.max_parallel else ""
+    queued = [pk for pk, state in active if state == State.QUEUED]
+    return f"run {queued[0]} waits already" if queued else ""
+
+
+def abort_run(*, run_id: int, actor: str) -> JobRun:
+    """Ask for the end of a run: a queued one ends at once, a running one when its processes are gone.
+
+    Raises NotFound, or Conflict when it is over.
+    """
+    now = utc_now()
+    with transaction.atomic():
+        queued = JobRun.objects.filter(pk=run_id, state=State.QUEUED)
+        note = _noted(f"aborted by {actor} before it started")
+        if not queued.update(state=State.ABORTED, ended_at=now, note=note, abort_requested_by=actor):
+            JobRun.objects.filter(pk=run_id, state=State.RUNNING, abort_requested_at__isnull=True).update(
+                abort_requested_at=now, abort_requested_by=actor
+            )
+        run = get_run(run_id)
+        if run.state not in (*ACTIVE, State.ABORTED) or (run.ended_at and run.ended_at < now):
+            raise Conflict(f"run {run_id} is over: {run.state}")
+    log.info("an abort of run %s of job %s was asked for by %s", run_id, run.job.name, actor)
+    return run
+
+
+def retry_run(*, run_id: int, requested_by: str, trigger: str) -> JobRun:
+    """Queue the run's job again with the same arguments; raises NotFound, or Conflict while the job is running."""
+    run = get_run(run_id)
+    if run.is_active:
+        raise Conflict(f"run {run_id} is not over")
+    arguments = run.definition.get("arguments") or []
+    return request_run(name=run.job.name, trigger=trigger, requested_by=requested_by, arguments=arguments, retry_of=run)
+
+
+def get_run(run_id: int) -> JobRun:
+    """The run with its job; raises NotFound."""
+    run = JobRun.objects.select_related("job").filter(pk=run_id).first()
+    if run is None:
+        raise NotFound(f"there is no run {run_id}")
+    return run
+
+
+def record_start(run: JobRun, process: Process) -> bool:
+    """Claim a queued run for the process that will execute it; false when it is no longer queued."""
+    now = utc_now()
+    with transaction.atomic():
+        claimed = JobRun.objects.filter(pk=run.pk, state=State.QUEUED).update(
+            state=State.RUNNING, started_at=now, pid=process.pid, pid_started=process.started, boot_id=process.boot_id
+        )
+        if claimed:
+            services.count_start(run.job.name, started=iso_text(now))
+            rules.on_start(run, now)
+            pings.on_start(run, now)
+    if claimed:
+        run.state, run.started_at = State.RUNNING, now
+        log.info("run %s of job %s started", run.pk, run.job.name, extra=told_of(run))
+    return bool(claimed)
+
+
+def give_back(run: JobRun) -> None:
+    """Queue a claimed run again whose script was certainly not started: the daemon died in between."""
+    with transaction.atomic():
+        unclaimed = JobRun.objects.filter(pk=run.pk, state=State.RUNNING).update(
+            state=State.QUEUED, started_at=None, pid=None, pid_started=None, boot_id=""
+        )
+        if unclaimed:
+            services.uncount_start(run.job.name)
+    log.info("run %s of job %s had not started when the daemon died: it is queued again", run.pk, run.job.name)
+
+
+def record_end(run: JobRun, ending: Ending) -> None:
+    """Close a run, update its job's summary, and queue a retry where the job wants one; does nothing when closed.
+
+    A skipped run leaves the summary as it is: callers know no such status.
+    """
+    now = utc_now()
+    started = run.state == State.RUNNING
+    last_output = _last_output(run, ending)
+    note = "; ".join(filter(None, (run.note, ending.note)))  # what was missed is still of interest
+    with transaction.atomic():
+        closed = JobRun.objects.filter(pk=run.pk, state__in=ACTIVE).update(
+            state=ending.state,
+            ended_at=now,
+            note=note,
+            exit_code=ending.exit_code,
+            signal=ending.signal,
+            duration=ending.duration,
+            output_bytes=ending.output_bytes,
+        )
+        if not closed:
+            return
+        run.job.refresh_from_db()  # it may have been edited while the script ran
+        if ending.state != State.SKIPPED:
+            _summarize(run, ending, last_output, started=started)
+        _queue_retry(run, ending.state, now)
+        rules.on_end(run, ending.state, ending.note or _how(ending), ending.duration, now)
+        pings.on_end(run, ending.state, now)
+    how = ending.state + (f" ({ending.note})" if ending.note else "")
+    log.info("run %s of job %s ended: %s", run.pk, run.job.name, how, extra=told_of(run))
+
+
+def _summarize(run: JobRun, ending: Ending, last_output: str, *, started: bool) -> None:
+    changed: dict[str, object] = {
+        "last_status": LAST_STATUS.get(State(ending.state), ending.state),
+        "last_output": last_output,
+    }
+    if started:
+        changed["last_duration"] = None if ending.duration is None else round(ending.duration, 1)
+        changed["fail_count"] = F("fail_count") + (1 if ending.state in FAILURES else 0)
+    if not JobState.objects.filter(name=run.job.name).update(**changed):
+        JobState.objects.create(name=run.job.name)
+        JobState.objects.filter(name=run.job.name).update(**changed)
+
+
+def _how(ending: Ending) -> str:
+    return f"exit code {ending.exit_code}" if ending.exit_code is not None else ""
+
+
+def _last_output(run: JobRun, ending: Ending) -> str:
+    if ending.state == State.TIMEOUT:
+        return f"Job timed out after {run.definition['timeout_seconds']}s"
+    text = output.last_lines(run.pk)
+    return text or (ending.note if ending.state != State.SUCCESS else "")
+
+
+def _queue_retry(run: JobRun, state: str, now: datetime) -> None:
+    job = run.job
+    if state not in FAILURES or run.attempt > job.retries or not isinstance(run.definition, dict):
+        return
+    delay = min(job.retry_delay_seconds * 2 ** min(run.attempt - 1, _FAR), job.retry_delay_max_seconds)
+    if JobRun.objects.active().filter(job=job).exists():
+        return  # a newer run is on its way already
+    if JobRun.objects.filter(pk=run.pk, abort_requested_at__isnull=False).exists():
+        return  # somebody wanted its end, however it came about
+    JobRun.objects.create(
+        job=job,
+        trigger=Trigger.RETRY,
+        requested_by=run.requested_by,
+        queued_at=now,
+        not_before=now + timedelta(seconds=delay),
+        attempt=run.attempt + 1,
+        retry_of=run,
+        definition=definition_of(job, run.definition.get("arguments")),
+        note=f"attempt {run.attempt + 1} of {job.retries + 1}, {delay} s after run {run.pk}",
+    )

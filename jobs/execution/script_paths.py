@@ -1,0 +1,61 @@
+"""Where a job's script is, and how it is started."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+
+from django.conf import settings
+
+from core.errors import Invalid, NotFound
+
+_INTERPRETERS = {".py": (sys.executable,), ".sh": ("bash",)}
+
+
+def check_name(script: str) -> None:
+    """Raises Invalid for a name that could leave the scripts' folders, or of a kind that can't be run."""
+    if not script or script != os.path.basename(script) or "\0" in script or script.startswith("."):
+        raise Invalid("a script is named by its file name alone, without a folder")
+    if pathlib.Path(script).suffix not in _INTERPRETERS:
+        raise Invalid("a script's name ends in .py or .sh")
+
+
+def find_script(script: str) -> pathlib.Path:
+    """The script's path in the first folder that has it; raises Invalid for a bad name, NotFound with the folders."""
+    check_name(script)
+    for folder in settings.JOB_SCRIPT_DIRS:
+        path = pathlib.Path(folder) / script
+        try:
+            if path.is_file():
+                if not os.access(path, os.R_OK):
+                    raise Invalid(f"the script {script} in {folder} can't be read by this service: check its mode")
+                return path
+            if path.is_dir():
+                raise Invalid(f"{script} in {folder} is a folder, not a script")
+        except OSError as error:
+            raise Invalid(f"the script {script} in {folder} can't be looked at: {error.strerror}") from None
+    folders = ", ".join(str(folder) for folder in settings.JOB_SCRIPT_DIRS)
+    raise NotFound(f"script {script} not found: put it in one of {folders}, or set LOBWIFE_SCRIPTS_DIR")
+
+
+def command(path: pathlib.Path) -> list[str]:
+    """The interpreter and the script."""
+    return [*_INTERPRETERS[path.suffix], str(path)]
+
+
+def script_environment() -> dict[str, str]:
+    """What every script gets: the daemon's own environment and the contract's variables."""
+    folders = [str(folder) for folder in settings.JOB_SCRIPT_DIRS if os.path.isdir(folder)]
+    folders += [folder for folder in ("/opt/lobmob/scripts",) if os.path.isdir(folder)]
+    return {
+        "PYTHONUNBUFFERED": "1",  # output can be followed while the script runs
+        "LOBWIFE_PYTHON": sys.executable,  # for shell scripts that are a thin layer over Python
+        **os.environ,
+        "VAULT_PATH": str(settings.VAULT_PATH),
+        "LOBWIFE_URL": settings.LOBWIFE_URL,
+        "LOG_DIR": "/tmp",  # noqa: S108 the contract's value
+        "TASK_STATE_DIR": "/tmp/lobmob-task-state",  # noqa: S108
+        "LOBMOB_RUNTIME": "k8s",
+        "PATH": os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)]),
+    }

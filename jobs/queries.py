@@ -1,0 +1,129 @@
+"""What callers are shown of jobs and runs, in a constant number of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Q
+
+from core.errors import Invalid
+from core.timestamps import iso_text, utc_now
+from jobs import services
+from jobs.execution import queue_reasons
+from jobs.models import ACTIVE, Daemon, Job, JobRun, JobState
+from jobs.scheduling import cron
+
+RUNS_SHOWN, RUNS_MOST = 50, 500
+
+
+def job_list() -> dict[str, dict[str, Any]]:
+    """All jobs, keyed by name, in the order they were defined, as the contract's JOBS has them."""
+    states = {state.name: state for state in JobState.objects.defer("last_output")}
+    running = set(JobRun.objects.filter(_counts_as_running()).values_list("job_id", flat=True))
+    now = utc_now()
+    jobs = Job.objects.order_by("id")
+    return {job.name: _summary(job, states.get(job.name) or JobState(name=job.name), running, now) for job in jobs}
+
+
+def job_detail(name: str) -> dict[str, Any]:
+    """One job with its script and last output; raises NotFound."""
+    job = services.get_job(name)
+    state = JobState.objects.filter(name=name).first() or JobState(name=name)
+    running = set(JobRun.objects.filter(_counts_as_running(), job=job).values_list("job_id", flat=True))
+    return {
+        "name": job.name,
+        **_summary(job, state, running, utc_now()),
+        "script": job.script,
+        "concurrency": job.concurrency,
+        "last_output": state.last_output,
+    }
+
+
+def daemon_is_alive() -> bool:
+    """Whether the daemon gave a sign of life lately."""
+    daemon = Daemon.objects.first()
+    return daemon is not None and daemon.is_alive(utc_now())
+
+
+def next_firings(job: Job, count: int) -> list[str]:
+    """When the job fires next, in the contract's form."""
+    return [str(moment) for moment in cron.firings_after(job.schedule, job.timezone, utc_now(), count)]
+
+
+def run_list(*, job: str | None, state: str | None, before_id: int | None, limit: int) -> list[dict[str, Any]]:
+    """Runs, newest first."""
+    runs = JobRun.objects.select_related("job").order_by("-id")
+    if job is not None:
+        runs = runs.filter(job__name=job)
+    if state is not None:
+        runs = runs.filter(state=state)
+    if before_id is not None:
+        runs = runs.filter(pk__lt=before_id)
+    return runs_shown(runs[: min(limit, RUNS_MOST)])
+
+
+def runs_shown(runs: Iterable[JobRun]) -> list[dict[str, Any]]:
+    """Runs as REST answers them; their jobs must have been fetched with them."""
+    found = list(runs)
+    queue_reasons.look(found)
+    return [_run_shown(run) for run in found]
+
+
+def run_shown(run: JobRun) -> dict[str, Any]:
+    """One of them."""
+    return runs_shown([run])[0]
+
+
+def _run_shown(run: JobRun) -> dict[str, Any]:
+    names = ("id", "state", "trigger", "requested_by", "attempt", "exit_code", "signal", "duration", "note")
+    times = ("scheduled_for", "queued_at", "not_before", "started_at", "ended_at")
+    return (
+        {"job": run.job.name}
+        | {name: getattr(run, name) for name in names}
+        | {name: _iso(getattr(run, name)) for name in times}
+        | {
+            "retry_of": run.retry_of_id,
+            "arguments": (run.definition.get("arguments") if isinstance(run.definition, dict) else None) or [],
+            "output_bytes": run.output_bytes,
+            "abort_requested_by": run.abort_requested_by or None,
+            "waits_for": run.waits_for,
+        }
+    )
+
+
+def _counts_as_running() -> Q:
+    return Q(state__in=ACTIVE) & (Q(not_before__isnull=True) | Q(not_before__lte=utc_now()))
+
+
+def _summary(job: Job, state: JobState, running: set[int], now: datetime) -> dict[str, Any]:
+    enabled = bool(state.enabled)
+    return {
+        "description": job.description,
+        "schedule": job.schedule,
+        "enabled": enabled,
+        "running": job.pk in running,
+        "last_run": state.last_run,
+        "last_status": state.last_status,
+        "last_duration": state.last_duration if isinstance(state.last_duration, int | float) else None,
+        "run_count": state.run_count if isinstance(state.run_count, int) else None,
+        "fail_count": state.fail_count if isinstance(state.fail_count, int) else None,
+        "next_run": next_run(job, now) if enabled else None,
+    }
+
+
+def next_run(job: Job, now: datetime | None = None) -> str | None:
+    """When the job's schedule fires next, enabled or not."""
+    now = now or utc_now()
+    moment = job.next_firing
+    if moment is None or moment <= now:  # not seen by the daemon yet, or the daemon is down
+        try:
+            moment = cron.first_after(job.schedule, job.timezone, now)
+        except Invalid:
+            return None
+    return str(moment) if moment else None
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return iso_text(moment) if moment else None

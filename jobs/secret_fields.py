@@ -1,0 +1,82 @@
+"""URLs of alerts and watchdogs: whoever knows one can write there, so people see them masked."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from urllib.parse import urlsplit
+
+from core.errors import Invalid
+
+FIELDS = ("alert_urls", "ping_url")  # of a job
+# Of these the host is no secret; of the others it can be an id or a token.
+_PLAIN_HOSTS = frozenset({"http", "https", "json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos"})
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+_HIDDEN = "…"
+_SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "PEM", "KEY", "CREDENTIAL", "ALERT_URLS")
+_NO_SECRET_ENDS = ("_PATH", "_FILE", "_DIR")
+
+
+def is_secret(variable: str) -> bool:
+    """Whether the variable's value is masked in output and on pages."""
+    name = variable.upper()
+    return any(word in name for word in _SECRET_WORDS) and not name.endswith(_NO_SECRET_ENDS)
+
+
+def split(text: str) -> list[str]:
+    """The URLs in a text that has one a line, or several between blanks."""
+    return text.split()
+
+
+def mask(url: str) -> str:
+    """What may be shown of a URL: `discord://…`, `jsons://host/…`."""
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() not in _PLAIN_HOSTS or not rest:
+        return f"{scheme}://{_HIDDEN}" if rest else _HIDDEN
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        host = ""
+    return f"{scheme}://{host}/{_HIDDEN}"
+
+
+def fingerprint(url: str) -> str:
+    """Tells one URL from another without giving it away."""
+    return hashlib.sha256(url.encode()).hexdigest()[:32]
+
+
+def masked(text: str) -> str:
+    """All URLs of a text, masked, one a line."""
+    return "\n".join(mask(url) for url in split(text))
+
+
+def unmasked(shown: str, stored: str) -> str:
+    """What a person sent back for a text that was shown masked: a line left as it was stands for what is stored."""
+    left = split(stored)
+    result = []
+    for line in split(shown):
+        kept = next((url for url in left if mask(url) == line), None)
+        if kept is not None:
+            left.remove(kept)
+        result.append(kept or line)
+    return "\n".join(result)
+
+
+def check_destinations(text: str) -> None:
+    """Raises Invalid for what isn't a list of URLs; says which, not what."""
+    for number, url in enumerate(split(text), 1):
+        if not _URL.fullmatch(url) or _HIDDEN in url:
+            raise Invalid(f"number {number} is not a URL such as discord://id/token: put one on each line")
+
+
+def check_ping(url: str) -> None:
+    """Raises Invalid for what can't be called over HTTP."""
+    if not url:
+        return
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and not (parts.query or parts.fragment)
+    except ValueError:
+        usable = False
+    if not usable or _HIDDEN in url or url.split() != [url]:
+        raise Invalid("must be a URL that begins with https:// or http:// and has no query")

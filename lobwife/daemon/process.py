@@ -1,0 +1,247 @@
+"""The daemon: the only process that starts scripts, syncs the vault, expires things, looks after the database."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import select
+import shutil
+import signal
+import sys
+import threading
+import time
+from datetime import datetime
+from logging.handlers import RotatingFileHandler
+from typing import IO
+
+from django.conf import settings
+from django.db import close_old_connections, connection, transaction
+from django.db.utils import DatabaseError, InterfaceError
+
+from core.errors import Conflict, Unavailable
+from core.sqlite.bell import Bell
+from core.sqlite.unsynced import unsynced_atomic
+from core.sqlite.watch import data_version
+from core.timestamps import utc_now
+from jobs.alerts import rules
+from jobs.execution.process import boot_id
+from jobs.execution.runner import Runner
+from jobs.models import Daemon as DaemonRow
+from jobs.services import DAEMON_ROW
+from lobwife import __version__
+from lobwife.daemon.clock import Clock
+from lobwife.daemon.loop import Loop
+from lobwife.daemon.scheduler import Scheduler
+
+log = logging.getLogger(__name__)
+_TURN_SECONDS = 0.25
+_LEAST_TURN_SECONDS = 0.03
+BEAT_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
+_LONGEST_BACK_OFF = 5.0
+_SCARCE_BYTES = 16 * 2**20
+_LOG_BYTES, _LOGS_KEPT = 5 * 2**20, 3
+
+
+class Daemon:
+    """One per state directory. `run()` returns the exit code."""
+
+    def __init__(self, scheduler: Scheduler, loops: list[Loop]) -> None:
+        self.runner = Runner()
+        self.scheduler = scheduler
+        self.loops = loops
+        self._clock = Clock()
+        self._stop = threading.Event()
+        self._asked_to_stop = self._plan_again = False
+        self._signalled = -1
+        self._lock: IO[str] | None = None
+        self._bell: Bell
+        self._seen_version: tuple[int, int] | None = None
+        self._looked = self._beaten = 0.0
+        self._failures = 0
+
+    def run(self) -> int:
+        """Work until SIGTERM or SIGINT; raises Conflict when another daemon has this state directory."""
+        self._take_lock()
+        _log_to_file()
+        self._listen_for_signals()
+        left = self.runner.settle_leftovers()
+        settled = f"; {left} runs settled" if left else ""
+        log.info("the daemon starts (version %s, pid %s)%s", __version__, os.getpid(), settled)
+        self._introduce()
+        self.scheduler.start()
+        threads = [
+            threading.Thread(target=loop.run, args=(self._stop,), name=loop.name, daemon=True) for loop in self.loops
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            code = self._work()
+        except Exception:
+            log.critical("an unexpected failure; the daemon exits, to be started again", exc_info=True)
+            code = 1
+        self._end(threads)
+        return code
+
+    def tick(self) -> None:
+        """One turn: what changed in the database, which runs ended, a sign of life."""
+        now = time.monotonic()
+        version = data_version()
+        written = version != self._seen_version
+        clock_set = self._follow_clock()
+        if written or clock_set or now - self._looked >= _LOOK_SECONDS:  # time alone makes retries ready
+            self.runner.tick()
+            self._looked = now
+        else:
+            self.runner.collect_ended()
+        if written:
+            for loop in self.loops:
+                loop.nudge()
+        beats = clock_set or now - self._beaten >= BEAT_SECONDS
+        if written or beats:
+            self.scheduler.refresh()
+        if beats:
+            before = data_version()[1]
+            _beat(utc_now(), self._trouble())
+            self._beaten = now
+            version = version[0], version[1] + data_version()[1] - before  # a beat is no news to anybody here
+        self._seen_version = version
+
+    def _follow_clock(self) -> bool:
+        """Whether the clock was set; what setting it back would put off by as much is planned again."""
+        seconds = self._clock.was_set_by()
+        if seconds:
+            log.warning("the clock was set %s by %.0f s", "forward" if seconds > 0 else "back", abs(seconds))
+        self._plan_again |= seconds < 0
+        if self._plan_again:
+            self.scheduler.plan()
+            self._plan_again = False
+        return bool(seconds)
+
+    def _work(self) -> int:
+        self._bell = Bell(str(connection.settings_dict["NAME"]))
+        while not self._asked_to_stop:
+            if not self.scheduler.is_alive:
+                log.critical("the scheduler's thread died; the daemon exits, to be started again")
+                return 1
+            wait = _TURN_SECONDS
+            begun = time.monotonic()
+            try:
+                self._bell.hush()
+                self.tick()
+                self._failures = 0
+            except (DatabaseError, InterfaceError, OSError) as error:
+                self._failures += 1
+                wait = min(_LONGEST_BACK_OFF, _LEAST_TURN_SECONDS * 2**self._failures)
+                log.error("a turn failed and is tried again: %s", error)
+                close_old_connections()
+                self._seen_version = None
+            self._rest(begun, wait)
+        return 0
+
+    def _rest(self, begun: float, wait: float) -> None:
+        """Until a commit, a signal or the end of a child, at most so long; commit after commit is one turn's work.
+
+        A turn that failed is not tried again for a commit: it would fail as often as others write.
+        """
+        heard_of = [self._signalled] if self._failures else [self._signalled, self._bell.fileno()]
+        heard = select.select(heard_of, [], [], wait)[0]
+        if self._signalled in heard:
+            os.read(self._signalled, 4096)
+        else:
+            select.select([self._signalled], [], [], max(0.0, begun + _LEAST_TURN_SECONDS - time.monotonic()))
+
+    def _listen_for_signals(self) -> None:
+        """A request to stop and the end of a child cut the loop's wait short.
+
+        Not by an Event: its lock is not for signal handlers to take.
+        """
+        self._signalled, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._asked_to_stop = True
+
+    def _end(self, threads: list[threading.Thread]) -> None:
+        log.info("the daemon stops; %s runs are given their grace", self.runner.running)
+        # An abort that is under way has its own, longer grace.
+        deadline = time.monotonic() + max(settings.JOB_SHUTDOWN_GRACE_SECONDS, settings.JOB_GRACE_SECONDS) + 2
+        self._stop.set()
+        for loop in self.loops:
+            loop.nudge()
+        try:
+            self.scheduler.shut_down()
+            self.runner.shut_down(deadline)
+            with transaction.atomic():
+                DaemonRow.objects.filter(pk=DAEMON_ROW).update(pid=None)
+        except DatabaseError as error:
+            log.error("what was running could not be recorded; the next start settles it: %s", error)
+        for thread in threads:
+            thread.join(max(0.1, deadline - time.monotonic()))
+        log.info("the daemon stopped")
+
+    def _trouble(self) -> str:
+        """What the daemon can't do now, in a sentence; "" when all is well."""
+        told = [*_scarce_space(), self.runner.trouble, *(loop.trouble for loop in self.loops)]
+        return "; ".join(filter(None, told))
+
+    def _take_lock(self) -> None:
+        path = settings.STATE_DIR / "daemon.lock"
+        try:
+            self._lock = open(path, "a+")  # noqa: SIM115 held for the life of the process
+        except OSError as error:
+            raise Unavailable(f"{path} can't be opened: {error.strerror}; check LOBWIFE_STATE_DIR") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            pid = self._lock.read().strip() or "unknown"
+            raise Conflict(
+                f"another daemon (pid {pid}) works on {settings.STATE_DIR}: stop it first, or set LOBWIFE_STATE_DIR"
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+
+    def _introduce(self) -> None:
+        now = utc_now()
+        fields = {"pid": os.getpid(), "boot_id": boot_id(), "version": __version__, "started_at": now, "beat_at": now}
+        with transaction.atomic():
+            rules.on_daemon_start(now)
+            DaemonRow.objects.update_or_create(pk=DAEMON_ROW, defaults=fields)
+
+
+def _beat(now: datetime, trouble: str) -> None:
+    with unsynced_atomic():
+        DaemonRow.objects.filter(pk=DAEMON_ROW).update(beat_at=now, trouble=trouble)
+
+
+def _scarce_space() -> list[str]:
+    """A sentence for each folder whose disk is about to be full; told while it can still be written."""
+    scarce: list[str] = []
+    for folder in (settings.STATE_DIR, settings.STATE_DIR / "runs"):
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(folder).free
+            if free < _SCARCE_BYTES and not scarce:
+                scarce.append(f"the disk of {folder} is nearly full: {free // 2**20} MiB are free")
+    return scarce
+
+
+class _LogFile(RotatingFileHandler):
+    """On a full disk the lines are on standard output only; no tracebacks of logging itself among them."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
+def _log_to_file() -> None:
+    root = logging.getLogger()
+    handler = _LogFile(settings.STATE_DIR / "daemon.log", maxBytes=_LOG_BYTES, backupCount=_LOGS_KEPT)
+    handler.setFormatter(root.handlers[0].formatter if root.handlers else None)
+    root.addHandler(handler)

@@ -1,0 +1,67 @@
+"""Errors as callers get them: one place that maps them to HTTP."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+
+from django.db.utils import DatabaseError, OperationalError
+from django.http import HttpRequest, HttpResponse
+from django.template import loader
+
+from core.errors import LobwifeError
+from core.rest import answer, is_api
+from core.sqlite.messages import in_words
+
+log = logging.getLogger(__name__)
+_SAYS_MESSAGE = re.compile(r"/api/jobs/[^/]+/(trigger|enable|disable)")
+_RETRY_SECONDS = 5
+_UNEXPECTED = "an unexpected error; the log of the service has the reason"
+
+
+def problem(request: HttpRequest, status: int, sentence: str) -> HttpResponse:
+    """The error in the shape of the route: the three old job routes say `message`, all others `error`."""
+    key = "message" if _SAYS_MESSAGE.fullmatch(request.path_info) else "error"
+    return answer({key: sentence}, status)
+
+
+def lobwife_error(request: HttpRequest, error: LobwifeError) -> HttpResponse:
+    response = problem(request, error.status, str(error))
+    if error.retry_after is not None:
+        response["Retry-After"] = str(error.retry_after)
+    if error.status == 401:
+        response["WWW-Authenticate"] = 'Bearer realm="lobwife"'
+    return response
+
+
+def database_error(request: HttpRequest, error: DatabaseError) -> HttpResponse:
+    """503 with the reason for what passes (locked, full, unreadable); the log has the rest."""
+    log.error("%s %s: the database answered: %s", request.method, request.path_info, error)
+    status, sentence = _what_is_wrong(error)
+    response = problem(request, status, sentence)
+    if status == 503:
+        response["Retry-After"] = str(_RETRY_SECONDS)
+    return response
+
+
+def page_error(request: HttpRequest) -> HttpResponse:
+    """`handler500`: a page, for a live part of one the bare sentence, for a program JSON; made without the database."""
+    error = sys.exc_info()[1]
+    status, sentence = _what_is_wrong(error) if isinstance(error, DatabaseError) else (500, _UNEXPECTED)
+    if is_api(request.path_info):
+        return problem(request, status, sentence)
+    sentence = f"{sentence[0].upper()}{sentence[1:]}."
+    if "HX-Request" in request.headers:
+        response = HttpResponse(sentence, status=status, content_type="text/plain; charset=utf-8")
+    else:
+        page = loader.render_to_string("500.html", {"sentence": sentence, "retry": request.method == "GET"})
+        response = HttpResponse(page, status=status)
+    if status == 503:
+        response["Retry-After"] = str(_RETRY_SECONDS)
+    return response
+
+
+def _what_is_wrong(error: DatabaseError) -> tuple[int, str]:
+    """The status, and the sentence that tells people what to do."""
+    return (503, in_words(error)) if isinstance(error, OperationalError) else (500, _UNEXPECTED)

@@ -1,0 +1,60 @@
+"""`manage.py sync`: sync the vault now, beside a running daemon or without one."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from core.errors import Unavailable
+from lobwife.daemon.vault_token import vault_token
+from vaultsync.sync import Sync
+from vaultsync.sync_result import Outcome
+from vaultsync.vault import Vault, Watch
+
+_WAIT_SECONDS = 120
+
+
+class Command(BaseCommand):
+    help = "Sync the vault: fetch, merge, write the notes of changed tasks, commit, push."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--full", action="store_true", help="compare every note with its task")
+        parser.add_argument("--dry-run", action="store_true", help="say what would be written, and write nothing")
+
+    def handle(self, *, full: bool, dry_run: bool, **options: Any) -> None:
+        connection.ensure_connection()  # before anything is left in a folder without a database
+        console = Console(file=sys.stderr)
+        columns = (TextColumn("notes compared"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            line = bar.add_task("notes", total=None, visible=False)
+
+            def progress(done: int, total: int) -> None:
+                bar.update(line, completed=done, total=total, visible=True)
+
+            sync = Sync(Vault.configured(vault_token), Watch(progress=progress))
+            try:
+                outcome = sync.run(reason="manage.py sync", full=full, dry_run=dry_run, wait_seconds=_WAIT_SECONDS)
+            except Unavailable as error:
+                raise CommandError(str(error)) from None
+        self._tell(outcome, dry_run)
+
+    def _tell(self, outcome: Outcome, dry_run: bool) -> None:
+        for notice in outcome.notices:
+            self.stdout.write(notice)
+        if outcome.disabled or outcome.error:
+            raise CommandError(outcome.disabled or outcome.error)
+        if dry_run:
+            for path in outcome.paths:
+                self.stdout.write(path)
+            self.stdout.write(f"{outcome.files} file(s) would be written.")
+            return
+        if outcome.remote_error:
+            self.stderr.write(f"Committed here only: {outcome.remote_error}")
+        state = f"{outcome.files} file(s) changed" if outcome.files else "Nothing changed"
+        self.stdout.write(f"{state}{', pushed' if outcome.pushed else ''}.")

@@ -1,0 +1,75 @@
+"""The first screen of output: where everything is, and what to do next."""
+
+from __future__ import annotations
+
+import pathlib
+import shlex
+import sys
+
+from django.conf import settings
+
+from core.addresses import local_url
+from lobwife.takeover.database import COPY_SUFFIX
+from lobwife.web.operators import NewOperator
+
+
+def first_screen(operator: NewOperator | None) -> str:
+    """Text for the terminal; holds the new operator's password if one was made up."""
+    people, programs = local_url(settings.WEB_PORT), local_url(settings.API_PORT)
+    rows = [
+        ("for people", f"{people}/"),
+        *_sign_in(operator),
+        ("for agents", f"{programs}/   (its calls are described at {people}/api/docs)"),
+        ("state", f"{settings.STATE_DIR}   (database lobmob.db, log daemon.log)"),
+        *_taken_over(operator),
+        ("vault", str(settings.VAULT_PATH)),
+        ("scripts", ":".join(str(folder) for folder in settings.JOB_SCRIPT_DIRS if folder.is_dir())),
+    ]
+    python = _shown(pathlib.Path(sys.executable))
+    lines = [
+        f"lobwife {settings.VERSION} is starting.",
+        "",
+        *(f"  {name:<14}{value}" for name, value in rows),
+        "",
+        "Next, in another terminal (README.md has more):",
+        f"""  curl {programs}/api/v1/tasks -d '{{"name": "My first task"}}'""",
+        f"  curl {programs}/api/jobs",
+        "and for the commands of this installation:",
+        f"  cd {shlex.quote(str(settings.BASE_DIR))}",
+        f"  export {_exports()}",
+        f"  {python} manage.py help",
+        "",
+        "Ctrl-C stops everything. From here on, web and daemon log:",
+    ]
+    return "\n".join(lines)
+
+
+def _sign_in(operator: NewOperator | None) -> list[tuple[str, str]]:
+    if operator is None:
+        return []
+    rows = [("  sign in as", operator.username)]
+    if operator.password:
+        rows.append(("  password", f"{operator.password}   (shown this once; `manage.py changepassword` sets another)"))
+    return rows
+
+
+def _taken_over(operator: NewOperator | None) -> list[tuple[str, str]]:
+    """On the first start over the older service's database."""
+    copy = settings.STATE_DIR / f"{settings.DATABASE_FILE}{COPY_SUFFIX}"
+    if operator is None or not copy.exists():
+        return []
+    return [("  taken over", f"from the older service with every row; as it was, it is kept as {copy.name}")]
+
+
+def _exports() -> str:
+    """What tells commands which installation is meant: its folders, and its ports where they are not the usual ones."""
+    named: dict[str, object] = {"LOBWIFE_STATE_DIR": settings.STATE_DIR, "VAULT_PATH": settings.VAULT_PATH}
+    ports = {"LOBWIFE_WEB_PORT": (settings.WEB_PORT, 8080), "LOBWIFE_API_PORT": (settings.API_PORT, 8081)}
+    named |= {name: port for name, (port, usual) in ports.items() if port != usual}
+    return " ".join(f"{name}={shlex.quote(str(value))}" for name, value in named.items())
+
+
+def _shown(path: pathlib.Path) -> str:
+    """The path as it is typed in the checkout."""
+    inside = path.is_relative_to(settings.BASE_DIR)
+    return shlex.quote(str(path.relative_to(settings.BASE_DIR) if inside else path))

@@ -1,0 +1,19 @@
+from django.apps import AppConfig
+from django.contrib.admin import apps
+
+from ops import checks
+
+
+class OpsConfig(AppConfig):
+    name = "ops"
+    default = True
+
+    def ready(self) -> None:
+        checks.register()
+
+
+class OperationsAdminConfig(apps.AdminConfig):
+    """Django's admin, with the project's own site for the default one."""
+
+    default = False
+    default_site = "ops.site.OperationsSite"

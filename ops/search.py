@@ -1,0 +1,62 @@
+"""Search everywhere: one field that finds tasks, jobs and runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db.models import Q
+from django.urls import reverse
+
+from jobs.models import Job, JobRun
+from tasks.ids import typed_number
+from tasks.models import Task
+
+_MOST = 20
+
+
+@dataclass(frozen=True)
+class Found:
+    """One thing that fits, with what a person needs to tell it from others."""
+
+    kind: str
+    title: str
+    detail: str
+    state: str | None
+    url: str
+
+
+def search(query: str) -> list[Found]:
+    """What fits the words, the best first: an id, then names that begin so, then names that hold them."""
+    query = query.strip()
+    if not query:
+        return []
+    number = typed_number(query)
+    found = _by_number(number, query) if number is not None else []
+    if found and not query.isdigit():
+        return found  # T42 means that one task, not also who is called lobster-t42
+    found += [_job(job) for job in Job.objects.filter(name__icontains=query)[:_MOST]]
+    fits = Q(name__icontains=query) | Q(slug__icontains=query) | Q(assigned_to__icontains=query)
+    tasks = sorted(Task.objects.filter(fits)[:_MOST], key=lambda task: not task.name.lower().startswith(query.lower()))
+    found += [each for each in map(_task, tasks) if each not in found]
+    return found
+
+
+def _by_number(number: int, query: str) -> list[Found]:
+    found = [_task(task) for task in Task.objects.filter(pk=number)]
+    if query.isdigit():
+        found += [_run(run) for run in JobRun.objects.filter(pk=number).select_related("job")]
+    return found
+
+
+def _task(task: Task) -> Found:
+    detail = f"{task.type}, assigned to {task.assigned_to}" if task.assigned_to else task.type
+    return Found("task", str(task), detail, task.status, reverse("admin:tasks_task_change", args=[task.pk]))
+
+
+def _job(job: Job) -> Found:
+    return Found("job", job.name, job.description, None, reverse("admin:jobs_job_change", args=[job.pk]))
+
+
+def _run(run: JobRun) -> Found:
+    url = reverse("admin:jobs_jobrun_change", args=[run.pk])
+    return Found("run", f"run {run.pk} of {run.job.name}", f"asked for by {run.trigger}", run.state, url)

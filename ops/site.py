@@ -1,0 +1,107 @@
+"""The admin site that operators work in: its index is the dashboard."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.contrib.admin import AdminSite
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver, path
+
+from core.timestamps import iso_text, parse, utc_now
+from jobs.models import Job
+from ops import activity, dashboard, invisible_characters, job_summary, search
+from ops.invisible_characters import View
+
+_ORDER = ("jobs", "tasks", "broker", "vaultsync", "lobwife", "auth", "axes")
+
+
+class OperationsSite(AdminSite):
+    """Django's admin with a dashboard for an index and parts of pages that refresh in place."""
+
+    site_header = "lobwife"
+    site_title = "lobwife"
+    index_title = "Dashboard"
+    enable_nav_sidebar = True
+    empty_value_display = "–"  # as core.shown has it
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        own = [
+            path("live/dashboard/", self.admin_view(self.live_dashboard), name="live_dashboard"),
+            path("live/job/<int:pk>/", self.admin_view(self.live_job), name="live_job"),
+            path("activity/", self.admin_view(self.activity), name="activity"),
+            path("search/", self.admin_view(self.search), name="search"),
+        ]
+        return [*own, *super().get_urls()]
+
+    def admin_view(self, view: View, cacheable: bool = False) -> View:
+        """As Django's, for every page of the admin; none of them hides a character of what others wrote."""
+        return super().admin_view(invisible_characters.shown(view), cacheable)
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """What operators work with first; accounts and what they are kept by last."""
+        listed = super().get_app_list(request, app_label)
+        return sorted(
+            listed, key=lambda app: _ORDER.index(app["app_label"]) if app["app_label"] in _ORDER else len(_ORDER)
+        )
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        return {**super().each_context(request), "environment": settings.ENVIRONMENT, "api_url": settings.LOBWIFE_URL}
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        """The dashboard; it also loads, and says so, when the database or the daemon is in trouble."""
+        context = {
+            **self.each_context(request),
+            "title": self.index_title,
+            **dashboard.context(),
+            **(extra_context or {}),
+        }
+        return TemplateResponse(request, "admin/index.html", context)
+
+    def live_dashboard(self, request: HttpRequest) -> HttpResponse:
+        """The part of the dashboard that refreshes in place."""
+        return TemplateResponse(request, "ops/dashboard.html", dashboard.context())
+
+    def live_job(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The part of a job's page that refreshes in place."""
+        if not request.user.has_perm("jobs.view_job"):
+            raise PermissionDenied
+        return TemplateResponse(
+            request, "ops/job_live.html", job_summary.context(get_object_or_404(Job, pk=pk), request.user)
+        )
+
+    def search(self, request: HttpRequest) -> HttpResponse:
+        """Tasks, jobs and runs that fit; a single one is gone to at once."""
+        query = request.GET.get("q", "")
+        found = search.search(query)
+        if len(found) == 1:
+            return HttpResponseRedirect(found[0].url)
+        context = {**self.each_context(request), "title": "Search", "search_query": query, "found": found}
+        return TemplateResponse(request, "ops/search.html", context)
+
+    def activity(self, request: HttpRequest) -> HttpResponse:
+        """What people and programs did, newest first; what is chosen or older stays as it is, the newest follows."""
+        until_then = parse(request.GET.get("before"))
+        before = until_then or utc_now() + timedelta(seconds=1)
+        chosen = {"kind": request.GET.get("kind", ""), "who": request.GET.get("who", "").strip()}
+        found = activity.entries(before=before, **chosen)
+        until = iso_text(found[-1].at.replace(microsecond=0)) if len(found) >= activity.PAGE else ""
+        older = urlencode({**chosen, "before": until}) if until else ""
+        is_newest = until_then is None and not any(chosen.values())
+        context = {**self.each_context(request), "title": "Activity", "entries": found, "kinds": activity.KINDS}
+        shown = {**context, **chosen, "older": older, "is_newest": is_newest}
+        return TemplateResponse(request, "ops/activity.html", shown)
+
+
+def job_page(request: HttpRequest, name: str) -> HttpResponse:
+    """The page of a job by its name; who is not signed in does so first."""
+    if not request.user.is_authenticated:
+        return redirect_to_login(request.get_full_path(), "admin:login")
+    return redirect("admin:jobs_job_change", get_object_or_404(Job, name=name).pk)

@@ -1,0 +1,29 @@
+"""What the templates say with: times, durations, sizes, states, and parts of pages that need a look at the tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+
+import vaultsync.notes.status
+from core.display import badge, due, size, span, when
+from jobs.models import Job
+from ops.job_summary import context as job_context
+from tasks.models import Task
+
+register = template.Library()
+for each in (badge, due, size, span, when):
+    register.filter(each)
+
+
+@register.inclusion_tag("ops/job_live.html", takes_context=True)
+def job_summary(context: dict[str, Any], shown: Job) -> dict[str, Any]:
+    """How a job has been doing."""
+    return {**job_context(shown, context["request"].user), "csrf_token": context.get("csrf_token")}
+
+
+@register.inclusion_tag("ops/task_note.html")
+def task_note(task: Task) -> dict[str, Any]:
+    """Where a task's note is in the vault, and whether both say the same."""
+    return {"note": vaultsync.notes.status.note_of(task)}

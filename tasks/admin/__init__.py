@@ -1,0 +1,3 @@
+"""The pages of tasks in the admin."""
+
+from tasks.admin import pages as pages

@@ -1,0 +1,90 @@
+"""What the list of tasks can be narrowed by. Values are known beforehand: no look at the whole table for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+
+from core.timestamps import seconds_text, utc_now
+from tasks import overdue
+from tasks.admin.forms import PRIORITIES, TYPES
+from tasks.models import Status, Task
+
+_OTHER = "other"
+
+
+class _KnownValues(admin.SimpleListFilter):
+    known: tuple[str, ...] = ()
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [*((value, value) for value in self.known), (_OTHER, "other")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
+        value = self.value()
+        if value == _OTHER:
+            return queryset.exclude(**{f"{self.parameter_name}__in": self.known})
+        return queryset.filter(**{str(self.parameter_name): value}) if value else queryset
+
+
+class AttentionFilter(admin.SimpleListFilter):
+    """The tasks that wait for a person."""
+
+    title, parameter_name = "attention", "attention"
+    finds: ClassVar[dict[str, tuple[Callable[[datetime], list[Task]], ...]]] = {
+        "active": (overdue.active_too_long,),
+        "queued": (overdue.queued_too_long,),
+        "any": (overdue.active_too_long, overdue.queued_too_long),
+    }
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [("any", "needs attention"), ("active", "active too long"), ("queued", "queued too long")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
+        chosen = self.finds.get(self.value() or "")
+        if chosen is None:
+            return queryset
+        return queryset.filter(pk__in=[task.pk for find in chosen for task in find(utc_now())])
+
+
+class StatusFilter(_KnownValues):
+    title, parameter_name, known = "status", "status", tuple(Status.values)
+
+
+class TypeFilter(_KnownValues):
+    title, parameter_name, known = "type", "type", TYPES
+
+
+class PriorityFilter(_KnownValues):
+    title, parameter_name, known = "priority", "priority", PRIORITIES
+
+
+class AssignedFilter(admin.SimpleListFilter):
+    title, parameter_name = "assigned", "assigned"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [("yes", "assigned"), ("no", "not assigned")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
+        nobody = Q(assigned_to__isnull=True) | Q(assigned_to="")
+        choices = {"yes": ~nobody, "no": nobody}
+        return queryset.filter(choices[str(self.value())]) if self.value() in choices else queryset
+
+
+class AgeFilter(admin.SimpleListFilter):
+    title, parameter_name = "age", "age"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [("1", "up to a day"), ("7", "up to 7 days"), ("30", "up to 30 days"), ("more", "more than 30 days")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
+        value = self.value()
+        if value not in {"1", "7", "30", "more"}:
+            return queryset
+        # By the day, so that both forms in which times are stored compare alike.
+        day = seconds_text(utc_now() - timedelta(days=30 if value == "more" else int(value)))[:10]
+        return queryset.filter(created_at__lt=day) if value == "more" else queryset.filter(created_at__gte=day)

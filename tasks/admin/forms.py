@@ -1,0 +1,152 @@
+"""The operator's form for a task: what it takes is judged by the same schema as REST's bodies."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar
+
+from django import forms
+
+from core.errors import Invalid
+from core.rest import read_as
+from tasks.models import Status, Task, read_repos
+from tasks.schemas import NewTask, TaskChanges
+
+TYPES = ("research", "swe", "qa", "system", "image-gen")
+PRIORITIES = ("critical", "high", "normal", "low")
+_REPO = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?", re.ASCII)
+
+
+class Suggestions(forms.TextInput):
+    """A text input that offers known values and takes others."""
+
+    template_name = "admin/tasks/suggestions.html"
+
+    def __init__(self, values: tuple[str, ...]) -> None:
+        super().__init__(attrs={"class": "vTextField"})
+        self.values = values
+
+    def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
+        context = super().get_context(name, value, attrs)
+        context["widget"]["attrs"]["list"] = f"{name}-suggestions"
+        return {**context, "suggestions": self.values}
+
+
+class AsStored(forms.CharField):
+    """Text that counts as changed only when a person changed it: browsers rewrite line ends on their way."""
+
+    widget = forms.TextInput(attrs={"class": "vTextField"})
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(strip=False, required=options.pop("required", False), **options)
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return self._as_sent(initial) != self._as_sent(data)
+
+    def to_python(self, value: Any) -> Any:
+        return (super().to_python(value) or "").replace("\r\n", "\n")
+
+    def _as_sent(self, value: Any) -> str:
+        text = "" if value is None else str(value).replace("\r\n", "\n").replace("\r", "\n")
+        return text if isinstance(self.widget, forms.Textarea) else text.replace("\n", "")
+
+
+def _lines(rows: int) -> forms.Textarea:
+    return forms.Textarea(attrs={"class": "vLargeTextField", "rows": rows})
+
+
+_TIME_HELP = "ISO 8601, for example 2026-02-16T12:00:00Z; kept as written."
+
+
+class TaskForm(forms.ModelForm[Task]):
+    """Fields that a person left alone are not judged and not written, whatever an old file holds in them."""
+
+    name = AsStored(required=True)
+    slug = AsStored()
+    type = AsStored(initial="swe", widget=Suggestions(TYPES), required=True)
+    status = forms.ChoiceField(choices=Status.choices)
+    priority = AsStored(initial="normal", widget=Suggestions(PRIORITIES), required=True)
+    model = AsStored()
+    assigned_to = AsStored()
+    repos = AsStored(widget=_lines(3), help_text="One repository per line, as owner/name.")
+    discord_thread_id = AsStored(label="Discord thread id")
+    estimate_minutes = AsStored(label="Estimate (minutes)", widget=forms.TextInput(attrs={"inputmode": "numeric"}))
+    requires_qa = forms.BooleanField(required=False, label="Requires QA")
+    workflow = AsStored(widget=_lines(4))
+    assigned_at = AsStored(help_text=_TIME_HELP)
+    completed_at = AsStored(help_text=_TIME_HELP)
+
+    class Meta:
+        model = Task
+        fields: ClassVar = [
+            "name",
+            "slug",
+            "type",
+            "status",
+            "priority",
+            "model",
+            "assigned_to",
+            "repos",
+            "discord_thread_id",
+            "estimate_minutes",
+            "requires_qa",
+            "workflow",
+            "assigned_at",
+            "completed_at",
+        ]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        repos = read_repos(self.initial.get("repos"))
+        if repos is not None:
+            self.initial["repos"] = "\n".join(repos)
+        if "status" in self.fields and self.instance.pk and self.instance.status not in Status.values:
+            odd = str(self.instance.status)
+            self.fields["status"] = forms.ChoiceField(
+                choices=[(odd, f"{odd or 'empty'} (not a known status)"), *Status.choices], required=False
+            )
+        # The page carries what it showed: what an agent changed meanwhile is not taken for the person's change.
+        for field in self.fields.values():
+            field.show_hidden_initial = bool(self.instance.pk)
+
+    def clean(self) -> dict[str, Any]:
+        schema = TaskChanges if self.instance.pk else NewTask
+        for name, value in self.changes().items():
+            try:
+                self._check_name_and_repos(name, value)
+                read_as(schema, {name: value})
+            except Invalid as error:
+                sentence = str(error).removeprefix(f"{name} ")
+                self.add_error(name, f"{sentence[:1].upper()}{sentence[1:]}.")
+        return self.cleaned_data
+
+    def changes(self) -> dict[str, Any]:
+        """What the person changed, as REST would send it; for a new task what was filled in."""
+        sent: dict[str, Any] = {}
+        for name in self.fields:
+            if name not in self.cleaned_data or (self.instance.pk and name not in self.changed_data):
+                continue
+            value = self.cleaned_data[name]
+            if name == "repos":
+                value = [line.strip() for line in value.splitlines() if line.strip()] or None
+            elif value == "":
+                value = None
+            sent[name] = value
+        return sent
+
+    def validated(self) -> dict[str, Any]:
+        """The changes as the services take them; call it on a valid form."""
+        sent = self.changes()
+        body = read_as(TaskChanges if self.instance.pk else NewTask, sent)
+        return {name: getattr(body, name, value) for name, value in sent.items()}
+
+    def _post_clean(self) -> None:
+        """The instance stays as it was read: the services write, and only what changed."""
+
+    @staticmethod
+    def _check_name_and_repos(name: str, value: Any) -> None:
+        if name == "name" and not (value or "").strip():
+            raise Invalid("name must not be empty")
+        wrong = [line for line in value or () if not _REPO.fullmatch(line)] if name == "repos" else []
+        if wrong:
+            raise Invalid(f"repos {wrong[0][:100]!r} is not a repository such as owner/name")

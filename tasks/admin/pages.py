@@ -1,0 +1,214 @@
+"""Tasks and their events in the admin. Every write goes through the services."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.decorators import method_decorator
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
+
+from core.display import badge, when
+from core.errors import LobwifeError
+from tasks import services
+from tasks.admin import bulk
+from tasks.admin.filters import AgeFilter, AssignedFilter, AttentionFilter, PriorityFilter, StatusFilter, TypeFilter
+from tasks.admin.forms import TaskForm
+from tasks.ids import or_number, typed_number
+from tasks.models import Task, TaskEvent, read_repos
+
+_EVENTS_SHOWN = 100
+_CANCELLED = "Task cancelled by an operator"
+
+
+@admin.register(Task)
+class TaskAdmin(admin.ModelAdmin[Task]):
+    form = TaskForm
+    list_display = ("number", "name", "state", "age", "assigned_to", "priority", "type", "repositories")
+    list_display_links = ("number", "name")
+    list_filter = (AttentionFilter, StatusFilter, TypeFilter, PriorityFilter, AssignedFilter, AgeFilter)
+    search_fields = ("name", "slug", "assigned_to")
+    search_help_text = "By id (42 or T42), name, slug or assignee"
+    show_full_result_count = False
+    list_per_page = 50
+    actions = ("cancel",)
+    change_form_template = "admin/tasks/task_form.html"
+    readonly_fields = (
+        "created_at",
+        "updated_at",
+        "queued_at",
+        "broker_repos",
+        "broker_status",
+        "token_count",
+        "broker_registered_at",
+    )
+    _about: ClassVar = ("name", "slug", "status", "type", "priority", "assigned_to", "repos")
+    fieldsets: ClassVar = [
+        (None, {"fields": _about}),
+        ("Work", {"fields": ("model", "estimate_minutes", "requires_qa", "workflow", "discord_thread_id")}),
+        ("Times (UTC)", {"fields": ("assigned_at", "completed_at", "created_at", "updated_at", "queued_at")}),
+        ("Registration", {"fields": ("broker_repos", "broker_status", "token_count", "broker_registered_at")}),
+    ]
+    add_fieldsets: ClassVar = [
+        (None, {"fields": _about}),
+        ("Work", {"fields": ("model", "estimate_minutes", "requires_qa", "workflow", "discord_thread_id")}),
+    ]
+
+    class Media:
+        css: ClassVar = {"all": ["tasks/admin.css"]}
+
+    def get_fieldsets(self, request: HttpRequest, obj: Task | None = None) -> Any:
+        return super().get_fieldsets(request, obj) if obj else self.add_fieldsets
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Task | None = None) -> tuple[str, ...]:
+        return (*self.readonly_fields, "slug") if obj else ()  # a slug names the task for its agent: it stays
+
+    def get_urls(self) -> list[URLPattern]:
+        own = [
+            path("<int:pk>/cancel/", self.admin_site.admin_view(self.cancel_view), name="tasks_task_cancel"),
+            path("<int:pk>/live/", self.admin_site.admin_view(self.live_view), name="tasks_task_live"),
+        ]
+        return [*own, *super().get_urls()]
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        more = bulk.ACTIONS if self.has_change_permission(request) else {}
+        return {**super().get_actions(request), **more}
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Task], search_term: str
+    ) -> tuple[QuerySet[Task], bool]:
+        found, has_duplicates = super().get_search_results(request, queryset, search_term)
+        return or_number(search_term, "pk", queryset, found), has_duplicates
+
+    # --- writing
+    def save_model(self, request: HttpRequest, obj: Task, form: Any, change: bool) -> None:
+        values, actor = form.validated(), request.user.get_username()
+        if not change:
+            created = services.create_task(fields=values, actor=actor)
+            obj.pk, obj.name = created.pk, created.name
+        elif values:
+            services.update_task(task_id=obj.pk, changes=values, actor=actor)
+            obj.name = values.get("name", obj.name)  # for the sentence that says it was saved
+
+    def has_delete_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
+        return False  # a task is cancelled; its row and history stay
+
+    @method_decorator(require_POST)
+    def cancel_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Cancel the one task whose page has the button."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        self._cancel_all(request, [pk])
+        return redirect("admin:tasks_task_change", pk)
+
+    @admin.action(description="Cancel selected tasks", permissions=["change"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Task]) -> TemplateResponse | None:
+        """Ask first; then cancel each and say which could not be."""
+        if request.POST.get("confirmed") == "yes":
+            self._cancel_all(request, list(queryset.values_list("pk", flat=True)))
+            return None
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Cancel these tasks?",
+            "opts": self.opts,
+            "tasks": queryset,
+            "checkbox": ACTION_CHECKBOX_NAME,
+        }
+        return TemplateResponse(request, "admin/tasks/confirm_cancel.html", context)
+
+    def _cancel_all(self, request: HttpRequest, numbers: list[int]) -> None:
+        for number in numbers:
+            try:
+                services.cancel_task(task_id=number, actor=request.user.get_username(), detail=_CANCELLED)
+            except LobwifeError as error:
+                messages.error(request, str(error))
+            else:
+                messages.success(request, f"Task T{number} is cancelled.")
+
+    # --- pages
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        task = self.get_object(request, object_id)
+        shown = {"title": str(task), "subtitle": None, **self._shown(request, task)} if task else {}
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
+
+    def live_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The parts of a task's page that refresh in place: how it stands, its events, its note."""
+        task = get_object_or_404(Task, pk=pk)
+        if not self.has_view_permission(request, task):
+            raise PermissionDenied
+        return TemplateResponse(request, "admin/tasks/task_live.html", self._shown(request, task))
+
+    def _shown(self, request: HttpRequest, task: Task) -> dict[str, Any]:
+        events = list(TaskEvent.objects.filter(task=task).order_by("-id")[: _EVENTS_SHOWN + 1])
+        may_change = self.has_change_permission(request, task)
+        return {
+            "task": task,
+            "events": events[:_EVENTS_SHOWN],
+            "has_more_events": len(events) > _EVENTS_SHOWN,
+            "may_change": may_change,
+            "can_cancel": may_change and task.status not in services.UNCANCELLABLE,
+        }
+
+    # --- columns
+    @admin.display(description="id", ordering="id")
+    def number(self, task: Task) -> str:
+        return task.task_id
+
+    @admin.display(description="status", ordering="status")
+    def state(self, task: Task) -> SafeString:
+        return badge(task.status)
+
+    @admin.display(description="repositories")
+    def repositories(self, task: Task) -> str:
+        if not task.repos:
+            return "–"
+        return ", ".join(read_repos(task.repos) or ()) or "unreadable"
+
+    @admin.display(description="age", ordering="created_at")
+    def age(self, task: Task) -> SafeString | str:
+        return when(task.created) if task.created else "unknown"
+
+
+@admin.register(TaskEvent)
+class TaskEventAdmin(admin.ModelAdmin[TaskEvent]):
+    """The history of all tasks, to look at."""
+
+    list_display = ("created_at", "of_task", "event_type", "detail", "actor")
+    list_display_links = None
+    search_fields = ("event_type", "detail", "actor")
+    search_help_text = "By task (T42), type, detail or actor"
+    show_full_result_count = False
+    list_per_page = 100
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[TaskEvent], search_term: str
+    ) -> tuple[QuerySet[TaskEvent], bool]:
+        number = typed_number(search_term)
+        if number is not None:
+            return queryset.filter(task_id=number), False
+        return super().get_search_results(request, queryset, search_term)
+
+    @admin.display(description="task", ordering="task_id")
+    def of_task(self, event: TaskEvent) -> SafeString:
+        url = reverse("admin:tasks_task_change", args=[event.task_id])
+        return format_html('<a href="{}">T{}</a>', url, event.task_id)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: TaskEvent | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: TaskEvent | None = None) -> bool:
+        return False

@@ -1,0 +1,298 @@
+"""Tokens are gone when the task is over."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pathlib
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.support.broker_rig import Rig
+from tests.support.github import Canned
+from tests.support.installation import wait_for
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    made = Rig(tmp_path_factory.mktemp("ending"), LOBWIFE_BROKER_TASK_HOURS="48")
+    made.start_web()
+    yield made
+    made.stop()
+
+
+def is_live(rig: Rig, token: str) -> bool:
+    return rig.github.token(f"token {token}") is not None
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+def test_a_task_that_is_over_gets_no_token_and_loses_the_ones_it_has(rig: Rig, status: str) -> None:
+    number = rig.task("repo", status="active")
+    token = rig.token(f"T{number}").json["token"]
+    rig.request("PATCH", f"/api/v1/tasks/{number}", {"status": status})
+    answer = rig.token(f"T{number}")
+    assert answer.status == 403
+    assert status in answer.json["error"]
+    rig.tick()
+    assert not is_live(rig, token)
+    with rig.database() as database:
+        kept = database.execute(
+            "SELECT sealed FROM broker_issuedtoken WHERE subject = ?", [f"task:{number}"]
+        ).fetchall()
+        assert [row[0] for row in kept] == [""]
+    entry = rig.audit(f"?task_id=T{number}&outcome=revoked")[0]
+    assert entry["token_sha256"] == rig.audit(f"?task_id=T{number}&outcome=issued")[0]["token_sha256"]
+
+
+@pytest.mark.parametrize("status", ["queued", "active", "blocked"])
+def test_a_task_that_is_not_over_gets_its_token(rig: Rig, status: str) -> None:
+    number = rig.task("repo", status=status)
+    assert rig.token(f"T{number}").status == 200
+
+
+def test_the_daemon_revokes_by_itself(tmp_path: pathlib.Path) -> None:
+    rig = Rig(tmp_path)
+    try:
+        rig.start_web()
+        rig.start_daemon()
+        number = rig.task("repo")
+        token = rig.token(f"T{number}").json["token"]
+        rig.request("DELETE", f"/api/v1/tasks/{number}")
+        wait_for(lambda: not is_live(rig, token), what="the token is revoked")
+    finally:
+        rig.stop()
+
+
+def test_a_deregistered_tasks_token_is_revoked(rig: Rig) -> None:
+    number = rig.task("repo")
+    token = rig.token(f"T{number}").json["token"]
+    rig.request("DELETE", f"/api/tasks/T{number}")
+    rig.tick()
+    assert not is_live(rig, token)
+
+
+def test_a_task_queued_again_gets_a_new_token_that_the_old_end_does_not_touch(rig: Rig) -> None:
+    number = rig.task("repo")
+    first = rig.token(f"T{number}").json["token"]
+    rig.request("PATCH", f"/api/v1/tasks/{number}", {"status": "failed"})
+    rig.request("PATCH", f"/api/v1/tasks/{number}", {"status": "queued"})
+    second = rig.token(f"T{number}").json["token"]
+    assert first != second
+    rig.tick()
+    assert (is_live(rig, first), is_live(rig, second)) == (False, True)
+    assert rig.token(f"T{number}").json["token"] == second
+
+
+def test_a_token_in_store_does_not_reach_who_asked_while_the_task_was_cancelled(rig: Rig) -> None:
+    number = rig.task("repo")
+    assert rig.token(f"T{number}").status == 200
+    with ThreadPoolExecutor(1) as pool, rig.database() as database:
+        database.execute("BEGIN IMMEDIATE")
+        asked = pool.submit(rig.token, f"T{number}")
+        wait_for(lambda: is_writing(rig), what="the token is found and about to be counted")
+        database.execute("UPDATE tasks SET status = 'cancelled' WHERE id = ?", [number])
+        database.commit()
+        answer = asked.result()
+    assert answer.status == 403
+    assert "cancelled" in answer.json["error"]
+    rig.tick()
+
+
+def is_writing(rig: Rig) -> bool:
+    """Whether a process of ours is in a transaction, or waits to begin one."""
+    with (rig.state / "lobmob.db.gate").open("rb") as gate:
+        try:
+            fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_a_mint_in_flight_while_the_task_is_cancelled_reaches_nobody(rig: Rig) -> None:
+    number = rig.task("repo")
+    live = len(rig.github.live)
+    with ThreadPoolExecutor(1) as pool:
+        with rig.github.holding():
+            asked = pool.submit(rig.token, f"T{number}")
+            assert rig.github.minting.acquire(timeout=10)
+            assert rig.request("DELETE", f"/api/v1/tasks/{number}").status == 200
+        answer = asked.result()
+    assert answer.status == 403
+    assert "cancelled" in answer.json["error"]
+    assert len(rig.github.live) == live
+
+
+def test_a_mint_in_flight_while_the_repositories_change_is_made_anew(rig: Rig) -> None:
+    number = rig.task("repo")
+    with ThreadPoolExecutor(1) as pool:
+        with rig.github.holding():
+            asked = pool.submit(rig.token, f"T{number}")
+            assert rig.github.minting.acquire(timeout=10)
+            assert rig.register(number, "other").status == 200
+        answer = asked.result()
+    made = rig.github.token(f"token {answer.json['token']}")
+    assert made is not None
+    assert made.repositories == ["other"]
+    assert [token.repositories for token in rig.github.tokens[-2:]] == [["repo"], ["other"]]
+    assert rig.github.tokens[-2].revoked
+
+
+def test_a_mint_in_flight_while_the_registration_ends_and_begins_again_is_made_anew(rig: Rig) -> None:
+    number = rig.task("repo")
+    while rig.github.minting.acquire(blocking=False):
+        pass
+    rig.github.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(rig.token, f"T{number}")
+        assert rig.github.minting.acquire(timeout=10)
+        assert rig.request("DELETE", f"/api/tasks/T{number}").status == 200
+        assert rig.register(number, "repo").status == 200
+        rig.github.gate.set()
+        answer = asked.result()
+    first, second = rig.github.tokens[-2:]
+    assert (first.revoked, second.revoked) == (True, False)
+    assert answer.json["token"] == second.text
+
+
+@pytest.mark.parametrize("due", ["minted_at", "datetime('now', '+1 day')"], ids=["its time has come", "clock set back"])
+def test_a_revocation_that_fails_is_retried_and_blocks_nothing(rig: Rig, due: str) -> None:
+    number = rig.task("repo")
+    token = rig.token(f"T{number}").json["token"]
+    rig.github.fail(*[Canned(500)] * 3)
+    rig.request("DELETE", f"/api/v1/tasks/{number}")
+    rig.tick()
+    assert is_live(rig, token)
+    with rig.database() as database:
+        soon = "retry_at > minted_at AND retry_at < datetime('now', '10 minutes')"
+        mine = f"SELECT attempts, {soon} FROM broker_issuedtoken WHERE subject = ?"
+        assert [tuple(row) for row in database.execute(mine, [f"task:{number}"])] == [(1, 1)]
+        database.execute(f"UPDATE broker_issuedtoken SET retry_at = {due} WHERE state = 'ended'")
+    rig.tick()
+    assert not is_live(rig, token)
+
+
+def test_a_daemon_killed_in_mid_revocation_leaves_the_rest_to_the_next(tmp_path: pathlib.Path) -> None:
+    rig = Rig(tmp_path)
+    try:
+        rig.start_web()
+        number = rig.task("repo")
+        token = rig.token(f"T{number}").json["token"]
+        daemon = rig.start_daemon()
+        rig.github.fail(Canned(204, b"", drip_head=True))
+        rig.request("DELETE", f"/api/v1/tasks/{number}")
+        wait_for(lambda: "DELETE /installation/token" in rig.github.calls, what="the token is being revoked")
+        os.killpg(daemon.pid, signal.SIGKILL)
+        daemon.wait(10)
+        assert is_live(rig, token)
+        rig.start_daemon()
+        wait_for(lambda: rig.audit(f"?task_id=T{number}&outcome=revoked"), what="the next daemon revokes it")
+        assert not is_live(rig, token)
+        assert len(rig.audit(f"?task_id=T{number}&outcome=revoked")) == 1
+    finally:
+        rig.stop()
+
+
+def test_a_token_that_github_forgot_already_counts_as_revoked(rig: Rig) -> None:
+    number = rig.task("repo")
+    token = rig.token(f"T{number}").json["token"]
+    made = rig.github.token(f"token {token}")
+    assert made is not None
+    made.revoked = True
+    rig.request("DELETE", f"/api/v1/tasks/{number}")
+    rig.tick()
+    assert rig.audit(f"?task_id=T{number}")[0]["outcome"] == "revoked"
+
+
+def test_a_follower_that_was_never_there_finds_what_ended_before_it_came(tmp_path: pathlib.Path) -> None:
+    rig = Rig(tmp_path)
+    try:
+        rig.start_web()
+        number, other = rig.task("repo"), rig.task("repo")
+        token, kept = rig.token(f"T{number}").json["token"], rig.token(f"T{other}").json["token"]
+        rig.request("DELETE", f"/api/v1/tasks/{number}")
+        with rig.database() as database:
+            database.execute("UPDATE broker_githubstate SET cursor = NULL")
+        rig.tick()
+        assert (is_live(rig, token), is_live(rig, kept)) == (False, True)
+    finally:
+        rig.stop()
+
+
+def ago(**units: float) -> str:
+    return (datetime.now(UTC) - timedelta(**units)).isoformat()
+
+
+def test_a_legacy_registration_ends_after_24_hours(rig: Rig) -> None:
+    rig.post("/api/tasks/old/register", {"repos": ["repo"]})
+    token = rig.token("old").json["token"]
+    with rig.database() as database:
+        database.execute("UPDATE broker_tasks SET registered_at = ? WHERE task_id = 'old'", [ago(hours=23.9)])
+    assert rig.token("old").status == 200
+    with rig.database() as database:
+        database.execute("UPDATE broker_tasks SET registered_at = ? WHERE task_id = 'old'", [ago(hours=24.1)])
+    assert rig.token("old").json == {"error": "Task old is expired, not active"}
+    rig.tick()
+    assert rig.get("/api/tasks").json["old"]["status"] == "expired"
+    assert not is_live(rig, token)
+    assert rig.audit("?task_id=old&action=task_deregistered")[0]["reason"] == "its time is over"
+    rig.post("/api/tasks/old/register", {"repos": ["repo"]})
+    assert rig.token("old").status == 200
+
+
+def test_a_tasks_registration_ends_after_the_hours_of_the_setting(rig: Rig) -> None:
+    number = rig.task("repo")
+    rig.token(f"T{number}")
+    with rig.database() as database:
+        database.execute("UPDATE tasks SET broker_registered_at = ? WHERE id = ?", [ago(hours=48.1), number])
+    assert rig.token(f"T{number}").json == {"error": f"Task T{number} broker is expired, not active"}
+    rig.tick()
+    assert rig.get(f"/api/v1/tasks/{number}").json["broker_status"] == "expired"
+    rig.register(number, "repo")
+    assert rig.token(f"T{number}").status == 200
+
+
+def test_a_time_of_registration_at_the_end_of_the_calendar_is_borne(rig: Rig) -> None:
+    far = "9999-12-31T23:59:59+00:00"
+    number, ended = rig.task("repo"), rig.task("repo")
+    token = rig.token(f"T{ended}").json["token"]
+    rig.post("/api/tasks/far/register", {"repos": ["repo"]})
+    assert rig.request("PATCH", f"/api/v1/tasks/{number}", {"broker_registered_at": far}).status == 200
+    with rig.database() as database:
+        database.execute("UPDATE broker_tasks SET registered_at = ? WHERE task_id = 'far'", [far])
+    assert (rig.token(f"T{number}").status, rig.token("far").status) == (200, 200)
+    rig.request("DELETE", f"/api/v1/tasks/{ended}")
+    rig.tick()
+    assert not is_live(rig, token)
+
+
+@pytest.mark.parametrize(
+    ("repos", "registered_at"),
+    [("{", ago(hours=1)), ('["repo"]', "yesterday"), ("[1]", "")],
+    ids=["not JSON", "no time", "no names"],
+)
+def test_what_the_older_service_left_unreadable_gives_no_token(rig: Rig, repos: str, registered_at: str) -> None:
+    with rig.database() as database:
+        database.execute(
+            "INSERT OR REPLACE INTO broker_tasks (task_id, repos, registered_at) VALUES ('odd', ?, ?)",
+            [repos, registered_at],
+        )
+    assert rig.token("odd").status == 403
+    assert rig.get("/api/tasks").status == 200
+
+
+def test_the_audit_keeps_what_its_retention_covers(rig: Rig) -> None:
+    number = rig.task("repo")
+    assert [rig.token(f"T{number}").status for _ in range(3)] == [200, 200, 200]
+    with rig.database() as database:
+        database.execute("UPDATE token_audit SET created_at = ? WHERE id IN (1, 2)", [ago(days=365.1)])
+        database.execute("UPDATE token_audit SET created_at = ? WHERE id = 3", [ago(days=364.9)])
+        before = [row[0] for row in database.execute("SELECT id FROM token_audit ORDER BY id")]
+    rig.tick()
+    with rig.database() as database:
+        after = [row[0] for row in database.execute("SELECT id FROM token_audit ORDER BY id")]
+    assert before[:2] == [1, 2]
+    assert after[: len(before) - 2] == before[2:]

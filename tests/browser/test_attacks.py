@@ -1,0 +1,126 @@
+"""A page of another site, in a real browser, against a service on loopback."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import pathlib
+import shutil
+import threading
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.support.browser import leave
+from tests.support.installation import Installation
+
+PASSWORD = "correct-horse-battery"
+# What a page can send without being allowed to: forms and fetches without a preflight.
+ATTACK = """<!DOCTYPE html><title>Evil</title>
+<form id="form" method="post" enctype="text/plain" action="{api}/api/v1/tasks" target="frame">
+<input name='{{"name": "by a form", "pad": "' value='"}}'></form><iframe name="frame"></iframe>
+<script>
+const attack = async () => {{
+  const sent = {{method: "POST", mode: "no-cors", credentials: "include", body: '{{"name": "by fetch"}}'}};
+  const send = (path, options) => fetch("{api}" + path, options).catch(() => "an answer that may not be seen");
+  await send("/api/v1/tasks", sent);
+  await send("/api/jobs/task-manager/disable", {{...sent, body: ""}});
+  await send("/api/v1/service-token", {{...sent, body: '{{"service": "lobwife"}}'}});
+  navigator.sendBeacon("{api}/api/v1/tasks", '{{"name": "by beacon"}}');
+  let read = "nothing";
+  try {{ read = await (await fetch("{api}/api/v1/tasks")).text(); }} catch (error) {{ read = "refused"; }}
+  document.title = read;
+}};
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    executable = shutil.which("chromium")
+    assert executable, "install Chromium"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    made = browser.new_context()
+    yield made
+    leave(made)
+
+
+@pytest.fixture
+def evil(server: Installation, tmp_path: pathlib.Path) -> Iterator[str]:
+    """The address of a page on another port of loopback: the same site, another origin."""
+    (tmp_path / "index.html").write_text(ATTACK.format(api=f"http://127.0.0.1:{server.web_port}"))
+    quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *arguments: None})
+    handler = functools.partial(quiet, directory=str(tmp_path))
+    site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=site.serve_forever, daemon=True).start()
+    yield f":{site.server_address[1]}/index.html"
+    site.shutdown()
+    site.server_close()
+
+
+def sign_in(server: Installation, page: Page) -> None:
+    server.manage(
+        "shell",
+        "--no-imports",
+        "-v0",
+        "-c",
+        "from django.contrib.auth.models import User\n"
+        f"User.objects.filter(username='ada') or User.objects.create_superuser('ada', password={PASSWORD!r})",
+    )
+    page.goto(f"http://127.0.0.1:{server.web_port}/admin/login/")
+    page.fill("#id_username", "ada")
+    page.fill("#id_password", PASSWORD)
+    page.click("input[type=submit]")
+    page.wait_for_url("**/admin/")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("signed_in", [False, True])
+def test_a_page_of_another_origin_changes_and_reads_nothing(
+    server: Installation, context: BrowserContext, evil: str, host: str, signed_in: bool
+) -> None:
+    page = context.new_page()
+    if signed_in:
+        sign_in(server, page)
+    before = server.get("/api/v1/tasks").json, server.get("/api/jobs/task-manager").json
+    page.goto(f"http://{host}{evil}")
+    page.evaluate("attack()")
+    with page.expect_request(lambda request: request.method == "POST" and request.resource_type == "document"):
+        page.evaluate("document.getElementById('form').submit()")
+    page.wait_for_function("document.title !== 'Evil'")
+    page.wait_for_load_state("networkidle")
+    assert page.title() == "refused"
+    assert (server.get("/api/v1/tasks").json, server.get("/api/jobs/task-manager").json) == before
+
+
+def test_the_services_own_page_may_call_it(server: Installation, context: BrowserContext) -> None:
+    page = context.new_page()
+    page.goto(f"http://localhost:{server.web_port}/api/docs")
+    status = page.evaluate(
+        "async () => (await fetch('/api/v1/tasks', {method: 'POST', body: JSON.stringify({name: 'own'})})).status"
+    )
+    assert status == 201
+
+
+def test_the_admin_and_the_description_of_the_api_work_under_the_policy(
+    server: Installation, context: BrowserContext
+) -> None:
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    sign_in(server, page)
+    for path in ("/admin/", "/admin/lobwife/apikey/add/", "/admin/lobwife/accesspolicy/", "/admin/axes/accessattempt/"):
+        page.goto(f"http://127.0.0.1:{server.web_port}{path}")
+    page.goto(f"http://127.0.0.1:{server.web_port}/api/docs")
+    page.wait_for_selector(".opblock")
+    page.click(".opblock-summary-control >> nth=0")
+    page.wait_for_selector(".opblock-body")
+    assert not complaints

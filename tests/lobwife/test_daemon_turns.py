@@ -1,0 +1,85 @@
+"""When the daemon's main loop looks, and at what."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+from django.db import connection, transaction
+
+from core.sqlite.bell import ring
+from lobwife.daemon import clock
+from lobwife.daemon.loop import Loop
+from lobwife.daemon.process import Daemon
+from lobwife.daemon.scheduler import Scheduler
+from tasks.models import Task
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Still(Scheduler):
+    """Never wakes."""
+
+    is_alive = True  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        """Nothing to plan."""
+
+    def refresh(self) -> None:
+        """Nothing to look at."""
+
+
+def test_loops_hear_of_what_the_main_loop_itself_has_written() -> None:
+    loop = Loop("any", lambda: False, every_seconds=1)
+    daemon = Daemon(Still(), [loop])
+    daemon.tick()
+    daemon.tick()
+    loop._nudged.clear()
+    daemon.tick()
+    assert not loop._nudged.is_set()
+    with transaction.atomic():
+        Task.objects.create(name="as the end of a run is")
+    daemon.tick()
+    assert loop._nudged.is_set()
+
+
+def test_a_turn_that_fails_is_not_tried_again_for_each_commit() -> None:
+    daemon = Daemon(Still(), [])
+    daemon._signalled, end = os.pipe()
+    turns: list[float] = []
+
+    def tick() -> None:
+        turns.append(time.monotonic())
+        daemon._asked_to_stop = len(turns) == 4
+        ring(str(connection.settings_dict["NAME"]))
+        raise OSError("the disk says no")
+
+    daemon.tick = tick  # type: ignore[method-assign]
+    assert daemon._work() == 0
+    for descriptor in (daemon._signalled, end):
+        os.close(descriptor)
+    assert turns[-1] - turns[0] >= 0.03 * (2 + 4 + 8)
+
+
+class StallingMachine:
+    """Two seconds pass after it was first asked for the time."""
+
+    passed = 0.0
+
+    def monotonic(self) -> float:
+        return self._then_stall(time.monotonic())
+
+    def time(self) -> float:
+        return self._then_stall(time.time())
+
+    def _then_stall(self, shown: float) -> float:
+        shown += self.passed
+        self.passed = 2.0
+        return shown
+
+
+def test_a_machine_that_stalls_is_not_taken_for_one_whose_clock_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = clock.Clock()
+    monkeypatch.setattr(clock, "time", StallingMachine())
+    assert looked_at.was_set_by() == 0

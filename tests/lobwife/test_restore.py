@@ -1,0 +1,259 @@
+"""`manage.py restore`: a copy goes back into the live file; nothing that was given out is given out again."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import pathlib
+import shutil
+import sqlite3
+from typing import Any
+
+import pytest
+
+from core.sqlite import upkeep
+from lobwife.backups import restore
+from tests.support import old_service
+from tests.support.installation import Installation
+from tests.support.jobs import define
+
+
+def newest_copy(installation: Installation) -> pathlib.Path:
+    return max((installation.state / "backups").glob("*.db.gz"))
+
+
+def add_task(installation: Installation, name: str) -> int:
+    with installation.database() as database:
+        return database.execute("INSERT INTO tasks (name) VALUES (?)", [name]).lastrowid or 0
+
+
+def names(installation: Installation) -> list[str]:
+    with installation.database() as database:
+        return [row[0] for row in database.execute("SELECT name FROM tasks ORDER BY id")]
+
+
+def whole(path: pathlib.Path) -> bool:
+    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as opened:
+        return opened.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.fixture
+def copied(installation: Installation) -> Installation:
+    """One task, a copy, then another task that the copy lacks and a third that is gone again."""
+    add_task(installation, "before")
+    installation.manage("backup")
+    add_task(installation, "after")
+    gone = add_task(installation, "gone")
+    with installation.database() as database:
+        database.execute("DELETE FROM tasks WHERE id = ?", [gone])
+    return installation
+
+
+def refused(installation: Installation, file: pathlib.Path) -> str:
+    before = old_service.dump(installation.state / "lobmob.db")
+    done = installation.manage("restore", str(file), check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert old_service.dump(installation.state / "lobmob.db") == before
+    assert not list(installation.state.glob(".restore-*"))
+    return done.stderr
+
+
+def test_a_copy_comes_back_and_the_replaced_state_is_kept(copied: Installation) -> None:
+    done = copied.manage("restore", str(newest_copy(copied)))
+    assert names(copied) == ["before"]
+    assert "with 1 tasks" in done.stdout
+    kept = copied.state / "lobmob.db.before-restore"
+    assert whole(kept)
+    copied.manage("restore", str(kept))
+    assert names(copied) == ["before", "after"]
+    assert (copied.state / "lobmob.db.before-restore.1").exists()
+    assert whole(copied.state / "lobmob.db")
+
+
+def test_no_id_is_given_out_again(copied: Installation) -> None:
+    copied.manage("restore", str(newest_copy(copied)))
+    assert add_task(copied, "next") == 4
+
+
+def test_web_goes_on_over_the_restore_and_sees_it(copied: Installation) -> None:
+    copied.start_web()
+    assert len(copied.get("/api/v1/tasks").json) == 2
+    copied.manage("restore", str(newest_copy(copied)))
+    assert [task["name"] for task in copied.get("/api/v1/tasks").json] == ["before"]
+    created = copied.post("/api/v1/tasks", {"name": "later"})
+    assert (created.status, created.json["id"]) == (201, 4)
+    copied.stop()
+    assert names(copied) == ["before", "later"]
+    assert whole(copied.state / "lobmob.db")
+
+
+def test_while_the_daemon_runs_nothing_is_restored(copied: Installation) -> None:
+    copied.start_daemon()
+    done = copied.manage("restore", str(newest_copy(copied)), check=False)
+    assert done.returncode == 1
+    assert "the daemon runs: stop it first" in done.stderr
+    assert names(copied) == ["before", "after"]
+    copied.stop()
+    copied.manage("restore", str(newest_copy(copied)))
+
+
+def test_what_is_no_whole_copy_is_refused(copied: Installation, tmp_path: pathlib.Path) -> None:
+    content = newest_copy(copied).read_bytes()
+    assert "there is no" in refused(copied, tmp_path / "nothing.gz")
+    (tmp_path / "text").write_text("hello")
+    assert "is not a copy of the database" in refused(copied, tmp_path / "text")
+    (tmp_path / "cut.gz").write_bytes(content[: len(content) // 2])
+    assert "is damaged" in refused(copied, tmp_path / "cut.gz")
+    plain = bytearray(gzip.decompress(content))
+    plain[4096 * 3 : 4096 * 9] = os.urandom(4096 * 6)
+    (tmp_path / "garbled.db").write_bytes(plain)
+    assert "is damaged" in refused(copied, tmp_path / "garbled.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        other.execute("CREATE TABLE songs (name)")
+    assert "not of lobwife" in refused(copied, tmp_path / "other.db")
+    (tmp_path / "newer.db").write_bytes(gzip.decompress(content))
+    with contextlib.closing(sqlite3.connect(tmp_path / "newer.db")) as newer, newer:
+        newer.execute("INSERT INTO django_migrations (app, name, applied) VALUES ('tasks', '9999_future', '')")
+    assert "from a newer version" in refused(copied, tmp_path / "newer.db")
+    (tmp_path / "view.db").write_bytes(gzip.decompress(content))
+    with contextlib.closing(sqlite3.connect(tmp_path / "view.db")) as view, view:
+        view.execute("DROP TABLE token_audit")
+        view.execute("CREATE VIEW token_audit AS SELECT 1 AS id")
+    assert "it has no table token_audit" in refused(copied, tmp_path / "view.db")
+    os.mkfifo(tmp_path / "pipe")
+    assert "is not a file" in refused(copied, tmp_path / "pipe")
+
+
+def test_what_acts_by_itself_in_a_copy_is_left_out_of_it(copied: Installation, tmp_path: pathlib.Path) -> None:
+    hostile = tmp_path / "hostile.db"
+    hostile.write_bytes(gzip.decompress(newest_copy(copied).read_bytes()))
+    with contextlib.closing(sqlite3.connect(hostile)) as opened, opened:
+        opened.execute('CREATE TRIGGER "a""b" AFTER INSERT ON tasks BEGIN DELETE FROM tasks; END')
+        opened.execute("CREATE TRIGGER stop BEFORE DELETE ON django_session BEGIN SELECT RAISE(ABORT, 'no'); END")
+        opened.execute("INSERT INTO django_session VALUES ('a', 'b', '2030-01-01')")
+        opened.execute('CREATE TABLE "x"" FROM tasks" (id INTEGER PRIMARY KEY AUTOINCREMENT)')
+    done = copied.manage("restore", str(hostile))
+    assert 'Left out, since lobwife has none of its own: trigger a"b, trigger stop.' in done.stdout
+    add_task(copied, "later")
+    assert names(copied) == ["before", "later"]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_copy_of_the_older_service_is_brought_up_first(
+    copied: Installation, tmp_path: pathlib.Path, version: int
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    old = old_service.make_database(elsewhere, version)
+    before = old_service.dump(old)
+    copied.manage("restore", str(old))
+    after = old_service.dump(copied.state / "lobmob.db")
+    width = len(before["tasks"][0])
+    assert [row[:width] for row in after["tasks"]] == before["tasks"]
+    copied.start_web()
+    assert copied.get("/health").json["db"]["ok"] is True
+
+
+def test_a_damaged_database_is_written_over_and_ids_leave_room(copied: Installation) -> None:
+    copy = newest_copy(copied)
+    database = copied.state / "lobmob.db"
+    with copied.database() as opened:
+        opened.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with database.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * (4096 * 4 - 100))
+    done = copied.manage("restore", str(copy), check=False)
+    if done.returncode:
+        assert "move it and its -wal and -shm files away" in done.stderr
+        for path in copied.state.glob("lobmob.db-*"):
+            path.unlink()
+        database.unlink()
+        done = copied.manage("restore", str(copy))
+    assert "could not be read" in done.stdout
+    assert names(copied) == ["before"]
+    assert add_task(copied, "next") > 1000
+    assert whole(database)
+
+
+def test_firings_and_runs_since_the_copy_are_not_repeated(installation: Installation) -> None:
+    installation.script("hello.sh", "echo hello")
+    define(installation, {"name": "hourly", "script": "hello.sh", "schedule": "0 * * * *"})
+    with installation.database() as database:
+        database.execute("UPDATE jobs_job SET settled_through = '2026-01-01 10:00:00', next_firing = NULL")
+        database.execute(
+            "INSERT INTO jobs_jobrun (job_id, state, trigger, requested_by, queued_at, attempt, note, definition,"
+            " boot_id, abort_requested_by, output_bytes) SELECT id, 'queued', 'rest', '', '2026-01-01 10:00:00', 1, '',"
+            " '{}', '', '', 0 FROM jobs_job WHERE name = 'hourly'"
+        )
+    installation.manage("backup")
+    with installation.database() as database:
+        database.execute(
+            "UPDATE jobs_job SET settled_through = '2026-01-02 10:00:00', next_firing = '2026-01-02 11:00:00'"
+        )
+        database.execute("UPDATE jobs_jobrun SET state = 'success'")
+    installation.manage("restore", str(newest_copy(installation)))
+    with installation.database() as database:
+        job = database.execute("SELECT settled_through, next_firing FROM jobs_job WHERE name = 'hourly'").fetchone()
+        assert tuple(job) == ("2026-01-02 10:00:00", "2026-01-02 11:00:00")
+        (run,) = database.execute("SELECT state, note, ended_at FROM jobs_jobrun").fetchall()
+        assert run["state"] == "lost"
+        assert "put back" in run["note"]
+
+
+def test_what_was_closed_since_the_copy_stays_closed(installation: Installation) -> None:
+    installation.manage("apikey", "access", "open")
+    installation.manage("apikey", "create", "robot", "--role", "service")
+    installation.manage("apikey", "create", "other", "--role", "service")
+    user = (
+        "INSERT INTO auth_user (username, password, is_active, is_staff, is_superuser, first_name, last_name, email,"
+        " date_joined) VALUES (?, 'old', 1, 1, 1, '', '', '', '')"
+    )
+    with installation.database() as database:
+        database.executemany(user, [["left"], ["demoted"], ["same"]])
+    installation.manage("backup")
+    with installation.database() as database:
+        database.execute("UPDATE auth_user SET is_active = 0 WHERE username = 'left'")
+        database.execute("UPDATE auth_user SET is_superuser = 0, password = 'new' WHERE username = 'demoted'")
+    installation.manage("apikey", "revoke", "robot")
+    installation.manage("apikey", "access", "required")
+    installation.manage("restore", str(newest_copy(installation)))
+    with installation.database() as database:
+        revoked = database.execute("SELECT name FROM lobwife_apikey WHERE revoked_at IS NOT NULL").fetchall()
+        assert [row["name"] for row in revoked] == ["robot"]
+        assert database.execute("SELECT decided FROM lobwife_accesspolicy").fetchone()["decided"] == "required"
+        people = database.execute("SELECT username, password, is_active, is_superuser FROM auth_user ORDER BY username")
+        assert [tuple(row) for row in people] == [
+            ("demoted", "new", 1, 0),
+            ("left", "old", 0, 1),
+            ("same", "old", 1, 1),
+        ]
+
+
+def test_without_the_replaced_state_people_are_as_the_newest_copy_has_them(
+    tmp_path: pathlib.Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.STATE_DIR = tmp_path
+    (tmp_path / "backups").mkdir()
+    newest, earlier = tmp_path / "lobmob.db.bak", tmp_path / "backups" / "lobmob-20260301T100000Z.db.gz"
+    monkeypatch.setattr(upkeep, "newest_copy", lambda: newest)
+    for path, password, is_active in ((newest, "new", 0), (earlier, "old", 1)):
+        with contextlib.closing(sqlite3.connect(path)) as opened, opened:
+            opened.execute("CREATE TABLE tasks (id INTEGER PRIMARY KEY AUTOINCREMENT)")
+            opened.execute(
+                "CREATE TABLE auth_user (id INTEGER PRIMARY KEY AUTOINCREMENT, username, password, is_active, is_staff,"
+                " is_superuser)"
+            )
+            opened.execute("INSERT INTO auth_user VALUES (1, 'ada', ?, ?, 1, 1)", [password, is_active])
+    known = restore._best_guess(tmp_path)
+    assert [each[:3] for each in known.people] == [("ada", "old", 1), ("ada", "new", 0)]  # the last one counts
+    assert known.highest["auth_user"] == 1001
+
+
+def test_a_restore_that_is_interrupted_leaves_nothing_behind(copied: Installation) -> None:
+    left = copied.state / ".restore-killed"
+    left.mkdir()
+    shutil.copyfile(newest_copy(copied), left / "lobmob.db")
+    copied.manage("restore", str(newest_copy(copied)))
+    assert not list(copied.state.glob(".restore-*"))

@@ -1,0 +1,93 @@
+"""The three JSON files of the oldest installations are imported once."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support import old_service
+from tests.support.installation import Installation
+
+NAMES = ("jobs.json", "tasks.json", "token-audit.json")
+
+
+def counts(installation: Installation) -> tuple[int, int, int]:
+    with installation.database() as database:
+        return tuple(
+            database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("job_state", "broker_tasks", "token_audit")
+        )
+
+
+def test_json_alone_becomes_a_database(fresh: Installation) -> None:
+    old_service.make_json(fresh.state)
+    texts = {name: (fresh.state / name).read_bytes() for name in NAMES}
+    fresh.manage("migrate")
+    assert counts(fresh) == (3, 2, 3)
+    for name in NAMES:
+        assert not (fresh.state / name).exists()
+        assert (fresh.state / f"{name}.migrated").read_bytes() == texts[name]
+    with fresh.database() as database:
+        job = database.execute("SELECT * FROM job_state WHERE name = 'status-reporter'").fetchone()
+        assert tuple(job) == (
+            "status-reporter", "2026-02-16T10:00:00.123456+00:00", "failed", 2.5, "ünïcode\n", 5, 2, 0,
+        )  # fmt: skip
+        odd = database.execute("SELECT * FROM job_state WHERE name = 'long-gone'").fetchone()
+        assert tuple(odd) == ("long-gone", None, None, None, '["\\ud800"]', 0, 0, 1)
+        registration = database.execute("SELECT * FROM broker_tasks WHERE task_id = 'from-json'").fetchone()
+        assert tuple(registration) == (
+            "from-json", '["org/a", "org/b"]', "qa", "2026-02-16T10:00:00.123456+00:00", "expired", 2,
+        )  # fmt: skip
+        audit = database.execute("SELECT task_id, repos, action, created_at FROM token_audit ORDER BY id").fetchall()
+        assert [tuple(row) for row in audit] == [
+            ("a", '["org/a"]', "token_issued", "2026-02-15T10:00:00+00:00"),
+            ("a", '["org/a"]', "token_issued", "2026-02-15T10:00:00+00:00"),
+            ("b", None, "task_registered", "2026-02-15T11:00:00+00:00"),
+        ]
+
+
+def test_rows_that_exist_win(fresh: Installation) -> None:
+    database = old_service.make_database(fresh.state, 2)
+    before = old_service.dump(database)
+    old_service.make_json(fresh.state)
+    fresh.manage("migrate", "-v0")
+    after = old_service.dump(database)
+    for table in ("job_state", "broker_tasks"):
+        assert set(before[table]) < set(after[table])
+    kept = [row[: len(before["token_audit"][0])] for row in after["token_audit"]]  # columns came to it
+    assert kept[: len(before["token_audit"])] == before["token_audit"]
+    assert counts(fresh) == (5, 3, 5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_file_is_imported_without_the_others(installation: Installation, name: str) -> None:
+    old_service.make_json(installation.state, name)
+    installation.manage("migrate", "-v0")
+    assert sum(counts(installation)) == (2 if name == "tasks.json" else 3)
+
+
+def test_a_repeat_after_the_import_adds_nothing_twice(fresh: Installation) -> None:
+    old_service.make_json(fresh.state)
+    fresh.manage("migrate", "-v0")
+    old_service.make_json(fresh.state)  # as if the process had been killed before it renamed them
+    fresh.manage("migrate", "-v0")
+    assert counts(fresh) == (3, 2, 3)
+    assert not list(fresh.state.glob("*.migrated.1")), "the same file is not kept twice"
+
+
+def test_another_file_of_the_same_name_is_imported_and_the_first_kept(fresh: Installation) -> None:
+    old_service.make_json(fresh.state)
+    fresh.manage("migrate", "-v0")
+    more = [*old_service.AUDIT_JSON, old_service.AUDIT_JSON[2]]
+    (fresh.state / "token-audit.json").write_text(json.dumps(more))
+    fresh.manage("migrate", "-v0")
+    assert counts(fresh) == (3, 2, 4)
+    assert json.loads((fresh.state / "token-audit.json.migrated").read_bytes()) == more
+    assert json.loads((fresh.state / "token-audit.json.migrated.1").read_bytes()) == old_service.AUDIT_JSON
+
+
+def test_a_part_of_the_migrations_does_not_import(fresh: Installation) -> None:
+    old_service.make_json(fresh.state)
+    fresh.manage("migrate", "tasks", "-v0")
+    assert all((fresh.state / name).exists() for name in NAMES)

@@ -1,0 +1,284 @@
+"""The operators' pages in a browser: live parts, buttons, keyboard, phones, dark mode, without scripts, axe."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Iterator
+
+import axe_core_python
+import pytest
+from playwright.sync_api import Browser, Page, StorageState, expect
+
+from tests.support.browser import leave, make_operator, url
+from tests.support.installation import Installation, wait_for, write_locked
+from tests.support.jobs import define_scripts
+
+AXE = (pathlib.Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+SCRIPTS = {
+    "moody.sh": 'if [ -e "$(dirname "$0")/broken" ]; then echo "no luck"; exit 1; fi; echo fine',
+    "chatty.sh": "for i in $(seq 400); do printf '\\033[32mline %s\\033[0m\\n' $i; sleep 0.05; done",
+}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A fleet with history, web and daemon, and two jobs of ours; the others are disabled, they have no script."""
+    made = Installation(tmp_path_factory.mktemp("site"))
+    try:
+        made.manage("migrate", "-v0")
+        made.manage("demo")
+        with made.database() as database:
+            names = [row["name"] for row in database.execute("SELECT name FROM jobs_job")]
+            database.execute("UPDATE tasks SET status = 'completed'")
+        for name in names:
+            made.manage("disable", name)
+        define_scripts(made, SCRIPTS)
+        make_operator(made)
+        made.start_web()
+        made.start_daemon()
+        yield made
+    finally:
+        made.stop()
+
+
+def job_id(site: Installation, name: str) -> int:
+    with site.database() as database:
+        return int(database.execute("SELECT id FROM jobs_job WHERE name = ?", (name,)).fetchone()["id"])
+
+
+def newest_run(site: Installation, name: str) -> tuple[int, str]:
+    with site.database() as database:
+        sql = "SELECT id, state FROM jobs_jobrun WHERE job_id = ? ORDER BY id DESC LIMIT 1"
+        row = database.execute(sql, (job_id(site, name),)).fetchone()
+        return (row["id"], row["state"]) if row else (0, "")
+
+
+def run_in_place(page: Page, name: str) -> None:
+    page.get_by_role("button", name=f"Run {name} now").click()
+    expect(page.locator("#said")).to_contain_text(f"of {name} is queued.")
+
+
+def paths(site: Installation) -> list[str]:
+    run = newest_run(site, "review-prs")[0]
+    return [
+        *("/admin/", "/admin/activity/", "/admin/search/?q=fix", "/admin/jobs/job/", "/admin/jobs/jobrun/"),
+        *(f"/admin/jobs/job/{job_id(site, 'review-prs')}/change/", f"/admin/jobs/jobrun/{run}/change/"),
+        *("/admin/tasks/task/", "/admin/tasks/task/3/change/", "/admin/tasks/task/add/"),
+        *("/admin/broker/tokenaudit/", "/admin/vaultsync/vaultstate/"),
+    ]
+
+
+def test_the_dashboard_goes_red_as_a_job_fails_and_green_again(site: Installation, operator: Page) -> None:
+    operator.goto(url(site, "/admin/"))
+    expect(operator.locator(".verdict-good")).to_have_text("Everything is all right.")
+    (site.scripts / "broken").touch()
+    run_in_place(operator, "moody")
+    expect(operator.locator(".verdict-bad")).to_contain_text("Job moody failed.", timeout=20_000)
+    (site.scripts / "broken").unlink()
+    run_in_place(operator, "moody")
+    expect(operator.locator(".verdict-good")).to_be_visible(timeout=20_000)
+
+
+def test_a_job_is_switched_in_place_and_the_focus_stays(site: Installation, operator: Page) -> None:
+    operator.goto(url(site, "/admin/"))
+    operator.get_by_role("button", name="Disable moody").focus()
+    operator.keyboard.press("Enter")
+    expect(operator.get_by_role("button", name="Enable moody")).to_be_focused(timeout=20_000)
+    operator.keyboard.press("Enter")
+    expect(operator.get_by_role("button", name="Disable moody")).to_be_focused(timeout=20_000)
+    assert operator.url.endswith("/admin/")
+
+
+def test_output_is_followed_until_somebody_scrolls_and_the_run_is_aborted(site: Installation, operator: Page) -> None:
+    operator.goto(url(site, "/jobs/chatty"))
+    operator.get_by_role("button", name="Run now").click()
+    output = operator.locator("pre.output")
+    expect(output.locator(".ansi-32").nth(60)).to_have_text("line 61", timeout=20_000)
+    rest = "([each]) => each.scrollHeight - each.scrollTop - each.clientHeight"
+    wait_for(lambda: operator.eval_on_selector_all("pre.output", rest) < 30, what="the end is in view")
+    operator.eval_on_selector("pre.output", "each => { each.scrollTop = 0 }")
+    expect(output.locator(".ansi-32").nth(90)).to_have_text("line 91", timeout=20_000)
+    assert operator.eval_on_selector("pre.output", "each => each.scrollTop") == 0
+    operator.get_by_role("button", name="Abort").click()
+    expect(operator.locator("#standing .badge")).to_have_text("aborted", timeout=20_000)
+    expect(operator.get_by_role("button", name="Run again")).to_be_visible()
+    expect(operator.locator("#facts .field-outcome")).to_contain_text("aborted", timeout=20_000)
+
+
+def test_a_job_s_page_keeps_up_with_it_and_with_who_reads(site: Installation, operator: Page) -> None:
+    operator.goto(url(site, "/jobs/chatty"))
+    field = operator.get_by_label("with arguments")
+    field.fill("--half-typed")
+    assert site.post("/api/jobs/chatty/trigger").status == 200
+    now = operator.locator("#job-live dd").first
+    expect(now).to_contain_text("running", timeout=20_000)
+    expect(field).to_have_value("--half-typed")
+    expect(field).to_be_focused()
+    operator.get_by_role("button", name="Abort").click()
+    expect(operator.locator("#standing .badge")).to_have_text("aborted", timeout=20_000)
+    operator.goto(url(site, "/jobs/chatty"))
+    expect(now).to_have_text("not running", timeout=20_000)
+
+
+def test_keys_alone_run_a_job_and_edit_a_task(site: Installation, operator: Page) -> None:
+    """Tab, Enter, letters; no pointer, and no field that keeps the focus."""
+    operator.goto(url(site, "/jobs/moody"))
+    tab_to(operator, "Run now")
+    operator.keyboard.press("Enter")
+    expect(operator.locator("#standing .badge")).to_have_text("success", timeout=20_000)
+    operator.keyboard.press("/")
+    operator.keyboard.type("T3\n")
+    expect(operator.locator("#id_name")).to_be_visible()
+    tab_to(operator, "Name:")
+    operator.keyboard.press("Control+A")
+    operator.keyboard.type("Named by keys alone")
+    tab_to(operator, "Save")
+    operator.keyboard.press("Enter")
+    expect(operator.locator(".success")).to_contain_text("Named by keys alone")
+
+
+def tab_to(page: Page, label: str) -> None:
+    """Tab until the element that is so labelled has the focus, which it must show."""
+    about = """() => { const at = document.activeElement; const label = at.labels && at.labels[0];
+        return [(label || at).textContent.trim() || at.value || "", getComputedStyle(at).outlineStyle] }"""
+    for _ in range(150):
+        page.keyboard.press("Tab")
+        text, outline = page.evaluate(about)
+        if text == label:
+            assert outline != "none"
+            return
+    raise AssertionError(f"no Tab leads to {label}")
+
+
+def test_a_locked_database_is_a_sentence_and_pages_stay(
+    site: Installation, browser: Browser, signed_in: StorageState
+) -> None:
+    context = browser.new_context(storage_state=signed_in)
+    dashboard, listed = context.new_page(), context.new_page()
+    listed.goto(url(site, "/admin/jobs/job/"))
+    with site.database() as database:
+        database.execute("UPDATE jobs_daemon SET beat_at = '2026-01-01 00:00:00'")
+    with write_locked(site):
+        dashboard.goto(url(site, "/admin/"))
+        expect(dashboard.locator(".verdict-bad")).to_contain_text("The database is locked", timeout=30_000)
+        dashboard.get_by_role("button", name="Run moody now").click()
+        listed.get_by_role("button", name="able moody").click()
+        expect(dashboard.locator("#said")).to_contain_text("The database is locked", timeout=20_000)
+        expect(listed.locator("main")).to_contain_text("The database is locked by another writer", timeout=20_000)
+    leave(context)
+
+
+def test_pages_are_light_on_the_wire(site: Installation, browser: Browser, signed_in: StorageState) -> None:
+    """All that a browser with an empty cache gets for the dashboard; later the page alone, what it links is kept."""
+    context = browser.new_context(storage_state=signed_in)
+    page = context.new_page()
+    wire = context.new_cdp_session(page)
+    wire.send("Network.enable")
+    received: list[float] = []
+    wire.on("Network.loadingFinished", lambda event: received.append(event["encodedDataLength"]))
+    page.goto(url(site, "/admin/"), wait_until="load")
+    leave(context)
+    assert 20_000 < sum(received) < 250_000
+    cookies = "; ".join(f"{each['name']}={each['value']}" for each in signed_in["cookies"])
+    headers = {"Cookie": cookies, "Accept-Encoding": "gzip"}
+    weights = {}
+    for path in (*paths(site), "/admin/live/dashboard/"):
+        answer = site.get(path, port=site.web_port, headers=headers)
+        assert (answer.status, answer.headers.get("content-encoding")) == (200, "gzip"), path
+        weights[path] = len(answer.body)
+    assert {path: weight for path, weight in weights.items() if weight > 30_000} == {}
+    plain = site.get("/api/v1/tasks", port=site.web_port, headers=headers)
+    assert "content-encoding" not in plain.headers, "REST may answer with secrets"
+
+
+def test_the_next_firings_follow_the_schedule_as_one_types(site: Installation, operator: Page) -> None:
+    operator.goto(url(site, "/jobs/moody"))
+    operator.fill("#id_schedule", "0 9 * * 1")
+    expect(operator.locator("#firings")).to_contain_text("only on Monday")
+    operator.fill("#id_schedule", "nonsense")
+    expect(operator.locator("#firings")).to_contain_text("is not a schedule")
+
+
+def test_a_task_is_made_completed_and_found_by_the_slash_key(site: Installation, operator: Page) -> None:
+    operator.goto(url(site, "/admin/tasks/task/add/"))
+    operator.fill("#id_name", "Paint the fence")
+    operator.get_by_role("button", name="Save", exact=True).click()
+    operator.locator("h1").click()
+    operator.keyboard.press("/")
+    operator.keyboard.type("paint the fence")
+    operator.keyboard.press("Enter")
+    expect(operator.locator(".standing .badge")).to_have_text("queued")
+    operator.get_by_role("button", name="Complete").click()
+    operator.get_by_role("button", name="Yes, complete").click()
+    operator.goto(url(site, "/admin/search/?q=paint the fence"))
+    expect(operator.locator(".standing .badge")).to_have_text("completed")
+    expect(operator.locator(".events li").first).to_contain_text("olga")
+
+
+def test_a_hidden_tab_asks_nothing_until_it_is_seen_again(site: Installation, operator: Page) -> None:
+    operator.clock.install()
+    operator.goto(url(site, "/admin/"))
+    asked: list[str] = []
+    operator.on("request", lambda request: asked.append(request.url) if "/live/" in request.url else None)
+    operator.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+    operator.clock.run_for(30_000)
+    assert asked == []
+    operator.evaluate("Object.defineProperty(document, 'hidden', {value: false, configurable: true})")
+    with operator.expect_response(re.compile("/admin/live/dashboard/")):
+        operator.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_pages_work_without_scripts(site: Installation, browser: Browser, signed_in: StorageState) -> None:
+    context = browser.new_context(storage_state=signed_in, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(url(site, "/admin/"))
+    page.get_by_role("button", name="Run moody now").click()
+    expect(page.locator(".messagelist")).to_contain_text("of moody is queued.")
+    assert "/jobs/jobrun/" in page.url
+    leave(context)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_any_page(
+    site: Installation, browser: Browser, signed_in: StorageState, scheme: str
+) -> None:
+    context = browser.new_context(
+        storage_state=signed_in, color_scheme="dark" if scheme == "dark" else "light", bypass_csp=True
+    )
+    page = context.new_page()
+    found = {}
+    for path in [*paths(site), "/no-such-page"]:
+        page.goto(url(site, path))
+        page.evaluate(AXE)
+        result = page.evaluate("rules => axe.run({runOnly: {type: 'tag', values: rules}})", RULES)
+        told = [
+            (each["id"], [node["html"][:120] for node in each["nodes"]][:3], each["nodes"][0]["failureSummary"][:200])
+            for each in result["violations"]
+        ]
+        if told:
+            found[path] = told
+    leave(context)
+    assert found == {}
+
+
+def test_no_page_is_wider_than_a_phone(site: Installation, browser: Browser, signed_in: StorageState) -> None:
+    context = browser.new_context(storage_state=signed_in, viewport={"width": 390, "height": 800})
+    page = context.new_page()
+    wide = {}
+    for path in paths(site):
+        page.goto(url(site, path))
+        width = page.evaluate("document.documentElement.scrollWidth")
+        if width > 390:
+            wide[path] = width
+    leave(context)
+    assert wide == {}
+
+
+def test_no_page_complains_on_the_console(site: Installation, operator: Page) -> None:
+    for path in paths(site):
+        answer = operator.goto(url(site, path))
+        assert answer is not None
+        assert answer.headers["content-security-policy"].startswith("default-src 'self';")
+        operator.wait_for_load_state("networkidle")

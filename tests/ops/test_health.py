@@ -1,0 +1,105 @@
+"""`/health` answers within a second whatever the database does, and says what is wrong (contract, "Health")."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+from tests.support.installation import Installation, wait_for, write_locked
+
+
+def beat(server: Installation, age: timedelta) -> None:
+    with server.database() as database:
+        database.execute("DELETE FROM jobs_daemon")
+        database.execute(
+            "INSERT INTO jobs_daemon (pid, boot_id, version, beat_at, trouble, paused_by)"
+            " VALUES (1, '', '', ?, '', '')",
+            [(datetime.now(UTC) - age).strftime("%Y-%m-%d %H:%M:%S.%f")],
+        )
+
+
+def test_health_has_what_probes_and_dashboards_read(server: Installation) -> None:
+    beat(server, timedelta(0))
+    server.post("/api/v1/tasks", {"name": "Counted"})
+    answer = server.get("/health")
+    health = answer.json
+    assert (answer.status, health["status"]) == (200, "ok")
+    assert health["jobs_running"] == 0
+    assert 0 <= health["uptime"] < 600
+    assert set(health["broker"]) == {"enabled", "app_id", "active_tasks", "total_tokens_issued", "audit_entries"}
+    assert (health["broker"]["enabled"], health["broker"]["app_id"]) == (False, None)
+    assert health["db"]["ok"] is True
+    assert health["db"]["size_bytes"] > 0
+    assert health["db"]["task_count"] == len(server.get("/api/v1/tasks?limit=500").json)
+
+
+def test_health_is_degraded_when_the_daemon_gives_no_sign_of_life(server: Installation) -> None:
+    beat(server, timedelta(seconds=2))
+    assert server.get("/health").json["status"] == "ok"
+    beat(server, timedelta(minutes=2))
+    answer = server.get("/health")
+    assert (answer.status, answer.json["status"]) == (200, "degraded")
+    assert answer.json["daemon"]["alive"] is False
+
+
+def test_health_says_what_keeps_a_silent_daemon_from_writing(server: Installation) -> None:
+    beat(server, timedelta(minutes=2))
+    with write_locked(server):
+        answer = server.get("/health")
+        assert (answer.status, answer.json["status"]) == (200, "degraded")
+        assert "locked by another program" in answer.json["daemon"]["trouble"]
+    answer = server.get("/health")
+    assert (answer.json["status"], answer.json["daemon"]["trouble"]) == ("degraded", None)
+
+
+def test_health_counts_registrations_of_tasks_and_legacy_ones_together(server: Installation) -> None:
+    before = server.get("/health").json["broker"]
+    number = server.post("/api/v1/tasks", {"name": "Registered"}).json["id"]
+    over = server.post("/api/v1/tasks", {"name": "Was registered"}).json["id"]
+    with server.database() as database:
+        database.execute("UPDATE tasks SET broker_status = 'active', token_count = 3 WHERE id = ?", [number])
+        database.execute("UPDATE tasks SET token_count = 2 WHERE id = ?", [over])
+        database.execute(
+            "INSERT INTO broker_tasks (task_id, repos, registered_at, token_count) VALUES ('l', '[]', '', 4)"
+        )
+        database.execute("INSERT INTO token_audit (task_id, action, created_at) VALUES ('l', 'task_registered', '')")
+    after = server.get("/health").json["broker"]
+    assert after["active_tasks"] == before["active_tasks"] + 2
+    assert after["total_tokens_issued"] == before["total_tokens_issued"] + 9
+    assert after["audit_entries"] == before["audit_entries"] + 1
+
+
+def test_a_locked_database_refuses_writes_with_a_reason_and_answers_reads(server: Installation) -> None:
+    number = server.post("/api/v1/tasks", {"name": "Before the lock"}).json["id"]
+    calls = [
+        ("POST", "/api/v1/tasks", {"name": "x"}),
+        ("PATCH", f"/api/v1/tasks/{number}", {"model": "m"}),
+        ("DELETE", f"/api/v1/tasks/{number}", None),
+        ("POST", f"/api/v1/tasks/{number}/events", {"event_type": "note"}),
+    ]
+    with write_locked(server), ThreadPoolExecutor(32) as pool:
+        # `timeout` is the promise itself: callers give up later, so a slower answer fails here.
+        writes = [pool.submit(server.request, *call, timeout=8) for call in calls * 6]
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            assert server.get("/health", timeout=1).status == 200
+            assert server.get(f"/api/v1/tasks/{number}", timeout=1).status == 200
+        answers = [write.result() for write in writes]
+    assert {answer.status for answer in answers} == {503}
+    assert all("locked" in answer.json["error"] and "retry-after" in answer.headers for answer in answers)
+    assert server.post("/api/v1/tasks", {"name": "After the lock"}).status == 201
+    assert server.get(f"/api/v1/tasks/{number}").json["status"] == "queued"
+
+
+def test_a_database_that_can_not_be_read_makes_health_a_503(installation: Installation) -> None:
+    installation.start_web()
+    for suffix in ("", "-wal", "-shm"):
+        path = installation.state / f"lobmob.db{suffix}"
+        if path.exists():
+            path.write_bytes(b"this is no database " * 400)
+    answer = wait_for(lambda: (got := installation.get("/health")).status == 503 and got, 10, "health notices")
+    assert answer.json["db"]["ok"] is False
+    assert answer.json["db"]["error"]
+    assert installation.get("/api/v1/tasks").status in {500, 503}
+    assert list(installation.get("/api/v1/tasks").json) == ["error"]

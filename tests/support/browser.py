@@ -1,0 +1,73 @@
+"""A real browser at an installation's pages."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Error, Page, StorageState, sync_playwright
+
+from tests.support.installation import Installation
+
+OPERATOR, PASSWORD = "olga", "a-long-password-for-olga"
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The machine's own Chromium; when it is closed its event loop is gone, so that other tests can use the ORM."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def make_operator(installation: Installation, name: str = OPERATOR) -> None:
+    """A superuser who can sign in with PASSWORD."""
+    installation.environment["DJANGO_SUPERUSER_PASSWORD"] = PASSWORD
+    installation.manage("createsuperuser", "--noinput", "--username", name, "--email", f"{name}@example.com")
+
+
+def url(installation: Installation, path: str) -> str:
+    return f"http://127.0.0.1:{installation.web_port}{path}"
+
+
+def sign_in(page: Page, installation: Installation, name: str = OPERATOR) -> None:
+    page.goto(url(installation, "/admin/login/?next=/admin/"))
+    page.fill("#id_username", name)
+    page.fill("#id_password", PASSWORD)
+    page.click("input[type=submit]")
+    page.wait_for_selector("#user-tools")
+
+
+def leave(context: BrowserContext) -> None:
+    """Close it. What a page still loads is given up first: Chromium may never finish closing a page that loads."""
+    for page in context.pages:
+        with suppress(Error):
+            page.goto("about:blank", timeout=10_000)
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def signed_in(site: Installation, browser: Browser) -> StorageState:
+    """The cookies of an operator at the module's `site`: to sign in takes a second by design."""
+    page = browser.new_page()
+    sign_in(page, site)
+    state = page.context.storage_state()
+    page.close()
+    return state
+
+
+@pytest.fixture
+def operator(browser: Browser, signed_in: StorageState) -> Iterator[Page]:
+    """A page that must not complain on its console: a violation of the policy is such a complaint."""
+    context = browser.new_context(storage_state=signed_in, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    seen = list(complaints)
+    leave(context)
+    assert seen == []

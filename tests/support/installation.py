@@ -1,0 +1,206 @@
+"""A lobwife of a test's own: state directory, database, ports, real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 15, what: str = "") -> Any:
+    """The condition's first true value; fails after the deadline."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not so within {seconds} s: {what or condition}")
+        time.sleep(0.02)
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@dataclass
+class Answer:
+    """What came back over HTTP."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Installation:
+    """Everything a running lobwife has, in one folder; started and stopped by the test."""
+
+    def __init__(self, folder: pathlib.Path, **environment: str) -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        self.vault = folder / "vault"
+        self.home = folder / "home"
+        self.scripts = folder / "scripts"
+        for each in (self.state, self.home, self.scripts):
+            each.mkdir(parents=True, exist_ok=True)
+        self.web_port, self.api_port = free_ports(2)
+        inherited = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+        self.environment = {
+            **inherited,
+            "HOME": str(self.home),
+            "LOBWIFE_STATE_DIR": str(self.state),
+            "VAULT_PATH": str(self.vault),
+            "LOBWIFE_WEB_PORT": str(self.web_port),
+            "LOBWIFE_API_PORT": str(self.api_port),
+            "LOBWIFE_SCRIPTS_DIR": str(self.scripts),
+            "LOBWIFE_STATIC_ROOT": str(ROOT / "var" / "static"),
+            "LOBWIFE_SECRET_KEY": "a-key-for-tests-that-is-long-enough-for-django-and-has-some-variety-12345",
+            **environment,
+        }
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    # --- processes
+    def manage(self, *arguments: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return self.run(str(ROOT / "manage.py"), *arguments, check=check, timeout=timeout)
+
+    def run(self, *arguments: str, check: bool = False, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run Python in this installation's environment to its end."""
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            env={"DJANGO_SETTINGS_MODULE": "lobwife.settings", **self.environment},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        log = (self.folder / "processes.log").open("ab")
+        process = subprocess.Popen(
+            command, env=self.environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        log.close()
+        self.processes.append(process)
+        return process
+
+    def start_web(self) -> subprocess.Popen[bytes]:
+        process = self.start(sys.executable, "-m", "gunicorn", "-c", str(ROOT / "lobwife" / "gunicorn_conf.py"))
+        wait_for(lambda: self._answers() or process.poll() is not None, 30, "web answers")
+        assert process.poll() is None, self.log()
+        return process
+
+    def start_daemon(self) -> subprocess.Popen[bytes]:
+        process = self.start(sys.executable, str(ROOT / "manage.py"), "daemon")
+        wait_for(lambda: self.heartbeat_of(process) or process.poll() is not None, 30, "the daemon beats")
+        assert process.poll() is None, self.log()
+        return process
+
+    def heartbeat_of(self, process: subprocess.Popen[bytes]) -> bool:
+        with contextlib.suppress(sqlite3.Error), self.database() as database:
+            rows = database.execute("SELECT pid FROM jobs_daemon WHERE beat_at IS NOT NULL").fetchall()
+            return any(row[0] == process.pid for row in rows)
+        return False
+
+    def stop(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait(5)
+        self.processes.clear()
+
+    def log(self) -> str:
+        path = self.folder / "processes.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    # --- HTTP
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: dict[str, str] | None = None,
+        port: int | None = None,
+        timeout: float = 20,
+    ) -> Answer:
+        """One call; a body that is not bytes is sent as JSON."""
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.api_port, timeout=timeout)
+        try:
+            data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+            connection.request(method, path, data, headers or {})
+            response = connection.getresponse()
+            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        finally:
+            connection.close()
+
+    def get(self, path: str, **options: Any) -> Answer:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, body: Any = None, **options: Any) -> Answer:
+        return self.request("POST", path, body, **options)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return self.get("/health", timeout=2).status > 0
+        return False
+
+    # --- files
+    @contextlib.contextmanager
+    def database(self) -> Iterator[sqlite3.Connection]:
+        """The file as an operator's sqlite3 shell sees it."""
+        connection = sqlite3.connect(self.state / "lobmob.db", timeout=10)
+        connection.row_factory = sqlite3.Row
+        try:
+            with connection:
+                yield connection
+        finally:
+            connection.close()
+
+    def script(self, name: str, text: str) -> pathlib.Path:
+        path = self.scripts / name
+        path.write_text(text)
+        path.chmod(0o755)
+        return path
+
+
+@contextlib.contextmanager
+def write_locked(server: Installation) -> Iterator[sqlite3.Connection]:
+    """The database as an operator's forgotten transaction leaves it, until they commit it."""
+    outsider = sqlite3.connect(server.state / "lobmob.db", timeout=10, isolation_level=None)
+    outsider.execute("BEGIN IMMEDIATE")
+    try:
+        yield outsider
+    finally:
+        outsider.execute("COMMIT")
+        outsider.close()

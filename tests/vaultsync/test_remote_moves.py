@@ -1,0 +1,103 @@
+"""A remote that others push to, rewrite, take away or guard."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.git_remote import World, change, git, note_of, task
+from vaultsync.models import VaultState
+
+pytestmark = pytest.mark.django_db
+
+
+def state() -> VaultState:
+    return VaultState.objects.get()
+
+
+def test_a_rejected_push_is_fetched_merged_and_sent_again(world: World) -> None:
+    made = task()
+    world.synced()
+    copy = world.clone()
+    copy.write("000-inbox/idea.md", "An idea.\n")
+    theirs = copy.push()
+    change(made, priority="high")
+    world.synced(fetch=False)
+    assert world.text("000-inbox/idea.md") == "An idea.\n"
+    assert git(world.remote, "merge-base", "--is-ancestor", theirs, "main", check=True) == ""
+    copy.pull()
+    assert b"priority: high" in copy.read(note_of(made))
+
+
+def test_a_remote_that_is_gone_keeps_commits_here_until_it_is_back(world: World) -> None:
+    made = task()
+    world.synced()
+    away = world.remote.rename(world.folder / "away.git")
+    pushed = state().pushed
+    change(made, priority="high")
+    outcome = world.sync(fetch=False)
+    assert "can't be reached" in outcome.remote_error
+    assert (state().ahead, state().pushed, state().remote_failures) == (1, pushed, 1)
+    assert state().committed > pushed
+    change(made, priority="low")
+    assert world.sync(fetch=False, patient=True).remote_error == ""
+    assert (state().ahead, state().remote_failures) == (2, 1)
+    away.rename(world.remote)
+    world.synced()
+    assert (state().ahead, state().remote_failures, state().remote_state) == (0, 0, "ok")
+    assert state().pushed == state().committed
+
+
+def test_a_remote_that_declines_the_push_is_said_so(world: World) -> None:
+    made = task()
+    world.synced()
+    hook = world.remote / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\necho 'not today' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    change(made, priority="high")
+    outcome = world.sync()
+    assert "refuses the push" in outcome.remote_error
+    assert state().remote_state == "declined"
+    hook.unlink()
+    world.synced()
+
+
+def test_a_rewritten_remote_is_not_overwritten(world: World) -> None:
+    made = task()
+    world.synced()
+    copy = world.clone()
+    copy.write("a.md", "a\n")
+    copy.push()
+    world.synced()
+    git(copy.folder, "commit", "--amend", "-m", "another history")
+    git(copy.folder, "push", "--quiet", "--force")
+    rewritten = git(world.remote, "rev-parse", "main")
+    change(made, priority="high")
+    for fetch in (False, True):
+        outcome = world.sync(fetch=fetch)
+        assert "rewritten" in outcome.remote_error
+        assert git(world.remote, "rev-parse", "main") == rewritten
+    assert state().remote_state == "rewritten"
+    assert "priority: high" in world.text(note_of(made))
+
+
+def test_a_remote_put_back_to_an_older_commit_is_not_overwritten(world: World) -> None:
+    made = task()
+    world.synced()
+    old = git(world.remote, "rev-parse", "main")
+    change(made, priority="high")
+    world.synced()
+    git(world.remote, "update-ref", "refs/heads/main", old)
+    change(made, priority="low")
+    assert "rewritten" in world.sync(fetch=False).remote_error
+    assert git(world.remote, "rev-parse", "main") == old
+
+
+def test_a_token_left_in_the_remotes_url_is_taken_out(world: World) -> None:
+    world.synced()
+    git(world.path, "remote", "set-url", "origin", "https://x-access-token:ghs_SECRET@127.0.0.1:1/org/repo.git")
+    git(world.path, "config", "remote.origin.pushurl", "https://ghs_SECRET@127.0.0.1:1/org/repo.git")
+    outcome = world.sync()
+    assert outcome.remote_error
+    assert "SECRET" not in (world.path / ".git/config").read_text()
+    assert git(world.path, "remote", "get-url", "origin") == "https://127.0.0.1:1/org/repo.git"
+    assert "SECRET" not in outcome.remote_error + state().last_error

@@ -1,0 +1,1 @@
+"""git, by its command line."""

@@ -1,0 +1,41 @@
+"""The one lock for everything that touches the vault: daemon, `manage.py sync`, scripts (docs/vault.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import time
+from collections.abc import Iterator
+
+from core.errors import Unavailable
+
+NAME = "vault.lock"
+_POLL_SECONDS = 0.05
+
+
+@contextlib.contextmanager
+def vault_lock(state_dir: pathlib.Path, *, wait_seconds: float) -> Iterator[int]:
+    """Hold the lock, and give its descriptor; raises Unavailable when another keeps it for too long.
+
+    git inherits the descriptor, so that the lock is free only when a killed sync's last git is gone as well.
+    """
+    state_dir.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(state_dir / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise Unavailable("another process works in the vault; try again when it is done") from None
+                time.sleep(_POLL_SECONDS)
+        try:
+            yield descriptor
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)

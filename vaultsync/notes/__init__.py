@@ -1,0 +1,1 @@
+"""Notes: what a task's Markdown file holds."""

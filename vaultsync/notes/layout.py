@@ -1,0 +1,92 @@
+"""Where things are in a vault, and what of a task its note shows (contract, "A task file")."""
+
+from __future__ import annotations
+
+import re
+
+from core.timestamps import shown_in_seconds
+from tasks.models import Status, Task
+from vaultsync.notes.yaml_scalars import Value
+
+BRANCH = "main"
+TASKS = "010-tasks"
+OVERVIEW = f"{TASKS}/_overview.md"
+FOLDERS: dict[str, str] = {
+    Status.QUEUED: "active",
+    Status.ACTIVE: "active",
+    Status.BLOCKED: "active",
+    Status.COMPLETED: "completed",
+    Status.FAILED: "failed",
+    Status.CANCELLED: "failed",
+}
+TASK_FOLDERS = tuple(f"{TASKS}/{name}" for name in ("active", "completed", "failed"))
+OWNED = (
+    "id",
+    "name",
+    "type",
+    "status",
+    "created",
+    "priority",
+    "assigned_to",
+    "assigned_at",
+    "completed_at",
+    "model",
+    "estimate_minutes",
+    "workflow",
+    "discord_thread_id",
+    "slug",
+    "repos",
+    "requires_qa",
+)
+SYSTEM = "system"
+SYSTEM_ACTIVE = "system-active"
+CLAIMED = ("status", "assigned_to", "assigned_at", "completed_at")
+_NOTE = re.compile(rf"{TASKS}/(?:active|completed|failed)/T([1-9]\d{{0,18}})\.md", re.ASCII)
+_HIGHEST_ID = 2**63 - 1
+_SLUG = re.compile(r"(?!T\d+\Z)\w[\w.-]{0,150}")
+_TEXTS = ("assigned_to", "assigned_at", "completed_at", "model", "workflow", "discord_thread_id", "slug")
+
+
+def folder_of(status: str) -> str:
+    """The folder of a task's note; a status that is none of the six counts as active."""
+    return f"{TASKS}/{FOLDERS.get(status, 'active')}"
+
+
+def note_path(task: Task) -> str:
+    """Where the note of a task belongs, relative to the vault."""
+    return f"{folder_of(task.status)}/{task.task_id}.md"
+
+
+def task_of_path(path: str) -> int | None:
+    """The id of the task whose note lies at this path; a number that the database can't hold is no id."""
+    found = _NOTE.fullmatch(path)
+    return int(found[1]) if found and int(found[1]) <= _HIGHEST_ID else None
+
+
+def is_safe_slug(slug: object) -> bool:
+    """Whether a slug can be a file's name."""
+    return isinstance(slug, str) and bool(_SLUG.fullmatch(slug))
+
+
+def note_values(task: Task) -> dict[str, Value]:
+    """The keys of the database as the note shows them; a field that is not set has none."""
+    values: dict[str, Value] = {
+        "id": task.task_id,
+        "name": str(task.name),
+        "type": str(task.type),
+        "status": str(task.status),
+        "created": shown_in_seconds(task.created_at) or str(task.created_at),
+        "priority": str(task.priority),
+    }
+    for name in _TEXTS:
+        text = getattr(task, name)
+        if text not in (None, ""):
+            values[name] = str(text)
+    minutes: object = task.estimate_minutes
+    if isinstance(minutes, int) and not isinstance(minutes, bool):
+        values["estimate_minutes"] = minutes
+    if task.repo_list:
+        values["repos"] = task.repo_list
+    if task.requires_qa in (True, 1):
+        values["requires_qa"] = True
+    return values

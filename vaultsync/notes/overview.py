@@ -1,0 +1,76 @@
+"""`010-tasks/_overview.md`: counts for Dataview queries and the newest tasks."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from django.db.models import Count
+
+from core.text import as_markdown, one_line
+from core.timestamps import shown_in_seconds, utc_now
+from tasks.models import Status, Task
+from vaultsync.git.files import Blocked, Files
+from vaultsync.notes.layout import OVERVIEW, TASKS, note_path
+
+_NEWEST = 20
+_NAME_MOST = 40
+_SYNCED = re.compile(r"^synced_at: .*$", re.MULTILINE)
+
+
+def overview_text(moment: datetime) -> str:
+    """The overview as it would be written at this moment."""
+    counted = dict(Task.objects.order_by().values_list("status").annotate(Count("id")))
+    counts = {status.value: counted.get(status.value, 0) for status in Status}
+    total = sum(counted.values())
+    front = [f"synced_at: {moment:%Y-%m-%dT%H:%M:%SZ}", f"total_tasks: {total}"]
+    front += [f"{status}: {count}" for status, count in counts.items()]
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none yet"
+    rows = [_row(task) for task in Task.objects.order_by("-pk")[:_NEWEST]]
+    lines = [
+        "---",
+        *front,
+        "---",
+        "",
+        "# Tasks",
+        "",
+        f"**{total} tasks**: {summary}",
+        "",
+        f"## The {_NEWEST} newest",
+        "",
+        "| ID | Name | Type | Status | Assigned To | Created |",
+        "|---|---|---|---|---|---|",
+        *rows,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_overview(files: Files, *, something_changed: bool, dry_run: bool = False) -> bool:
+    """Bring the overview up to date; its time alone is no reason to write it. Returns whether it changed."""
+    text = overview_text(utc_now())
+    try:
+        before: str | None = files.read(OVERVIEW).decode(errors="replace")
+    except FileNotFoundError:
+        before = None
+    if before is not None and not something_changed and _SYNCED.sub("", before) == _SYNCED.sub("", text):
+        return False
+    if before == text:
+        return False
+    if files.kind(OVERVIEW) in ("folder", "other"):
+        raise Blocked("it is not a regular file")
+    if not dry_run:
+        files.write(OVERVIEW, text.encode())
+    return True
+
+
+def _row(task: Task) -> str:
+    path = note_path(task).removeprefix(f"{TASKS}/")
+    name = _cell(task.name)
+    created = (shown_in_seconds(task.created_at) or "")[:10]
+    cells = (f"[{task.task_id}]({path})", name, _cell(task.type), _cell(task.status), _cell(task.assigned_to), created)
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(text: object) -> str:
+    shown = " ".join(one_line(str(text or "")).split())[:_NAME_MOST].rstrip()
+    return as_markdown(shown.replace("\\", "\\\\")).replace("|", "\\|")
