@@ -39,7 +39,7 @@ def static_files() -> None:
 def seeded(db: None) -> None:
     """What migrations seed, which a transactional test that ran earlier in this process has flushed."""
     importlib.import_module("jobs.migrations.0002_four_jobs").define(apps, None)
-    importlib.import_module("lobwife.migrations.0002_beginnings").begin(apps, SimpleNamespace(connection=connection))
+    importlib.import_module("access.migrations.0002_beginnings").begin(apps, SimpleNamespace(connection=connection))
 
 
 @pytest.fixture

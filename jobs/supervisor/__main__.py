@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 from capture import Capture
-from family import become_subreaper, end_family, reap_orphans
+from process_tree import become_subreaper, end_family, reap_orphans
 from spawn import spawn
 
 _CHUNK = 65536

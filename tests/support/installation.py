@@ -109,7 +109,7 @@ class Installation:
         return process
 
     def start_web(self) -> subprocess.Popen[bytes]:
-        process = self.start(sys.executable, "-m", "gunicorn", "-c", str(ROOT / "lobwife" / "gunicorn_conf.py"))
+        process = self.start(sys.executable, "-m", "gunicorn", "-c", str(ROOT / "lobwife" / "web" / "gunicorn_conf.py"))
         wait_for(lambda: self._answers() or process.poll() is not None, 30, "web answers")
         assert process.poll() is None, self.log()
         return process

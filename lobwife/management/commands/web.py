@@ -36,6 +36,6 @@ class Command(BaseCommand):
         connection.close()
         environment = {name: value for name, value in os.environ.items() if name not in _FOR_THIS_PROCESS_ALONE}
         os.chdir(settings.BASE_DIR)
-        configuration = str(settings.BASE_DIR / "lobwife" / "gunicorn_conf.py")
+        configuration = str(settings.BASE_DIR / "lobwife" / "web" / "gunicorn_conf.py")
         command = [sys.executable, "-m", "gunicorn", "--config", configuration]
         os.execve(sys.executable, command, environment)  # noqa: S606 - no shell is wanted
