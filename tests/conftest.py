@@ -35,6 +35,13 @@ def static_files() -> None:
     collect_if_changed()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def migrated_template(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> None:
+    """The place of the migrated state directory that installations copy: one for all processes of the session."""
+    base = tmp_path_factory.getbasetemp()
+    Installation.template = (base if worker_id == "master" else base.parent) / "migrated"
+
+
 @pytest.fixture
 def seeded(db: None) -> None:
     """What migrations seed, which a transactional test that ran earlier in this process has flushed."""
@@ -53,7 +60,7 @@ def fresh(tmp_path: pathlib.Path) -> Iterator[Installation]:
 @pytest.fixture
 def installation(fresh: Installation) -> Installation:
     """A migrated lobwife of the test's own; nothing runs yet."""
-    fresh.manage("migrate", "-v0")
+    fresh.migrate()
     return fresh
 
 
@@ -77,7 +84,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A lobwife whose web answers on both ports; shared by a module's tests."""
     made = Installation(tmp_path_factory.mktemp("server"))
     try:
-        made.manage("migrate", "-v0")
+        made.migrate()
         made.start_web()
         yield made
     finally:

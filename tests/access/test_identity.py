@@ -61,7 +61,7 @@ def test_a_foreign_host_is_refused_and_health_answers_any(server: Installation) 
 def test_the_pods_and_the_services_own_addresses_are_hosts(tmp_path: pathlib.Path) -> None:
     made = Installation(tmp_path, POD_IP="10.42.0.17", LOBWIFE_SERVICE_HOST="10.43.7.7")
     try:
-        made.manage("migrate", "-v0")
+        made.migrate()
         made.start_web()
         for host in ("10.42.0.17:8081", "10.43.7.7:8081", "lobwife:8081", "lobwife.lobmob", "localhost:1"):
             assert made.get("/api/v1/tasks", headers={"Host": host}).status == 200, host
@@ -72,7 +72,7 @@ def test_the_pods_and_the_services_own_addresses_are_hosts(tmp_path: pathlib.Pat
 def test_behind_a_proxy_on_the_same_host_loopback_is_not_trusted(tmp_path: pathlib.Path) -> None:
     made = Installation(tmp_path, LOBWIFE_TRUST_LOOPBACK="0")
     try:
-        made.manage("migrate", "-v0")
+        made.migrate()
         made.start_web()
         assert made.get("/api/v1/tasks").status == 401
         assert made.get("/health").status == 200
@@ -224,7 +224,7 @@ def test_a_database_in_use_before_is_open_until_an_operator_decides(tmp_path: pa
     made = Installation(tmp_path)
     (made.state / "lobmob.db.pre-migration").write_bytes(b"")  # what taking a database over leaves behind
     try:
-        made.manage("migrate", "-v0")
+        made.migrate()
         assert "lobwife.W021" in made.manage("check").stderr
         made.start_web()
         caller = {**ELSEWHERE, "User-Agent": "old-poller/1.0 (python)"}
@@ -246,7 +246,7 @@ def test_a_database_in_use_before_is_open_until_an_operator_decides(tmp_path: pa
 def test_the_environment_has_the_last_word(tmp_path: pathlib.Path) -> None:
     made = Installation(tmp_path, LOBWIFE_API_AUTH="open")
     try:
-        made.manage("migrate", "-v0")
+        made.migrate()
         made.manage("apikey", "access", "required")
         made.start_web()
         assert made.get("/api/v1/tasks", headers=ELSEWHERE).status == 200

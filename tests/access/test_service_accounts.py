@@ -17,7 +17,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kubernet
     with kubernetes(folder / "credentials") as api:
         made = Installation(folder, **api.environment)
         try:
-            made.manage("migrate", "-v0")
+            made.migrate()
             made.start_web()
             yield api, made
         finally:

@@ -37,7 +37,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         "LOBWIFE_URL": f"http://127.0.0.1:{made.api_port}",
     }
     try:
-        made.manage("migrate", "-v0")
+        made.migrate()
         made.start_web()
         made.start_daemon()
         made.manage("backup")

@@ -22,7 +22,7 @@ CALLS = [shlex.split(line.replace("$LOBWIFE_URL", "")) for line in LINES if line
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     made = Installation(tmp_path_factory.mktemp("site"))
     try:
-        made.manage("migrate", "-v0")
+        made.migrate()
         [definition] = re.findall(r"```yaml\n(.*?)```", TEXT, re.S)
         (made.folder / "jobs.yaml").write_text(definition)
         made.start_web()

@@ -24,7 +24,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Web and daemon, an operator, two jobs of ours."""
     made = Installation(tmp_path_factory.mktemp("site"))
     try:
-        made.manage("migrate", "-v0")
+        made.migrate()
         define_scripts(made, SCRIPTS)
         make_operator(made)
         made.start_web()

@@ -18,7 +18,7 @@ from tests.support.installation import ROOT, Installation, wait_for
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A daemon with a job for each way to end; it is one of its own because runs take time."""
     made = Installation(tmp_path_factory.mktemp("running"))
-    made.manage("migrate", "-v0")
+    made.migrate()
     scripts = {
         "exit.sh": "echo out; exit 7",
         "echo.sh": 'printf "<%s>" "$@"; echo',
@@ -42,7 +42,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 def idle(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     """No daemon runs here."""
     made = Installation(tmp_path_factory.mktemp("idle"))
-    made.manage("migrate", "-v0")
+    made.migrate()
     return made
 
 

@@ -27,7 +27,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A fleet with history, web and daemon, and two jobs of ours; the others are disabled, they have no script."""
     made = Installation(tmp_path_factory.mktemp("site"))
     try:
-        made.manage("migrate", "-v0")
+        made.migrate()
         made.manage("demo")
         with made.database() as database:
             names = [row["name"] for row in database.execute("SELECT name FROM jobs_job")]

@@ -40,7 +40,7 @@ def check(installation: Installation, *arguments: str) -> str:
 
 
 def test_a_sound_installation_has_no_findings(sound: Installation) -> None:
-    sound.manage("migrate", "-v0")
+    sound.migrate()
     assert "no issues" in check(sound)
 
 
@@ -163,7 +163,7 @@ def test_debug_beside_secrets_is_an_error_that_does_not_show_them(sound: Install
 def test_cookies_are_secure_where_tls_is(tmp_path: pathlib.Path, tls: bool) -> None:
     static = str(tmp_path / "static")
     installation = Installation(tmp_path, LOBWIFE_TLS="1" if tls else "0", LOBWIFE_STATIC_ROOT=static)
-    installation.manage("migrate", "-v0")
+    installation.migrate()
     installation.manage("collectstatic", "--no-input", "-v0")
     try:
         installation.start_web()

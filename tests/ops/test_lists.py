@@ -68,7 +68,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Web alone, with rows whose names are long, of words and of one word."""
     made = Installation(tmp_path_factory.mktemp("site"))
     try:
-        made.manage("migrate", "-v0")
+        made.migrate()
         make_operator(made)
         with made.database() as database:
             database.execute("UPDATE auth_user SET email = ?, last_name = ?", (f"{ONE_WORD}@example.com", ONE_WORD))

@@ -54,7 +54,7 @@ def test_the_four_scripts_run_as_jobs(tmp_path: pathlib.Path) -> None:
         "flush": "lobmob-flush-logs.sh",
     }
     try:
-        made.manage("migrate", "-v0")
+        made.migrate()
         made.start_web()
         own_logs = {"LOG_DIR": str(fleet.logs)}
         define(

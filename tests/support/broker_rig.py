@@ -15,7 +15,7 @@ class Rig(Installation):
     def __init__(self, folder: pathlib.Path, **environment: str) -> None:
         self.github = GitHub()
         super().__init__(folder, **{**self.github.environment, **environment})
-        self.manage("migrate", "-v0", "--skip-checks")  # one rig has debug on beside secrets, which they refuse
+        self.migrate()
 
     def stop(self) -> None:
         super().stop()

@@ -18,7 +18,7 @@ from tests.support.rest_tasks import made, shown
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     made = Installation(tmp_path_factory.mktemp("site"))
     try:
-        made.manage("migrate", "-v0")
+        made.migrate()
         make_operator(made)
         made.start_web()
         yield made

@@ -15,7 +15,7 @@ from tests.support.installation import Installation, wait_for
 def running(tmp_path: pathlib.Path) -> Iterator[Installation]:
     git(tmp_path, "init", "--quiet", "--bare", "-b", "main", "remote.git")
     made = Installation(tmp_path, VAULT_REPO=str(tmp_path / "remote.git"))
-    made.manage("migrate", "-v0")
+    made.migrate()
     made.start_web()
     made.start_daemon()
     yield made

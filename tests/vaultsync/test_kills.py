@@ -99,7 +99,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """An installation right before the sync that is to be killed."""
     folder = tmp_path_factory.mktemp("prepared")
     world = Killed(folder)
-    world.manage("migrate", "-v0")
+    world.migrate()
     scenario(world)
     return folder
 
@@ -143,7 +143,7 @@ def test_a_sync_killed_at_any_step_is_completed_by_the_next(
 
 def test_the_first_sync_can_be_killed_too(tmp_path: pathlib.Path) -> None:
     world = Killed(tmp_path)
-    world.manage("migrate", "-v0")
+    world.migrate()
     world.task("One")
     for step in ("written", "staged", "commit-made", "committed", "pushed"):
         shutil.rmtree(world.vault, ignore_errors=True)
