@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
-
-from jobs.heartbeat import is_fresh
 
 _is_a_name = RegexValidator(
     r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z", "Use up to 100 letters, digits, dots, dashes, underscores."
@@ -58,6 +56,8 @@ class State(models.TextChoices):
     SKIPPED = "skipped"
 
 
+# A daemon beats every 5 seconds; after so long without one it counts as gone.
+_HEARTBEAT_STALE_AFTER = timedelta(seconds=20)
 ACTIVE = (State.QUEUED, State.RUNNING)
 # How a run ends that failed: it is counted, alerted, retried. One that somebody aborted is none of these.
 FAILURES = (State.FAILED, State.TIMEOUT, State.ERROR, State.LOST)
@@ -218,12 +218,24 @@ class Daemon(models.Model):
     paused_at = models.DateTimeField(null=True)
     paused_by = models.TextField(blank=True, default="")
 
+    PK: ClassVar = 1
+
     def __str__(self) -> str:
         return f"daemon {self.pid}"
 
+    @classmethod
+    def load(cls) -> Daemon:
+        """Return the row; one with defaults, not saved, where no daemon ever ran."""
+        return cls.objects.filter(pk=cls.PK).first() or cls(pk=cls.PK)
+
     def is_alive(self, now: datetime) -> bool:
-        """Whether it gave a sign of life lately; one from the future, left by a clock that was set back, is none."""
+        """Return whether the last heartbeat is recent; one from the future was left by a clock that was set back."""
         return bool(self.pid and self.beat_at and is_fresh(now - self.beat_at))
+
+
+def is_fresh(age: timedelta) -> bool:
+    """Return whether a heartbeat of that age means that the daemon is alive."""
+    return abs(age) < _HEARTBEAT_STALE_AFTER
 
 
 class AlertKind(models.TextChoices):

@@ -43,8 +43,7 @@ def job_detail(name: str) -> dict[str, Any]:
 
 def daemon_is_alive() -> bool:
     """Whether the daemon gave a sign of life lately."""
-    daemon = Daemon.objects.first()
-    return daemon is not None and daemon.is_alive(utc_now())
+    return Daemon.load().is_alive(utc_now())
 
 
 def next_firings(job: Job, count: int) -> list[str]:

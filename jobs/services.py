@@ -18,7 +18,6 @@ from jobs.execution import script_paths
 from jobs.models import Daemon, Job, JobState
 from jobs.scheduling import cron
 
-DAEMON_ROW = 1
 # The columns that people define, after the name; the others are the daemon's.
 DEFINITION = [field.name for field in Job._meta.concrete_fields if field.editable and field.name not in {"id", "name"}]
 log = logging.getLogger(__name__)
@@ -130,20 +129,22 @@ def set_enabled(*, name: str, enabled: bool, actor: str) -> Job:
 def set_paused(*, paused: bool, actor: str) -> None:
     """Pause or resume all starts; firings missed meanwhile follow each job's policy."""
     with transaction.atomic():
-        Daemon.objects.get_or_create(pk=DAEMON_ROW)
-        rows = Daemon.objects.filter(pk=DAEMON_ROW, paused_at__isnull=paused)
+        Daemon.objects.get_or_create(pk=Daemon.PK)
+        rows = Daemon.objects.filter(pk=Daemon.PK, paused_at__isnull=paused)
         if rows.update(paused_at=utc_now() if paused else None, paused_by=actor if paused else ""):
             change_log.record_for_all(f"starts {'paused' if paused else 'resumed'}", actor=actor)
     log.info("starts were %s by %s", "paused" if paused else "resumed", actor)
 
 
 def is_paused() -> bool:
-    return Daemon.objects.filter(pk=DAEMON_ROW, paused_at__isnull=False).exists()
+    """Return whether no runs are started for now."""
+    return Daemon.load().paused_at is not None
 
 
 def pause() -> Daemon | None:
-    """Since when and by whom starts are paused; None when they are not."""
-    return Daemon.objects.filter(pk=DAEMON_ROW, paused_at__isnull=False).first()
+    """Return the daemon's row, with when and by whom starts were paused; None when they are not."""
+    daemon = Daemon.load()
+    return daemon if daemon.paused_at else None
 
 
 def count_start(name: str, *, started: str) -> None:

@@ -16,8 +16,7 @@ from ninja import Router, Schema
 import broker.queries
 from core.rest import Problem, answer
 from core.timestamps import utc_now
-from jobs.heartbeat import is_fresh
-from jobs.models import ACTIVE, Daemon, JobRun
+from jobs.models import ACTIVE, Daemon, JobRun, is_fresh
 from jobs.queries import job_list
 from ops.write_diagnosis import obstacle
 from tasks.models import Task

@@ -36,10 +36,9 @@ _STRIPS = """
 
 def daemon(now: datetime) -> dict[str, Any]:
     """The daemon's sign of life."""
-    row = Daemon.objects.first()
-    age = (now - row.beat_at).total_seconds() if row and row.beat_at else None
-    alive = row is not None and row.is_alive(now)
-    return {"row": row, "alive": alive, "age": age, "paused": bool(row and row.paused_at)}
+    row = Daemon.load()
+    age = (now - row.beat_at).total_seconds() if row.beat_at else None
+    return {"row": row, "alive": row.is_alive(now), "age": age, "paused": row.paused_at is not None}
 
 
 def jobs(now: datetime) -> list[dict[str, Any]]:

@@ -50,8 +50,8 @@ def on_end(run: JobRun, state: str, how: str, duration: float | None, now: datet
 
 def on_daemon_start(now: datetime) -> None:
     """A daemon starts: if none was there for a while, people should know what that means for their jobs."""
-    daemon = Daemon.objects.first()
-    if daemon is None or daemon.beat_at is None:
+    daemon = Daemon.load()
+    if daemon.beat_at is None:
         return
     gap = (now - daemon.beat_at).total_seconds()
     if gap <= settings.DAEMON_DOWN_SECONDS:
@@ -84,7 +84,7 @@ class Watch:
 
     def _look_at_waiting(self, run: JobRun, now: datetime) -> None:
         late = _lateness(run, now)
-        paused = Daemon.objects.filter(paused_at__isnull=False).exists()
+        paused = Daemon.load().paused_at is not None
         if not paused and late > timedelta(seconds=run.job.late_after_seconds or 0):
             with transaction.atomic():
                 if JobRun.objects.filter(pk=run.pk, state=State.QUEUED).exists():

@@ -65,8 +65,8 @@ class _Slots:
 
 def _for_all(now: datetime) -> str:
     """What keeps every run from starting."""
-    daemon = Daemon.objects.first()
-    if daemon is None or not daemon.is_alive(now):
+    daemon = Daemon.load()
+    if not daemon.is_alive(now):
         return "the daemon, which is down"
     if daemon.paused_at:
         return f"starts to be resumed; {daemon.paused_by or 'a caller over REST'} paused them"

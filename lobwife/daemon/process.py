@@ -29,7 +29,6 @@ from jobs.alerts import rules
 from jobs.execution.process import boot_id
 from jobs.execution.runner import Runner
 from jobs.models import Daemon as DaemonRow
-from jobs.services import DAEMON_ROW
 from lobwife import __version__
 from lobwife.daemon.clock import Clock
 from lobwife.daemon.loop import Loop
@@ -178,7 +177,7 @@ class Daemon:
             self.scheduler.shut_down()
             self.runner.shut_down(deadline)
             with transaction.atomic():
-                DaemonRow.objects.filter(pk=DAEMON_ROW).update(pid=None)
+                DaemonRow.objects.filter(pk=DaemonRow.PK).update(pid=None)
         except DatabaseError as error:
             log.error("what was running could not be recorded; the next start settles it: %s", error)
         for thread in threads:
@@ -213,12 +212,12 @@ class Daemon:
         fields = {"pid": os.getpid(), "boot_id": boot_id(), "version": __version__, "started_at": now, "beat_at": now}
         with transaction.atomic():
             rules.on_daemon_start(now)
-            DaemonRow.objects.update_or_create(pk=DAEMON_ROW, defaults=fields)
+            DaemonRow.objects.update_or_create(pk=DaemonRow.PK, defaults=fields)
 
 
 def _beat(now: datetime, trouble: str) -> None:
     with unsynced_atomic():
-        DaemonRow.objects.filter(pk=DAEMON_ROW).update(beat_at=now, trouble=trouble)
+        DaemonRow.objects.filter(pk=DaemonRow.PK).update(beat_at=now, trouble=trouble)
 
 
 def _scarce_space() -> list[str]:

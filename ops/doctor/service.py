@@ -44,7 +44,7 @@ def daemon() -> Iterator[Finding]:
         return
     try:
         summary = daemon_summary()
-        row = Daemon.objects.first()
+        row = Daemon.load()
     except DatabaseError:
         yield Finding("daemon", "not known without the database", "see to the database first")
         return
@@ -58,14 +58,14 @@ def daemon() -> Iterator[Finding]:
         found = "it never ran" if age is None else f"its last sign of life is {age:.0f} s old"
         yield Finding("daemon", found, "start it; daemon.log in the state directory says why it ended")
         return
-    if row is not None and row.version != settings.VERSION:
+    if row.version != settings.VERSION:
         todo = f"restart it: the code is {settings.VERSION}"
         yield Finding("daemon", f"it runs version {row.version}", todo)
     elif summary["trouble"]:
         yield Finding("daemon", f"alive, but {summary['trouble']}", "daemon.log in the state directory has the reason")
     else:
         paused = "; starts of scripts are paused: `manage.py resume`" if summary["paused"] else ""
-        yield Finding("daemon", f"alive, pid {row.pid if row else '?'}{paused}")
+        yield Finding("daemon", f"alive, pid {row.pid}{paused}")
 
 
 def web() -> Iterator[Finding]:
@@ -105,12 +105,12 @@ def clock() -> Iterator[Finding]:
     if not _has_database():
         return
     try:
-        row = Daemon.objects.first()
+        row = Daemon.load()
     except DatabaseError:
         return
     finally:
         connection.close()
-    ahead = row.beat_at - utc_now() if row is not None and row.beat_at else timedelta()
+    ahead = row.beat_at - utc_now() if row.beat_at else timedelta()
     if ahead > timedelta(seconds=_MOST_SKEW):
         found = f"the daemon's last sign of life is {ahead.total_seconds():.0f} s in the future"
         yield Finding("clock", found, "set this machine's clock, by NTP, then restart the daemon")

@@ -161,7 +161,7 @@ def test_a_daemon_that_was_down_for_long_is_told_when_one_starts(
 ) -> None:
     settings.ALERT_URLS = ("json://127.0.0.1:9/",)
     now = utc_now()
-    Daemon.objects.create(pk=services.DAEMON_ROW, pid=1, beat_at=now - timedelta(seconds=seconds))
+    Daemon.objects.create(pk=Daemon.PK, pid=1, beat_at=now - timedelta(seconds=seconds))
     with transaction.atomic():
         rules.on_daemon_start(now)
     assert kinds() == told
