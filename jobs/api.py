@@ -76,7 +76,7 @@ def create_run(request: HttpRequest, name: str) -> HttpResponse:
     """Run a job now, with other arguments if any are sent."""
     body = read_as(NewRun, json_body(request, or_empty=True))
     run = runs.request_run(name=name, trigger=Trigger.REST, requested_by=caller_name(request), arguments=body.arguments)
-    return answer(queries.run_shown(run), 201)
+    return answer(queries.run_as_json(run), 201)
 
 
 @v1.get(
@@ -118,7 +118,7 @@ def resume(request: HttpRequest) -> HttpResponse:
 @v1.get("/runs/{run_id}", response={200: RunShown, 404: Problem, 503: Problem})
 def get_run(request: HttpRequest, run_id: str) -> HttpResponse:
     """One run."""
-    return answer(queries.run_shown(runs.get_run(_run_number(run_id))))
+    return answer(queries.run_as_json(runs.get_run(_run_number(run_id))))
 
 
 @v1.get(
@@ -146,14 +146,14 @@ def run_output(request: HttpRequest, run_id: str) -> HttpResponse:
 @v1.post("/runs/{run_id}/abort", response={200: RunShown, 404: Problem, 409: Problem, 503: Problem})
 def abort_run(request: HttpRequest, run_id: str) -> HttpResponse:
     """Ask for a run's end; its state says `aborted` when nothing of it is left."""
-    return answer(queries.run_shown(runs.abort_run(run_id=_run_number(run_id), actor=caller_name(request))))
+    return answer(queries.run_as_json(runs.abort_run(run_id=_run_number(run_id), actor=caller_name(request))))
 
 
 @v1.post("/runs/{run_id}/retry", response={201: RunShown, 404: Problem, 409: Problem, 503: Problem})
 def retry_run(request: HttpRequest, run_id: str) -> HttpResponse:
     """Run a job again with the arguments of an earlier run."""
     run = runs.retry_run(run_id=_run_number(run_id), requested_by=caller_name(request), trigger=Trigger.REST)
-    return answer(queries.run_shown(run), 201)
+    return answer(queries.run_as_json(run), 201)
 
 
 def _run_number(text: str) -> int:

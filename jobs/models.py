@@ -182,9 +182,6 @@ class JobRun(models.Model):
     abort_requested_by = models.TextField(blank=True, default="")
     output_bytes = models.BigIntegerField(default=0)
 
-    # Not a column: what a queued run waits for, once jobs/execution/queue_reasons.py was asked.
-    waits_for: str | None = None
-
     objects: ClassVar[JobRunQuerySet] = JobRunQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:

@@ -60,22 +60,22 @@ def run_list(*, job: str | None, state: str | None, before_id: int | None, limit
         runs = runs.filter(state=state)
     if before_id is not None:
         runs = runs.filter(pk__lt=before_id)
-    return runs_shown(runs[: min(limit, RUNS_MOST)])
+    return runs_as_json(runs[: min(limit, RUNS_MOST)])
 
 
-def runs_shown(runs: Iterable[JobRun]) -> list[dict[str, Any]]:
-    """Runs as REST answers them; their jobs must have been fetched with them."""
-    found = list(runs)
-    queue_reasons.look(found)
-    return [_run_shown(run) for run in found]
+def runs_as_json(runs: Iterable[JobRun]) -> list[dict[str, Any]]:
+    """Return runs as REST answers them; their jobs must have been fetched with them."""
+    runs = list(runs)
+    reasons = queue_reasons.for_runs(runs)
+    return [_as_json(run, reasons.get(run.pk)) for run in runs]
 
 
-def run_shown(run: JobRun) -> dict[str, Any]:
-    """One of them."""
-    return runs_shown([run])[0]
+def run_as_json(run: JobRun) -> dict[str, Any]:
+    """Return one run as REST answers it."""
+    return runs_as_json([run])[0]
 
 
-def _run_shown(run: JobRun) -> dict[str, Any]:
+def _as_json(run: JobRun, waits_for: str | None) -> dict[str, Any]:
     names = ("id", "state", "trigger", "requested_by", "attempt", "exit_code", "signal", "duration", "note")
     times = ("scheduled_for", "queued_at", "not_before", "started_at", "ended_at")
     return (
@@ -87,7 +87,7 @@ def _run_shown(run: JobRun) -> dict[str, Any]:
             "arguments": (run.definition.get("arguments") if isinstance(run.definition, dict) else None) or [],
             "output_bytes": run.output_bytes,
             "abort_requested_by": run.abort_requested_by or None,
-            "waits_for": run.waits_for,
+            "waits_for": waits_for,
         }
     )
 

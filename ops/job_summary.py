@@ -23,7 +23,7 @@ def context(job: Job, user: User | AnonymousUser) -> dict[str, Any]:
     listed = newest[:_RUNS_LISTED]
     for run in newest:
         run.job = job
-    queue_reasons.look(filter(None, {active, *listed}))
+    waits_for = queue_reasons.for_runs(filter(None, {active, *listed}))
     over = [run for run in newest if run.state in _COUNTED]
     state = JobState.objects.filter(name=job.name).first() or JobState(name=job.name)
     durations = sorted(run.duration for run in over if run.duration is not None)
@@ -40,6 +40,7 @@ def context(job: Job, user: User | AnonymousUser) -> dict[str, Any]:
         "median": durations[len(durations) // 2] if durations else None,
         "longest": durations[-1] if durations else None,
         "newest": newest[0] if newest else None,
-        "runs": listed,
+        "runs": [(run, waits_for.get(run.pk)) for run in listed],
+        "active_waits_for": waits_for.get(active.pk) if active else None,
         "last_output": plain_text(state.last_output or ""),
     }

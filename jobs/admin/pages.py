@@ -189,7 +189,9 @@ class JobRunAdmin(ReadOnlyAdmin):
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
-        queue_reasons.look(changelist.result_list)
+        reasons = queue_reasons.for_runs(changelist.result_list)
+        for run in changelist.result_list:  # never saved: the list is all that they are for
+            run.note = queue_reasons.with_note(run.note, reasons.get(run.pk))
         return changelist
 
     def change_view(
@@ -207,7 +209,7 @@ class JobRunAdmin(ReadOnlyAdmin):
 
     @admin.display(description="note")
     def why(self, run: JobRun) -> str:
-        return queue_reasons.told(run.note, run.waits_for) or "–"
+        return run.note or "–"
 
     @admin.display(description="queued", ordering="queued_at")
     def queued(self, run: JobRun) -> SafeString | str:

@@ -22,12 +22,12 @@ _LINE_MOST = 500
 def context(request: HttpRequest, run: JobRun) -> dict[str, Any]:
     """The page's part about output, what ran and what may be done."""
     siblings = JobRun.objects.filter(job_id=run.job_id)
-    queue_reasons.look([run])
     end = output.end(run.pk)
     start = max(0, end - _SHOWN_BYTES)
     query = request.GET.get("find", "").strip()[:200]
     return {
         "run": run,
+        "waits_for": queue_reasons.for_run(run),
         "previous_run": siblings.filter(pk__lt=run.pk).order_by("-pk").values_list("pk", flat=True).first(),
         "next_run": siblings.filter(pk__gt=run.pk).order_by("pk").values_list("pk", flat=True).first(),
         "what_ran": definition_rows.rows(run.definition),
@@ -49,10 +49,15 @@ def live(request: HttpRequest, pk: int) -> HttpResponse:
     if run is None or not (offset.isascii() and offset.isdigit() and len(offset) < 16):
         raise Http404
     style = ansi.read_style(request.GET.get("style", ""))
-    queue_reasons.look([run])
-    shown = {"run": run, "is_live": True, **_piece(run, int(offset), style), **_allowed(request, run)}
-    headers = {} if shown["more"] else {"HX-Trigger": "over"}
-    return TemplateResponse(request, "admin/jobs/run_live.html", shown, headers=headers)
+    values = {
+        "run": run,
+        "waits_for": queue_reasons.for_run(run),
+        "is_live": True,
+        **_piece(run, int(offset), style),
+        **_allowed(request, run),
+    }
+    headers = {} if values["more"] else {"HX-Trigger": "over"}
+    return TemplateResponse(request, "admin/jobs/run_live.html", values, headers=headers)
 
 
 def find_lines(run_id: int, query: str) -> list[tuple[int, str]]:

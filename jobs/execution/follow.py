@@ -33,7 +33,7 @@ def wait_for_end(
                 f"run {run.pk} is {run.state}, but the daemon is not running: start it (make run, manage.py daemon)"
                 + (", and the run follows" if run.state == State.QUEUED else ", and it settles the run")
             )
-        reason = queue_reasons.reason(run)
+        reason = queue_reasons.for_run(run)
         if tell and reason and reason not in (told, queue_reasons.NEXT_LOOK):
             tell(f"Run {run.pk} is queued; it waits for {reason}.")
             told = reason

@@ -76,7 +76,7 @@ class Runner:
             found = Process(run.pid, run.pid_started, run.boot_id) if run.pid and run.pid_started else None
             survivors = process.end_run(output.output_path(run.pk), found, grace=settings.JOB_SHUTDOWN_GRACE_SECONDS)
             if _never_started(run) and not run.abort_requested_at:
-                runs.give_back(run)
+                runs.requeue(run)
                 continue
             runs.record_end(run, _left_behind(run, survivors))
         output.delete_results()

@@ -1,4 +1,4 @@
-"""Every write to runs: asked for, started, ended. A run's row is the only thing that makes a script start."""
+"""The transitions of runs: requested, claimed, ended. A run's row is the only thing that makes a script start."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Case, F, TextField, Value, When
@@ -17,17 +18,17 @@ from core.timestamps import iso_text, utc_now
 from jobs import services
 from jobs.alerts import pings, rules
 from jobs.execution import output
-from jobs.models import ACTIVE, FAILURES, Concurrency, Job, JobRun, JobState, State, Trigger
+from jobs.models import ACTIVE, FAILURES, Concurrency, Job, JobRun, JobRunQuerySet, JobState, State, Trigger
 
-# What the contract's `last_status` can say; an aborted or lost run failed, for callers.
-LAST_STATUS = {State.ABORTED: State.FAILED, State.LOST: State.FAILED}
+# The contract's `last_status` has fewer words: an aborted or lost run failed, for callers.
+_LAST_STATUS = {State.ABORTED: State.FAILED, State.LOST: State.FAILED}
 _FAR = 30
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Process:
-    """The parent process of a run; boot id and start time tell a reused pid apart."""
+    """The supervisor of a run; boot id and start time tell a reused pid apart."""
 
     pid: int
     started: int
@@ -47,17 +48,24 @@ class Ending:
 
 
 def definition_of(job: Job, arguments: Sequence[str] | None = None) -> dict[str, object]:
-    """The job as a run keeps it, whatever is edited later."""
+    """Return the job as a run keeps it, whatever is edited later."""
     names = ("script", "schedule", "timezone", "timeout_seconds", "concurrency", "environment", "working_directory")
     return {name: getattr(job, name) for name in names} | {
         "arguments": list(job.arguments if arguments is None else arguments)
     }
 
 
+def new_run(
+    job: Job, trigger: Trigger, now: datetime, *, arguments: Sequence[str] | None = None, **fields: Any
+) -> JobRun:
+    """Return a run of the job that is queued from now on; the caller inserts it."""
+    return JobRun(job=job, trigger=trigger, queued_at=now, definition=definition_of(job, arguments), **fields)
+
+
 def request_run(
     *,
     name: str,
-    trigger: str,
+    trigger: Trigger,
     requested_by: str,
     arguments: Sequence[str] | None = None,
     retry_of: JobRun | None = None,
@@ -68,65 +76,70 @@ def request_run(
     now = utc_now()
     with transaction.atomic():
         job = services.get_job(name)
-        refusal = make_room(job, now, by=f"a run that {requested_by or trigger} asked for")
-        if refusal:
+        if make_room(job, now, by=f"a run that {requested_by or trigger} asked for"):
             raise Conflict(f"Job {name} is already running")
-        run = JobRun.objects.create(
-            job=job,
-            trigger=trigger,
-            requested_by=requested_by,
-            queued_at=now,
-            attempt=retry_of.attempt + 1 if retry_of else 1,
-            retry_of=retry_of,
-            # The request's id goes along: the daemon and the script tell it too.
-            definition=definition_of(job, arguments) | {"request_id": current_request_id()},
+        attempt = retry_of.attempt + 1 if retry_of else 1
+        run = new_run(
+            job, trigger, now, arguments=arguments, requested_by=requested_by, attempt=attempt, retry_of=retry_of
         )
-    log.info("run %s of job %s was asked for by %s", run.pk, name, requested_by or trigger, extra=told_of(run))
+        # The request's id goes along: the daemon and the script log it too.
+        run.definition["request_id"] = current_request_id()
+        run.save(force_insert=True)
+    log.info("run %s of job %s was asked for by %s", run.pk, name, requested_by or trigger, extra=_log_fields(run))
     return run
 
 
-def told_of(run: JobRun) -> dict[str, object]:
-    """What a line of the log says of the run besides its message."""
+def _log_fields(run: JobRun) -> dict[str, object]:
+    """Return the fields that a log line about the run has besides its message."""
     identifier = run.definition.get("request_id", "") if isinstance(run.definition, dict) else ""
     return {"run": run.pk, "job": run.job.name, "request_id": identifier}
 
 
-def make_room(job: Job, now: datetime, *, by: str) -> str:
-    """Apply the job's concurrency to a run that is about to be queued; returns why it can't be, or "".
+def make_room(job: Job, now: datetime, *, by: str) -> str | None:
+    """Apply the job's concurrency to a run that is about to be queued; return why it can't be, else None.
 
     A retry that still waits for its time gives way. Called within the transaction that inserts the run.
     """
     runs = JobRun.objects.filter(job=job)
-    active = sorted(runs.active().values_list("id", "state", "not_before"))
-    waiting_retries = [pk for pk, state, not_before in active if state == State.QUEUED and (not_before or now) > now]
-    refusal = _refusal(job, [(pk, state) for pk, state, _ in active if pk not in waiting_retries])
+    active = list(runs.active().only("id", "state", "not_before").order_by("id"))
+    retries = [run.pk for run in active if run.state == State.QUEUED and (run.not_before or now) > now]
+    refusal = _refusal(job, [run for run in active if run.pk not in retries])
     if refusal:
         return refusal
-    if waiting_retries:
-        runs.filter(pk__in=waiting_retries).update(state=State.SKIPPED, ended_at=now, note=_noted(f"gave way to {by}"))
+    if retries:
+        _skip(runs.filter(pk__in=retries), now, f"gave way to {by}")
     if job.concurrency == Concurrency.REPLACE:
-        runs.filter(state=State.QUEUED).update(state=State.SKIPPED, ended_at=now, note=_noted(f"replaced by {by}"))
-        runs.filter(state=State.RUNNING, abort_requested_at__isnull=True).update(
-            abort_requested_at=now, abort_requested_by="its job's concurrency (replace)"
-        )
-    return ""
+        _skip(runs.filter(state=State.QUEUED), now, f"replaced by {by}")
+        _request_abort(runs, now, "its job's concurrency (replace)")
+    return None
 
 
-def _noted(sentence: str) -> Case:
-    """A run's note with the sentence behind what it says already: what was missed is still of interest."""
-    behind = Concat(F("note"), Value("; "), Value(sentence))
-    return Case(When(note="", then=Value(sentence)), default=behind, output_field=TextField())
+def _skip(queued: JobRunQuerySet, now: datetime, reason: str) -> None:
+    queued.update(state=State.SKIPPED, ended_at=now, note=_note_with(reason))
 
 
-def _refusal(job: Job, active: list[tuple[int, str]]) -> str:
+def _request_abort(runs: JobRunQuerySet, now: datetime, actor: str) -> None:
+    """Ask the daemon to end those that run; the first one who asked is recorded."""
+    running = runs.filter(state=State.RUNNING, abort_requested_at__isnull=True)
+    running.update(abort_requested_at=now, abort_requested_by=actor)
+
+
+def _note_with(sentence: str) -> Case:
+    """Return a run's note with the sentence after what it says already: what was missed is still of interest."""
+    longer = Concat(F("note"), Value("; "), Value(sentence))
+    return Case(When(note="", then=Value(sentence)), default=longer, output_field=TextField())
+
+
+def _refusal(job: Job, active: Sequence[JobRun]) -> str | None:
+    """Return why the job's concurrency allows no run beside these; None when it does."""
     if not active or job.concurrency == Concurrency.REPLACE:
-        return ""
+        return None
     if job.concurrency == Concurrency.FORBID:
-        return f"run {active[-1][0]} was not over"
+        return f"run {active[-1].pk} was not over"
     if job.concurrency == Concurrency.ALLOW:
-        return f"{len(active)} runs were not over, its maximum" if len(active) >= job.max_parallel else ""
-    queued = [pk for pk, state in active if state == State.QUEUED]
-    return f"run {queued[0]} waits already" if queued else ""
+        return f"{len(active)} runs were not over, its maximum" if len(active) >= job.max_parallel else None
+    queued = [run.pk for run in active if run.state == State.QUEUED]
+    return f"run {queued[0]} waits already" if queued else None
 
 
 def abort_run(*, run_id: int, actor: str) -> JobRun:
@@ -137,11 +150,9 @@ def abort_run(*, run_id: int, actor: str) -> JobRun:
     now = utc_now()
     with transaction.atomic():
         queued = JobRun.objects.filter(pk=run_id, state=State.QUEUED)
-        note = _noted(f"aborted by {actor} before it started")
+        note = _note_with(f"aborted by {actor} before it started")
         if not queued.update(state=State.ABORTED, ended_at=now, note=note, abort_requested_by=actor):
-            JobRun.objects.filter(pk=run_id, state=State.RUNNING, abort_requested_at__isnull=True).update(
-                abort_requested_at=now, abort_requested_by=actor
-            )
+            _request_abort(JobRun.objects.filter(pk=run_id), now, actor)
         run = get_run(run_id)
         if run.state not in (*ACTIVE, State.ABORTED) or (run.ended_at and run.ended_at < now):
             raise Conflict(f"run {run_id} is over: {run.state}")
@@ -149,7 +160,7 @@ def abort_run(*, run_id: int, actor: str) -> JobRun:
     return run
 
 
-def retry_run(*, run_id: int, requested_by: str, trigger: str) -> JobRun:
+def retry_run(*, run_id: int, requested_by: str, trigger: Trigger) -> JobRun:
     """Queue the run's job again with the same arguments; raises NotFound, or Conflict while the job is running."""
     run = get_run(run_id)
     if run.is_active:
@@ -159,7 +170,7 @@ def retry_run(*, run_id: int, requested_by: str, trigger: str) -> JobRun:
 
 
 def get_run(run_id: int) -> JobRun:
-    """The run with its job; raises NotFound."""
+    """Return the run with its job; raises NotFound."""
     run = JobRun.objects.select_related("job").filter(pk=run_id).first()
     if run is None:
         raise NotFound(f"there is no run {run_id}")
@@ -167,7 +178,7 @@ def get_run(run_id: int) -> JobRun:
 
 
 def record_start(run: JobRun, process: Process) -> bool:
-    """Claim a queued run for the process that will execute it; false when it is no longer queued."""
+    """Claim a queued run for its supervisor; return False when it is no longer queued."""
     now = utc_now()
     with transaction.atomic():
         claimed = JobRun.objects.filter(pk=run.pk, state=State.QUEUED).update(
@@ -179,11 +190,11 @@ def record_start(run: JobRun, process: Process) -> bool:
             pings.on_start(run, now)
     if claimed:
         run.state, run.started_at = State.RUNNING, now
-        log.info("run %s of job %s started", run.pk, run.job.name, extra=told_of(run))
+        log.info("run %s of job %s started", run.pk, run.job.name, extra=_log_fields(run))
     return bool(claimed)
 
 
-def give_back(run: JobRun) -> None:
+def requeue(run: JobRun) -> None:
     """Queue a claimed run again whose script was certainly not started: the daemon died in between."""
     with transaction.atomic():
         unclaimed = JobRun.objects.filter(pk=run.pk, state=State.RUNNING).update(
@@ -219,26 +230,25 @@ def record_end(run: JobRun, ending: Ending) -> None:
         if ending.state != State.SKIPPED:
             _summarize(run, ending, last_output, started=started)
         _queue_retry(run, ending.state, now)
-        rules.on_end(run, ending.state, ending.note or _how(ending), ending.duration, now)
+        rules.on_end(run, ending.state, ending.note or _exit_code_text(ending), ending.duration, now)
         pings.on_end(run, ending.state, now)
-    how = ending.state + (f" ({ending.note})" if ending.note else "")
-    log.info("run %s of job %s ended: %s", run.pk, run.job.name, how, extra=told_of(run))
+    result = ending.state + (f" ({ending.note})" if ending.note else "")
+    log.info("run %s of job %s ended: %s", run.pk, run.job.name, result, extra=_log_fields(run))
 
 
 def _summarize(run: JobRun, ending: Ending, last_output: str, *, started: bool) -> None:
-    changed: dict[str, object] = {
-        "last_status": LAST_STATUS.get(State(ending.state), ending.state),
+    values: dict[str, object] = {
+        "last_status": _LAST_STATUS.get(State(ending.state), ending.state),
         "last_output": last_output,
     }
     if started:
-        changed["last_duration"] = None if ending.duration is None else round(ending.duration, 1)
-        changed["fail_count"] = F("fail_count") + (1 if ending.state in FAILURES else 0)
-    if not JobState.objects.filter(name=run.job.name).update(**changed):
-        JobState.objects.create(name=run.job.name)
-        JobState.objects.filter(name=run.job.name).update(**changed)
+        values["last_duration"] = None if ending.duration is None else round(ending.duration, 1)
+        values["fail_count"] = F("fail_count") + (1 if ending.state in FAILURES else 0)
+    JobState.objects.get_or_create(name=run.job.name)
+    JobState.objects.filter(name=run.job.name).update(**values)
 
 
-def _how(ending: Ending) -> str:
+def _exit_code_text(ending: Ending) -> str:
     return f"exit code {ending.exit_code}" if ending.exit_code is not None else ""
 
 
@@ -258,14 +268,14 @@ def _queue_retry(run: JobRun, state: str, now: datetime) -> None:
         return  # a newer run is on its way already
     if JobRun.objects.filter(pk=run.pk, abort_requested_at__isnull=False).exists():
         return  # somebody wanted its end, however it came about
-    JobRun.objects.create(
-        job=job,
-        trigger=Trigger.RETRY,
+    new_run(
+        job,
+        Trigger.RETRY,
+        now,
+        arguments=run.definition.get("arguments"),
         requested_by=run.requested_by,
-        queued_at=now,
         not_before=now + timedelta(seconds=delay),
         attempt=run.attempt + 1,
         retry_of=run,
-        definition=definition_of(job, run.definition.get("arguments")),
         note=f"attempt {run.attempt + 1} of {job.retries + 1}, {delay} s after run {run.pk}",
-    )
+    ).save(force_insert=True)

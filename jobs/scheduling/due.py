@@ -1,4 +1,4 @@
-"""What is due: the firings since each job's `settled_through`, turned into runs under its policies.
+"""Queue the runs that are due: the firings since each job's `settled_through`, under the job's policies.
 
 APScheduler only wakes this. The firings are computed outside a transaction; one short transaction then inserts the runs
 and moves `settled_through`, so that a crash at any point neither loses nor repeats one.
@@ -7,6 +7,8 @@ and moves `settled_through`, so that a crash at any point neither loses nor repe
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -25,12 +27,13 @@ ON_TIME = timedelta(seconds=30)
 # A `settled_through` further ahead than this means that the clock was wrong and has been set back.
 CLOCK_SLACK = timedelta(seconds=60)
 _BATCH = 500
+_REQUESTER = "the schedule"
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class Settlement:
-    """What becomes of one job's firings."""
+class DueFirings:
+    """The firings of one job that get a run, by the job's policies."""
 
     job: Job
     next_firing: datetime | None
@@ -40,151 +43,152 @@ class Settlement:
     skipped: datetime | None = None
 
     @property
-    def firings(self) -> list[datetime]:
-        """Those that a row is made for, oldest first."""
+    def all(self) -> list[datetime]:
+        """Those that a row is inserted for, oldest first."""
         return [*self.caught_up, *filter(None, (self.on_time, self.skipped))]
 
+    @property
+    def note(self) -> str:
+        if not self.missed:
+            return ""
+        most = cron.COUNT_AT_MOST - 1
+        count = f"{most} or more" if self.missed >= most else str(self.missed)
+        return f"{count} firing{'' if self.missed == 1 else 's'} missed"
 
-def settle_due(now: datetime | None = None) -> int:
-    """Queue the runs of every firing up to now; returns how many jobs were dealt with. Nothing while paused."""
+
+def enqueue_due(now: datetime | None = None) -> int:
+    """Queue the runs of every firing up to now and return how many jobs were due; do nothing while paused."""
     now = now or utc_now()
     if services.is_paused():
         return 0
-    disabled = set(JobState.objects.filter(enabled=False).values_list("name", flat=True))
-    of_interest = Q(next_firing__lte=now) | Q(settled_through__isnull=True) | Q(settled_through__gt=now + CLOCK_SLACK)
-    due = list(Job.objects.filter(of_interest).order_by("next_firing", "id"))
-    for start in range(0, len(due), _BATCH):
-        _carry_out(
-            [_settlement(job, now, enabled=job.name not in disabled) for job in due[start : start + _BATCH]], now
-        )
-    return len(due)
+    disabled = _disabled_names()
+    is_due = Q(next_firing__lte=now) | _needs_resettling(now)
+    jobs = list(Job.objects.filter(is_due).order_by("next_firing", "id"))
+    for start in range(0, len(jobs), _BATCH):
+        batch = [_due_firings(job, now, enabled=job.name not in disabled) for job in jobs[start : start + _BATCH]]
+        insert_runs(batch, now)
+    return len(jobs)
 
 
 def next_wake(now: datetime) -> datetime | None:
-    """When settle_due() has something to do next; None when no job has a firing ahead, or starts are paused."""
+    """Return when enqueue_due() has work next; None when no job has a firing ahead, or starts are paused."""
     if services.is_paused():
         return None
-    if Job.objects.filter(settled_through__isnull=True).exists():
-        return now
-    if Job.objects.filter(settled_through__gt=now + CLOCK_SLACK).exists():
+    if Job.objects.filter(_needs_resettling(now)).exists():
         return now
     ahead = Job.objects.filter(next_firing__isnull=False).order_by("next_firing")
     return ahead.values_list("next_firing", flat=True).first()
 
 
-def _settlement(job: Job, now: datetime, *, enabled: bool) -> Settlement:
-    since = job.settled_through
-    try:
-        settlement = Settlement(job, cron.first_after(job.schedule, job.timezone, now))
-        if since is not None and since > now + CLOCK_SLACK:
-            log.warning("the clock was set back: job %s was settled through %s and goes on from now", job.name, since)
-        elif since is not None and since < now and enabled:
-            _sort_out(settlement, since, now)
-    except Invalid as error:
-        log.error("job %s does not fire: %s", job.name, error)
-        return Settlement(job, None)
-    return settlement
-
-
-def _sort_out(settlement: Settlement, since: datetime, now: datetime) -> None:
-    """Which of the firings in (since, now] run, by the job's policy for missed ones."""
-    job = settlement.job
+def apply_misfire_policy(due: DueFirings, since: datetime, now: datetime) -> None:
+    """Choose those of the firings in (since, now] that run, by the job's policy for missed ones."""
+    job = due.job
     most = max(job.misfire_max, 1) if job.misfire == Misfire.ALL else 1
     recent = cron.last_between(job.schedule, job.timezone, since, now, most + 1)
-    settlement.missed = cron.count_between(job.schedule, job.timezone, since, now)
+    due.missed = cron.count_between(job.schedule, job.timezone, since, now)
     if recent and now - recent[-1] <= ON_TIME:
-        settlement.on_time = recent.pop()
-        settlement.missed -= 1
+        due.on_time = recent.pop()
+        due.missed -= 1
     in_time = recent
     if job.start_deadline_seconds is not None:
         oldest = now - timedelta(seconds=job.start_deadline_seconds)
         in_time = [firing for firing in recent if firing >= oldest]
     if job.misfire == Misfire.ALL:
-        settlement.caught_up = in_time[-most:]
-    elif job.misfire == Misfire.ONCE and settlement.on_time is None:
-        settlement.caught_up = in_time[-1:]
-    if recent and not settlement.caught_up and settlement.on_time is None:
-        settlement.skipped = recent[-1]
+        due.caught_up = in_time[-most:]
+    elif job.misfire == Misfire.ONCE and due.on_time is None:
+        due.caught_up = in_time[-1:]
+    if recent and not due.caught_up and due.on_time is None:
+        due.skipped = recent[-1]
 
 
-def _carry_out(settlements: list[Settlement], now: datetime) -> None:
-    """Insert the runs and move the jobs on, in one transaction."""
-    keys = [each.job.pk for each in settlements]
+def insert_runs(batch: Sequence[DueFirings], now: datetime) -> None:
+    """Insert the runs and move the jobs' `settled_through` to now, in one transaction."""
+    keys = [due.job.pk for due in batch]
     with transaction.atomic():
         current = Job.objects.only("schedule", "timezone", "settled_through").in_bulk(keys)
-        disabled = set(JobState.objects.filter(enabled=False).values_list("name", flat=True))
+        disabled = _disabled_names()
         # A job that was edited, deleted or disabled since it was read is left to the next wake.
-        settlements = [
-            each
-            for each in settlements
-            if _basis(current.get(each.job.pk)) == _basis(each.job) and not (each.firings and each.job.name in disabled)
+        batch = [
+            due
+            for due in batch
+            if _basis(current.get(due.job.pk)) == _basis(due.job) and not (due.all and due.job.name in disabled)
         ]
-        taken = _taken(settlements)
+        existing = _existing_runs(batch)
         busy = set(JobRun.objects.active().filter(job__in=keys).values_list("job_id", flat=True))
-        made = [run for each in settlements for run in _runs_of(each, now, taken, busy=each.job.pk in busy)]
-        JobRun.objects.bulk_create(made)
-        moved: dict[datetime | None, list[int]] = {}
-        for each in settlements:
-            moved.setdefault(each.next_firing, []).append(each.job.pk)
-        for next_firing, those in moved.items():
-            Job.objects.filter(pk__in=those).update(settled_through=now, next_firing=next_firing)
+        JobRun.objects.bulk_create(
+            [run for due in batch for run in _new_runs(due, now, existing, is_busy=due.job.pk in busy)]
+        )
+        jobs_by_next: dict[datetime | None, list[int]] = defaultdict(list)
+        for due in batch:
+            jobs_by_next[due.next_firing].append(due.job.pk)
+        for next_firing, pks in jobs_by_next.items():
+            Job.objects.filter(pk__in=pks).update(settled_through=now, next_firing=next_firing)
+
+
+def _needs_resettling(now: datetime) -> Q:
+    """Jobs that the daemon has not seen yet, and those from before the clock was set back."""
+    return Q(settled_through__isnull=True) | Q(settled_through__gt=now + CLOCK_SLACK)
+
+
+def _disabled_names() -> set[str]:
+    return set(JobState.objects.filter(enabled=False).values_list("name", flat=True))
+
+
+def _due_firings(job: Job, now: datetime, *, enabled: bool) -> DueFirings:
+    since = job.settled_through
+    try:
+        due = DueFirings(job, cron.first_after(job.schedule, job.timezone, now))
+        if since is not None and since > now + CLOCK_SLACK:
+            log.warning("the clock was set back: job %s was settled through %s and goes on from now", job.name, since)
+        elif since is not None and since < now and enabled:
+            apply_misfire_policy(due, since, now)
+    except Invalid as error:
+        log.error("job %s does not fire: %s", job.name, error)
+        return DueFirings(job, None)
+    return due
 
 
 def _basis(job: Job | None) -> tuple[object, ...] | None:
+    """Return what the firings were computed from."""
     return (job.schedule, job.timezone, job.settled_through) if job else None
 
 
-def _taken(settlements: list[Settlement]) -> set[tuple[int, datetime | None]]:
-    """Firings that have a run already, as they do after the clock was set back."""
-    wanted = [firing for each in settlements for firing in each.firings]
-    if not wanted:
+def _existing_runs(batch: Sequence[DueFirings]) -> set[tuple[int, datetime | None]]:
+    """Return job and firing of runs that exist already, as they do after the clock was set back."""
+    firings = [firing for due in batch for firing in due.all]
+    if not firings:
         return set()
-    runs_then = JobRun.objects.filter(
-        job__in=[each.job.pk for each in settlements if each.firings], scheduled_for__range=(min(wanted), max(wanted))
-    )
-    return set(runs_then.values_list("job_id", "scheduled_for"))
+    jobs = [due.job.pk for due in batch if due.all]
+    rows = JobRun.objects.filter(job__in=jobs, scheduled_for__range=(min(firings), max(firings)))
+    return set(rows.values_list("job_id", "scheduled_for"))
 
 
-def _runs_of(
-    settlement: Settlement, now: datetime, taken: set[tuple[int, datetime | None]], *, busy: bool
+def _new_runs(
+    due: DueFirings, now: datetime, existing: set[tuple[int, datetime | None]], *, is_busy: bool
 ) -> list[JobRun]:
-    """The rows for a job's firings. Its concurrency counts once for all of them: what is caught up runs in turn."""
-    job, missed = settlement.job, settlement.missed
-    note = f"{_count(missed)} missed" if missed else ""
-    if settlement.skipped:
-        if (job.pk, settlement.skipped) in taken:
-            return []
-        return [_run(job, settlement.skipped, now, Trigger.SCHEDULE, State.SKIPPED, f"{note}; {_why_none(job)}")]
-    firings = [firing for firing in settlement.firings if (job.pk, firing) not in taken]
+    """Return the rows for a job's firings. Concurrency counts once for all: what is caught up runs in turn."""
+    job = due.job
+    firings = [firing for firing in due.all if (job.pk, firing) not in existing]
     if not firings:
         return []
-    refusal = runs.make_room(job, now, by="the next firing") if busy else ""
+    refusal: str | None = None
+    if due.skipped:
+        refusal = "the job skips what it missed" if job.misfire == Misfire.SKIP else "past the start deadline"
+    elif is_busy:
+        refusal = runs.make_room(job, now, by="the next firing")
     if refusal:
-        return [_run(job, firings[-1], now, Trigger.SCHEDULE, State.SKIPPED, "; ".join(filter(None, (note, refusal))))]
+        note = "; ".join(filter(None, (due.note, refusal)))
+        skipped = runs.new_run(job, Trigger.SCHEDULE, now, requested_by=_REQUESTER, scheduled_for=firings[-1])
+        skipped.state, skipped.ended_at, skipped.note = State.SKIPPED, now, note
+        return [skipped]
     return [
-        _run(job, each, now, Trigger.SCHEDULE if each == settlement.on_time else Trigger.CATCH_UP, State.QUEUED, note)
-        for each in firings
+        runs.new_run(
+            job,
+            Trigger.SCHEDULE if firing == due.on_time else Trigger.CATCH_UP,
+            now,
+            requested_by=_REQUESTER,
+            scheduled_for=firing,
+            note=due.note,
+        )
+        for firing in firings
     ]
-
-
-def _run(job: Job, firing: datetime, now: datetime, trigger: str, state: str, note: str) -> JobRun:
-    return JobRun(
-        job=job,
-        state=state,
-        trigger=trigger,
-        requested_by="the schedule",
-        scheduled_for=firing,
-        queued_at=now,
-        ended_at=now if state == State.SKIPPED else None,
-        note=note,
-        definition=runs.definition_of(job),
-    )
-
-
-def _count(missed: int) -> str:
-    number = f"{cron.COUNT_AT_MOST - 1} or more" if missed >= cron.COUNT_AT_MOST - 1 else str(missed)
-    return f"{number} firing{'s' if missed != 1 else ''}"
-
-
-def _why_none(job: Job) -> str:
-    return "past the start deadline" if job.misfire != Misfire.SKIP else "the job skips what it missed"

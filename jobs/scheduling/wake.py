@@ -1,4 +1,4 @@
-"""What APScheduler calls, and when: at the next firing of any job."""
+"""The function that APScheduler calls, and its trigger: the next firing of any job."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _one_at_a_time = threading.Lock()
 
 
 def wake() -> None:
-    """Queue what is due; nothing while an earlier wake is still at it, since the next one comes within a second."""
+    """Queue what is due; do nothing while an earlier wake is at work, since the next one comes within a second."""
     if _one_at_a_time.acquire(blocking=False):
         try:
             close_old_connections()
-            due.settle_due()
+            due.enqueue_due()
         finally:
             _one_at_a_time.release()
 
@@ -30,8 +30,7 @@ class NextFiring(BaseTrigger):  # type: ignore[misc]
     """Fires at the next firing of any job, and once an hour whatever happens."""
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
-        """Strictly later than now, unless it is the first time: what is due then is being settled already."""
-        wanted = due.next_wake(now)
-        if previous_fire_time is None and wanted is not None:
-            return min(max(wanted, now), now + _LONGEST)
-        return now + _LONGEST if wanted is None else min(max(wanted, now + _SHORTEST), now + _LONGEST)
+        """Return a time strictly later than now, but for the first: what is due then is being queued already."""
+        earliest = now if previous_fire_time is None else now + _SHORTEST
+        wanted = due.next_wake(now) or now + _LONGEST
+        return min(max(wanted, earliest), now + _LONGEST)

@@ -10,7 +10,7 @@ from jobs.execution import runs
 from jobs.execution.runs import Ending, Process
 from jobs.models import Job, JobRun, JobState, State, Trigger
 from jobs.scheduling import due
-from tests.support.firings import NOON, ON_TIME, by_hand, made, make, slots
+from tests.support.due import NOON, ON_TIME, by_hand, made, make, slots
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,7 +26,7 @@ def test_a_waiting_retry_gives_way_to_the_next_firing() -> None:
     run = by_hand(job)
     runs.record_end(run, Ending(State.FAILED, exit_code=1))
     retry = JobRun.objects.get(trigger=Trigger.RETRY)
-    due.settle_due(ON_TIME)
+    due.enqueue_due(ON_TIME)
     retry.refresh_from_db()
     assert (retry.state, retry.note) == (
         State.SKIPPED,
@@ -40,7 +40,7 @@ def test_a_refused_firing_takes_no_retry_away() -> None:
     runs.record_end(by_hand(job), Ending(State.FAILED, exit_code=1))
     retry = JobRun.objects.get(trigger=Trigger.RETRY)
     JobRun.objects.create(job=job, trigger=Trigger.REST, queued_at=NOON, definition=runs.definition_of(job))
-    due.settle_due(ON_TIME)
+    due.enqueue_due(ON_TIME)
     retry.refresh_from_db()
     assert retry.state == State.QUEUED
     assert slots(job) == [("12:00", "skipped")]
@@ -49,23 +49,23 @@ def test_a_refused_firing_takes_no_retry_away() -> None:
 def test_queue_lets_one_wait_and_no_more() -> None:
     job = make(concurrency="queue")
     by_hand(job)
-    due.settle_due(ON_TIME)
-    due.settle_due(ON_TIME + timedelta(minutes=5))
+    due.enqueue_due(ON_TIME)
+    due.enqueue_due(ON_TIME + timedelta(minutes=5))
     assert slots(job) == [("12:00", "queued"), ("12:05", "skipped")]
 
 
 def test_replace_leaves_only_the_newest_waiting() -> None:
     job = make(concurrency="replace")
     by_hand(job, start=False)
-    due.settle_due(ON_TIME)
-    due.settle_due(ON_TIME + timedelta(minutes=5))
+    due.enqueue_due(ON_TIME)
+    due.enqueue_due(ON_TIME + timedelta(minutes=5))
     assert slots(job) == [("12:00", "skipped"), ("12:05", "queued")]
 
 
 def test_allow_takes_no_more_than_its_maximum() -> None:
     job = make(concurrency="allow", max_parallel=2)
     for minutes in (0, 5, 10):
-        due.settle_due(ON_TIME + timedelta(minutes=minutes))
+        due.enqueue_due(ON_TIME + timedelta(minutes=minutes))
     assert [state for _, state in slots(job)] == ["queued", "queued", "skipped"]
 
 
@@ -85,7 +85,7 @@ def test_a_failure_is_retried_with_back_off_up_to_its_number(state: str) -> None
 
 def test_how_many_were_missed_is_still_told_when_the_run_is_over() -> None:
     job = make(settled=NOON - timedelta(days=7))
-    due.settle_due(ON_TIME)
+    due.enqueue_due(ON_TIME)
     runs.record_end(made(job)[0], Ending(State.ABORTED, "aborted by olga"))
     assert made(job)[0].note == "2015 firings missed; aborted by olga"
 

@@ -46,7 +46,7 @@ def start(name: str) -> JobRun:
 
 
 def waits_for(run: JobRun) -> str | None:
-    shown: str | None = queries.run_shown(runs.get_run(run.pk))["waits_for"]
+    shown: str | None = queries.run_as_json(runs.get_run(run.pk))["waits_for"]
     return shown
 
 

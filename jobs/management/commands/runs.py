@@ -41,5 +41,5 @@ def row(run: dict[str, Any]) -> list[object]:
     started = (run["started_at"] or "")[:19]
     ended = f"signal {run['signal']}" if run["signal"] else run["exit_code"]
     by = run["requested_by"]
-    note = queue_reasons.told(run["note"], run["waits_for"])
+    note = queue_reasons.with_note(run["note"], run["waits_for"])
     return [run["id"], run["job"], run["state"], run["trigger"], by, started, duration, ended, note]

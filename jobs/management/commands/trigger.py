@@ -44,7 +44,7 @@ class Command(OperatorCommand):
             arguments=self.arguments,
         )
         if not (options["wait"] or options["follow"]):
-            waits_for = queue_reasons.reason(run)
+            waits_for = queue_reasons.for_run(run)
             self.stdout.write(f"Run {run.pk} of {options['name']} is queued; it waits for {waits_for}.")
             return 0
         show = self.pass_on if options["follow"] else None
