@@ -10,7 +10,7 @@ from broker import registrations
 from core.callers import Caller
 from core.errors import Forbidden, Invalid
 from core.rest import json_body
-from tasks.api import task_number
+from tasks.ids import parse_path_id
 from tasks.schemas import LONGEST_NAME, TaskChanges
 
 # What an agent knows better than anybody: how far its work is.
@@ -22,7 +22,7 @@ def own_task(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -
     """For an agent every task but its own is not there."""
     if caller.is_agent:
         text = str(parameters["task_id"])
-        number = task_number(text)
+        number = parse_path_id(text)
         caller.must_see(number, f"T{number}")
 
 

@@ -25,7 +25,7 @@ from core.display import badge, when
 from core.errors import LobwifeError
 from core.read_only_admin import ReadOnlyAdmin
 from core.timestamps import shown_in_seconds, utc_now
-from tasks.ids import or_number
+from tasks.ids import include_typed_id
 from tasks.models import OVER, Task, read_repos
 
 
@@ -151,7 +151,7 @@ class TaskRegistrationAdmin(RegistrationAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         found, has_duplicates = super().get_search_results(request, queryset, search_term)
-        return or_number(search_term, "pk", queryset, found), has_duplicates
+        return include_typed_id(search_term, "pk", queryset, found), has_duplicates
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
         return super().get_queryset(request).filter(broker_repos__isnull=False)
@@ -195,7 +195,7 @@ class TokenAuditAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         found, has_duplicates = super().get_search_results(request, queryset, search_term)
-        return or_number(search_term, "task_number", queryset, found), has_duplicates
+        return include_typed_id(search_term, "task_number", queryset, found), has_duplicates
 
     @admin.display(description="id", ordering="task_id")
     def named(self, obj: TokenAudit) -> str:

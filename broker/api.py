@@ -25,8 +25,9 @@ from broker.tokens.scope import read_permissions
 from core import callers
 from core.errors import Invalid
 from core.rest import Problem, answer, body_of, first_parameter, json_body, read_as, whole_parameter
-from tasks.api import check_exists, task_number
+from tasks.api import check_exists
 from tasks.api import router as tasks_router
+from tasks.ids import parse_path_id
 from tasks.schemas import TaskChanges, TaskUpdated
 from tasks.services import get_task
 
@@ -48,7 +49,7 @@ def _query(*names: str) -> dict[str, Any]:
 def update_task(request: HttpRequest, task_id: str) -> HttpResponse:
     """Set the fields that are sent; null clears one that may be empty. Broker fields are a registration."""
     data = json_body(request)
-    number = task_number(task_id)
+    number = parse_path_id(task_id)
     check_exists(number)
     body = read_as(TaskChanges, data)
     changes = {name: getattr(body, name) for name in data if name in body.model_fields_set and name != "actor"}
@@ -64,7 +65,7 @@ def update_task(request: HttpRequest, task_id: str) -> HttpResponse:
 def register_task(request: HttpRequest, task_id: str) -> HttpResponse:
     """Let a task have tokens for these repositories."""
     data = json_body(request)
-    number = task_number(task_id)
+    number = parse_path_id(task_id)
     get_task(number)
     body = _registration(data)
     services.register_task(

@@ -12,8 +12,9 @@ from django.db.models import Q, QuerySet
 
 from broker.github import app
 from broker.models import CONTRACT_ACTIONS, LegacyRegistration, TokenAudit
-from broker.registrations import ACTIVE, task_number_of
+from broker.registrations import ACTIVE
 from core.timestamps import iso_text, parse
+from tasks.ids import parse_task_id
 from tasks.models import Task, read_repos
 
 CONTRACT_LIMIT = 200
@@ -82,7 +83,7 @@ def _about(task_id: str | None) -> QuerySet[TokenAudit]:
     """Entries under an id as callers named it; `T42` finds that task whatever it was called."""
     if task_id is None:
         return TokenAudit.objects.all()
-    number = task_number_of(task_id)
+    number = parse_task_id(task_id)
     by_name = Q(task_id=task_id)
     return TokenAudit.objects.filter(by_name if number is None else by_name | Q(task_number=number))
 

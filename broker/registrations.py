@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -12,11 +11,11 @@ from broker import registration_keys, statements
 from broker.models import Grant, LegacyRegistration
 from core.errors import NotFound
 from core.timestamps import parse, utc_now
+from tasks.ids import parse_task_id
 from tasks.models import OVER, Task, read_repos
 
 LEGACY_LIFETIME = timedelta(hours=24)
 ACTIVE, ENDED, EXPIRED = "active", "ended", "expired"
-_TASK_ID = re.compile(r"T(\d{1,18})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def find(text: str) -> Registration | None:
 
     `T42` names that task alone once it exists, whatever others call themselves.
     """
-    number = task_number_of(text)
+    number = parse_task_id(text)
     if number is not None:
         registration = of_task_number(number)
         if registration is not None:
@@ -91,7 +90,7 @@ def find(text: str) -> Registration | None:
 def find_task(text: str) -> Task | None:
     """The task that a legacy path names: by slug, name or `T42`, in that order."""
     by_name = Task.objects.filter(slug=text).current() or Task.objects.filter(name=text).current()
-    number = task_number_of(text)
+    number = parse_task_id(text)
     if by_name is None and number is not None:
         return Task.objects.filter(pk=number).first()
     return by_name
@@ -164,8 +163,3 @@ def as_listed(row: Task | LegacyRegistration) -> Registration:
         generation=0,
         task_status=row.status,
     )
-
-
-def task_number_of(text: str) -> int | None:
-    match = _TASK_ID.fullmatch(text)
-    return int(match[1]) if match else None

@@ -8,7 +8,7 @@ from django.db.models import Q
 from django.urls import reverse
 
 from jobs.models import Job, JobRun
-from tasks.ids import typed_number
+from tasks.ids import parse_typed_id
 from tasks.models import Task
 
 _MOST = 20
@@ -30,7 +30,7 @@ def search(query: str) -> list[Found]:
     query = query.strip()
     if not query:
         return []
-    number = typed_number(query)
+    number = parse_typed_id(query)
     found = _by_number(number, query) if number is not None else []
     if found and not query.isdigit():
         return found  # T42 means that one task, not also who is called lobster-t42

@@ -12,6 +12,7 @@ from core.callers import caller_of
 from core.errors import Invalid, NotFound
 from core.rest import Problem, answer, body_of, first_parameter, json_body, read_as
 from tasks import queries, services, statements
+from tasks.ids import parse_path_id
 from tasks.schemas import (
     EventLogged,
     EventShown,
@@ -25,7 +26,6 @@ from tasks.schemas import (
 )
 
 router = Router(tags=["tasks"])
-_TASK_ID = re.compile(r"T?\d+|-\d+", re.ASCII)
 _MOST_DIGITS = 19
 _LIMIT = re.compile(r"\d+", re.ASCII)
 _LIST_PARAMETERS: list[dict[str, Any]] = [
@@ -79,7 +79,7 @@ def count_tasks(request: HttpRequest) -> HttpResponse:
 @router.get("/v1/tasks/{task_id}", response={200: TaskDetail, 400: Problem, 404: Problem, 503: Problem})
 def get_task(request: HttpRequest, task_id: str) -> HttpResponse:
     """One task, all fields."""
-    task = queries.task_detail(task_number(task_id))
+    task = queries.task_detail(parse_path_id(task_id))
     if task is None:
         raise NotFound(f"Task T{task_id.removeprefix('T')} not found")
     return answer(task)
@@ -90,7 +90,7 @@ def get_task(request: HttpRequest, task_id: str) -> HttpResponse:
 )
 def cancel_task(request: HttpRequest, task_id: str) -> HttpResponse:
     """Cancel a task; its row and history stay."""
-    number = task_number(task_id)
+    number = parse_path_id(task_id)
     services.cancel_task(task_id=number, actor=None)
     return answer({"id": number, "task_id": f"T{number}", "status": "cancelled"})
 
@@ -98,7 +98,7 @@ def cancel_task(request: HttpRequest, task_id: str) -> HttpResponse:
 @router.get("/v1/tasks/{task_id}/events", response={200: list[EventShown], 400: Problem, 404: Problem, 503: Problem})
 def list_events(request: HttpRequest, task_id: str) -> HttpResponse:
     """A task's whole history, newest first; an unknown task has none."""
-    return answer(queries.task_events(task_number(task_id)))
+    return answer(queries.task_events(parse_path_id(task_id)))
 
 
 @router.post(
@@ -109,22 +109,11 @@ def list_events(request: HttpRequest, task_id: str) -> HttpResponse:
 def log_event(request: HttpRequest, task_id: str) -> HttpResponse:
     """Append an event to a task's history."""
     data = json_body(request)
-    number = task_number(task_id)
+    number = parse_path_id(task_id)
     check_exists(number)
     body = read_as(NewEvent, data)
     services.log_event(task_id=number, event_type=body.event_type or "", detail=body.detail, actor=body.actor)
     return answer({"status": "logged", "task_id": f"T{number}"}, 201)
-
-
-def task_number(text: str) -> int:
-    """The number that a path names, as `42` or `T42`; raises Invalid, or NotFound for one that no row can have."""
-    if not _TASK_ID.fullmatch(text):
-        raise Invalid(f"task id must be a whole number, not {text[:100]!r}")
-    digits = text.removeprefix("T")
-    number = int(digits) if len(digits) <= _MOST_DIGITS else -1
-    if not 0 <= number < 2**63:
-        raise NotFound(f"Task T{digits} not found")
-    return number
 
 
 def check_exists(number: int) -> None:

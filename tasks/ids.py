@@ -1,4 +1,4 @@
-"""Tasks by the number that people type, `T42` or `42`."""
+"""The ids of tasks as text: `T42` in registrations and notes, `42` or `T42` in paths and typed by people."""
 
 from __future__ import annotations
 
@@ -7,16 +7,42 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 
-_NUMBER = re.compile(r"[Tt]?(\d{1,18})", re.ASCII)
+from core.errors import Invalid, NotFound
+
+LARGEST_ID = 2**63 - 1
+_TASK_ID = re.compile(r"T(\d{1,19})", re.ASCII)
+_TYPED_ID = re.compile(r"[Tt]?(\d{1,19})", re.ASCII)
+_PATH_ID = re.compile(r"T?\d+|-\d+", re.ASCII)
+_MOST_DIGITS = len(str(LARGEST_ID))
 
 
-def typed_number(text: str) -> int | None:
-    """The number of the task that was typed; None for anything else."""
-    match = _NUMBER.fullmatch(text.strip())
-    return int(match[1]) if match else None
+def parse_task_id(text: str) -> int | None:
+    """Return the number of `T42`, written exactly so; None for anything else, such as a name."""
+    return _number(_TASK_ID.fullmatch(text))
 
 
-def or_number(text: str, field: str, everything: QuerySet[Any], found: QuerySet[Any]) -> QuerySet[Any]:
-    """What was found, and what has the number that was typed in this field."""
-    number = typed_number(text)
-    return found if number is None else everything.filter(Q(**{field: number}) | Q(pk__in=found.values("pk")))
+def parse_typed_id(text: str) -> int | None:
+    """Return the number of `T42`, `t42` or `42` as a person types it; None for anything else."""
+    return _number(_TYPED_ID.fullmatch(text.strip()))
+
+
+def parse_path_id(text: str) -> int:
+    """Return the number of `42` or `T42` in a REST path; raises Invalid, or NotFound for one that no row can have."""
+    if not _PATH_ID.fullmatch(text):
+        raise Invalid(f"task id must be a whole number, not {text[:100]!r}")
+    digits = text.removeprefix("T")
+    number = int(digits) if len(digits) <= _MOST_DIGITS else -1
+    if not 0 <= number <= LARGEST_ID:
+        raise NotFound(f"Task T{digits} not found")
+    return number
+
+
+def include_typed_id(text: str, field: str, queryset: QuerySet[Any], results: QuerySet[Any]) -> QuerySet[Any]:
+    """Add to the results of an admin search the rows of `queryset` whose `field` is the task id that was typed."""
+    number = parse_typed_id(text)
+    return results if number is None else queryset.filter(Q(**{field: number}) | Q(pk__in=results.values("pk")))
+
+
+def _number(match: re.Match[str] | None) -> int | None:
+    number = int(match[1]) if match else LARGEST_ID + 1
+    return number if number <= LARGEST_ID else None

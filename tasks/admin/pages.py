@@ -23,7 +23,7 @@ from tasks import services
 from tasks.admin import bulk
 from tasks.admin.filters import AgeFilter, AssignedFilter, AttentionFilter, PriorityFilter, StatusFilter, TypeFilter
 from tasks.admin.forms import TaskForm
-from tasks.ids import or_number, typed_number
+from tasks.ids import include_typed_id, parse_typed_id
 from tasks.models import Task, TaskEvent, read_repos
 
 _EVENTS_SHOWN = 100
@@ -87,7 +87,7 @@ class TaskAdmin(admin.ModelAdmin[Task]):
         self, request: HttpRequest, queryset: QuerySet[Task], search_term: str
     ) -> tuple[QuerySet[Task], bool]:
         found, has_duplicates = super().get_search_results(request, queryset, search_term)
-        return or_number(search_term, "pk", queryset, found), has_duplicates
+        return include_typed_id(search_term, "pk", queryset, found), has_duplicates
 
     # --- writing
     def save_model(self, request: HttpRequest, obj: Task, form: Any, change: bool) -> None:
@@ -194,7 +194,7 @@ class TaskEventAdmin(admin.ModelAdmin[TaskEvent]):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[TaskEvent], search_term: str
     ) -> tuple[QuerySet[TaskEvent], bool]:
-        number = typed_number(search_term)
+        number = parse_typed_id(search_term)
         if number is not None:
             return queryset.filter(task_id=number), False
         return super().get_search_results(request, queryset, search_term)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from core.timestamps import shown_in_seconds
+from tasks.ids import parse_task_id
 from tasks.models import Status, Task
 from vaultsync.notes.yaml_scalars import Value
 
@@ -41,8 +42,7 @@ OWNED = (
 SYSTEM = "system"
 SYSTEM_ACTIVE = "system-active"
 CLAIMED = ("status", "assigned_to", "assigned_at", "completed_at")
-_NOTE = re.compile(rf"{TASKS}/(?:active|completed|failed)/T([1-9]\d{{0,18}})\.md", re.ASCII)
-_HIGHEST_ID = 2**63 - 1
+_NOTE = re.compile(rf"{TASKS}/(?:active|completed|failed)/(T[1-9]\d*)\.md", re.ASCII)
 _SLUG = re.compile(r"(?!T\d+\Z)\w[\w.-]{0,150}")
 _TEXTS = ("assigned_to", "assigned_at", "completed_at", "model", "workflow", "discord_thread_id", "slug")
 
@@ -58,9 +58,9 @@ def note_path(task: Task) -> str:
 
 
 def task_of_path(path: str) -> int | None:
-    """The id of the task whose note lies at this path; a number that the database can't hold is no id."""
-    found = _NOTE.fullmatch(path)
-    return int(found[1]) if found and int(found[1]) <= _HIGHEST_ID else None
+    """Return the id of the task whose note belongs at this path; None for a number that the database can't hold."""
+    match = _NOTE.fullmatch(path)
+    return parse_task_id(match[1]) if match else None
 
 
 def is_safe_slug(slug: object) -> bool:

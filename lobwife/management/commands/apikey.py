@@ -15,6 +15,7 @@ from core.callers import Role
 from core.errors import LobwifeError
 from core.text import one_line
 from core.timestamps import utc_now
+from tasks.ids import parse_typed_id
 
 
 class Command(BaseCommand):
@@ -43,13 +44,13 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
 
     def _create(self, options: dict[str, Any], actor: str) -> None:
-        task = (options["task"] or "").removeprefix("T")
-        if task and not task.isdecimal():
+        number = parse_typed_id(options["task"] or "")
+        if options["task"] and number is None:
             raise CommandError(f"--task is {options['task']!r}: write it as T42")
         key = keys.create_key(
             name=options["name"],
             role=Role(options["role"]),
-            task_number=int(task) if task else None,
+            task_number=number,
             service=options["service"],
             expires_at=utc_now() + timedelta(days=options["days"]) if options["days"] is not None else None,
             actor=actor,
