@@ -19,7 +19,7 @@ from core import callers
 from core.errors import Invalid, NotFound
 from core.timestamps import iso_text, seconds_text, utc_now
 from tasks import services as tasks
-from tasks.models import Task, read_repos
+from tasks.models import BROKER_FIELDS, Task, read_repos
 from tasks.services import get_task, log_event
 
 State = IssuedToken.State
@@ -71,7 +71,7 @@ def update_task(*, task_id: int, changes: Mapping[str, Any], actor: str | None, 
     """
     with transaction.atomic():
         registration = {}
-        if tasks.BROKER_FIELDS & changes.keys():
+        if BROKER_FIELDS & changes.keys():
             registration = _register_by_change(get_task(task_id), changes, audit.named(caller))
         return tasks.update_task(task_id=task_id, changes=changes, actor=actor, registration=registration)
 

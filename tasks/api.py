@@ -11,22 +11,23 @@ from ninja import Router
 from core.callers import caller_of
 from core.errors import Invalid, NotFound
 from core.rest import Problem, answer, body_of, first_parameter, json_body, read_as
-from tasks import queries, services, statements
+from tasks import queries, services
 from tasks.ids import parse_path_id
 from tasks.schemas import (
+    EventListItem,
     EventLogged,
-    EventShown,
     NewEvent,
     NewTask,
     TaskCancelled,
     TaskCounts,
     TaskCreated,
     TaskDetail,
-    TaskShown,
+    TaskListItem,
 )
 
 router = Router(tags=["tasks"])
 _MOST_DIGITS = 19
+_DEFAULT_LIMIT, _LARGEST_LIMIT = 100, 500
 _LIMIT = re.compile(r"\d+", re.ASCII)
 _LIST_PARAMETERS: list[dict[str, Any]] = [
     {"in": "query", "name": "status", "schema": {"type": "string"}},
@@ -40,7 +41,7 @@ _LIST_PARAMETERS: list[dict[str, Any]] = [
     "/v1/tasks", response={201: TaskCreated, 400: Problem, 413: Problem, 503: Problem}, openapi_extra=body_of(NewTask)
 )
 def create_task(request: HttpRequest) -> HttpResponse:
-    """Make a task."""
+    """Create a task."""
     body = read_as(NewTask, json_body(request))
     task = services.create_task(fields=body.model_dump(exclude={"actor"}), actor=body.actor)
     return answer({"id": task.pk, "task_id": task.task_id}, 201)
@@ -48,37 +49,34 @@ def create_task(request: HttpRequest) -> HttpResponse:
 
 @router.get(
     "/v1/tasks",
-    response={200: list[TaskShown], 400: Problem, 503: Problem},
+    response={200: list[TaskListItem], 400: Problem, 503: Problem},
     openapi_extra={"parameters": _LIST_PARAMETERS},
 )
 def list_tasks(request: HttpRequest) -> HttpResponse:
-    """Tasks, newest first, without their broker fields; at most 500. An agent's list has its own task alone."""
-    raw_limit = first_parameter(request, "limit") or str(queries.LIMIT_DEFAULT)
+    """List tasks, newest first, without their broker fields; at most 500. An agent sees its own task alone."""
+    raw_limit = first_parameter(request, "limit") or str(_DEFAULT_LIMIT)
     if not _LIMIT.fullmatch(raw_limit):
         raise Invalid("limit must be a whole number, 0 or more")
-    limit = queries.LIMIT_MOST if len(raw_limit) > _MOST_DIGITS else min(int(raw_limit), queries.LIMIT_MOST)
+    limit = _LARGEST_LIMIT if len(raw_limit) > _MOST_DIGITS else min(int(raw_limit), _LARGEST_LIMIT)
     raw_before = first_parameter(request, "before_id")
     if raw_before and not _LIMIT.fullmatch(raw_before):
         raise Invalid("before_id must be a whole number, 0 or more")
     before = int(raw_before) if raw_before and len(raw_before) < _MOST_DIGITS else None
     status, type = first_parameter(request, "status"), first_parameter(request, "type")
     caller = caller_of(request)
-    if caller.is_agent:
-        return answer(
-            queries.task_list(status=status, type=type, limit=limit, only=caller.task_id or 0, before_id=before)
-        )
-    return answer(queries.task_list(status=status, type=type, limit=limit, before_id=before))
+    only_id = caller.task_id or 0 if caller.is_agent else None
+    return answer(queries.task_list(status=status, type=type, limit=limit, only_id=only_id, before_id=before))
 
 
 @router.get("/v1/tasks/counts", response={200: TaskCounts, 503: Problem})
 def count_tasks(request: HttpRequest) -> HttpResponse:
-    """How many tasks there are by status, exactly."""
+    """Count the tasks, in all and by status."""
     return answer(queries.task_counts())
 
 
 @router.get("/v1/tasks/{task_id}", response={200: TaskDetail, 400: Problem, 404: Problem, 503: Problem})
 def get_task(request: HttpRequest, task_id: str) -> HttpResponse:
-    """One task, all fields."""
+    """Get one task with all fields."""
     task = queries.task_detail(parse_path_id(task_id))
     if task is None:
         raise NotFound(f"Task T{task_id.removeprefix('T')} not found")
@@ -95,9 +93,9 @@ def cancel_task(request: HttpRequest, task_id: str) -> HttpResponse:
     return answer({"id": number, "task_id": f"T{number}", "status": "cancelled"})
 
 
-@router.get("/v1/tasks/{task_id}/events", response={200: list[EventShown], 400: Problem, 404: Problem, 503: Problem})
+@router.get("/v1/tasks/{task_id}/events", response={200: list[EventListItem], 400: Problem, 404: Problem, 503: Problem})
 def list_events(request: HttpRequest, task_id: str) -> HttpResponse:
-    """A task's whole history, newest first; an unknown task has none."""
+    """List a task's whole history, newest first; an unknown task has none."""
     return answer(queries.task_events(parse_path_id(task_id)))
 
 
@@ -117,6 +115,6 @@ def log_event(request: HttpRequest, task_id: str) -> HttpResponse:
 
 
 def check_exists(number: int) -> None:
-    """Raises NotFound for a task that is not there."""
-    if statements.task_status(number) is None:
+    """Raise NotFound for a task that does not exist."""
+    if queries.task_status(number) is None:
         raise NotFound(f"Task T{number} not found")

@@ -13,7 +13,7 @@ from core.timestamps import UtcNow, parse, seconds_text
 
 
 def read_repos(text: object) -> list[str] | None:
-    """The repositories that a tolerant text column holds; None when there are none or they can't be read."""
+    """Return the repositories that a tolerant text column holds; None when there are none or they can't be read."""
     if not isinstance(text, str) or not text:
         return None
     try:
@@ -24,7 +24,7 @@ def read_repos(text: object) -> list[str] | None:
 
 
 class Status(models.TextChoices):
-    """Where a task stands."""
+    """The status of a task."""
 
     QUEUED = "queued"
     ACTIVE = "active"
@@ -35,15 +35,17 @@ class Status(models.TextChoices):
 
 
 OVER = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+# Set by the broker alone.
+BROKER_FIELDS = frozenset({"broker_repos", "broker_status", "token_count", "broker_registered_at"})
 
 
 class TaskQuerySet(models.QuerySet["Task"]):
     def open(self) -> TaskQuerySet:
-        """Tasks that are not over."""
+        """Return the tasks that are not over."""
         return self.exclude(status__in=OVER)
 
     def current(self) -> Task | None:
-        """The newest that is not over, else the newest: whom a name or an assignee means that several have."""
+        """Return the newest that is not over, else the newest: the task that an ambiguous name or assignee means."""
         return self.open().order_by("-pk").first() or self.order_by("-pk").first()
 
 
@@ -81,7 +83,7 @@ class Task(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["status"], name="idx_tasks_status"),
             models.Index(fields=["type"], name="idx_tasks_type"),
-            # What `/health` counts of registrations, without a look at the tasks that have none.
+            # For `/health`, which counts registrations without a look at the tasks that have none.
             models.Index(
                 fields=["broker_status"], name="idx_tasks_broker_status", condition=Q(broker_status__isnull=False)
             ),
@@ -93,7 +95,7 @@ class Task(models.Model):
 
     @property
     def task_id(self) -> str:
-        """The id as callers write it, `T42`."""
+        """Return the id as callers write it, `T42`."""
         return f"T{self.pk}"
 
     @property
@@ -102,7 +104,7 @@ class Task(models.Model):
 
     @property
     def created(self) -> datetime | None:
-        """When the task was made; None when the stored text can't be read."""
+        """Return the time of creation; None when the stored text can't be read."""
         return parse(self.created_at)
 
     @property
@@ -136,5 +138,5 @@ class TaskEvent(models.Model):
 
 
 def field_values(**fields: Any) -> dict[str, Any]:
-    """Fields as the columns hold them: a list becomes its JSON text."""
+    """Return fields as the columns hold them: a list becomes its JSON text."""
     return {name: json.dumps(value) if isinstance(value, list) else value for name, value in fields.items()}

@@ -1,4 +1,4 @@
-"""Which tasks need a person: active or queued for longer than is usual."""
+"""The tasks that are overdue: active or queued for longer than is usual."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tasks.models import Status, Task
 
 ACTIVE_MINUTES = 90
 QUEUED_MINUTES = 60
-_LOOKED_AT = 2000
-_TIMES = ("id", "name", "assigned_at", "estimate_minutes", "status")
+_MOST_TASKS = 2000
+_FIELDS = ("id", "name", "assigned_at", "estimate_minutes", "status")
 
 
 def is_active_too_long(task: Task, now: datetime) -> bool:
-    """Active for twice its estimate, or for an hour and a half without one."""
+    """Return True for a task that is active for twice its estimate, or for 90 minutes without one."""
     since = parse(task.assigned_at)
     estimate = task.estimate_minutes if isinstance(task.estimate_minutes, int) else None
     limit = timedelta(minutes=estimate * 2 if estimate else ACTIVE_MINUTES)
@@ -22,13 +22,13 @@ def is_active_too_long(task: Task, now: datetime) -> bool:
 
 
 def active_too_long(now: datetime) -> list[Task]:
-    """The active tasks of that kind, oldest first; looks at the oldest 2,000."""
-    active = Task.objects.filter(status=Status.ACTIVE).order_by("id").only(*_TIMES)[:_LOOKED_AT]
+    """Return the active tasks that are overdue, oldest first, among the oldest 2,000."""
+    active = Task.objects.filter(status=Status.ACTIVE).order_by("id").only(*_FIELDS)[:_MOST_TASKS]
     return [task for task in active if is_active_too_long(task, now)]
 
 
 def queued_too_long(now: datetime) -> list[Task]:
-    """Tasks that have waited for an hour or more, oldest first; looks at the oldest 2,000."""
+    """Return the tasks that are queued for an hour or more, oldest first, among the oldest 2,000."""
     limit = seconds_text(now - timedelta(minutes=QUEUED_MINUTES))
     queued = Task.objects.filter(status=Status.QUEUED).order_by("id").only("id", "name", "queued_at", "status")
-    return [task for task in queued[:_LOOKED_AT] if task.queued_at < limit]
+    return [task for task in queued[:_MOST_TASKS] if task.queued_at < limit]

@@ -1,4 +1,4 @@
-"""What callers send for tasks: lenient where the older service was, a sentence that names the field elsewhere."""
+"""The bodies and answers of tasks: lenient where the older service was, elsewhere errors name the field."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from core.timestamps import parse
 
-_WHOLE = re.compile(r"\s*[+-]?\d{1,19}\s*", re.ASCII)
+_INTEGER = re.compile(r"\s*[+-]?\d{1,19}\s*", re.ASCII)
 _SIXTY_FOUR_BITS = 2**63
 LONGEST_NAME = 10_000
 LONGEST_WORD = 1_000
@@ -21,7 +21,7 @@ LONGEST_REPO = 300
 MOST_REPOS = 1_000
 
 
-def _wrong(sentence: str) -> PydanticCustomError:
+def _error(sentence: str) -> PydanticCustomError:
     return PydanticCustomError("lobwife", sentence)
 
 
@@ -29,19 +29,19 @@ def _text(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
-        raise _wrong("must be text")
+        raise _error("must be text")
     if "\0" in value:
-        raise _wrong("must not contain a NUL character")
+        raise _error("must not contain a NUL character")
     return value
 
 
 def text_up_to(longest: int) -> Callable[[Any], Any]:
-    """A validator for text of at most so many characters."""
+    """Return a validator for text of at most so many characters."""
 
     def check(value: Any) -> Any:
         text = _text(value)
         if len(text) > longest:
-            raise _wrong(f"must be at most {longest} characters long")
+            raise _error(f"must be at most {longest} characters long")
         return text
 
     return check
@@ -49,53 +49,53 @@ def text_up_to(longest: int) -> Callable[[Any], Any]:
 
 def _name(value: Any) -> Any:
     if not isinstance(value, str):
-        raise _wrong("must be text")
+        raise _error("must be text")
     return text_up_to(LONGEST_NAME)(value.strip())
 
 
-def _whole_number(value: Any) -> Any:
-    if isinstance(value, str) and _WHOLE.fullmatch(value):
+def _integer(value: Any) -> Any:
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not -_SIXTY_FOUR_BITS <= value < _SIXTY_FOUR_BITS:
-        raise _wrong("must be a whole number")
+        raise _error("must be a whole number")
     return value
 
 
 def _time(value: Any) -> Any:
     if parse(_text(value)) is None:
-        raise _wrong("must be an ISO 8601 time such as 2026-02-16T12:00:00Z")
+        raise _error("must be an ISO 8601 time such as 2026-02-16T12:00:00Z")
     return _text(value)
 
 
 def repo_list(value: Any) -> Any:
-    """A list of strings from the forms that callers send: a list, a string, or a string with the JSON of a list."""
+    """Return a list of strings from what callers send: a list, a string, or a string with the JSON of a list."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise _wrong("must be a list of repository names") from None
+            raise _error("must be a list of repository names") from None
     if isinstance(value, str):
         value = [value] if value.strip() else []
     if not isinstance(value, list) or not all(isinstance(item, str) and "\0" not in item for item in value):
-        raise _wrong("must be a list of repository names")
+        raise _error("must be a list of repository names")
     if len(value) > MOST_REPOS or any(len(item) > LONGEST_REPO for item in value):
-        raise _wrong(f"must be at most {MOST_REPOS} names of at most {LONGEST_REPO} characters")
+        raise _error(f"must be at most {MOST_REPOS} names of at most {LONGEST_REPO} characters")
     return value
 
 
 Text = Annotated[str, BeforeValidator(_text)]  # as long as the body may be: details, workflows
 Word = Annotated[str, BeforeValidator(text_up_to(LONGEST_WORD))]
 Name = Annotated[str, BeforeValidator(_name)]
-WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
+Integer = Annotated[int, BeforeValidator(_integer)]
 Time = Annotated[str, BeforeValidator(_time)]
 Repos = Annotated[
     list[str],
     BeforeValidator(repo_list),
     WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}),
 ]
-Truth = Annotated[bool, BeforeValidator(bool)]
+Boolean = Annotated[bool, BeforeValidator(bool)]
 
 
 class _Body(BaseModel):
@@ -103,14 +103,14 @@ class _Body(BaseModel):
 
 
 class TaskFields(_Body):
-    """What both creation and change take."""
+    """The fields that both creation and change take."""
 
     model: Word | None = None
     assigned_to: Word | None = None
     repos: Repos | None = None
     discord_thread_id: Word | None = None
-    estimate_minutes: WholeNumber | None = None
-    requires_qa: Truth = False
+    estimate_minutes: Integer | None = None
+    requires_qa: Boolean = False
     workflow: Text | None = None
     actor: Word | None = None
 
@@ -138,7 +138,7 @@ class TaskChanges(TaskFields):
     completed_at: Time | None = None
     broker_repos: Repos | None = None
     broker_status: Word | None = None
-    token_count: WholeNumber = 0
+    token_count: Integer = 0
     broker_registered_at: Time | None = None
 
 
@@ -152,7 +152,7 @@ class NewEvent(_Body):
     actor: Word | None = None
 
 
-class TaskShown(Schema):
+class TaskListItem(Schema):
     """A task in a list."""
 
     id: int
@@ -176,7 +176,7 @@ class TaskShown(Schema):
     completed_at: str | None
 
 
-class TaskDetail(TaskShown):
+class TaskDetail(TaskListItem):
     """One task with its broker fields."""
 
     broker_repos: str | None = Field(description="JSON text of a list, or null")
@@ -186,7 +186,7 @@ class TaskDetail(TaskShown):
 
 
 class TaskCounts(Schema):
-    """How many tasks there are: all of them, and by status."""
+    """The number of tasks, in all and by status."""
 
     total: int
     by_status: dict[str, int]
@@ -205,7 +205,7 @@ class TaskCancelled(TaskCreated):
     status: str
 
 
-class EventShown(Schema):
+class EventListItem(Schema):
     id: int
     task_id: int
     event_type: str

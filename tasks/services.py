@@ -1,4 +1,4 @@
-"""Every write to tasks and their events. Each change and its event are one transaction."""
+"""The writes to tasks and their events. Each change and its event are one transaction."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from django.db import transaction
 
 from core.errors import Conflict, Invalid, NotFound
 from core.timestamps import seconds_text
-from tasks import statements
+from tasks import queries
 from tasks.models import Status, Task, TaskEvent, field_values
 
-BROKER_FIELDS = frozenset({"broker_repos", "broker_status", "token_count", "broker_registered_at"})
 UNCANCELLABLE = (Status.COMPLETED, Status.CANCELLED)
-_SHOWN_VALUE = 100
+_MOST_QUOTED_CHARACTERS = 100
 
 
 def get_task(task_id: int) -> Task:
-    """The task; raises NotFound."""
+    """Return the task; raises NotFound."""
     task = Task.objects.filter(pk=task_id).first()
     if task is None:
         raise NotFound(f"Task T{task_id} not found")
@@ -28,9 +27,9 @@ def get_task(task_id: int) -> Task:
 def create_task(
     *, fields: Mapping[str, Any], actor: str | None, detail: str | None = None, created_at: str | None = None
 ) -> Task:
-    """Make a task and its `created` event; raises Invalid for a missing name or an unknown status.
+    """Create a task and its `created` event; raises Invalid for a missing name or an unknown status.
 
-    `created_at` is for a task that is older than its row, in the form of `seconds_text()`.
+    `created_at`, in the form of `seconds_text()`, is for a task that is older than its row.
     """
     name = (fields.get("name") or "").strip()
     if not name:
@@ -40,7 +39,7 @@ def create_task(
     values = field_values(**{**fields, "name": name, "repos": fields.get("repos") or None})
     task = Task(**values, created_at=created_at or now, updated_at=now, queued_at=now)
     with transaction.atomic():
-        statements.insert(task)
+        queries.insert_row(task)
         _append(task.pk, "created", detail or f"Task created with status={task.status}", actor, now, task.status)
     return task
 
@@ -50,8 +49,7 @@ def update_task(
 ) -> list[str]:
     """Set fields and log `updated`; returns the names in the order given. Raises Invalid, NotFound.
 
-    `registration`: the broker fields to store in place of those in `changes`; broker.services.update_task makes it,
-    and nothing else sets broker fields.
+    `registration` holds the broker fields to store in place of those in `changes`; only the broker passes it.
     """
     if not changes:
         raise Invalid("no valid fields to update")
@@ -62,7 +60,7 @@ def update_task(
     now = seconds_text()
     with transaction.atomic():
         values = {**changes, **(registration or {}), "updated_at": now}
-        status = statements.update_task(task_id, field_values(**values))
+        status = queries.update_row(task_id, field_values(**values))
         if status is None:
             raise NotFound(f"Task T{task_id} not found")
         _append(task_id, "updated", f"Updated: {', '.join(changes)}", actor, now, status)
@@ -70,7 +68,7 @@ def update_task(
 
 
 def cancel_task(*, task_id: int, actor: str | None, detail: str = "Task cancelled via API") -> None:
-    """Soft delete; raises NotFound, or Conflict when the task is already completed or cancelled."""
+    """Cancel a task, which keeps its row; raises NotFound, or Conflict when it is already completed or cancelled."""
     now = seconds_text()
     with transaction.atomic():
         open_or_failed = Task.objects.filter(pk=task_id).exclude(status__in=UNCANCELLABLE)
@@ -85,14 +83,14 @@ def log_event(*, task_id: int, event_type: str, detail: str | None, actor: str |
     if not event_type:
         raise Invalid("event_type is required")
     with transaction.atomic():
-        status = statements.task_status(task_id)
+        status = queries.task_status(task_id)
         if status is None:
             raise NotFound(f"Task T{task_id} not found")
         return _append(task_id, event_type, detail, actor, seconds_text(), status)
 
 
 def events_after(event_id: int, *, limit: int = 500) -> list[TaskEvent]:
-    """The next events past a follower's cursor, oldest first.
+    """Return the next events past a follower's cursor, oldest first.
 
     The one place that followers read from: with SQLite's single writer ids appear in order, so none can come later
     below the cursor. A database with several writers would have to be guarded here.
@@ -101,19 +99,19 @@ def events_after(event_id: int, *, limit: int = 500) -> list[TaskEvent]:
 
 
 def newest_event_id() -> int:
-    """Where a new follower starts; 0 without events."""
+    """Return the id of the newest event, where a new follower starts; 0 without events."""
     return TaskEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
 
 
 def check_status(status: str) -> None:
-    """Raises Invalid for a status that is none of the six."""
+    """Raise Invalid for a status that is none of the six."""
     if status not in Status.values:
-        raise Invalid(f"invalid status: {status[:_SHOWN_VALUE]}")
+        raise Invalid(f"invalid status: {status[:_MOST_QUOTED_CHARACTERS]}")
 
 
 def _append(
     task_id: int, event_type: str, detail: str | None, actor: str | None, now: str, status: str | None
 ) -> TaskEvent:
     event = TaskEvent(task_id=task_id, event_type=event_type, detail=detail, actor=actor, created_at=now, status=status)
-    statements.insert(event)
+    queries.insert_row(event)
     return event
