@@ -20,7 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 import broker.queries
-import vaultsync.services
+import vaultsync.queries
 from broker.models import GitHubState, IssuedToken, TokenAudit
 from core.coerce import number
 from core.sqlite.copies import kept_copies
@@ -163,7 +163,7 @@ def _github(now: datetime) -> Iterator[Metric]:
 
 
 def _sync(now: datetime) -> Iterator[Metric]:
-    shown = vaultsync.services.status()
+    shown = vaultsync.queries.sync_status()
     yield _gauge("lobwife_sync_enabled", "Whether tasks are mirrored into a vault.", shown["enabled"])
     if not shown["enabled"]:
         return

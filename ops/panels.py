@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.models import Count
 from django.urls import reverse
 
-import vaultsync.services
+import vaultsync.queries
 from broker.github import app
 from broker.models import GitHubState, Outcome
 from broker.registrations import ACTIVE
@@ -126,7 +126,7 @@ def broker(now: datetime) -> dict[str, Any]:
 
 def vault() -> dict[str, Any]:
     """Where the vault's sync stands."""
-    return {**vaultsync.services.status(), "state": VaultState.objects.first()}
+    return {**vaultsync.queries.sync_status(), "state": VaultState.objects.first()}
 
 
 def database() -> dict[str, Any]:

@@ -105,8 +105,8 @@ def _insert(model: type[models.Model]) -> tuple[list[str], str]:
 
 @functools.lru_cache(maxsize=256)
 def _update(names: Sequence[str]) -> str:
-    """Raises FieldDoesNotExist for a name that is no field of a task."""
-    columns = [_quote(str(Task._meta.get_field(name).column)) for name in names]
+    fields = {field.name: field for field in Task._meta.concrete_fields}
+    columns = [_quote(str(fields[name].column)) for name in names]
     changes = ", ".join(f"{column} = %s" for column in columns)
     table = _quote(Task._meta.db_table)
     return f"UPDATE {table} SET {changes} WHERE {_quote('id')} = %s RETURNING {_quote('status')}"  # noqa: S608

@@ -12,7 +12,7 @@ from django.urls import URLPattern, path, reverse
 
 from core.errors import LobwifeError
 from core.read_only_admin import ReadOnlyAdmin
-from vaultsync import services
+from vaultsync import queries, services
 from vaultsync.models import NoteProblem, SyncRequest, SyncRun, VaultState
 
 _PROBLEMS_SHOWN, _RUNS_SHOWN = 100, 20
@@ -34,7 +34,7 @@ class VaultAdmin(ReadOnlyAdmin):
             "title": "Vault",
             "opts": self.opts,
             "state": VaultState.objects.first(),
-            "status": services.status(),
+            "status": queries.sync_status(),
             "problems": NoteProblem.objects.all()[:_PROBLEMS_SHOWN],
             "problem_count": NoteProblem.objects.count(),
             "runs": SyncRun.objects.all()[:_RUNS_SHOWN],

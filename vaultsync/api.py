@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.http import HttpRequest, HttpResponse
 from ninja import Router, Schema
 
 from core.rest import Problem, answer, caller_name
-from vaultsync import services
+from vaultsync import queries, services
 
 router = Router(tags=["vault"])
 
 
-class RemoteShown(Schema):
-    """How the vault's remote took the last push."""
+class RemoteStatus(Schema):
+    """The remote of the vault, as of the last push."""
 
     state: str | None
     commits_ahead: int
@@ -23,7 +21,7 @@ class RemoteShown(Schema):
     error: str | None
 
 
-class SyncShown(Schema):
+class SyncStatus(Schema):
     """The sync; when it is not enabled there is `enabled` and perhaps `reason`, and nothing else."""
 
     enabled: bool
@@ -39,18 +37,17 @@ class SyncShown(Schema):
     last_error_at: str | None = None
     problems: int | None = None
     requests: int | None = None
-    remote: RemoteShown | None = None
+    remote: RemoteStatus | None = None
 
 
 class SyncRequested(Schema):
     status: str
 
 
-@router.get("/v1/sync", response={200: SyncShown, 503: Problem})
+@router.get("/v1/sync", response={200: SyncStatus, 503: Problem})
 def sync_status(request: HttpRequest) -> HttpResponse:
-    """Where the vault stands."""
-    shown: dict[str, Any] = services.status()
-    return answer(shown)
+    """Get the status of the sync."""
+    return answer(queries.sync_status())
 
 
 @router.post("/v1/sync/trigger", response={200: SyncRequested, 503: Problem})

@@ -16,7 +16,7 @@ from tasks.services import newest_event_id
 from vaultsync import services
 from vaultsync.models import SyncRequest, VaultState
 from vaultsync.sync import FULL_EVERY, Sync
-from vaultsync.vault import Token, Vault, Watch, no_token
+from vaultsync.vault import SyncObserver, TokenProvider, Vault, no_token
 
 log = logging.getLogger(__name__)
 QUIET_SECONDS = 0.8  # with the daemon's tick a sync begins within a second of a lone event
@@ -40,13 +40,13 @@ class VaultFollower:
 
     def __init__(
         self,
-        token: Token = no_token,
+        token: TokenProvider = no_token,
         *,
         vault: Vault | None = None,
         interval: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.vault = vault or Vault.configured(token)
+        self.vault = vault or Vault.from_settings(token)
         self.interval = timedelta(seconds=interval if interval is not None else settings.VAULT_SYNC_INTERVAL)
         self.clock = clock
         self._beaten = 0.0
@@ -69,8 +69,8 @@ class VaultFollower:
         if due is None:
             return _GATHERING_SECONDS if self._first_at else False
         try:
-            watch = Watch(alive=self._alive, checkpoint=self._step)
-            Sync(self.vault, watch).run(reason=due.reason, full=due.full, fetch=due.fetch, patient=due.patient)
+            observer = SyncObserver(on_wait=self._on_wait, on_step=self._on_step)
+            Sync(self.vault, observer).run(reason=due.reason, full=due.full, fetch=due.fetch, patient=due.patient)
         except Unavailable:
             return False  # `manage.py sync` or a script is at work; what is due stays due
         services.beat()
@@ -110,11 +110,11 @@ class VaultFollower:
             self._first_at = self._first_at or clock
         return clock - self._last_at >= QUIET_SECONDS or clock - self._first_at >= GATHER_SECONDS
 
-    def _alive(self, seconds: float) -> None:
+    def _on_wait(self, seconds: float) -> None:
         services.beat(busy_seconds=seconds)
         self._beaten = self.clock()
 
-    def _step(self, step: str) -> None:
+    def _on_step(self, step: str) -> None:
         if self.clock() - self._beaten > _BEAT_SECONDS:
             services.beat()
             self._beaten = self.clock()

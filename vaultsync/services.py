@@ -1,4 +1,4 @@
-"""Every write to the sync's own tables, and what the three doors show of them."""
+"""The writes to the tables of the sync."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 
 from core.errors import Unavailable
 from core.text import one_line
-from core.timestamps import iso_text, seconds_text, utc_now
-from tasks.models import TaskEvent
-from tasks.services import newest_event_id
+from core.timestamps import utc_now
 from vaultsync.models import Kind, NoteProblem, NoteRecord, SyncRequest, SyncRun, VaultState
+from vaultsync.queries import is_enabled
 
-STALE_SECONDS = 30
 _RUNS_KEPT = 200
 _REPORT_DAYS = 7
 _BACK_OFF_FIRST, _BACK_OFF_MOST = 5, 600
@@ -158,49 +155,3 @@ def save_records(*, records: Iterable[NoteRecord]) -> None:
                 unique_fields=["task_id"],
                 update_fields=["path", "blob", "written", "intended"],
             )
-
-
-def is_enabled() -> bool:
-    """Whether there is a vault and nothing forbids to sync it."""
-    if not (settings.VAULT_PATH / ".git").exists():
-        return False
-    state = VaultState.objects.first()
-    return not (state and state.disabled_reason)
-
-
-def is_running(state: VaultState | None) -> bool:
-    """Whether the sync loop is alive, idle or not."""
-    if state is None or state.beat_at is None:
-        return False
-    now = utc_now()
-    return now - state.beat_at < timedelta(seconds=STALE_SECONDS) or bool(state.busy_until and state.busy_until > now)
-
-
-def status() -> dict[str, Any]:
-    """What REST and the admin show of the sync."""
-    state = VaultState.objects.first()
-    if not is_enabled():
-        return {"enabled": False, **({"reason": state.disabled_reason} if state and state.disabled_reason else {})}
-    state = state or VaultState()
-    newest = newest_event_id()
-    return {
-        "enabled": True,
-        "last_sync": seconds_text(state.last_sync_at) if state.last_sync_at else None,
-        "running": is_running(state),
-        "pending_events": TaskEvent.objects.filter(pk__gt=state.committed or 0).count(),
-        "newest_event": newest,
-        "committed_event": state.committed,
-        "pushed_event": state.pushed,
-        "last_commit": state.last_commit or None,
-        "last_error": state.last_error or None,
-        "last_error_at": iso_text(state.last_error_at) if state.last_error_at else None,
-        "problems": NoteProblem.objects.count(),
-        "requests": SyncRequest.objects.count(),
-        "remote": {
-            "state": state.remote_state or None,
-            "commits_ahead": state.ahead,
-            "failures": state.remote_failures,
-            "retry_at": iso_text(state.remote_retry_at) if state.remote_retry_at else None,
-            "error": state.remote_error or None,
-        },
-    }

@@ -20,8 +20,7 @@ from vaultsync.notes.overview import write_overview
 from vaultsync.notes.reconcile import reconcile
 from vaultsync.notes.writer import NoteWriter
 from vaultsync.services import Report
-from vaultsync.sync_result import Outcome
-from vaultsync.vault import Vault, Watch
+from vaultsync.vault import SyncObserver, SyncResult, Vault
 
 _TRIES = 5
 # The last commit of which every note was compared with its task. What lies between it and HEAD is looked at by the next
@@ -33,13 +32,13 @@ _EVENTS_AT_ONCE = 2000
 class Round:
     """One pass over a vault that is open and locked."""
 
-    def __init__(self, vault: Vault, watch: Watch, git: Git, files: Files, outcome: Outcome) -> None:
-        self.watch = watch
+    def __init__(self, vault: Vault, observer: SyncObserver, git: Git, files: Files, result: SyncResult) -> None:
+        self.observer = observer
         self.git = git
         self.files = files
-        self.outcome = outcome
+        self.result = result
         self.working = WorkingCopy(git, files)
-        self.checkout = Checkout(git, files, watch.checkpoint)
+        self.checkout = Checkout(git, files, observer.on_step)
         self.state = services.vault_state()
         self.head: str | None = None
         self.written: str | None = None
@@ -58,8 +57,8 @@ class Round:
         look = fetch or full or self.head is None or self.state.committed is None
         full = full or self.head is None or self.state.committed is None
         tip = self._fetched() if look and not resting else None
-        if self.head is None and self.remote and (resting or self.outcome.remote_error):
-            self.outcome.remote_error = self.outcome.remote_error or "the vault waits for its first fetch"
+        if self.head is None and self.remote and (resting or self.result.remote_error):
+            self.result.remote_error = self.result.remote_error or "the vault waits for its first fetch"
             return
         for _ in range(_TRIES):
             if tip and not (self.head and self.git.is_ancestor(tip, self.head)):
@@ -94,18 +93,18 @@ class Round:
     def _fetched(self) -> str | None:
         if self.remote is None:
             return None
-        self.watch.alive(NETWORK_SECONDS + 10)
+        self.observer.on_wait(NETWORK_SECONDS + 10)
         try:
             tip = self.remote.fetch()
         except RemoteTrouble as trouble:
             self.note_trouble(trouble)
             return None
-        self.watch.checkpoint("fetched")
+        self.observer.on_step("fetched")
         return tip
 
     def note_trouble(self, trouble: RemoteTrouble) -> None:
         """Keep what is wrong with the remote for the status; it is tried again later."""
-        self.outcome.remote_error = str(trouble)
+        self.result.remote_error = str(trouble)
         services.record_remote_failure(kind=trouble.kind, sentence=str(trouble), ahead=self._ahead())
 
     # --- merging
@@ -124,7 +123,7 @@ class Round:
         self.reports += [
             Report(path, Kind.CONFLICT, f"edited on both sides; ours is in {beside}") for path, beside in merged.asides
         ]
-        self.watch.checkpoint("merged")
+        self.observer.on_step("merged")
         to = tip
         if not (behind and merged.tree == theirs):
             parents = [tip] if behind or not self.head else [self.head, tip]
@@ -141,12 +140,12 @@ class Round:
         notes, cursor = self._write(full=full, dry_run=False, also=[*dirty, *self._brought()])
         staged = {*notes.touched, *dirty}
         if self.working.stage(staged):
-            self.watch.checkpoint("staged")
+            self.observer.on_step("staged")
             self._commit()
         self.reports += [Report(path, Kind.BLOCKED, sentence) for path, sentence in self.checkout.reported]
         self.checkout.reported.clear()
         services.save_records(records=notes.records)
-        self.watch.checkpoint("recorded")
+        self.observer.on_step("recorded")
         self._keep_reports(notes, full=full, look=look)
         if cursor != self.state.committed:
             self.state.committed = cursor
@@ -154,8 +153,8 @@ class Round:
         if self.head and self.written != self.head:
             self.git.run("update-ref", _WRITTEN, self.head)
             self.written = self.head
-        self.outcome.full = self.outcome.full or full
-        self.watch.checkpoint("cursor")
+        self.result.full = self.result.full or full
+        self.observer.on_step("cursor")
 
     def _brought(self) -> list[str]:
         """Paths that came in by commits since the last look."""
@@ -164,11 +163,11 @@ class Round:
         return [change.path for change in self.git.diff(str(self.written), self.head)]
 
     def _write(self, *, full: bool, dry_run: bool, also: Sequence[str] = ()) -> tuple[NoteWriter, int]:
-        notes = NoteWriter(self.git, self.files, self.watch.checkpoint, dry_run=dry_run)
+        notes = NoteWriter(self.git, self.files, self.observer.on_step, dry_run=dry_run)
         cursor = self.state.committed or 0
         if full:
             cursor = newest_event_id()
-            reconcile(self.files, notes, self.watch.progress)
+            reconcile(self.files, notes, self.observer.on_progress)
         else:
             ids = {task for task in map(task_of_path, also) if task is not None}
             while events := events_after(cursor, limit=_EVENTS_AT_ONCE):
@@ -180,9 +179,9 @@ class Round:
                 notes.touched.add(OVERVIEW)
         except Blocked as error:
             notes.reports.append(Report(OVERVIEW, Kind.UNREADABLE, str(error)))
-        self.outcome.paths = sorted({*self.outcome.paths, *notes.touched})
+        self.result.paths = sorted({*self.result.paths, *notes.touched})
         if dry_run:
-            self.outcome.files = len(self.outcome.paths)
+            self.result.files = len(self.result.paths)
             self.reports += notes.reports
         return notes, cursor
 
@@ -194,14 +193,14 @@ class Round:
         changed = _files(self.git.diff(before, tree))
         parents = [self.head] if self.head else []
         commit = self.git.commit_tree(tree, parents, self._message(changed))
-        self.watch.checkpoint("commit-made")
+        self.observer.on_step("commit-made")
         self.git.run("update-ref", "-m", "sync", f"refs/heads/{BRANCH}", commit, self.head or "0" * len(commit))
         self.head = commit
-        self.outcome.files += changed
-        self.outcome.commit = commit
+        self.result.files += changed
+        self.result.commit = commit
         settle(self.files)
         services.save_state(last_commit=commit)
-        self.watch.checkpoint("committed")
+        self.observer.on_step("committed")
 
     def _message(self, files: int) -> str:
         return f"[sync] Update {files} vault file(s)\n"
@@ -240,11 +239,11 @@ class Round:
         if self.remote is None:
             self._save_pushed("none")
             return False
-        if self.outcome.remote_error or resting:
+        if self.result.remote_error or resting:
             services.save_state(ahead=self._ahead())
             return False
         if self.remote.accepted() != self.head:
-            self.watch.alive(NETWORK_SECONDS + 10)
+            self.observer.on_wait(NETWORK_SECONDS + 10)
             try:
                 self.remote.push(self.head)
             except Behind:
@@ -252,8 +251,8 @@ class Round:
             except RemoteTrouble as trouble:
                 self.note_trouble(trouble)
                 return False
-            self.outcome.pushed = True
-            self.watch.checkpoint("pushed")
+            self.result.pushed = True
+            self.observer.on_step("pushed")
         self._save_pushed("ok")
         return False
 

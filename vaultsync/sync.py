@@ -21,8 +21,7 @@ from vaultsync.git.setup import Disabled, open_vault
 from vaultsync.git.worktree import UnmergedIndex
 from vaultsync.models import SyncRequest, SyncRun, VaultState
 from vaultsync.steps import Round
-from vaultsync.sync_result import Outcome
-from vaultsync.vault import Vault, Watch
+from vaultsync.vault import SyncObserver, SyncResult, Vault
 
 log = logging.getLogger(__name__)
 FULL_EVERY = timedelta(hours=6)
@@ -32,10 +31,10 @@ _GC_SECONDS = 900
 
 @dataclass
 class Sync:
-    """Syncs one vault; `watch` hears how it goes."""
+    """Syncs one vault; `observer` hears how it goes."""
 
     vault: Vault
-    watch: Watch = field(default_factory=Watch)
+    observer: SyncObserver = field(default_factory=SyncObserver)
 
     def run(
         self,
@@ -46,7 +45,7 @@ class Sync:
         patient: bool = False,
         dry_run: bool = False,
         wait_seconds: float = 0,
-    ) -> Outcome:
+    ) -> SyncResult:
         """Sync once; raises Unavailable when another process keeps the lock longer than `wait_seconds`.
 
         `patient` leaves a remote alone that failed lately. Without `fetch` the remote is asked only when a push finds
@@ -55,89 +54,89 @@ class Sync:
         with vault_lock(self.vault.state_dir, wait_seconds=wait_seconds) as descriptor:
             started, clock = utc_now(), time.monotonic()
             served = SyncRequest.objects.aggregate(newest=Max("pk"))["newest"]
-            outcome = self._within(descriptor, full=full, fetch=fetch, patient=patient, dry_run=dry_run)
-            outcome.make_presentable()
+            result = self._within(descriptor, full=full, fetch=fetch, patient=patient, dry_run=dry_run)
+            result.escape()
             if dry_run:
-                return outcome
+                return result
             run = SyncRun(
                 started_at=started,
                 seconds=round(time.monotonic() - clock, 3),
                 reason=reason,
-                full=outcome.full,
-                files=outcome.files,
-                commit=outcome.commit,
-                pushed=outcome.pushed,
-                error=outcome.disabled or outcome.error or outcome.remote_error,
+                full=result.full,
+                files=result.files,
+                commit=result.commit,
+                pushed=result.pushed,
+                error=result.disabled or result.error or result.remote_error,
             )
-            self._settle(outcome, run, served)
-            return outcome
+            self._settle(result, run, served)
+            return result
 
-    def _within(self, descriptor: int, *, full: bool, fetch: bool, patient: bool, dry_run: bool) -> Outcome:
+    def _within(self, descriptor: int, *, full: bool, fetch: bool, patient: bool, dry_run: bool) -> SyncResult:
         git, files = Git(self.vault.path, inherited=descriptor), Files(self.vault.path)
-        outcome = Outcome()
+        result = SyncResult()
         try:
             if dry_run and not (self.vault.path / ".git").is_dir():
                 raise Disabled("there is no vault yet; a sync without --dry-run makes it")
             made = open_vault(self.vault.path, self.vault.repo, git, files)
         except (Disabled, GitError, OSError) as error:
-            outcome.disabled = str(error)
-            return outcome
+            result.disabled = str(error)
+            return result
         recovery = Recovery(git, files)
-        one = Round(self.vault, self.watch, git, files, outcome)
+        one = Round(self.vault, self.observer, git, files, result)
         is_unmerged = False
         try:
             if not dry_run:
                 recovery.run()
                 recovery.begin()
             one.run(full=full or made, fetch=fetch, patient=patient, dry_run=dry_run)
-            self._collect_garbage(git, outcome)
+            self._collect_garbage(git, result)
         except UnmergedIndex:
             is_unmerged = True
         except RemoteTrouble as trouble:
             one.note_trouble(trouble)
         except (GitError, Blocked) as error:
-            outcome.error = str(error)
+            result.error = str(error)
         except OSError as error:
-            outcome.error = f"the vault can't be written or read: {error.strerror or error}"
+            result.error = f"the vault can't be written or read: {error.strerror or error}"
         if is_unmerged:
-            outcome.error = _made_anew(recovery)
+            result.error = _made_anew(recovery)
         if not dry_run:
             _quietly(recovery.end)
-        outcome.notices += recovery.notices
-        return outcome
+        result.notices += recovery.notices
+        return result
 
-    def _settle(self, outcome: Outcome, run: SyncRun, served: int | None) -> None:
+    def _settle(self, result: SyncResult, run: SyncRun, served: int | None) -> None:
         """Write down how it went, and let those who asked for it go."""
         now = utc_now()
-        problem = outcome.disabled or outcome.error
-        for notice in outcome.notices:
+        problem = result.disabled or result.error
+        for notice in result.notices:
             log.warning("vault: %s", notice)
         if problem:
             log.error("vault: %s", problem)
             services.record_failure(sentence=problem)
-            services.save_state(disabled_reason=outcome.disabled)
+            services.save_state(disabled_reason=result.disabled)
         else:
             changes = {"disabled_reason": "", "failures": 0, "retry_at": None, "last_sync_at": now}
-            changes |= {"last_full_at": now} if outcome.full else {}
-            changes |= {} if outcome.remote_error else {"last_error": "", "last_error_at": None}
+            changes |= {"last_full_at": now} if result.full else {}
+            changes |= {} if result.remote_error else {"last_error": "", "last_error_at": None}
             services.save_state(**changes)
-        if outcome.remote_error:
-            log.warning("vault: %s", outcome.remote_error)
+        if result.remote_error:
+            log.warning("vault: %s", result.remote_error)
         if served is not None and not problem:
             services.settle_requests(up_to=served)
         if run.files or run.commit or run.error or run.full or served is not None:
             services.record_run(run=run)
             log.info("vault: synced %d file(s) in %.2f s, for %s", run.files, run.seconds, run.reason)
 
-    def _collect_garbage(self, git: Git, outcome: Outcome) -> None:
+    def _collect_garbage(self, git: Git, result: SyncResult) -> None:
         """Once a day, with a full reconcile: nothing else packs what the syncs leave."""
         state = VaultState.objects.first()
-        if not outcome.full or state is None:
+        if not result.full or state is None:
             return
         if state.gc_at is None or state.gc_at < utc_now() - _GC_EVERY:
             services.save_state(gc_at=utc_now())
             if state.gc_at is not None:
-                self.watch.alive(_GC_SECONDS)
+                self.observer.on_wait(_GC_SECONDS)
                 git.run("gc", "--quiet", timeout=_GC_SECONDS)
 
 

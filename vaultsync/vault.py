@@ -1,52 +1,63 @@
-"""Which vault, and whose credentials."""
+"""The vault to sync, the observer of a sync, and its result."""
 
 from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django.conf import settings
 
-Token = Callable[[], str | None]
+from core.text import one_line
+
+TokenProvider = Callable[[], str | None]
 
 
 def no_token() -> str | None:
-    """For a remote that needs none, or where git finds its own credentials."""
+    """Provide no token: the remote needs none, or git finds its own credentials."""
     return None
 
 
 @dataclass(frozen=True)
 class Vault:
-    """A working copy, the repository it belongs to, and where its lock lies."""
+    """A working copy, the repository that it mirrors, and the directory of its lock."""
 
     path: pathlib.Path
     repo: str
     state_dir: pathlib.Path
-    token: Token = no_token
+    token: TokenProvider = no_token
 
     @classmethod
-    def configured(cls, token: Token = no_token) -> Vault:
-        """The vault that the settings name."""
+    def from_settings(cls, token: TokenProvider = no_token) -> Vault:
+        """Return the vault that the settings name."""
         return cls(settings.VAULT_PATH, settings.VAULT_REPO, settings.STATE_DIR, token)
 
 
-def _nothing(step: str) -> None:
-    """No one follows the steps."""
-
-
-def _no_progress(done: int, total: int) -> None:
-    """No one watches."""
-
-
-def _no_wait(seconds: float) -> None:
-    """No one asks whether it is alive."""
-
-
 @dataclass(frozen=True)
-class Watch:
-    """Who hears of a sync: `checkpoint` of every step, `progress` of notes compared, `alive` of long waits."""
+class SyncObserver:
+    """Callbacks of a sync: after each step, of notes compared (done, total), before waits of so many seconds."""
 
-    checkpoint: Callable[[str], None] = _nothing
-    progress: Callable[[int, int], None] = _no_progress
-    alive: Callable[[float], None] = _no_wait
+    on_step: Callable[[str], None] = lambda step: None
+    on_progress: Callable[[int, int], None] = lambda done, total: None
+    on_wait: Callable[[float], None] = lambda seconds: None
+
+
+@dataclass
+class SyncResult:
+    """The result of a sync. `error` is a sentence; with only `remote_error` set, everything is committed here."""
+
+    files: int = 0
+    paths: list[str] = field(default_factory=list)
+    commit: str = ""
+    pushed: bool = False
+    full: bool = False
+    disabled: str = ""
+    error: str = ""
+    remote_error: str = ""
+    notices: list[str] = field(default_factory=list)
+
+    def escape(self) -> None:
+        """Replace control characters: sentences quote git, remotes and file names, which can hold anything."""
+        self.disabled, self.error = one_line(self.disabled), one_line(self.error)
+        self.remote_error = one_line(self.remote_error)
+        self.notices = [one_line(notice) for notice in self.notices]

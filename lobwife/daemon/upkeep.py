@@ -32,7 +32,7 @@ def loops() -> list[Loop]:
         Loop("the weekly trial of a copy", restore_test.try_when_due, every_seconds=600, idle_seconds=600),
         Loop("the broker's follower", Follower().tick, every_seconds=0.5),
         Loop("the vault's follower", VaultFollower(vault_token).tick, every_seconds=0.1),
-        Loop("watch for late and long runs", Watch().tick, every_seconds=5, idle_seconds=5),
+        Loop("observer for late and long runs", Watch().tick, every_seconds=5, idle_seconds=5),
         Loop("send alerts", AlertSender().tick, every_seconds=1),
         Loop("call watchdogs", PingSender().tick, every_seconds=1),
     ]

@@ -14,7 +14,7 @@ from django.core import checks
 from django.db import connection
 from django.db.utils import DatabaseError
 
-import vaultsync.services
+import vaultsync.queries
 from broker.github import app
 from core.addresses import local_url
 from core.errors import LobwifeError
@@ -150,7 +150,7 @@ def vault() -> Iterator[Finding]:
 
 def _sync() -> Iterator[Finding]:
     try:
-        shown = vaultsync.services.status()
+        shown = vaultsync.queries.sync_status()
     except DatabaseError:
         return  # the look at the database told
     finally:

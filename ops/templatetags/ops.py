@@ -6,7 +6,7 @@ from typing import Any
 
 from django import template
 
-import vaultsync.notes.status
+import vaultsync.queries
 from core.display import badge, due, size, span, when
 from jobs.models import Job
 from ops.job_summary import context as job_context
@@ -26,4 +26,4 @@ def job_summary(context: dict[str, Any], shown: Job) -> dict[str, Any]:
 @register.inclusion_tag("ops/task_note.html")
 def task_note(task: Task) -> dict[str, Any]:
     """Where a task's note is in the vault, and whether both say the same."""
-    return {"note": vaultsync.notes.status.note_of(task)}
+    return {"note": vaultsync.queries.note_status(task)}

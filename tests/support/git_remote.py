@@ -15,8 +15,7 @@ from tasks.models import Task
 from tasks.services import create_task, update_task
 from vaultsync.follower import VaultFollower
 from vaultsync.sync import Sync
-from vaultsync.sync_result import Outcome
-from vaultsync.vault import Vault, Watch
+from vaultsync.vault import SyncObserver, SyncResult, Vault
 
 PERSON = {
     "GIT_AUTHOR_NAME": "Ada",
@@ -97,19 +96,19 @@ class World:
         fetch: bool = True,
         checkpoint: Callable[[str], None] | None = None,
         **options: Any,
-    ) -> Outcome:
-        watch = Watch(checkpoint=checkpoint) if checkpoint else Watch()
-        return Sync(self.vault, watch).run(reason="test", full=full, fetch=fetch, **options)
+    ) -> SyncResult:
+        observer = SyncObserver(on_step=checkpoint) if checkpoint else SyncObserver()
+        return Sync(self.vault, observer).run(reason="test", full=full, fetch=fetch, **options)
 
-    def synced(self, **options: Any) -> Outcome:
+    def synced(self, **options: Any) -> SyncResult:
         """A sync that must succeed, and leave remote, branch, index and files the same."""
-        outcome = self.sync(**options)
-        assert (outcome.error, outcome.disabled, outcome.remote_error) == ("", "", "")
+        result = self.sync(**options)
+        assert (result.error, result.disabled, result.remote_error) == ("", "", "")
         assert git(self.path, "status", "--porcelain") == ""
         assert git(self.path, "symbolic-ref", "HEAD") == "refs/heads/main"
         if self.remote.exists():
             assert git(self.path, "rev-parse", "HEAD") == git(self.remote, "rev-parse", "main")
-        return outcome
+        return result
 
     def clone(self, name: str = "clone") -> Copy:
         return Copy(self.folder / name, self.remote)

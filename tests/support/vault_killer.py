@@ -11,7 +11,7 @@ import django
 django.setup()
 
 from vaultsync.sync import Sync  # noqa: E402
-from vaultsync.vault import Vault, Watch  # noqa: E402
+from vaultsync.vault import SyncObserver, Vault  # noqa: E402
 
 step, _, count = os.environ["VAULT_KILL_AT"].partition(":")
 left = int(count or 1)
@@ -26,5 +26,7 @@ def kill(at: str) -> None:
 
 
 full = "--full" in sys.argv
-outcome = Sync(Vault.configured(), Watch(checkpoint=kill)).run(reason="test", full=full, fetch="--fetch" in sys.argv)
-print(outcome)
+result = Sync(Vault.from_settings(), SyncObserver(on_step=kill)).run(
+    reason="test", full=full, fetch="--fetch" in sys.argv
+)
+print(result)

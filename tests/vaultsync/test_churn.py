@@ -44,8 +44,8 @@ def churn(world: World, *, tasks: int, rounds: int) -> None:
         mine = next(path for path in sorted(clone.folder.rglob("T*.md")) if number % 2 or path.parent.name == "active")
         mine.write_text(mine.read_text() + f"Line {number}\n")
         clone.push()
-        outcome = world.sync(fetch=bool(number % 2), checkpoint=meddle)
-        assert not outcome.error
+        result = world.sync(fetch=bool(number % 2), checkpoint=meddle)
+        assert not result.error
     world.synced()
     world.synced(fetch=False)
     state = VaultState.objects.get()

@@ -180,8 +180,8 @@ def test_a_file_with_conflict_markers_is_not_committed(world: World) -> None:
     world.synced()
     world.write("k/half.md", "<<<<<<< ours\na\n=======\nb\n>>>>>>> theirs\n")
     world.write("k/whole.md", "whole\n")
-    outcome = world.sync()
-    assert not outcome.error
+    result = world.sync()
+    assert not result.error
     assert "k/half.md" not in world.files()
     assert "k/whole.md" in world.files()
     assert NoteProblem.objects.get().path == "k/half.md"
@@ -237,8 +237,8 @@ def test_the_vaults_hooks_and_attributes_do_nothing(world: World, tmp_path: path
     git(world.path, "config", "filter.evil.clean", f"touch {tmp_path}/ran; cat")
     world.write("k/dos.md", b"a\r\nb\n")
     change(made, priority="high")
-    outcome = world.sync()
-    assert not outcome.error
+    result = world.sync()
+    assert not result.error
     assert not (tmp_path / "ran").exists()
     blob = subprocess.run(["git", "show", "HEAD:k/dos.md"], cwd=world.path, capture_output=True).stdout
     assert blob == b"a\r\nb\n"

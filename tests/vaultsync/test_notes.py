@@ -199,8 +199,8 @@ def test_names_of_files_that_are_no_text_stop_nothing_and_are_shown_as_text(worl
     for name in (b"\xff\xfe.md", b"a\x1b[31m\nline.md"):
         pathlib.Path(os.fsdecode(os.path.join(folder, name))).write_text("<<<<<<< a\n=======\n>>>>>>> b\n")
     change(made, priority="high")
-    outcome = world.sync(full=True)
-    assert outcome.error == ""
+    result = world.sync(full=True)
+    assert result.error == ""
     assert b"priority: high" in world.read(note_of(made))
     shown = sorted(NoteProblem.objects.values_list("path", flat=True))
     assert shown == ["010-tasks/active/  .md", "010-tasks/active/a [31m line.md"]

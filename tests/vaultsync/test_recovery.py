@@ -42,8 +42,8 @@ def test_an_unfinished_rebase_or_merge_is_ended(world: World, how: tuple[str, ..
     diverge(world)
     subprocess.run(["git", *how, "origin/main"], cwd=world.path, env={**os.environ, "GIT_EDITOR": "true"})
     assert "<<<<<<<" in world.text("k/a.md")
-    outcome = world.synced()
-    assert any("unfinished" in notice for notice in outcome.notices)
+    result = world.synced()
+    assert any("unfinished" in notice for notice in result.notices)
     assert (world.text("k/a.md"), world.text("k/a.conflict.md")) == ("theirs\n", "ours\n")
     rescued = git(world.path, "for-each-ref", "--format=%(refname)", "refs/lobwife/rescued/")
     assert "<<<<<<<" in git(world.path, "show", f"{rescued}:k/a.md")
@@ -62,8 +62,8 @@ def test_a_lock_that_may_be_in_use_is_left_and_said(world: World) -> None:
     lock = world.path / ".git/index.lock"
     lock.write_text("")
     change(task(), priority="high")
-    outcome = world.sync()
-    assert "index.lock" in outcome.error
+    result = world.sync()
+    assert "index.lock" in result.error
     assert lock.exists()
     state = VaultState.objects.get()
     assert state.failures == 1
@@ -95,8 +95,8 @@ def test_a_head_detached_at_an_older_commit_loses_nothing(world: World) -> None:
 def test_another_branch_is_not_touched(world: World) -> None:
     git(world.path, "checkout", "--quiet", "-b", "experiment")
     change(task(), priority="high")
-    outcome = world.sync()
-    assert "branch experiment" in outcome.error
+    result = world.sync()
+    assert "branch experiment" in result.error
     git(world.path, "checkout", "--quiet", "main")
     world.synced()
 
@@ -174,8 +174,8 @@ def test_an_index_that_can_not_be_made_anew_is_a_failure_in_a_sentence(
     wrapper.chmod(0o755)
     with monkeypatch.context() as patched:
         patched.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
-        outcome = world.sync()
-    assert "an unfinished merge and could not be made anew: git read-tree: fatal: unable to write" in outcome.error
+        result = world.sync()
+    assert "an unfinished merge and could not be made anew: git read-tree: fatal: unable to write" in result.error
     assert VaultState.objects.get().retry_at
     assert world.sync().error == ""
 
@@ -220,10 +220,10 @@ def test_a_read_only_vault_is_said_so_and_nothing_is_lost(world: World) -> None:
     done = subprocess.run(["mount", "-o", "remount,bind,ro", str(world.path)], check=False, capture_output=True)
     assert done.returncode == 0, f"this test needs the right to mount, as root has it: {done.stderr!r}"
     try:
-        outcome = world.sync(fetch=False)
+        result = world.sync(fetch=False)
     finally:
         subprocess.run(["umount", str(world.path)], check=True)
-    assert "read-only" in (outcome.error + outcome.disabled).lower()
+    assert "read-only" in (result.error + result.disabled).lower()
     assert VaultState.objects.get().committed == committed
     world.synced(fetch=False)
     assert "priority: high" in world.text(note_of(made))
@@ -247,8 +247,8 @@ def test_a_full_disk_is_said_so_and_nothing_is_lost(tmp_path: pathlib.Path) -> N
         for number in range(30):
             task(f"More {number}")
         change(made, priority="high")
-        outcome = world.sync(fetch=False)
-        assert outcome.error
+        result = world.sync(fetch=False)
+        assert result.error
         assert VaultState.objects.get().retry_at
         filler.unlink()
         world.synced()

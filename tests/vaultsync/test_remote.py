@@ -71,9 +71,9 @@ def test_a_refused_token_is_a_sentence_without_the_token(world: World, server: G
     for wrong in (lambda: "ghs_wrongtoken", lambda: None):
         with_token(world, server.url, wrong)
         change(made, name=f"Name {wrong()}")
-        outcome = world.sync()
-        assert "refuses our credentials" in outcome.remote_error
-        assert "ghs_wrong" not in outcome.remote_error
+        result = world.sync()
+        assert "refuses our credentials" in result.remote_error
+        assert "ghs_wrong" not in result.remote_error
         assert VaultState.objects.get().remote_state == "denied"
     assert server.refused
     with_token(world, server.url, lambda: TOKEN)
@@ -102,8 +102,8 @@ def test_a_slow_remote_is_given_up_and_commits_stay_here(
     monkeypatch.setattr(vault_git.Git.network, "__kwdefaults__", {"timeout": 0.5})
     server.hang.set()
     change(made, priority="high")
-    outcome = world.sync(fetch=False)
-    assert "longer than" in outcome.remote_error
+    result = world.sync(fetch=False)
+    assert "longer than" in result.remote_error
     assert VaultState.objects.get().ahead == 1
     server.hang.clear()
     server.released.set()

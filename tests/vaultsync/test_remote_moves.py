@@ -34,8 +34,8 @@ def test_a_remote_that_is_gone_keeps_commits_here_until_it_is_back(world: World)
     away = world.remote.rename(world.folder / "away.git")
     pushed = state().pushed
     change(made, priority="high")
-    outcome = world.sync(fetch=False)
-    assert "can't be reached" in outcome.remote_error
+    result = world.sync(fetch=False)
+    assert "can't be reached" in result.remote_error
     assert (state().ahead, state().pushed, state().remote_failures) == (1, pushed, 1)
     assert state().committed > pushed
     change(made, priority="low")
@@ -54,8 +54,8 @@ def test_a_remote_that_declines_the_push_is_said_so(world: World) -> None:
     hook.write_text("#!/bin/sh\necho 'not today' >&2\nexit 1\n")
     hook.chmod(0o755)
     change(made, priority="high")
-    outcome = world.sync()
-    assert "refuses the push" in outcome.remote_error
+    result = world.sync()
+    assert "refuses the push" in result.remote_error
     assert state().remote_state == "declined"
     hook.unlink()
     world.synced()
@@ -73,8 +73,8 @@ def test_a_rewritten_remote_is_not_overwritten(world: World) -> None:
     rewritten = git(world.remote, "rev-parse", "main")
     change(made, priority="high")
     for fetch in (False, True):
-        outcome = world.sync(fetch=fetch)
-        assert "rewritten" in outcome.remote_error
+        result = world.sync(fetch=fetch)
+        assert "rewritten" in result.remote_error
         assert git(world.remote, "rev-parse", "main") == rewritten
     assert state().remote_state == "rewritten"
     assert "priority: high" in world.text(note_of(made))
@@ -96,8 +96,8 @@ def test_a_token_left_in_the_remotes_url_is_taken_out(world: World) -> None:
     world.synced()
     git(world.path, "remote", "set-url", "origin", "https://x-access-token:ghs_SECRET@127.0.0.1:1/org/repo.git")
     git(world.path, "config", "remote.origin.pushurl", "https://ghs_SECRET@127.0.0.1:1/org/repo.git")
-    outcome = world.sync()
-    assert outcome.remote_error
+    result = world.sync()
+    assert result.remote_error
     assert "SECRET" not in (world.path / ".git/config").read_text()
     assert git(world.path, "remote", "get-url", "origin") == "https://127.0.0.1:1/org/repo.git"
-    assert "SECRET" not in outcome.remote_error + state().last_error
+    assert "SECRET" not in result.remote_error + state().last_error

@@ -107,8 +107,8 @@ def test_nothing_changed_makes_no_commit(world: World) -> None:
     world.synced()
     before = world.commits()
     for full in (False, True, False):
-        outcome = world.synced(full=full)
-        assert outcome.files == 0
+        result = world.synced(full=full)
+        assert result.files == 0
     assert world.commits() == before
 
 
@@ -201,18 +201,18 @@ def test_a_deleted_note_comes_back_with_its_body(world: World) -> None:
 def test_a_folder_that_is_something_else_is_never_touched(world: World) -> None:
     world.path.mkdir()
     world.write("holiday.jpg", "x")
-    outcome = world.sync()
-    assert "not a git repository" in outcome.disabled
+    result = world.sync()
+    assert "not a git repository" in result.disabled
     assert sorted(each.name for each in world.path.iterdir()) == ["holiday.jpg"]
-    assert state().disabled_reason == outcome.disabled
+    assert state().disabled_reason == result.disabled
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(world: World) -> None:
     world.synced()
     before = git(world.path, "rev-parse", "HEAD")
     made = task()
-    outcome = world.sync(dry_run=True)
-    assert outcome.paths == ["010-tasks/_overview.md", note_of(made)]
+    result = world.sync(dry_run=True)
+    assert result.paths == ["010-tasks/_overview.md", note_of(made)]
     assert not (world.path / note_of(made)).exists()
     assert git(world.path, "rev-parse", "HEAD") == before
     assert git(world.path, "status", "--porcelain") == ""

@@ -38,7 +38,7 @@ class _Sides:
 
 @dataclass
 class TreeMerge:
-    """The outcome: a tree, and the files that hold what could not be put together."""
+    """The result: a tree, and the files that hold what could not be put together."""
 
     tree: str = ""
     asides: list[tuple[str, str]] = field(default_factory=list)  # path of the file, path of ours beside it

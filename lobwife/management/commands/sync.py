@@ -14,8 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from core.errors import Unavailable
 from lobwife.daemon.vault_token import vault_token
 from vaultsync.sync import Sync
-from vaultsync.sync_result import Outcome
-from vaultsync.vault import Vault, Watch
+from vaultsync.vault import SyncObserver, SyncResult, Vault
 
 _WAIT_SECONDS = 120
 
@@ -37,24 +36,24 @@ class Command(BaseCommand):
             def progress(done: int, total: int) -> None:
                 bar.update(line, completed=done, total=total, visible=True)
 
-            sync = Sync(Vault.configured(vault_token), Watch(progress=progress))
+            sync = Sync(Vault.from_settings(vault_token), SyncObserver(on_progress=progress))
             try:
-                outcome = sync.run(reason="manage.py sync", full=full, dry_run=dry_run, wait_seconds=_WAIT_SECONDS)
+                result = sync.run(reason="manage.py sync", full=full, dry_run=dry_run, wait_seconds=_WAIT_SECONDS)
             except Unavailable as error:
                 raise CommandError(str(error)) from None
-        self._tell(outcome, dry_run)
+        self._tell(result, dry_run)
 
-    def _tell(self, outcome: Outcome, dry_run: bool) -> None:
-        for notice in outcome.notices:
+    def _tell(self, result: SyncResult, dry_run: bool) -> None:
+        for notice in result.notices:
             self.stdout.write(notice)
-        if outcome.disabled or outcome.error:
-            raise CommandError(outcome.disabled or outcome.error)
+        if result.disabled or result.error:
+            raise CommandError(result.disabled or result.error)
         if dry_run:
-            for path in outcome.paths:
+            for path in result.paths:
                 self.stdout.write(path)
-            self.stdout.write(f"{outcome.files} file(s) would be written.")
+            self.stdout.write(f"{result.files} file(s) would be written.")
             return
-        if outcome.remote_error:
-            self.stderr.write(f"Committed here only: {outcome.remote_error}")
-        state = f"{outcome.files} file(s) changed" if outcome.files else "Nothing changed"
-        self.stdout.write(f"{state}{', pushed' if outcome.pushed else ''}.")
+        if result.remote_error:
+            self.stderr.write(f"Committed here only: {result.remote_error}")
+        state = f"{result.files} file(s) changed" if result.files else "Nothing changed"
+        self.stdout.write(f"{state}{', pushed' if result.pushed else ''}.")
