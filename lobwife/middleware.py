@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
@@ -44,7 +43,6 @@ class ApiMiddleware:
         if path in {"/health", "/metrics"}:
             request.META["HTTP_HOST"] = "localhost"  # probes and scrapers send the pod's IP
         _keep_encoded_slashes(request)
-        _take_chunked_body(request)
         is_head = request.method == "HEAD"
         if is_head:
             request.method = "GET"
@@ -91,14 +89,6 @@ def _keep_encoded_slashes(request: HttpRequest) -> None:
     if "%2" in raw and raw.startswith("/"):
         kept = raw.replace("%25", "%2525").replace("%2F", "%252F").replace("%2f", "%252F")
         request.path_info = unquote(kept)
-
-
-def _take_chunked_body(request: HttpRequest) -> None:
-    """A body without a length, which Django takes for an empty one: read it, up to just above the limit."""
-    if "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower() and "wsgi.input" in request.META:
-        body = request.META["wsgi.input"].read((settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0) + 1)
-        request.META["CONTENT_LENGTH"] = str(len(body))
-        request._stream = io.BytesIO(body)
 
 
 def _as_problem(request: HttpRequest, response: HttpResponseBase) -> HttpResponse:

@@ -12,7 +12,7 @@ from lobwife import clock
 from lobwife.daemon import Daemon
 from lobwife.loop import Loop
 from lobwife.scheduler import Scheduler
-from lobwife.sqlite.bell import ring
+from lobwife.sqlite.notification import notify
 from tasks.models import Task
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -52,7 +52,7 @@ def test_a_turn_that_fails_is_not_tried_again_for_each_commit() -> None:
     def tick() -> None:
         turns.append(time.monotonic())
         daemon._asked_to_stop = len(turns) == 4
-        ring(str(connection.settings_dict["NAME"]))
+        notify(str(connection.settings_dict["NAME"]))
         raise OSError("the disk says no")
 
     daemon.tick = tick  # type: ignore[method-assign]

@@ -7,9 +7,9 @@ import sqlite3
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from lobwife.sqlite.unsynced import unsynced_atomic
 
 from lobwife.sqlite.gate import gate_for
-from lobwife.sqlite.unsynced import unsynced_atomic
 from tasks.models import Task
 
 pytestmark = pytest.mark.django_db(transaction=True)
