@@ -4,12 +4,16 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from django.core.signals import request_started
 from django.core.wsgi import get_wsgi_application
-from django.db import close_old_connections
+from django.db import close_old_connections, reset_queries
 from django.urls import resolve
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "lobwife.settings")
 _django = get_wsgi_application()
+# A call begins with no connection, and DEBUG's list of queries is for other servers: both cost more than they look.
+request_started.disconnect(close_old_connections)
+request_started.disconnect(reset_queries)
 resolve("/health")  # imports all routes and what they need now, not at the first call, which would wait for it
 
 

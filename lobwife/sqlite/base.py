@@ -1,5 +1,6 @@
 """The backend itself: `ENGINE: "lobwife.sqlite"`."""
 
+import functools
 import pathlib
 import time
 from typing import Any
@@ -20,6 +21,11 @@ _LOCKED = "database is locked: another writer has held it for too long"
 _OUTSIDER_PAUSE_SECONDS = 0.01
 _SLOW_COMMIT_SECONDS, _SLOW_DISK_SECONDS = 0.01, 60.0
 _WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE")
+
+
+@functools.lru_cache(maxsize=8)
+def _uri(path: str) -> str:
+    return f"{pathlib.Path(path).absolute().as_uri()}?mode=rw"
 
 
 class DatabaseFeatures(features.DatabaseFeatures):
@@ -60,7 +66,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         parameters: dict[str, Any] = super().get_connection_params()
         parameters.pop("pool", None)
         if not self.is_in_memory_db():
-            parameters["database"] = f"{pathlib.Path(parameters['database']).absolute().as_uri()}?mode=rw"
+            parameters["database"] = _uri(self._path)
         return parameters
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
