@@ -157,6 +157,7 @@ DATABASES = {
 }
 
 # --- People
+PASSWORD_HASHERS = ["lobwife.access.hashers.PBKDF2PasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},

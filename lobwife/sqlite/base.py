@@ -3,9 +3,9 @@
 import functools
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any
 
-from django.db import transaction
 from django.db.backends.sqlite3 import base, features
 from django.db.backends.utils import CursorWrapper
 from django.db.utils import OperationalError
@@ -34,13 +34,12 @@ class DatabaseFeatures(features.DatabaseFeatures):
 
 
 class GatedCursor(CursorWrapper):
-    """A cursor whose writes go through the gate also where nobody has begun a transaction."""
+    """A cursor whose writes go through the gate also where nobody has begun a transaction, as in `save()`."""
 
     def execute(self, sql: Any, params: Any = None) -> Any:
         if self.db.in_atomic_block or not sql.startswith(_WRITES):
             return super().execute(sql, params)
-        with transaction.atomic(self.db.alias):
-            return super().execute(sql, params)
+        return self.db.execute_gated(functools.partial(super().execute, sql, params))
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -107,9 +106,24 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise
 
     def _start_transaction_under_autocommit(self) -> None:
+        self._execute_unlocked(super()._start_transaction_under_autocommit)  # type: ignore[misc]
+
+    def execute_gated(self, execute: Callable[[], Any]) -> Any:
+        """Execute a write that is a transaction of its own."""
+        if self.is_in_memory_db():
+            return execute()
+        self._enter_gate(keeps_connection=True)
+        try:
+            return self._execute_unlocked(execute)
+        finally:
+            self._leave_gate()
+            notify(self._path)
+
+    def _execute_unlocked(self, execute: Callable[[], Any]) -> Any:
+        """Execute what needs SQLite's own lock, as soon as no outsider has it."""
         while True:
             try:
-                return super()._start_transaction_under_autocommit()  # type: ignore[misc,no-any-return]
+                return execute()
             except OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() >= self._deadline:
                     raise
@@ -139,14 +153,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self._leave_gate()
 
     # --- the gate
-    def _enter_gate(self) -> None:
-        """Take the gate; while that waits, others use this request's connection to the database."""
+    def _enter_gate(self, *, keeps_connection: bool = False) -> None:
+        """Take the gate; others may use this request's connection to the database while that waits."""
         timeout = write_timeout(self._timeout)
         self._deadline = time.monotonic() + timeout
         try:
             gate = gate_for(self._path)
             if not gate.acquire(0):
-                self.close_if_unusable_or_obsolete()
+                if not keeps_connection:
+                    self.close_if_unusable_or_obsolete()
                 if not gate.acquire(timeout):
                     raise OperationalError(_LOCKED)
         except OSError as error:

@@ -21,7 +21,8 @@ class WriteGate:
     def __init__(self, path: str) -> None:
         self._lock = threading.Lock()
         self.disk_is_slow_until = 0.0  # monotonic; commits wait for the disk in a native thread until then
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._path = path
+        self._descriptor: int | None = None
 
     def acquire(self, timeout: float) -> bool:
         """Return whether the gate was taken within `timeout` seconds; raises OSError."""
@@ -39,8 +40,12 @@ class WriteGate:
                 self._lock.release()
 
     def release(self) -> None:
+        assert self._descriptor is not None  # noqa: S101 - for the type checker
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        except OSError:  # what it guarded is done all the same, and a file that is closed is not locked
+            os.close(self._descriptor)
+            self._descriptor = None
         finally:
             self._lock.release()
 
@@ -55,6 +60,8 @@ class WriteGate:
             self.release()
 
     def _flock(self) -> bool:
+        if self._descriptor is None:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
