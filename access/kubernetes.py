@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx2
+from django.db import close_old_connections
 
-from core import waits
 from core.callers import Caller, Role
 from core.errors import Forbidden, Unavailable
 from tasks.models import Task
@@ -99,7 +99,7 @@ class Cluster:
         }
         try:
             own = (self._credentials / "token").read_text().strip()  # the kubelet replaces it every hour
-            waits.about_to_wait()
+            close_old_connections()  # others use it meanwhile
             response = self._opened().post(self._url, json=body, headers={"Authorization": f"Bearer {own}"})
             response.raise_for_status()
             return response.json()

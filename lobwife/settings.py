@@ -140,14 +140,17 @@ TEMPLATES = [
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Database. IMMEDIATE: a deferred transaction that upgrades fails at once, whatever the timeout. FULL: an accepted
-# task survives a power cut. Web waits less than the daemon, so that every call is answered within 8 seconds.
+# task survives a power cut. Web waits less than the daemon, so that every call is answered within 8 seconds, and
+# pools its connections, which go back at the end of a request; elsewhere each thread keeps one.
+DB_CONNECTIONS = env.integer("LOBWIFE_DB_CONNECTIONS", 0, at_most=1000)
 DATABASES = {
     "default": {
         "ENGINE": "core.sqlite",
         "NAME": STATE_DIR / DATABASE_FILE,
-        "CONN_MAX_AGE": None,
+        "CONN_MAX_AGE": 0 if DB_CONNECTIONS else None,
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
+            "pool": DB_CONNECTIONS,
             "timeout": env.integer("LOBWIFE_DB_TIMEOUT", 20, at_least=1, at_most=600),
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
         },
@@ -156,6 +159,7 @@ DATABASES = {
 }
 
 # --- People
+PASSWORD_HASHERS = ["access.hashers.PBKDF2PasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
@@ -246,8 +250,7 @@ BROKER_SERVICES = env.words(
 )
 BROKER_TASK_HOURS = env.integer("LOBWIFE_BROKER_TASK_HOURS", 0, at_most=24 * 365)  # 0: while the task is not over
 BROKER_AUDIT_DAYS = env.integer("LOBWIFE_BROKER_AUDIT_DAYS", 365, at_least=1, at_most=36500)
-# How many threads of a web process may be busy with GitHub once it is slow: one stays free for everything else.
-BROKER_GITHUB_THREADS = max(1, env.integer("LOBWIFE_THREADS", 4, at_least=1, at_most=64) - 1)
+BROKER_GITHUB_CALLS = 16  # of a web process at once; more are refused while GitHub is slow
 
 # --- Vault
 VAULT_REPO = env.text("VAULT_REPO")

@@ -18,7 +18,6 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from broker.github.deadlines import bounded, ends_at
-from core import waits
 from core.errors import Unavailable, Upstream
 
 _ATTEMPTS = 3
@@ -193,7 +192,6 @@ def _exchange(url: str, method: str, path: str, headers: Mapping[str, str], body
     deadline = time.monotonic() + seconds
     client = _client_of_process(url, os.getpid())
     content = orjson.dumps(body) if body is not None else None
-    waits.about_to_wait()
     stream = client.stream(method, url + path, headers=headers, content=content, timeout=seconds)
     with ends_at(deadline), stream as response:
         received = bytearray()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import close_old_connections, transaction
 
 from broker.github import app
 from broker.github.client import GitHub, GitHubDown, Minted, RateLimited
@@ -57,6 +57,7 @@ def mint(
         github = app.configured()
         github.clock_skew = state.clock_skew
         owner, names = _names(github, state, scope, deadline)
+        close_old_connections()  # others use it meanwhile
         minted = github.mint(names, scope.permissions, until=deadline.github_until)
         wrong = None
         try:

@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import transaction
+from django.db import close_old_connections, transaction
 
 from broker import statements
 from broker.models import Mint
 from core.errors import LobwifeError, Unavailable, Upstream
-from core.sqlite.unsynced import unsynced_atomic
 from core.timestamps import utc_now
 
 # Every call is answered within 8 seconds: what is left after GitHub's share is for the database.
@@ -54,10 +53,9 @@ class Deadline:
 
 
 class Slots:
-    """How many threads of this process are busy with GitHub.
+    """How many calls of this process wait for GitHub.
 
-    While GitHub is quick all of them may be. Once a call has taken long, the next ones are refused at once instead of
-    taking the threads that answer reads and `/health`.
+    Once a call has taken long, those beyond the limit are refused at once instead of waiting behind it.
     """
 
     def __init__(self, limit: int) -> None:
@@ -86,7 +84,7 @@ class Slots:
 
 def slots() -> Slots:
     """This process's; a forked child has its own."""
-    return _slots_of_process(os.getpid(), settings.BROKER_GITHUB_THREADS)
+    return _slots_of_process(os.getpid(), settings.BROKER_GITHUB_CALLS)
 
 
 @functools.lru_cache(maxsize=2)
@@ -97,7 +95,7 @@ def _slots_of_process(process: int, limit: int) -> Slots:
 def claim(digest: str) -> str | None:
     """The name under which this call holds the claim on a scope; None while another call holds it."""
     holder, now = uuid.uuid4().hex, utc_now()
-    with unsynced_atomic():  # who held a claim is gone after a power cut
+    with transaction.atomic():
         claimed = statements.claim_mint(digest=digest, holder=holder, now=now, lease_until=now + LEASE)
     return holder if claimed else None
 
@@ -132,6 +130,7 @@ def wait_for(digest: str, deadline: Deadline) -> None:
             raise _as_error(mint)
         if deadline.left < 1:
             raise Unavailable("GitHub is slow to make a token for this", retry_after=2)
+        close_old_connections()  # others use it meanwhile
         time.sleep(_POLL_SECONDS)
 
 

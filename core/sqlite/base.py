@@ -1,19 +1,31 @@
 """The backend itself: `ENGINE: "core.sqlite"`."""
 
-import os
+import functools
 import pathlib
+import time
+from collections.abc import Callable
 from typing import Any
 
 from django.db.backends.sqlite3 import base, features
+from django.db.backends.utils import CursorWrapper
 from django.db.utils import OperationalError
 
-from core.sqlite import syncing
-from core.sqlite.bell import ring
-from core.sqlite.gate import GateTimeout, WriteGate, gate_for
+from core.native_threads import in_native_thread
+from core.sqlite.gate import WriteGate, gate_for
+from core.sqlite.notification import notify
+from core.sqlite.pool import ConnectionPool, pool_for
 from core.sqlite.schema import DatabaseSchemaEditor
 from core.write_deadline import write_timeout
 
 _LOCKED = "database is locked: another writer has held it for too long"
+_OUTSIDER_PAUSE_SECONDS = 0.01
+_SLOW_COMMIT_SECONDS, _SLOW_DISK_SECONDS = 0.01, 60.0
+_WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE")
+
+
+@functools.lru_cache(maxsize=8)
+def _uri(path: str) -> str:
+    return f"{pathlib.Path(path).absolute().as_uri()}?mode=rw"
 
 
 class DatabaseFeatures(features.DatabaseFeatures):
@@ -21,14 +33,21 @@ class DatabaseFeatures(features.DatabaseFeatures):
     supports_json_field = True
 
 
-class DatabaseWrapper(base.DatabaseWrapper):
-    """Django's SQLite backend; a transaction holds the write gate from before BEGIN until it ended.
+class GatedCursor(CursorWrapper):
+    """A cursor whose writes go through the gate also where nobody has begun a transaction, as in `save()`."""
 
-    `atomic()` returns when its transaction is on the disk, as `synchronous=FULL` has it, but lets the next writer in
-    before: COMMIT itself, under `synchronous=NORMAL`, only writes, and this process syncs the WAL once the gate is
-    open. Writers that wait for the disk at the same time then share one sync: with 8 at once twice as many commits a
-    second. What a later frame of the WAL depends on comes before it, so a power cut takes only what no caller was told.
-    Where an answer tells of the commit, the answer may wait for the disk instead (core.sqlite.syncing).
+    def execute(self, sql: Any, params: Any = None) -> Any:
+        if self.db.in_atomic_block or not sql.startswith(_WRITES):
+            return super().execute(sql, params)
+        return self.db.execute_gated(functools.partial(super().execute, sql, params))
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """Django's SQLite backend, with a write gate and, on demand, a pool of connections.
+
+    A transaction holds the gate from before BEGIN until it ended. Nothing waits inside SQLite, which would stop all
+    greenlets of a process: the gate waits, and BEGIN is tried again while an outsider such as the sqlite3 shell writes.
+    `OPTIONS["pool"]` is the number of connections that a process may use at once; 0 is one for each thread.
     """
 
     SchemaEditorClass = DatabaseSchemaEditor
@@ -37,60 +56,95 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gate: WriteGate | None = None
-        self._syncs_later = self._may_be_lost = False
+        self._pool: ConnectionPool | None = None
+        self._deadline = 0.0
 
+    # --- connections
     def get_connection_params(self) -> dict[str, Any]:
         """A file that is not there is not made: `migrate` makes it, anything else was started in the wrong place."""
         parameters: dict[str, Any] = super().get_connection_params()
+        parameters.pop("pool", None)
         if not self.is_in_memory_db():
-            parameters["database"] = f"{pathlib.Path(parameters['database']).absolute().as_uri()}?mode=rw"
+            parameters["database"] = _uri(self._path)
         return parameters
 
-    def leave_unsynced(self) -> None:
-        """The transaction under way does not wait for the disk; see unsynced_atomic()."""
-        self._may_be_lost = True
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        self._pool = pool_for(self._path, self.settings_dict["OPTIONS"].get("pool", 0))
+        if self._pool is None:
+            return self._open(conn_params)
+        return self._pool.take(lambda: self._open(conn_params), self._timeout)
 
-    def _start_transaction_under_autocommit(self) -> None:
-        if self.is_in_memory_db():
-            super()._start_transaction_under_autocommit()  # type: ignore[misc]
-            return
-        usual = float(self.settings_dict["OPTIONS"].get("timeout", 5))
-        timeout = write_timeout(usual)
+    def make_cursor(self, cursor: Any) -> CursorWrapper:
+        return GatedCursor(cursor, self)
+
+    def _open(self, conn_params: dict[str, Any]) -> Any:
+        opened = super().get_new_connection(conn_params)
+        opened.execute("PRAGMA busy_timeout = 0")
+        return opened
+
+    def _close(self) -> None:
+        pool, self._pool = self._pool, None
+        is_reusable = pool is not None and not (self.errors_occurred or self.in_atomic_block)
         try:
-            gate = gate_for(str(self.settings_dict["NAME"]))
-            waited = gate.acquire(timeout)
-        except GateTimeout:
-            raise OperationalError(_LOCKED) from None
-        except OSError as error:
-            raise OperationalError(f"the write gate can't be opened: {error}") from error
-        self._gate = gate
-        try:
-            self._sync_later()
-            self._begin_within(timeout, waited, usual)
-        except BaseException:
+            if not is_reusable:
+                super()._close()  # type: ignore[misc]
+        finally:
+            if pool is not None:
+                pool.give_back(self.connection if is_reusable else None)
             self._leave_gate()
+
+    # --- transactions
+    def set_autocommit(self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False) -> None:
+        begins = force_begin_transaction_with_broken_autocommit and not autocommit and not self.is_in_memory_db()
+        if begins:
+            self._enter_gate()
+        try:
+            super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
+        except BaseException:
+            if begins:
+                self._leave_gate()
             raise
 
-    def _begin_within(self, timeout: float, waited: float, usual: float) -> None:
-        """BEGIN, waiting for outsiders such as the sqlite3 shell no longer than what the gate left of the timeout."""
-        if timeout == usual and waited < timeout / 10:
-            super()._start_transaction_under_autocommit()  # type: ignore[misc]
-            return
-        with self.cursor() as cursor:
-            cursor.execute(f"PRAGMA busy_timeout = {max(1, int((timeout - waited) * 1000))}")
+    def _start_transaction_under_autocommit(self) -> None:
+        self._execute_unlocked(super()._start_transaction_under_autocommit)  # type: ignore[misc]
+
+    def execute_gated(self, execute: Callable[[], Any]) -> Any:
+        """Execute a write that is a transaction of its own."""
+        if self.is_in_memory_db():
+            return execute()
+        self._enter_gate(keeps_connection=True)
+        try:
+            return self._execute_unlocked(execute)
+        finally:
+            self._leave_gate()
+            notify(self._path)
+
+    def _execute_unlocked(self, execute: Callable[[], Any]) -> Any:
+        """Execute what needs SQLite's own lock, as soon as no outsider has it."""
+        while True:
             try:
-                super()._start_transaction_under_autocommit()  # type: ignore[misc]
-            finally:
-                cursor.execute(f"PRAGMA busy_timeout = {int(usual * 1000)}")
+                return execute()
+            except OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() >= self._deadline:
+                    raise
+            time.sleep(_OUTSIDER_PAUSE_SECONDS)
 
     def _commit(self) -> None:
-        super()._commit()  # type: ignore[misc]
-        gated, syncs = self._gate is not None, self._syncs_later and not self._may_be_lost
+        gate = self._gate
+        if gate is None:
+            super()._commit()  # type: ignore[misc]
+            return
+        began = time.monotonic()
+        if began < gate.disk_is_slow_until:
+            with self.wrap_database_errors:
+                in_native_thread(self.connection.commit)
+        else:
+            super()._commit()  # type: ignore[misc]
+        ended = time.monotonic()
+        if ended - began > _SLOW_COMMIT_SECONDS:
+            gate.disk_is_slow_until = ended + _SLOW_DISK_SECONDS
         self._leave_gate()  # a COMMIT that failed keeps it: Django rolls back or closes next
-        if syncs:
-            syncing.after_commit(self._wal)
-        if gated:
-            ring(str(self.settings_dict["NAME"]))
+        notify(self._path)
 
     def _rollback(self) -> None:
         try:
@@ -98,35 +152,31 @@ class DatabaseWrapper(base.DatabaseWrapper):
         finally:
             self._leave_gate()
 
-    def _close(self) -> None:
+    # --- the gate
+    def _enter_gate(self, *, keeps_connection: bool = False) -> None:
+        """Take the gate; others may use this request's connection to the database while that waits."""
+        timeout = write_timeout(self._timeout)
+        self._deadline = time.monotonic() + timeout
         try:
-            super()._close()  # type: ignore[misc]
-        finally:
-            self._syncs_later = False  # nothing can be set on a connection that is closed
-            self._leave_gate()
+            gate = gate_for(self._path)
+            if not gate.acquire(0):
+                if not keeps_connection:
+                    self.close_if_unusable_or_obsolete()
+                if not gate.acquire(timeout):
+                    raise OperationalError(_LOCKED)
+        except OSError as error:
+            raise OperationalError(f"the write gate can't be used: {error}") from error
+        self._gate = gate
 
     def _leave_gate(self) -> None:
-        gate, self._gate, self._may_be_lost = self._gate, None, False
-        if gate is None:
-            return
-        try:
-            if self._syncs_later and self.connection is not None:
-                self._execute_raw("PRAGMA synchronous = FULL")
-        finally:
-            self._syncs_later = False
+        gate, self._gate = self._gate, None
+        if gate is not None:
             gate.release()
 
-    # --- durability
     @property
-    def _wal(self) -> str:
-        return f"{self.settings_dict['NAME']}-wal"
+    def _path(self) -> str:
+        return str(self.settings_dict["NAME"])
 
-    def _sync_later(self) -> None:
-        if os.path.exists(self._wal):  # without it, as in the journal mode of another file system, SQLite syncs
-            self._execute_raw("PRAGMA synchronous = NORMAL")
-            self._syncs_later = True
-
-    def _execute_raw(self, statement: str) -> None:
-        """Past Django's cursors, which take ten times as long."""
-        with self.wrap_database_errors:
-            self.connection.execute(statement)
+    @property
+    def _timeout(self) -> float:
+        return float(self.settings_dict["OPTIONS"].get("timeout", 5))

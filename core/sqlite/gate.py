@@ -8,15 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from core import waits
-
-_STALLED_SECONDS = 0.6
-_WAITERS_WHEN_STALLED = 1
-_LOOK_SECONDS = 0.1
-_PATIENT_SECONDS = 8.0
-_MOMENT_SECONDS = 0.001
-_POLL_SECONDS = 0.0001
-_SLOW_POLL_SECONDS = 0.01
+_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.0001, 0.005
 
 
 class GateTimeout(Exception):
@@ -24,91 +16,52 @@ class GateTimeout(Exception):
 
 
 class WriteGate:
-    """One flock for all processes and one lock for this process's threads, which share the descriptor.
-
-    Once the gate has not moved for 0.6 s only the thread that came first waits on; the others are refused, so that a
-    stuck writer never takes the threads that answer reads and `/health`, which probes give a second. Who came with a
-    timeout longer than any call has, as the daemon does, waits on all the same.
-    """
+    """An flock for all processes, and a lock for the threads or greenlets of this one, which share the descriptor."""
 
     def __init__(self, path: str) -> None:
-        self._threads = threading.Lock()
-        self._counts = threading.Lock()
-        self._waiting: list[object] = []
-        self._moved = time.monotonic()
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = threading.Lock()
+        self.disk_is_slow_until = 0.0  # monotonic; commits wait for the disk in a native thread until then
+        self._path = path
+        self._descriptor: int | None = None
 
-    def acquire(self, timeout: float) -> float:
-        """Take the gate within `timeout` seconds and return the seconds waited; raises GateTimeout."""
-        if self._threads.acquire(blocking=False):
-            if self._flock() or self._flock_soon(timeout):
-                self._moved = time.monotonic()
-                return 0.0
-            self._threads.release()
-        waits.about_to_wait()
-        start, ticket = time.monotonic(), object()
-        with self._counts:
-            if not self._waiting:
-                self._moved = start
-            self._waiting.append(ticket)
+    def acquire(self, timeout: float) -> bool:
+        """Return whether the gate was taken within `timeout` seconds; raises OSError."""
+        deadline = time.monotonic() + timeout
+        if not (self._lock.acquire(timeout=timeout) if timeout else self._lock.acquire(blocking=False)):
+            return False
+        pause, taken = _SHORTEST_PAUSE_SECONDS, False
         try:
-            self._wait(None if timeout > _PATIENT_SECONDS else ticket, start + timeout)
+            while not (taken := self._flock()) and time.monotonic() < deadline:
+                time.sleep(pause)  # under gevent only the greenlet sleeps
+                pause = min(pause * 1.2, _LONGEST_PAUSE_SECONDS)
+            return taken
         finally:
-            with self._counts:
-                self._waiting.remove(ticket)
-        self._moved = time.monotonic()
-        return self._moved - start
+            if not taken:
+                self._lock.release()
 
     def release(self) -> None:
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        self._moved = time.monotonic()
-        self._threads.release()
+        assert self._descriptor is not None  # noqa: S101 - for the type checker
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        except OSError:  # what it guarded is done all the same, and a file that is closed is not locked
+            os.close(self._descriptor)
+            self._descriptor = None
+        finally:
+            self._lock.release()
 
     @contextlib.contextmanager
     def held(self, timeout: float) -> Iterator[None]:
         """Have the gate for a block; raises GateTimeout when it can't be taken within `timeout` seconds."""
-        self.acquire(timeout)
+        if not self.acquire(timeout):
+            raise GateTimeout
         try:
             yield
         finally:
             self.release()
 
-    def _wait(self, ticket: object | None, deadline: float) -> None:
-        while True:
-            self._stay(ticket, deadline)
-            if self._threads.acquire(timeout=_LOOK_SECONDS):
-                break
-        start = time.monotonic()
-        try:
-            while not self._flock():
-                self._stay(ticket, deadline)
-                waited = time.monotonic() - start
-                time.sleep(_POLL_SECONDS if waited < _STALLED_SECONDS else _SLOW_POLL_SECONDS)
-        except BaseException:
-            self._threads.release()
-            raise
-
-    def _stay(self, ticket: object | None, deadline: float) -> None:
-        """Raises GateTimeout for a thread that must not wait any longer."""
-        now = time.monotonic()
-        if now > deadline:
-            raise GateTimeout
-        if ticket is not None and now - self._moved > _STALLED_SECONDS:
-            with self._counts:
-                place = self._waiting.index(ticket)
-            if place >= _WAITERS_WHEN_STALLED:
-                raise GateTimeout
-
-    def _flock_soon(self, timeout: float) -> bool:
-        """Most transactions take less than a millisecond: less than to let another thread lead meanwhile."""
-        deadline = time.monotonic() + min(timeout, _MOMENT_SECONDS)
-        while time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
-            if self._flock():
-                return True
-        return False
-
     def _flock(self) -> bool:
+        if self._descriptor is None:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

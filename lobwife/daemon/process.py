@@ -21,8 +21,7 @@ from django.db import close_old_connections, connection, transaction
 from django.db.utils import DatabaseError, InterfaceError
 
 from core.errors import Conflict, Unavailable
-from core.sqlite.bell import Bell
-from core.sqlite.unsynced import unsynced_atomic
+from core.sqlite.notification import Listener
 from core.sqlite.watch import data_version
 from core.timestamps import utc_now
 from jobs.alerts import rules
@@ -56,7 +55,7 @@ class Daemon:
         self._asked_to_stop = self._plan_again = False
         self._signalled = -1
         self._lock: IO[str] | None = None
-        self._bell: Bell
+        self._commits: Listener
         self._seen_version: tuple[int, int] | None = None
         self._looked = self._beaten = 0.0
         self._failures = 0
@@ -120,7 +119,7 @@ class Daemon:
         return bool(seconds)
 
     def _work(self) -> int:
-        self._bell = Bell(str(connection.settings_dict["NAME"]))
+        self._commits = Listener(str(connection.settings_dict["NAME"]))
         while not self._asked_to_stop:
             if not self.scheduler.is_alive:
                 log.critical("the scheduler's thread died; the daemon exits, to be started again")
@@ -128,7 +127,7 @@ class Daemon:
             wait = _TURN_SECONDS
             begun = time.monotonic()
             try:
-                self._bell.hush()
+                self._commits.drain()
                 self.tick()
                 self._failures = 0
             except (DatabaseError, InterfaceError, OSError) as error:
@@ -145,7 +144,7 @@ class Daemon:
 
         A turn that failed is not tried again for a commit: it would fail as often as others write.
         """
-        heard_of = [self._signalled] if self._failures else [self._signalled, self._bell.fileno()]
+        heard_of = [self._signalled] if self._failures else [self._signalled, self._commits.fileno()]
         heard = select.select(heard_of, [], [], wait)[0]
         if self._signalled in heard:
             os.read(self._signalled, 4096)
@@ -216,7 +215,7 @@ class Daemon:
 
 
 def _beat(now: datetime, trouble: str) -> None:
-    with unsynced_atomic():
+    with transaction.atomic():
         DaemonRow.objects.filter(pk=DaemonRow.PK).update(beat_at=now, trouble=trouble)
 
 

@@ -1,106 +1,210 @@
-"""A change that a caller was told of is on the disk; who waits for the disk holds nobody up."""
+"""A change that a caller was told of is on the disk; a change that failed is not made."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import http.client
 import os
-import sqlite3
+import pathlib
+import resource
+import signal
+import subprocess
+import threading
+from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
 from django.db import OperationalError, connection, transaction
 
 from core.sqlite.gate import gate_for
-from core.sqlite.unsynced import unsynced_atomic
+from core.sqlite.notification import Listener
 from tasks.models import Task
-
-pytestmark = pytest.mark.django_db(transaction=True)
+from tests.support.installation import Installation, wait_for, write_locked
 
 
 def database() -> str:
     return str(connection.settings_dict["NAME"])
 
 
-def synchronous() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute("PRAGMA synchronous")
-        return int(cursor.fetchone()[0])
+def is_free() -> bool:
+    """Whether the next writer gets the gate at once."""
+    if not gate_for(database()).acquire(0):
+        return False
+    gate_for(database()).release()
+    return True
 
 
-def test_a_commit_returns_when_the_wal_is_synced_and_lets_the_next_writer_in_before(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    synced = []
-
-    def fdatasync(descriptor: int) -> None:
-        gate = gate_for(database())
-        gate.acquire(0)
-        gate.release()
-        other = sqlite3.connect(database())
-        names = [name for (name,) in other.execute("SELECT name FROM tasks")]
-        other.close()
-        synced.append((os.readlink(f"/proc/self/fd/{descriptor}"), names))
-
-    monkeypatch.setattr(os, "fdatasync", fdatasync)
-    with transaction.atomic():
-        Task.objects.create(name="kept")
-        assert synced == []
-    assert synced == [(f"{database()}-wal", ["kept"])]
+def workers_of(web: subprocess.Popen[bytes]) -> list[int]:
+    return [int(pid) for pid in pathlib.Path(f"/proc/{web.pid}/task/{web.pid}/children").read_text().split()]
 
 
-def test_a_disk_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fdatasync(descriptor: int) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(os, "fdatasync", fdatasync)
-    with pytest.raises(OperationalError, match="may not survive a power cut"), transaction.atomic():
-        Task.objects.create(name="doubtful")
-    monkeypatch.undo()
-    with transaction.atomic():
-        Task.objects.create(name="after")
-    assert Task.objects.count() == 2
+def task_names(installation: Installation) -> set[str]:
+    with installation.database() as opened:
+        return {name for (name,) in opened.execute("SELECT name FROM tasks")}
 
 
-def test_only_a_transaction_that_is_synced_afterwards_leaves_it_to_us() -> None:
-    assert synchronous() == 2
-    with transaction.atomic():
-        assert synchronous() == 1
-    assert synchronous() == 2
-    with pytest.raises(ValueError, match="undone"), transaction.atomic():
-        raise ValueError("undone")
-    assert synchronous() == 2
-    connection.close()
-    assert synchronous() == 2
+@pytest.mark.django_db(transaction=True)
+def test_sqlite_itself_waits_for_the_disk() -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        assert cursor.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_connection_that_is_closed_in_a_transaction_undoes_it_and_lets_the_next_writer_in() -> None:
     with transaction.atomic():
         Task.objects.create(name="undone")
         connection.close()
-    assert gate_for(database()).acquire(0) == 0
-    gate_for(database()).release()
-    assert synchronous() == 2
+    assert is_free()
     assert not Task.objects.exists()
 
 
-def test_without_a_wal_sqlite_syncs_itself() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("PRAGMA journal_mode = DELETE")
-    try:
-        with transaction.atomic():
-            Task.objects.create(name="kept")
-            assert synchronous() == 2
-    finally:
-        connection.close()  # the next opens it in WAL mode
-    assert Task.objects.count() == 1
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("failing", [fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_UN])
+def test_a_lock_file_that_fails_once_fails_one_write(monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
+    working, failures = fcntl.flock, [OSError(37, "No locks available")]
 
+    def flock(descriptor: int, operation: int) -> None:
+        if operation == failing and failures:
+            raise failures.pop()
+        working(descriptor, operation)
 
-def test_a_claim_or_a_sign_of_life_does_not_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[int] = []
-    monkeypatch.setattr(os, "fdatasync", synced.append)
-    with unsynced_atomic():
-        Task.objects.create(name="may be lost")
-    assert (Task.objects.count(), synced, synchronous()) == (1, [], 2)
-    with pytest.raises(RuntimeError), transaction.atomic(), unsynced_atomic():
-        pass
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with contextlib.suppress(OperationalError), transaction.atomic():
+        Task.objects.create(name="first")
+    assert not failures
     with transaction.atomic():
-        Task.objects.create(name="kept, and what came before it")
-    assert len(synced) == 1
+        Task.objects.create(name="second")
+    assert Task.objects.filter(name="second").exists()
+    assert is_free()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_write_outside_of_a_transaction_waits_for_the_gate_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "timeout", 0.1)
+    listener = Listener(database())
+    with gate_for(database()).held(0), pytest.raises(OperationalError, match="locked"):
+        Group(name="refused").save()
+    Group(name="kept").save()
+    Group.objects.update(name="renamed")
+    assert [group.name for group in Group.objects.filter(name="renamed")] == ["renamed"]
+    assert is_free()
+    listener.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_writer_waits_for_an_outsider_and_no_longer_than_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "timeout", 0.2)
+    outsider = connection.copy()
+    outsider.set_autocommit(False, force_begin_transaction_with_broken_autocommit=True)
+    gate_for(database()).release()  # as if it had never heard of the gate
+    with pytest.raises(OperationalError, match="locked"), transaction.atomic():
+        Task.objects.create(name="refused")
+    assert is_free()
+    timer = threading.Timer(0.05, lambda: outsider.connection.rollback())
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "timeout", 10)
+    timer.start()
+    with transaction.atomic():
+        Task.objects.create(name="patient")
+    timer.join()
+    outsider._gate = None
+    outsider.close()
+    assert [task.name for task in Task.objects.all()] == ["patient"]
+
+
+def test_what_cannot_be_committed_is_refused_and_not_made(installation: Installation) -> None:
+    installation.environment["LOBWIFE_WORKERS"] = "1"
+    web = installation.start_web()
+    assert installation.post("/api/v1/tasks", {"name": "before"}).status == 201
+    (worker,) = workers_of(web)
+    unlimited = resource.prlimit(worker, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+    for _ in range(3):
+        refused = installation.post("/api/v1/tasks", {"name": "refused"})
+        assert refused.status == 503, refused.body
+        assert refused.headers["retry-after"]
+    assert installation.get("/api/v1/tasks").json[0]["name"] == "before"
+    resource.prlimit(worker, resource.RLIMIT_FSIZE, unlimited)
+    assert installation.post("/api/v1/tasks", {"name": "after"}).status == 201
+    assert [task["name"] for task in installation.get("/api/v1/tasks").json] == ["after", "before"]
+    web.send_signal(signal.SIGKILL)
+    for pid in (worker, web.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    web.wait()
+    assert task_names(installation) == {"before", "after"}
+
+
+def test_a_worker_that_is_killed_loses_nothing_that_a_caller_was_told_of(installation: Installation) -> None:
+    web = installation.start_web()
+    told: list[str] = []
+    stop = threading.Event()
+
+    def create(client: int) -> None:
+        number = 0
+        while not stop.is_set():
+            name, number = f"{client}-{number}", number + 1
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                if installation.post("/api/v1/tasks", {"name": name}).status == 201:
+                    told.append(name)
+
+    clients = [threading.Thread(target=create, args=(client,)) for client in range(4)]
+    for client in clients:
+        client.start()
+    for _ in range(3):
+        already, victim = len(told), workers_of(web)[0]
+        wait_for(lambda: len(told) >= already + 25, what="tasks are created")  # noqa: B023
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: len({*workers_of(web)} - {victim}) == 2, what="a new worker")  # noqa: B023
+    stop.set()
+    for client in clients:
+        client.join()
+    missing = set(told) - task_names(installation)
+    assert not missing
+    with installation.database() as opened:
+        assert opened.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+
+
+def test_a_slow_disk_stops_no_read(installation: Installation, tmp_path: pathlib.Path) -> None:
+    seconds = tmp_path / "commit-seconds"
+    seconds.write_text("0.02")
+    installation.environment |= {
+        "PYTHONPATH": str(pathlib.Path(__file__).parents[1] / "support" / "slow_disk"),
+        "TEST_COMMIT_SECONDS": str(seconds),
+        "LOBWIFE_WORKERS": "1",
+    }
+    installation.start_web()
+    assert installation.post("/api/v1/tasks", {"name": "slow"}).status == 201  # now it is known
+    seconds.write_text("2")
+    answers: list[Any] = []
+    writers = [
+        threading.Thread(target=lambda: answers.append(installation.post("/api/v1/tasks", {"name": "slower"})))
+        for _ in range(2)
+    ]
+    for writer in writers:
+        writer.start()
+    reads = 0
+    while any(writer.is_alive() for writer in writers):
+        assert installation.get("/health", timeout=1.5).status == 200
+        reads += 1
+    assert reads > 5
+    assert [answer.status for answer in answers] == [201, 201]
+
+
+def test_a_locked_database_stops_no_read(installation: Installation) -> None:
+    installation.environment["LOBWIFE_WORKERS"] = "1"
+    installation.start_web()
+    answers: list[Any] = []
+    with write_locked(installation):
+        writers = [
+            threading.Thread(target=lambda: answers.append(installation.post("/api/v1/tasks", {"name": "waits"})))
+            for _ in range(40)  # more than there are connections to the database
+        ]
+        for writer in writers:
+            writer.start()
+        reads = 0
+        while any(writer.is_alive() for writer in writers):
+            assert installation.get("/api/v1/tasks", timeout=1.5).json == []
+            reads += 1
+    assert reads > 5
+    assert {answer.status for answer in answers} == {503}
+    assert installation.post("/api/v1/tasks", {"name": "after"}).status == 201

@@ -8,7 +8,7 @@ import time
 import pytest
 from django.db import connection, transaction
 
-from core.sqlite.bell import ring
+from core.sqlite.notification import notify
 from lobwife.daemon import clock
 from lobwife.daemon.loop import Loop
 from lobwife.daemon.process import Daemon
@@ -52,7 +52,7 @@ def test_a_turn_that_fails_is_not_tried_again_for_each_commit() -> None:
     def tick() -> None:
         turns.append(time.monotonic())
         daemon._asked_to_stop = len(turns) == 4
-        ring(str(connection.settings_dict["NAME"]))
+        notify(str(connection.settings_dict["NAME"]))
         raise OSError("the disk says no")
 
     daemon.tick = tick  # type: ignore[method-assign]
