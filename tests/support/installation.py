@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tests.support import commands
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -111,14 +113,8 @@ class Installation:
 
     def run(self, *arguments: str, check: bool = False, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run Python in this installation's environment to its end."""
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            env={"DJANGO_SETTINGS_MODULE": "lobwife.settings", **self.environment},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        environment = {"DJANGO_SETTINGS_MODULE": "lobwife.settings", **self.environment}
+        done = commands.run(*arguments, environment=environment, folder=ROOT, timeout=timeout)
         if check and done.returncode:
             raise AssertionError(f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done
