@@ -114,7 +114,7 @@ def broker(now: datetime) -> dict[str, Any]:
     issued, cached = counts.get(Outcome.ISSUED, 0), counts.get(Outcome.CACHED, 0)
     served = issued + cached
     return {
-        "trouble": app.trouble(),
+        "trouble": app.problem(),
         "state": state,
         "served": served,
         "cached_percent": round(100 * cached / served) if served else None,

@@ -1,4 +1,4 @@
-"""Is there a GitHub App, and how is GitHub reached."""
+"""The GitHub App as the settings configure it."""
 
 from __future__ import annotations
 
@@ -14,50 +14,49 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def configured() -> GitHub:
-    """The installation as the settings name it; raises Unavailable with what is missing."""
-    trouble = ""
+    """Return the installation as the settings name it; raises Unavailable with what is missing."""
     try:
         keys = private_keys()
     except UnusableKey as error:
-        keys, trouble = [], str(error)
+        raise _not_configured(str(error)) from None
     if not keys:
-        trouble = trouble or "no PEM key"
-    elif not settings.GH_APP_ID:
-        trouble = "no GH_APP_ID"
-    elif not settings.GH_APP_INSTALL_ID.isdigit():
-        trouble = "GH_APP_INSTALL_ID must be the installation's number"
-    elif not is_safe_url(settings.GITHUB_API_URL):
-        trouble = "GITHUB_API_URL must begin with https://"
-    if trouble:
-        raise Unavailable(f"Token broker not configured ({trouble})")
+        raise _not_configured("no PEM key")
+    if not settings.GH_APP_ID:
+        raise _not_configured("no GH_APP_ID")
+    if not settings.GH_APP_INSTALL_ID.isdigit():
+        raise _not_configured("GH_APP_INSTALL_ID must be the installation's number")
+    if not is_safe_url(settings.GITHUB_API_URL):
+        raise _not_configured("GITHUB_API_URL must begin with https://")
     return GitHub(settings.GITHUB_API_URL, settings.GH_APP_ID, settings.GH_APP_INSTALL_ID, keys)
 
 
-def keyless() -> GitHub:
-    """GitHub's address, good for revoking: that needs no key of the App. Raises Unavailable for an unsafe address."""
+def without_key() -> GitHub:
+    """Return GitHub for revoking, which needs no key of the App; raises Unavailable for an unsafe address."""
     if not is_safe_url(settings.GITHUB_API_URL):
         raise Unavailable("GITHUB_API_URL must begin with https://")
     return GitHub(settings.GITHUB_API_URL, settings.GH_APP_ID, settings.GH_APP_INSTALL_ID, [])
 
 
-def trouble() -> str:
-    """Why there is no App; empty when there is one."""
+def problem() -> str | None:
+    """Return the reason why there is no App; None when there is one."""
     try:
         configured()
     except Unavailable as error:
         return str(error)
-    return ""
+    return None
 
 
 def is_safe_url(url: str) -> bool:
-    """Whether credentials may go there: https, or this machine."""
+    """Return whether credentials may go there: https, or this machine."""
     try:
         parts = urlsplit(url)
         host = parts.hostname
     except ValueError:
         return False
-    return (
-        bool(host)
-        and not parts.username
-        and (parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK))
-    )
+    if not host or parts.username:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK)
+
+
+def _not_configured(reason: str) -> Unavailable:
+    return Unavailable(f"Token broker not configured ({reason})")

@@ -1,25 +1,24 @@
-"""GitHub's side: sign, mint, revoke, look at the installation. Nothing here touches the database."""
+"""GitHub's API as a GitHub App: sign, mint, revoke, read the installation. Nothing here touches the database."""
 
 from __future__ import annotations
 
 import functools
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx2
+import httpcore2
 import jwt
 import orjson
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from broker.github.deadlines import bounded, ends_at
+from broker.github import transport
 from core.errors import Unavailable, Upstream
 
+_UNREACHABLE = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyError, httpcore2.UnsupportedProtocol)
 _ATTEMPTS = 3
 _PAUSES = (0.1, 0.3)
 _LONGEST_ATTEMPT = 3.0
@@ -30,7 +29,7 @@ _SECONDARY_LIMIT_SECONDS = 60
 _LONGEST_WAIT_SECONDS = 3600
 _LARGEST_SKEW_SECONDS = 100 * 365 * 86400  # beyond it is no clock
 _SECRETS = re.compile(r"gh[a-z]_\S+|github_pat_\S+|eyJ\S+")
-_SHOWN = 200
+_LONGEST_MESSAGE = 200
 
 
 class GitHubRefuses(Unavailable):
@@ -55,7 +54,7 @@ class GitHubGarbage(Upstream):
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """An answer of GitHub, its JSON decoded: None when it has none."""
 
     status: int
     headers: Mapping[str, str]
@@ -63,23 +62,22 @@ class Answer:
 
     @property
     def message(self) -> str:
-        """GitHub's own words, fit to be shown."""
-        text = self.data.get("message") if isinstance(self.data, dict) else None
-        text = text if isinstance(text, str) else ""
-        errors = self.data.get("errors") if isinstance(self.data, dict) else None
-        for each in errors if isinstance(errors, list) else ():
-            more = each.get("message") if isinstance(each, dict) else each
-            text += f"; {more}" if isinstance(more, str) else ""
-        return _presentable(text)
+        """The message and errors of its body, in one line without anything that looks like a credential."""
+        data = self.data if isinstance(self.data, dict) else {}
+        errors = data.get("errors")
+        details = [e.get("message") if isinstance(e, dict) else e for e in errors] if isinstance(errors, list) else []
+        text = "; ".join(part for part in (data.get("message"), *details) if isinstance(part, str))
+        return _SECRETS.sub("[removed]", " ".join(text.split()))[:_LONGEST_MESSAGE]
 
     def number(self, header: str) -> int | None:
+        """Return a header that is a number; None when it is missing or something else."""
         text = self.headers.get(header, "")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None
 
 
 @dataclass(frozen=True)
 class Minted:
-    """A new token and what GitHub says that it may do. Its repr keeps the token to itself."""
+    """A new token and GitHub's answer about it. Its repr keeps the token to itself."""
 
     token: str = field(repr=False)
     data: Mapping[str, Any] = field(repr=False)
@@ -100,7 +98,7 @@ class GitHub:
         self.clock_skew = clock_skew
 
     def mint(self, repositories: Sequence[str] | None, permissions: Mapping[str, str], *, until: float) -> Minted:
-        """A new token for these repositories, or for all of them when None; `until` is a monotonic time.
+        """Make a token for these repositories, or for all of them when None; `until` is a monotonic time.
 
         Raises GitHubRefuses, GitHubDown, RateLimited, GitHubGarbage.
         """
@@ -116,7 +114,7 @@ class GitHub:
         return Minted(token, answer.data, answer.number("x-ratelimit-remaining"), answer.number("x-ratelimit-reset"))
 
     def owner(self, *, until: float) -> str:
-        """The login of the installation's account; raises as mint does."""
+        """Return the login of the installation's account; raises as mint does."""
         data = self._as_app("GET", f"/app/installations/{self.installation_id}", None, until).data
         account = data.get("account") if isinstance(data, dict) else None
         login = account.get("login") if isinstance(account, dict) else None
@@ -131,7 +129,7 @@ class GitHub:
             raise _failure(answer, "revoking a token")
 
     def _as_app(self, method: str, path: str, body: Any, until: float) -> Answer:
-        """A call signed with the first key that GitHub takes; once per key the clock is set by GitHub's."""
+        """Make a call signed with the first key that GitHub accepts; once per key the clock is set by GitHub's."""
         for key in self.keys:
             answer = self._send(method, path, f"Bearer {self._signed(key)}", body, until)
             if answer.status == 401 and self._learn_skew(answer):
@@ -148,7 +146,7 @@ class GitHub:
         return jwt.encode({"iat": now - 60, "exp": now + 540, "iss": self.app_id}, key, algorithm="RS256")
 
     def _learn_skew(self, answer: Answer) -> bool:
-        """Whether GitHub's clock tells anything new."""
+        """Remember how far GitHub's clock is ahead; returns whether that is new."""
         theirs = _date(answer)
         skew = round(theirs - time.time()) if theirs is not None else None
         if skew is None or abs(skew) > _LARGEST_SKEW_SECONDS:
@@ -158,44 +156,46 @@ class GitHub:
         return changed
 
     def _send(self, method: str, path: str, authorization: str, body: Any, until: float) -> Answer:
-        """One call, repeated after 5xx and broken connections while there is time."""
+        """Make a call, repeated after 5xx and broken connections while there is time."""
         headers = {
             "Authorization": authorization,
             "Accept": "application/vnd.github+json",
             "X-GitHub-Api-Version": "2022-11-28",
             "User-Agent": "lobwife",
         }
-        trouble = GitHubDown("GitHub was not asked: no time is left", slow=True)
+        failure = GitHubDown("GitHub was not asked: no time is left", slow=True)
         for attempt in range(_ATTEMPTS):
             left = until - time.monotonic()
             if left < _LEAST_ATTEMPT:
                 break
             try:
                 answer = _exchange(self.url, method, path, headers, body, min(left, _LONGEST_ATTEMPT))
-            except httpx2.TimeoutException:
-                trouble = GitHubDown("GitHub did not answer in time", slow=True)
+            except httpcore2.TimeoutException:
+                failure = GitHubDown("GitHub did not answer in time", slow=True)
                 continue
-            except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
-                # The library's words may quote the request; the kind of the error is enough.
-                trouble = GitHubDown(f"GitHub can't be reached ({type(error).__name__})")
+            except (*_UNREACHABLE, ValueError) as error:
+                # The library's sentence may quote the request; the kind of the error is enough.
+                failure = GitHubDown(f"GitHub can't be reached ({type(error).__name__})")
             else:
                 if answer.status < 500:
                     return answer
-                trouble = GitHubDown(f"GitHub failed ({answer.status})")
+                failure = GitHubDown(f"GitHub failed ({answer.status})")
             if attempt < len(_PAUSES):
                 time.sleep(min(_PAUSES[attempt], max(0.0, until - time.monotonic())))
-        raise trouble from None
+        raise failure from None
 
 
 def _exchange(url: str, method: str, path: str, headers: Mapping[str, str], body: Any, seconds: float) -> Answer:
-    """One request and its whole answer within `seconds`."""
-    deadline = time.monotonic() + seconds
-    client = _client_of_process(url, os.getpid())
+    """Make one request and read its whole answer within `seconds`. Redirects would carry the credential along."""
     content = orjson.dumps(body) if body is not None else None
-    stream = client.stream(method, url + path, headers=headers, content=content, timeout=seconds)
-    with ends_at(deadline), stream as response:
-        received = bytearray()
-        for chunk in response.iter_bytes():
+    fields = [*headers.items(), ("Content-Type", "application/json")]
+    waiting = {"timeout": {"pool": seconds}}
+    received = bytearray()
+    with (
+        transport.deadline(time.monotonic() + seconds),
+        _pool(url).stream(method, url + path, headers=fields, content=content, extensions=waiting) as response,
+    ):
+        for chunk in response.iter_stream():
             received += chunk
             if len(received) > _MOST_BYTES:
                 raise GitHubGarbage("GitHub's answer is too long")
@@ -203,19 +203,16 @@ def _exchange(url: str, method: str, path: str, headers: Mapping[str, str], body
         data = orjson.loads(bytes(received)) if received else None
     except orjson.JSONDecodeError:
         data = None
-    return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, data)
+    return Answer(response.status, {k.decode().lower(): v.decode("latin-1") for k, v in response.headers}, data)
 
 
 @functools.lru_cache(maxsize=4)
-def _client_of_process(url: str, process: int) -> httpx2.Client:
-    """Connections are kept: a TLS handshake costs more than the rest. Redirects would carry the credentials along."""
-    limits = httpx2.Limits(max_keepalive_connections=8, keepalive_expiry=60)
-    trust_env = urlsplit(url).scheme == "https"
-    return bounded(httpx2.Client(follow_redirects=False, limits=limits, trust_env=trust_env))
+def _pool(url: str) -> httpcore2.ConnectionPool:
+    return transport.connection_pool(url)
 
 
 def _date(answer: Answer) -> float | None:
-    """GitHub's clock when it answered; None when that can't be read."""
+    """Return GitHub's clock when it answered; None when that can't be read."""
     try:
         return parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
     except (ValueError, TypeError, OverflowError):
@@ -223,28 +220,29 @@ def _date(answer: Answer) -> float | None:
 
 
 def _failure(answer: Answer, doing: str) -> Unavailable | Upstream:
-    said = f": {answer.message}" if answer.message else ""
+    """Return the error that an unexpected answer stands for."""
+    text = f": {answer.message}" if answer.message else ""
     status = answer.status
     if status in {403, 429}:
-        wait = _told_to_wait(answer)
+        wait = _seconds_to_wait(answer)
         if wait is not None:
-            return RateLimited(f"GitHub's rate limit is reached ({status}){said}", retry_after=wait)
-        return GitHubRefuses(f"GitHub refuses ({status}){said}")
+            return RateLimited(f"GitHub's rate limit is reached ({status}){text}", retry_after=wait)
+        return GitHubRefuses(f"GitHub refuses ({status}){text}")
     if status == 401:
-        return GitHubRefuses(f"GitHub does not take the App's key (401){said}; check GH_APP_ID and GH_APP_PEM")
+        return GitHubRefuses(f"GitHub does not take the App's key (401){text}; check GH_APP_ID and GH_APP_PEM")
     if status == 404:
-        return GitHubRefuses(f"GitHub does not know the App's installation (404){said}; check GH_APP_INSTALL_ID")
+        return GitHubRefuses(f"GitHub does not know the App's installation (404){text}; check GH_APP_INSTALL_ID")
     if status == 422:
         return GitHubRefuses(
-            f"GitHub does not grant this (422){said}; the App needs access to every repository and permission asked for"
+            f"GitHub does not grant this (422){text}; the App needs access to every repository and permission asked for"
         )
     if 300 <= status < 400:
         return GitHubGarbage(f"GitHub answered with a redirect ({status}), which is not followed; check GITHUB_API_URL")
-    return GitHubGarbage(f"GitHub answered {status} when {doing}{said}")
+    return GitHubGarbage(f"GitHub answered {status} when {doing}{text}")
 
 
-def _told_to_wait(answer: Answer) -> int | None:
-    """Seconds to wait as a 403 or 429 tells; None when it is not about a limit."""
+def _seconds_to_wait(answer: Answer) -> int | None:
+    """Return the seconds that a 403 or 429 says to wait; None when it is not about a limit."""
     after = answer.number("retry-after")
     if after is not None:
         return min(max(1, after), _LONGEST_WAIT_SECONDS)
@@ -257,8 +255,3 @@ def _told_to_wait(answer: Answer) -> int | None:
     if answer.status == 429 or "secondary rate limit" in answer.message.lower():
         return _SECONDARY_LIMIT_SECONDS
     return None
-
-
-def _presentable(text: str) -> str:
-    """One line without anything that looks like a credential."""
-    return _SECRETS.sub("[removed]", " ".join(text.split()))[:_SHOWN]

@@ -51,7 +51,7 @@ def test_a_github_that_gave_no_token_when_it_was_last_asked_is_said(
     operator_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Daemon.objects.update_or_create(pk=1, defaults={"pid": 7, "beat_at": utc_now()})
-    monkeypatch.setattr(app, "trouble", lambda: "")
+    monkeypatch.setattr(app, "problem", lambda: None)
     yesterday = utc_now() - timedelta(days=1)
     state = {"last_mint_at": yesterday, "last_error": "GitHub can't be reached", "last_error_at": utc_now()}
     GitHubState.objects.update_or_create(pk=1, defaults=state)
