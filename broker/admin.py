@@ -1,9 +1,9 @@
-"""Registrations, the audit and the App's state in the admin. Nobody sees a token here."""
+"""Registrations, the audit and the App's state in the admin. No page shows a token."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -14,52 +14,65 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator
+from django.utils.text import Truncator, capfirst
 
-from broker import registration_keys, registrations, services
-from broker.admin_lists import NAME_SHOWN, NONE, Worded, clock, first
-from broker.audit import Caller
+from broker import registrations, services
 from broker.github import app
 from broker.models import AllowedService, GitHubState, LegacyRegistration, TaskRegistration, TokenAudit
-from core.display import badge, when
+from core.callers import Caller, Role
+from core.display import badge, span, when
 from core.errors import LobwifeError
 from core.read_only_admin import ReadOnlyAdmin
 from core.timestamps import shown_in_seconds, utc_now
 from tasks.ids import include_typed_id
 from tasks.models import OVER, Task, read_repos
 
+NONE = "–"
+_LONGEST_NAME = 80
+_FIRST_REPOSITORIES = 5
+
+
+class LowercaseChoicesFilter(admin.ChoicesFieldListFilter):
+    """A filter whose choices are written as in a sentence, not as titles."""
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        for choice in super().choices(changelist):
+            yield {**choice, "display": capfirst(str(choice["display"]).lower())}
+
 
 class RegistrationAdmin(ReadOnlyAdmin):
-    """What both kinds of registrations show, and the two actions, each after a confirmation."""
+    """Columns and actions of both kinds of registrations; actions ask for a confirmation."""
 
     actions = ("end", "register_again")
     list_per_page = 50
-    subject_of: Callable[[Any], str]  # from the key of a row
+    key_of: Callable[[Any], str]  # from the primary key of a row
 
     class Media:
         css: ClassVar = {"all": ["broker/admin.css"]}
 
     def has_end_permission(self, request: HttpRequest) -> bool:
-        """Ending and renewing are for those who may change registrations."""
+        """Allow ending and renewing to those who may change registrations."""
         return request.user.has_perm(f"broker.change_{self.opts.model_name}")
 
     @admin.display(description="repositories")
     def repositories(self, obj: Any) -> str:
-        return ", ".join(registrations.as_listed(obj).repos) or "unreadable"
+        return ", ".join(registrations.from_row(obj).repos) or "unreadable"
 
     @admin.display(description="repositories")
     def first_repositories(self, obj: Any) -> str:
-        return first(registrations.as_listed(obj).repos) or "unreadable"
+        return _first(registrations.from_row(obj).repos) or "unreadable"
 
     @admin.display(description="state")
-    def standing(self, obj: Any) -> str:
-        return registrations.as_listed(obj).refusal(obj.task_id) or "active"
+    def status_text(self, obj: Any) -> str:
+        return registrations.from_row(obj).refusal(obj.task_id) or "active"
 
     @admin.display(description="state")
     def state(self, obj: Any) -> SafeString:
-        listed = registrations.as_listed(obj)
-        over = listed.task_status if listed.status_now == registrations.ACTIVE and listed.task_status in OVER else None
-        return badge(over or listed.status_now or "none")
+        registration = registrations.from_row(obj)
+        status = registration.current_status
+        if status == registrations.ACTIVE and registration.task_status in OVER:
+            status = registration.task_status
+        return badge(status or "none")
 
     @admin.display(description="tokens", ordering="token_count")
     def tokens(self, obj: Any) -> int:
@@ -77,9 +90,7 @@ class RegistrationAdmin(ReadOnlyAdmin):
             action="end",
             question="End these registrations? Tokens that are out are revoked at GitHub.",
             yes="Yes, end them",
-            apply=lambda subject, caller: services.end_registration(
-                subject=subject, reason="ended by an operator", caller=caller
-            ),
+            apply=lambda key, caller: services.end_registration(key=key, reason="ended by an operator", caller=caller),
         )
 
     @admin.action(description="Register again with the same repositories", permissions=["end"])
@@ -90,7 +101,7 @@ class RegistrationAdmin(ReadOnlyAdmin):
             action="register_again",
             question="Register these again, for the repositories that they have?",
             yes="Yes, register them again",
-            apply=lambda subject, caller: services.register_again(subject=subject, caller=caller),
+            apply=lambda key, caller: services.register_again(key=key, caller=caller),
         )
 
     def _confirmed(
@@ -103,7 +114,7 @@ class RegistrationAdmin(ReadOnlyAdmin):
         yes: str,
         apply: Callable[[str, Caller], None],
     ) -> TemplateResponse | None:
-        """Ask first; then do it to each, and say how many it was."""
+        """Ask for a confirmation; with it, apply the action to each registration."""
         if request.POST.get("confirmed") != "yes":
             context = {
                 **self.admin_site.each_context(request),
@@ -116,14 +127,14 @@ class RegistrationAdmin(ReadOnlyAdmin):
                 "checkbox": ACTION_CHECKBOX_NAME,
             }
             return TemplateResponse(request, "broker/confirm.html", context)
-        caller = Caller(request.user.get_username(), request.META.get("REMOTE_ADDR", ""))
+        caller = Caller(request.user.get_username(), Role.OPERATOR, request.META.get("REMOTE_ADDR", ""))
         done = 0
-        for each in queryset:
+        for row in queryset:
             try:
-                apply(self.subject_of(each.pk), caller)
+                apply(self.key_of(row.pk), caller)
                 done += 1
             except LobwifeError as error:
-                self.message_user(request, f"{each}: {error}", messages.ERROR)
+                self.message_user(request, f"{row}: {error}", messages.ERROR)
         if done:
             self.message_user(request, f"Done for {done}.", messages.SUCCESS)
         return None
@@ -131,12 +142,12 @@ class RegistrationAdmin(ReadOnlyAdmin):
 
 @admin.register(TaskRegistration)
 class TaskRegistrationAdmin(RegistrationAdmin):
-    subject_of = staticmethod(registration_keys.of_task)
+    key_of = staticmethod(registrations.task_key)
     list_display = ("number", "short_name", "first_repositories", "state", "age", "tokens")
     list_filter = ("broker_status", "status")
     search_fields = ("name", "slug", "assigned_to", "broker_repos")
     search_help_text = "T42, name, slug, assignee or repository"
-    fields = ("number", "name", "status", "repositories", "standing", "age", "tokens")
+    fields = ("number", "name", "status", "repositories", "status_text", "age", "tokens")
     readonly_fields = fields
 
     @admin.display(description="task")
@@ -145,13 +156,13 @@ class TaskRegistrationAdmin(RegistrationAdmin):
 
     @admin.display(description="name", ordering="name")
     def short_name(self, obj: TaskRegistration) -> str:
-        return Truncator(obj.name).chars(NAME_SHOWN)
+        return Truncator(obj.name).chars(_LONGEST_NAME)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        found, has_duplicates = super().get_search_results(request, queryset, search_term)
-        return include_typed_id(search_term, "pk", queryset, found), has_duplicates
+        results, has_duplicates = super().get_search_results(request, queryset, search_term)
+        return include_typed_id(search_term, "pk", queryset, results), has_duplicates
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
         return super().get_queryset(request).filter(broker_repos__isnull=False)
@@ -159,12 +170,12 @@ class TaskRegistrationAdmin(RegistrationAdmin):
 
 @admin.register(LegacyRegistration)
 class LegacyRegistrationAdmin(RegistrationAdmin):
-    subject_of = staticmethod(registration_keys.of_legacy)
+    key_of = staticmethod(registrations.legacy_key)
     list_display = ("named", "first_repositories", "lobster_type", "state", "age", "tokens")
     list_filter = ("status",)
     search_fields = ("task_id", "repos")
     search_help_text = "Id or repository"
-    fields = ("named", "repositories", "lobster_type", "standing", "age", "tokens")
+    fields = ("named", "repositories", "lobster_type", "status_text", "age", "tokens")
     readonly_fields = fields
 
     @admin.display(description="id", ordering="task_id")
@@ -174,17 +185,17 @@ class LegacyRegistrationAdmin(RegistrationAdmin):
 
 @admin.register(TokenAudit)
 class TokenAuditAdmin(ReadOnlyAdmin):
-    """Who asked for what, and how it ended."""
+    """The audit, newest first."""
 
-    list_display = ("when", "named", "what", "first_repositories", "identity", "ended")
-    list_filter = (("action", Worded), ("outcome", Worded))
+    list_display = ("when", "named", "action_text", "first_repositories", "identity", "result")
+    list_filter = (("action", LowercaseChoicesFilter), ("outcome", LowercaseChoicesFilter))
     search_fields = ("=task_id", "identity", "address", "=token_sha256", "repos", "reason")
     search_help_text = "T42, another id, identity, address, repository, reason, or base64(SHA-256(token))"
     show_full_result_count = False
     list_per_page = 50
     fields = (
-        *("when", "named", "task_number", "what", "outcome", "reason"),
-        *("identity", "address", "repositories", "allowed", "ends", "token_sha256"),
+        *("when", "named", "task_number", "action_text", "outcome", "reason"),
+        *("identity", "address", "repositories", "allowed", "expiry", "token_sha256"),
     )
     readonly_fields = fields
 
@@ -194,37 +205,38 @@ class TokenAuditAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        found, has_duplicates = super().get_search_results(request, queryset, search_term)
-        return include_typed_id(search_term, "task_number", queryset, found), has_duplicates
+        results, has_duplicates = super().get_search_results(request, queryset, search_term)
+        return include_typed_id(search_term, "task_number", queryset, results), has_duplicates
 
     @admin.display(description="id", ordering="task_id")
     def named(self, obj: TokenAudit) -> str:
-        return Truncator(obj.task_id).chars(NAME_SHOWN)
+        return Truncator(obj.task_id).chars(_LONGEST_NAME)
 
     @admin.display(description="permissions")
     def allowed(self, obj: TokenAudit) -> str:
         permissions = json.loads(obj.permissions) if obj.permissions else {}
         return ", ".join(f"{name}: {level}" for name, level in permissions.items()) or NONE
 
-    @admin.display(description="token ends (UTC)")
-    def ends(self, obj: TokenAudit) -> str:
+    @admin.display(description="token expires (UTC)")
+    def expiry(self, obj: TokenAudit) -> str:
         return shown_in_seconds(obj.expires_at) or obj.expires_at or NONE
 
     @admin.display(description="repositories")
     def first_repositories(self, obj: TokenAudit) -> str:
-        return first(read_repos(obj.repos) or ()) or NONE
+        return _first(read_repos(obj.repos) or ()) or NONE
 
     @admin.display(description="repositories")
     def repositories(self, obj: TokenAudit) -> str:
         return ", ".join(read_repos(obj.repos) or ()) or NONE
 
     @admin.display(description="action", ordering="action")
-    def what(self, obj: TokenAudit) -> str:
+    def action_text(self, obj: TokenAudit) -> str:
         return obj.get_action_display().lower()
 
     @admin.display(description="outcome", ordering="outcome")
-    def ended(self, obj: TokenAudit) -> str | None:
-        return ": ".join(filter(None, (obj.get_outcome_display().lower() if obj.outcome else None, obj.reason))) or None
+    def result(self, obj: TokenAudit) -> str | None:
+        outcome = obj.get_outcome_display().lower() if obj.outcome else None
+        return ": ".join(filter(None, (outcome, obj.reason))) or None
 
     @admin.display(description="when (UTC)", ordering="id")
     def when(self, obj: TokenAudit) -> str:
@@ -233,7 +245,7 @@ class TokenAuditAdmin(ReadOnlyAdmin):
 
 @admin.register(GitHubState)
 class GitHubStateAdmin(ReadOnlyAdmin):
-    """The App: configured or why not, whose, how GitHub is. One page, no list: there is one App."""
+    """The state of the GitHub App: one page without a list, since there is one App."""
 
     fields = (
         *("configured", "owner", "installation", "last_token", "rate"),
@@ -245,12 +257,12 @@ class GitHubStateAdmin(ReadOnlyAdmin):
         return redirect("admin:broker_githubstate_change", GitHubState.load().pk)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
-        GitHubState.load()  # the row is there from the first look on
+        GitHubState.load()  # creates the row
         return super().get_queryset(request)
 
     @admin.display(description="configured")
     def configured(self, obj: GitHubState) -> str:
-        return app.trouble() or "yes"
+        return app.problem() or "yes"
 
     @admin.display(description="installation")
     def installation(self, obj: GitHubState) -> str:
@@ -279,12 +291,12 @@ class GitHubStateAdmin(ReadOnlyAdmin):
 
     @admin.display(description="GitHub's clock")
     def githubs_clock(self, obj: GitHubState) -> str:
-        return clock(obj.clock_skew)
+        return _clock(obj.clock_skew)
 
 
 @admin.register(AllowedService)
 class AllowedServiceAdmin(admin.ModelAdmin[AllowedService]):
-    """Services besides those of the settings; one that is taken off loses its tokens."""
+    """Services besides those of the settings; removing one ends its tokens."""
 
     list_display = ("name", "note")
     fields = ("name", "note")
@@ -293,8 +305,22 @@ class AllowedServiceAdmin(admin.ModelAdmin[AllowedService]):
         services.disallow_service(name=obj.name)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[AllowedService]) -> None:
-        for each in queryset:
-            services.disallow_service(name=each.name)
+        for service in queryset:
+            services.disallow_service(name=service.name)
 
     def get_readonly_fields(self, request: HttpRequest, obj: AllowedService | None = None) -> tuple[str, ...]:
         return ("name",) if obj is not None else ()
+
+
+def _first(repositories: Sequence[str]) -> str:
+    """Return as many names as fit a list, and how many more there are."""
+    more = len(repositories) - _FIRST_REPOSITORIES
+    names = ", ".join(repositories[:_FIRST_REPOSITORIES])
+    return f"{names} and {more} more" if more > 0 else names
+
+
+def _clock(skew: int) -> str:
+    """Return how far GitHub's clock is from ours, from the seconds that it is ahead."""
+    if abs(skew) <= 1:
+        return "as ours"
+    return f"{span(abs(skew))} {'ahead' if skew > 0 else 'behind'}"

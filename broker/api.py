@@ -9,7 +9,6 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
 from broker import queries, services
-from broker.audit import caller_of
 from broker.schemas import (
     AuditEntry,
     AuditPage,
@@ -22,7 +21,7 @@ from broker.schemas import (
 )
 from broker.tokens import issue
 from broker.tokens.scope import read_permissions
-from core import callers
+from core.callers import caller_of
 from core.errors import Invalid
 from core.rest import Problem, answer, body_of, first_parameter, json_body, read_as, whole_parameter
 from tasks.api import check_exists
@@ -53,7 +52,7 @@ def update_task(request: HttpRequest, task_id: str) -> HttpResponse:
     check_exists(number)
     body = read_as(TaskChanges, data)
     changes = {name: getattr(body, name) for name in data if name in body.model_fields_set and name != "actor"}
-    updated = services.update_task(task_id=number, changes=changes, actor=body.actor, caller=callers.caller_of(request))
+    updated = services.update_task(task_id=number, changes=changes, actor=body.actor, caller=caller_of(request))
     return answer({"id": number, "task_id": f"T{number}", "updated": updated})
 
 
@@ -63,7 +62,7 @@ def update_task(request: HttpRequest, task_id: str) -> HttpResponse:
     openapi_extra=body_of(NewRegistration),
 )
 def register_task(request: HttpRequest, task_id: str) -> HttpResponse:
-    """Let a task have tokens for these repositories."""
+    """Allow a task tokens for these repositories."""
     data = json_body(request)
     number = parse_path_id(task_id)
     get_task(number)
@@ -83,7 +82,7 @@ def register_task(request: HttpRequest, task_id: str) -> HttpResponse:
     openapi_extra=body_of(NewRegistration),
 )
 def register_named(request: HttpRequest, task_id: str) -> HttpResponse:
-    """The same for a task named by slug, name or `T42`; for no task, a registration under the id itself."""
+    """Register a task named by slug, name or `T42`; where there is none, the id itself."""
     text = exact_id(request, task_id)
     body = _registration(json_body(request))
     services.register_named(
@@ -105,7 +104,7 @@ def deregister(request: HttpRequest, task_id: str) -> HttpResponse:
 
 @router.get("/tasks", response={200: dict[str, LegacyShown], 503: Problem})
 def list_legacy(request: HttpRequest) -> HttpResponse:
-    """Registrations that no task holds, keyed by id."""
+    """Return the registrations that no task holds, keyed by id."""
     return answer(queries.legacy_registrations())
 
 
@@ -115,15 +114,15 @@ def list_legacy(request: HttpRequest) -> HttpResponse:
     openapi_extra=body_of(TokenRequest),
 )
 def issue_token(request: HttpRequest) -> HttpResponse:
-    """A GitHub token limited to the repositories of a registration."""
+    """Return a GitHub token limited to the repositories of a registration."""
     body = read_as(TokenRequest, json_body(request))
     if not body.task_id:
         raise Invalid("task_id required")
-    asked = read_permissions(body.permissions)
-    who = callers.caller_of(request)
-    only_task = (who.task_id or 0) if who.is_agent else None
-    return _handed_out(
-        issue.issue_token(task_id=body.task_id, caller=caller_of(request), permissions=asked, only_task=only_task)
+    permissions = read_permissions(body.permissions)
+    caller = caller_of(request)
+    only_task = (caller.task_id or 0) if caller.is_agent else None
+    return _token_answer(
+        issue.issue_token(task_id=body.task_id, caller=caller, permissions=permissions, only_task=only_task)
     )
 
 
@@ -133,16 +132,16 @@ def issue_token(request: HttpRequest) -> HttpResponse:
     openapi_extra=body_of(ServiceTokenRequest),
 )
 def issue_service_token(request: HttpRequest) -> HttpResponse:
-    """A GitHub token for all repositories of the installation, for a named service."""
+    """Return a GitHub token for all repositories of the installation, for a named service."""
     body = read_as(ServiceTokenRequest, json_body(request))
     if not body.service:
         raise Invalid("service required")
-    return _handed_out(issue.issue_service_token(service=body.service, caller=caller_of(request)))
+    return _token_answer(issue.issue_service_token(service=body.service, caller=caller_of(request)))
 
 
 @router.get("/token/audit", response={200: list[AuditEntry], 503: Problem}, openapi_extra=_query("task_id"))
 def contract_audit(request: HttpRequest) -> HttpResponse:
-    """Registrations and tokens handed out, newest first, at most 200."""
+    """Return registrations and issued tokens, newest first, at most 200."""
     return answer(queries.contract_audit(first_parameter(request, "task_id")))
 
 
@@ -152,7 +151,7 @@ def contract_audit(request: HttpRequest) -> HttpResponse:
     openapi_extra=_query(*_FILTERS, "before", "limit"),
 )
 def audit(request: HttpRequest) -> HttpResponse:
-    """The whole audit with filters, newest first; `before` is the `next` of the page before."""
+    """Return a page of the audit with filters, newest first; `before` is the `next` of the page before."""
     filters = {name: first_parameter(request, name) for name in _FILTERS}
     limit = whole_parameter(request, "limit", 0) or queries.PAGE_DEFAULT
     before = whole_parameter(request, "before", None)
@@ -161,12 +160,12 @@ def audit(request: HttpRequest) -> HttpResponse:
 
 
 def exact_id(request: HttpRequest, text: str) -> str:
-    """The id of a legacy path as the caller wrote it: where `%2F` was kept from being a slash, undo that."""
-    raw = str(request.META.get("RAW_URI", "")).partition("?")[0]
-    exact = unquote(text) if "%2" in raw else text
-    if "\0" in exact:
+    """Return the id of a legacy path as the caller wrote it: where `%2F` was kept from being a slash, undo that."""
+    raw_path = str(request.META.get("RAW_URI", "")).partition("?")[0]
+    task_id = unquote(text) if "%2" in raw_path else text
+    if "\0" in task_id:
         raise Invalid("an id must not contain a NUL character")
-    return exact
+    return task_id
 
 
 def _registration(data: dict[str, Any]) -> NewRegistration:
@@ -176,7 +175,7 @@ def _registration(data: dict[str, Any]) -> NewRegistration:
     return body
 
 
-def _handed_out(issued: issue.Issued) -> HttpResponse:
+def _token_answer(issued: issue.Issued) -> HttpResponse:
     response = answer({"token": issued.token, "expires_at": issued.expires_at})
     response["Cache-Control"] = "no-store"
     return response

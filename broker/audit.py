@@ -1,45 +1,22 @@
-"""The audit: who asked for what, and how it ended. Rows are added here, and trimmed by age, nowhere else."""
+"""The audit: who asked for what, and the outcome. Rows are added and trimmed by age here, and nowhere else."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.http import HttpRequest
 
-from broker import statements
 from broker.models import Action, Outcome, TokenAudit
-from core import callers
+from core.callers import Caller, Role
 from core.timestamps import iso_text, parse, utc_now
 
+SYSTEM = Caller("lobwife", Role.SERVICE)
+_UNIDENTIFIED = "unidentified"
 _TRIM_BATCH = 500
-_LONGEST = 500
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who asks: an identity that was established, else `unidentified`, and where from."""
-
-    identity: str
-    address: str = ""
-
-
-SYSTEM = Caller("lobwife")
-UNIDENTIFIED = "unidentified"
-
-
-def caller_of(request: HttpRequest) -> Caller:
-    """The caller that authentication put on the request, and its address."""
-    return replace(named(callers.caller_of(request)), address=request.META.get("REMOTE_ADDR", ""))
-
-
-def named(who: callers.Caller) -> Caller:
-    """A caller of ours, or one that authentication found."""
-    return Caller((who.identity or UNIDENTIFIED)[:_LONGEST], who.address)
+_LONGEST_TEXT = 500
 
 
 def record(
@@ -57,26 +34,24 @@ def record(
 ) -> None:
     """Add an entry, within the transaction of what it is about where there is one."""
     with transaction.atomic(savepoint=False):
-        statements.insert_audit(
-            {
-                "task_id": shown_id[:_LONGEST],
-                "task_number": task_number,
-                "action": action.value,
-                "outcome": outcome.value,
-                "identity": caller.identity,
-                "address": caller.address,
-                "repos": json.dumps(list(repos)) if repos is not None else None,
-                "permissions": json.dumps(dict(permissions)) if permissions is not None else None,
-                "expires_at": expires_at,
-                "token_sha256": token_sha256,
-                "reason": reason,
-                "created_at": iso_text(),
-            }
+        TokenAudit.objects.create(
+            task_id=shown_id[:_LONGEST_TEXT],
+            task_number=task_number,
+            action=action,
+            outcome=outcome,
+            identity=(caller.identity or _UNIDENTIFIED)[:_LONGEST_TEXT],
+            address=caller.address,
+            repos=json.dumps(list(repos)) if repos is not None else None,
+            permissions=json.dumps(dict(permissions)) if permissions is not None else None,
+            expires_at=expires_at,
+            token_sha256=token_sha256,
+            reason=reason,
+            created_at=iso_text(),
         )
 
 
 def trim() -> bool:
-    """Remove a batch of what is older than the retention; whether there may be more.
+    """Remove a batch of entries older than the retention; returns whether there may be more.
 
     Goes from the oldest id and stops at the first entry that must stay, or whose time can't be read.
     """

@@ -1,4 +1,4 @@
-"""Why does a task get no token: each step of the way to one, in words."""
+"""The steps on the way to a token, each explained, for a task that gets none."""
 
 from __future__ import annotations
 
@@ -20,71 +20,72 @@ _ENTRIES = 5
 
 @dataclass(frozen=True)
 class Step:
-    """One step: whether it is passed, and what was found."""
+    """One step, and a sentence about its result."""
 
     passed: bool
-    found: str
+    sentence: str
 
 
 def steps(task_id: str) -> Iterator[Step]:
-    """The steps in the order in which a call takes them; none after the first that isn't passed."""
-    trouble = app.trouble()
-    yield Step(not trouble, trouble or "a GitHub App is configured")
-    if trouble:
+    """Yield the steps in the order in which a call takes them, up to the first that fails."""
+    problem = app.problem()
+    yield Step(problem is None, problem or "a GitHub App is configured")
+    if problem is not None:
         return
     registration = registrations.find(task_id)
     if registration is None:
-        yield Step(False, _nobody(task_id))
+        yield Step(False, _unknown(task_id))
         return
-    yield Step(True, f"{task_id} is {_named(registration)}")
+    yield Step(True, f"{task_id} is {_holder(registration)}")
     refusal = registration.refusal(task_id)
-    yield Step(refusal is None, _with_a_way(refusal, registration) if refusal else _standing(registration))
     if refusal is not None:
+        yield Step(False, _with_remedy(refusal, registration))
         return
-    yield from _scope(registration)
+    yield Step(True, _status(registration))
+    yield from _scope_steps(registration)
 
 
 def recent(task_id: str) -> list[str]:
-    """The newest entries of the audit about it, one line each."""
+    """Return the newest entries of the audit about an id, one line each."""
     registration = registrations.find(task_id)
     number = registration.task_number if registration is not None else None
-    about = TokenAudit.objects.filter(task_id=task_id)
+    entries = TokenAudit.objects.filter(task_id=task_id)
     if number is not None:
-        about = about | TokenAudit.objects.filter(task_number=number)
+        entries = entries | TokenAudit.objects.filter(task_number=number)
     return [
         f"{entry.created_at[:19]} {entry.action} {entry.outcome or ''} {entry.reason or ''}".rstrip()
-        for entry in about.order_by("-pk")[:_ENTRIES]
+        for entry in entries.order_by("-pk")[:_ENTRIES]
     ]
 
 
-def _nobody(task_id: str) -> str:
+def _unknown(task_id: str) -> str:
     task = registrations.find_task(task_id)
     if task is not None:
         return f"{task_id} is task {task.task_id}, which has no repositories registered"
     return f"no task with repositories has {task_id} as its number, slug, name or assignee; nor is it a legacy id"
 
 
-def _named(registration: Registration) -> str:
+def _holder(registration: Registration) -> str:
     if registration.task_number is None:
         return "a legacy registration"
     task = Task.objects.get(pk=registration.task_number)
     return f"task {task.task_id} ({task.status})"
 
 
-def _with_a_way(refusal: str, registration: Registration) -> str:
+def _with_remedy(refusal: str, registration: Registration) -> str:
     if registration.task_number is None or not refusal.endswith("not registered"):
         return refusal
     path = f"/api/v1/tasks/{registration.task_number}/register"
     return f'{refusal}: POST {path} with {{"repos": […]}} registers it'
 
 
-def _standing(registration: Registration) -> str:
-    ends = registration.expires_at
-    until = f"until {ends:%Y-%m-%d %H:%M} UTC" if ends is not None else "while the task is not over"
+def _status(registration: Registration) -> str:
+    expires_at = registration.expires_at
+    until = f"until {expires_at:%Y-%m-%d %H:%M} UTC" if expires_at is not None else "while the task is not over"
     return f"registered for {', '.join(registration.repos)}, {until}"
 
 
-def _scope(registration: Registration) -> Iterator[Step]:
+def _scope_steps(registration: Registration) -> Iterator[Step]:
     owner = GitHubState.known_owner()
     try:
         scope = scope_of(registration)
@@ -95,7 +96,8 @@ def _scope(registration: Registration) -> Iterator[Step]:
     permissions = ", ".join(f"{name}: {level}" for name, level in scope.permissions.items())
     yield Step(True, f"permissions for {registration.lobster_type!r}: {permissions}")
     yield Step(
-        True, f"the owner is {owner}" if owner else "the owner is not known yet: GitHub tells at the first token"
+        True,
+        f"the owner is {owner}" if owner else "the owner is not known yet: GitHub is asked with the first token",
     )
     state = GitHubState.load()
     blocked = state.blocked_until is not None and state.blocked_until > utc_now()

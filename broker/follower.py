@@ -1,14 +1,16 @@
-"""The daemon's part: tokens of tasks that ended are revoked, registrations end by age, old rows go."""
+"""The daemon's part: revoke tokens of tasks that ended, expire registrations by age, remove old rows."""
 
 from __future__ import annotations
 
 import time
 
+from django.conf import settings
 from django.db import transaction
 
-from broker import audit, registration_keys, registrations, services
+from broker import audit, registrations, services
 from broker.models import GitHubState, IssuedToken, LegacyRegistration
-from broker.tokens import mint, revoke, single_flight
+from broker.registrations import task_key, task_number_of_key
+from broker.tokens import mint, revoke
 from core.timestamps import utc_now
 from tasks.models import OVER, Task
 from tasks.services import events_after, newest_event_id
@@ -20,7 +22,7 @@ State = IssuedToken.State
 
 
 class Follower:
-    """Follows task events with a cursor and works off revocations; `tick()` does one bounded piece of it."""
+    """Follows task events with a cursor and revokes tokens; `tick()` does one bounded step."""
 
     def __init__(self) -> None:
         self._reconciled = False
@@ -28,7 +30,7 @@ class Follower:
         self._paused_until = 0.0
 
     def tick(self) -> bool:
-        """One step; whether there may be more to do at once."""
+        """Do one step; returns whether there may be more to do at once."""
         if not self._reconciled:
             reconcile()
             self._reconciled = True
@@ -58,43 +60,39 @@ def follow() -> bool:
     over = [event for event in events if event.status in OVER]
     with transaction.atomic():
         for event in over:
-            subject = registration_keys.of_task(event.task_id)
-            services.end_tokens(subject=subject, reason=f"the task is {event.status}", before_event=event.pk)
+            key, reason = task_key(event.task_id), f"the task is {event.status}"
+            services.end_tokens(key=key, reason=reason, before_event=event.pk)
         GitHubState.objects.filter(pk=1).update(cursor=events[-1].pk)
     return len(events) == _BATCH
 
 
 def reconcile() -> None:
-    """What no event tells: a new follower, a restored database, tasks changed by hand."""
+    """Catch up with what no event tells: a new follower, a restored database, tasks changed by hand."""
     newest = newest_event_id()
     state = GitHubState.load()
     with transaction.atomic():
         if state.cursor is None or state.cursor > newest:
             GitHubState.objects.filter(pk=1).update(cursor=newest)
-        for subject in IssuedToken.objects.filter(state=State.LIVE).values_list("subject", flat=True).distinct():
-            number = registration_keys.task_number(subject)
+        for key in IssuedToken.objects.filter(state=State.LIVE).values_list("subject", flat=True).distinct():
+            number = task_number_of_key(key)
             if number is not None and not Task.objects.open().filter(pk=number).exists():
-                services.end_tokens(subject=subject, reason="the task is over")
+                services.end_tokens(key=key, reason="the task is over")
 
 
 def housekeep() -> bool:
-    """End registrations by age, remove what is over; whether there may be more."""
+    """Expire registrations by age, remove tokens and entries that are over; returns whether there may be more."""
     for legacy in LegacyRegistration.objects.filter(status=registrations.ACTIVE):
         _expire_if_due(legacy)
-    if registrations.tasks_end_by_age():
+    if settings.BROKER_TASK_HOURS:
         for task in Task.objects.filter(broker_status=registrations.ACTIVE).iterator():
             _expire_if_due(task)
-    over = IssuedToken.objects.filter(refresh_at__lte=utc_now() - mint.REFRESH_BEFORE)
+    expired = IssuedToken.objects.filter(refresh_at__lte=utc_now() - mint.REFRESH_BEFORE)
     with transaction.atomic():
-        over.filter(pk__in=list(over.values_list("pk", flat=True)[:_BATCH])).delete()
-    single_flight.forget_failures()
+        expired.filter(pk__in=list(expired.values_list("pk", flat=True)[:_BATCH])).delete()
     return audit.trim()
 
 
 def _expire_if_due(row: Task | LegacyRegistration) -> None:
-    listed = registrations.as_listed(row)
-    if listed.expires_at is None or listed.expires_at > utc_now():
-        return
-    registration = registrations.again(listed)
-    if registration is not None and registration.registered_at == listed.registered_at:
+    registration = registrations.from_row(row)
+    if registration.is_expired:
         services.expire(registration=registration)

@@ -32,7 +32,7 @@ class LegacyRegistration(models.Model):
 
 
 class TaskRegistration(Task):
-    """A task seen as a holder of a registration."""
+    """A task as the admin's list of registrations has it."""
 
     class Meta:
         proxy = True
@@ -40,7 +40,7 @@ class TaskRegistration(Task):
 
 
 class Grant(models.Model):
-    """What the old tables can't hold of a registration. `subject` is `task:42` or `legacy:ID`."""
+    """The columns of a registration that the old tables lack. `subject` is its key, `task:42` or `legacy:ID`."""
 
     subject = models.TextField(primary_key=True)
     # Grows whenever tokens that are out stop being this registration's.
@@ -52,7 +52,7 @@ class Grant(models.Model):
 
 
 class Outcome(models.TextChoices):
-    """How something that was asked of the broker ended."""
+    """The result of something that was asked of the broker."""
 
     DONE = "done"
     ISSUED = "issued"
@@ -63,7 +63,7 @@ class Outcome(models.TextChoices):
 
 
 class Action(models.TextChoices):
-    """What an entry of the audit is about. The first four are the contract's."""
+    """The subject matter of an audit entry. The first four are the contract's."""
 
     REGISTERED = "task_registered"
     DEREGISTERED = "task_deregistered"
@@ -77,7 +77,7 @@ CONTRACT_ACTIONS = (Action.REGISTERED, Action.DEREGISTERED, Action.TOKEN, Action
 
 
 class TokenAudit(models.Model):
-    """One thing that happened around a token. Rows are only added; the older service left most columns empty."""
+    """An entry of the audit. Rows are only added; the older service left most columns empty."""
 
     id = models.AutoField(primary_key=True)
     task_id = models.TextField(help_text="As the caller named it.")
@@ -109,7 +109,7 @@ class TokenAudit(models.Model):
 
 
 class IssuedToken(models.Model):
-    """A token that GitHub made, kept encrypted until it is over: to serve it again, and to revoke it."""
+    """A token that GitHub made, stored encrypted until it expires: to serve it again, and to revoke it."""
 
     class State(models.TextChoices):
         LIVE = "live"
@@ -146,23 +146,8 @@ class IssuedToken(models.Model):
         return f"token {self.pk} of {self.shown_id}"
 
 
-class Mint(models.Model):
-    """The claim on asking GitHub for one scope: whoever holds the lease asks, all others wait for the outcome."""
-
-    scope_digest = models.TextField(primary_key=True)
-    holder = models.TextField()
-    lease_until = models.DateTimeField()
-    failed_at = models.DateTimeField(null=True)
-    failure = models.TextField(blank=True, default="")
-    failure_status = models.PositiveSmallIntegerField(default=503)
-    retry_after = models.PositiveIntegerField(null=True)
-
-    def __str__(self) -> str:
-        return self.scope_digest
-
-
 class GitHubState(models.Model):
-    """The one row of what is known about GitHub, and how far the follower of task events is."""
+    """The one row about GitHub: owner, limits, last error; and the cursor of the follower of task events."""
 
     installation_id = models.TextField(blank=True, default="", help_text="Whose owner is known.")
     owner = models.TextField(blank=True, default="")
@@ -184,14 +169,14 @@ class GitHubState(models.Model):
 
     @classmethod
     def load(cls) -> GitHubState:
-        """Return the one row; made when it is not there."""
+        """Return the one row; creates it when it is missing."""
         return cls.objects.filter(pk=1).first() or cls.objects.get_or_create(pk=1)[0]
 
     @classmethod
-    def known_owner(cls) -> str:
-        """Return the installation's owner; empty while it is unknown."""
+    def known_owner(cls) -> str | None:
+        """Return the installation's owner; None while it is unknown."""
         row = cls.objects.filter(pk=1, installation_id=settings.GH_APP_INSTALL_ID).first()
-        return row.owner if row else ""
+        return row.owner or None if row else None
 
 
 class AllowedService(models.Model):

@@ -1,4 +1,4 @@
-"""What callers send to the broker, and what it answers."""
+"""Bodies that callers send to the broker, and its answers."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class AuditEntry(Schema):
 
 
 class AuditDetail(AuditEntry):
-    """An entry with all that is known."""
+    """An entry with every column."""
 
     id: int
     task_number: int | None

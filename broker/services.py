@@ -1,4 +1,4 @@
-"""Every write to registrations, each with its audit entry and the end of the tokens that it outdates."""
+"""Writes to registrations, each with its audit entry and the end of the tokens that it outdates."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
-from broker import audit, registration_keys, registrations
-from broker.audit import SYSTEM, Caller
+from broker import audit, registrations
+from broker.audit import SYSTEM
 from broker.models import Action, AllowedService, GitHubState, Grant, IssuedToken, LegacyRegistration, Outcome
-from broker.registrations import ACTIVE, ENDED, EXPIRED, Registration
+from broker.registrations import (
+    ACTIVE,
+    ENDED,
+    EXPIRED,
+    Registration,
+    legacy_id_of_key,
+    service_key,
+    task_number_of_key,
+)
 from broker.tokens.scope import check_repositories
-from core import callers
+from core.callers import Caller
 from core.errors import Invalid, NotFound
 from core.timestamps import iso_text, seconds_text, utc_now
 from tasks import services as tasks
@@ -29,12 +37,12 @@ def register_task(
     *, task_id: int, repos: Sequence[str], lobster_type: str, caller: Caller, shown_id: str | None = None
 ) -> None:
     """Let a task have tokens for these repositories; raises NotFound, Invalid, Unprocessable."""
-    kept = check_repositories(repos, GitHubState.known_owner())
+    names = check_repositories(repos, GitHubState.known_owner())
     with transaction.atomic():
         task = get_task(task_id)
-        before = registrations.of_task(task)
+        before = registrations.for_task(task)
         Task.objects.filter(pk=task_id).update(
-            broker_repos=json.dumps(kept),
+            broker_repos=json.dumps(names),
             broker_status=ACTIVE,
             broker_registered_at=iso_text(),
             updated_at=seconds_text(),
@@ -42,10 +50,10 @@ def register_task(
         log_event(
             task_id=task_id,
             event_type="broker_registered",
-            detail=f"Broker registered for {', '.join(kept)}",
+            detail=f"Broker registered for {', '.join(names)}",
             actor=lobster_type,
         )
-        _registered(before, shown_id or task.task_id, kept, lobster_type, caller)
+        _registered(before, shown_id or task.task_id, names, lobster_type, caller)
 
 
 def register_named(*, text: str, repos: Sequence[str], lobster_type: str, caller: Caller) -> None:
@@ -54,17 +62,17 @@ def register_named(*, text: str, repos: Sequence[str], lobster_type: str, caller
     if task is not None:
         register_task(task_id=task.pk, repos=repos, lobster_type=lobster_type, caller=caller, shown_id=text)
         return
-    kept = check_repositories(repos, GitHubState.known_owner())
+    names = check_repositories(repos, GitHubState.known_owner())
     with transaction.atomic():
         row = LegacyRegistration.objects.filter(pk=text).first() or LegacyRegistration(task_id=text, repos="[]")
-        before = registrations.of_legacy(row)
-        row.repos, row.lobster_type = json.dumps(kept), lobster_type
+        before = registrations.for_legacy(row)
+        row.repos, row.lobster_type = json.dumps(names), lobster_type
         row.registered_at, row.status, row.token_count = iso_text(), ACTIVE, 0
         row.save()
-        _registered(before, text, kept, lobster_type, caller)
+        _registered(before, text, names, lobster_type, caller)
 
 
-def update_task(*, task_id: int, changes: Mapping[str, Any], actor: str | None, caller: callers.Caller) -> list[str]:
+def update_task(*, task_id: int, changes: Mapping[str, Any], actor: str | None, caller: Caller) -> list[str]:
     """Set fields of a task, among them broker fields, which are a registration; returns their names.
 
     Raises Invalid, NotFound, Unprocessable.
@@ -72,14 +80,14 @@ def update_task(*, task_id: int, changes: Mapping[str, Any], actor: str | None, 
     with transaction.atomic():
         registration = {}
         if BROKER_FIELDS & changes.keys():
-            registration = _register_by_change(get_task(task_id), changes, audit.named(caller))
+            registration = _register_by_change(get_task(task_id), changes, caller)
         return tasks.update_task(task_id=task_id, changes=changes, actor=actor, registration=registration)
 
 
 def _register_by_change(task: Task, changes: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
     """Return the broker fields to store. Repositories are checked as in any registration; null ends it."""
     stored = {name: value for name, value in changes.items() if name.startswith("broker_")}
-    before = registrations.of_task(task)
+    before = registrations.for_task(task)
     if "broker_repos" in stored:
         repos = stored["broker_repos"]
         if repos is None:
@@ -107,53 +115,53 @@ def deregister_named(*, text: str, caller: Caller) -> None:
     with transaction.atomic():
         row = LegacyRegistration.objects.filter(pk=text).first()
         if row is not None:
-            _ended(registrations.of_legacy(row), text, "deregistered", caller)
+            _ended(registrations.for_legacy(row), text, "deregistered", caller)
             row.delete()
         if task is not None:
             _end_task(task.pk, text, "deregistered", caller)
 
 
-def end_registration(*, subject: str, reason: str, caller: Caller, status: str = ENDED) -> None:
-    """End a registration by its subject, `task:42` or `legacy:ID`; its repositories stay, so that it can be renewed."""
-    number = registration_keys.task_number(subject)
+def end_registration(*, key: str, reason: str, caller: Caller, status: str = ENDED) -> None:
+    """End a registration by its key, `task:42` or `legacy:ID`; its repositories stay, so that it can be renewed."""
+    number = task_number_of_key(key)
     with transaction.atomic():
         if number is not None:
-            before = registrations.of_task(get_task(number))
+            before = registrations.for_task(get_task(number))
             Task.objects.filter(pk=number).update(broker_status=status, updated_at=seconds_text())
             log_event(task_id=number, event_type=f"broker_{status}", detail=reason, actor=caller.identity)
             _ended(before, f"T{number}", reason, caller)
             return
-        row = LegacyRegistration.objects.filter(pk=registration_keys.legacy_id(subject)).first()
+        row = LegacyRegistration.objects.filter(pk=legacy_id_of_key(key)).first()
         if row is not None:
             LegacyRegistration.objects.filter(pk=row.pk).update(status=status)
-            _ended(registrations.of_legacy(row), row.task_id, reason, caller)
+            _ended(registrations.for_legacy(row), row.task_id, reason, caller)
 
 
-def register_again(*, subject: str, caller: Caller) -> None:
+def register_again(*, key: str, caller: Caller) -> None:
     """Renew a registration with the repositories that it has; raises NotFound, Invalid, Unprocessable."""
-    number = registration_keys.task_number(subject)
+    number = task_number_of_key(key)
     if number is not None:
-        registration = registrations.of_task(get_task(number))
+        registration = registrations.for_task(get_task(number))
         register_task(task_id=number, repos=registration.repos, lobster_type=registration.lobster_type, caller=caller)
         return
-    key = registration_keys.legacy_id(subject)
-    row = LegacyRegistration.objects.filter(pk=key).first()
+    task_id = legacy_id_of_key(key)
+    row = LegacyRegistration.objects.filter(pk=task_id).first()
     if row is None:
-        raise NotFound(f"there is no registration {key}")
-    register_named(text=key, repos=read_repos(row.repos) or (), lobster_type=row.lobster_type, caller=caller)
+        raise NotFound(f"there is no registration {task_id}")
+    register_named(text=task_id, repos=read_repos(row.repos) or (), lobster_type=row.lobster_type, caller=caller)
 
 
 def expire(*, registration: Registration) -> None:
-    """Close a registration whose age is reached, unless it was renewed just now."""
+    """End a registration that has expired by age, unless it was renewed just now."""
     with transaction.atomic():
-        if registrations.again(registration) == registration:
-            subject = registration.subject
-            end_registration(subject=subject, reason="its time is over", caller=SYSTEM, status=EXPIRED)
+        current = registrations.reload(registration)
+        if current is not None and current.status == ACTIVE and current.is_expired:
+            end_registration(key=registration.key, reason="its time is over", caller=SYSTEM, status=EXPIRED)
 
 
-def end_tokens(*, subject: str, reason: str, before_event: int | None = None) -> int:
+def end_tokens(*, key: str, reason: str, before_event: int | None = None) -> int:
     """Hand live tokens to the daemon, which revokes them; with `before_event` only those stored before that event."""
-    live = IssuedToken.objects.filter(subject=subject, state=State.LIVE)
+    live = IssuedToken.objects.filter(subject=key, state=State.LIVE)
     if before_event is not None:
         live = live.filter(event_id__lt=before_event)
     with transaction.atomic():
@@ -165,11 +173,11 @@ def disallow_service(*, name: str) -> None:
     with transaction.atomic():
         AllowedService.objects.filter(name=name).delete()
         if name not in settings.BROKER_SERVICES:
-            end_tokens(subject=registration_keys.of_service(name), reason="the service was taken off the list")
+            end_tokens(key=service_key(name), reason="the service was taken off the list")
 
 
 def _end_task(task_id: int, shown_id: str, reason: str, caller: Caller) -> None:
-    before = registrations.of_task(get_task(task_id))
+    before = registrations.for_task(get_task(task_id))
     if not before.repos and before.status is None:
         return
     Task.objects.filter(pk=task_id).update(broker_repos=None, broker_status=None, updated_at=seconds_text())
@@ -178,10 +186,10 @@ def _end_task(task_id: int, shown_id: str, reason: str, caller: Caller) -> None:
 
 
 def _registered(before: Registration, shown_id: str, repos: Sequence[str], lobster_type: str, caller: Caller) -> None:
-    """The audit, and the end of tokens that reach further or elsewhere than the registration does now."""
-    same = {name.lower() for name in before.repos} == {name.lower() for name in repos}
-    if not (same and before.lobster_type == lobster_type and before.status == ACTIVE):
-        _outdate(before.subject, lobster_type, "the registration changed")
+    """Audit a registration, and end the tokens that have another scope than it has now."""
+    same_repos = {name.lower() for name in before.repos} == {name.lower() for name in repos}
+    if not (same_repos and before.lobster_type == lobster_type and before.status == ACTIVE):
+        _outdate(before.key, lobster_type, "the registration changed")
     audit.record(
         action=Action.REGISTERED,
         outcome=Outcome.DONE,
@@ -193,7 +201,7 @@ def _registered(before: Registration, shown_id: str, repos: Sequence[str], lobst
 
 
 def _ended(before: Registration, shown_id: str, reason: str, caller: Caller) -> None:
-    _outdate(before.subject, before.lobster_type, reason)
+    _outdate(before.key, before.lobster_type, reason)
     audit.record(
         action=Action.DEREGISTERED,
         outcome=Outcome.DONE,
@@ -205,8 +213,8 @@ def _ended(before: Registration, shown_id: str, reason: str, caller: Caller) -> 
     )
 
 
-def _outdate(subject: str, lobster_type: str, reason: str) -> None:
-    """Tokens that are out are no longer this registration's; a mint in flight finds another generation."""
-    Grant.objects.get_or_create(pk=subject)
-    Grant.objects.filter(pk=subject).update(generation=F("generation") + 1, lobster_type=lobster_type)
-    end_tokens(subject=subject, reason=reason)
+def _outdate(key: str, lobster_type: str, reason: str) -> None:
+    """End the tokens of a registration; its new generation keeps a token that is being made from being issued."""
+    Grant.objects.get_or_create(pk=key)
+    Grant.objects.filter(pk=key).update(generation=F("generation") + 1, lobster_type=lobster_type)
+    end_tokens(key=key, reason=reason)

@@ -250,7 +250,6 @@ BROKER_SERVICES = env.words(
 )
 BROKER_TASK_HOURS = env.integer("LOBWIFE_BROKER_TASK_HOURS", 0, at_most=24 * 365)  # 0: while the task is not over
 BROKER_AUDIT_DAYS = env.integer("LOBWIFE_BROKER_AUDIT_DAYS", 365, at_least=1, at_most=36500)
-BROKER_GITHUB_CALLS = 16  # of a web process at once; more are refused while GitHub is slow
 
 # --- Vault
 VAULT_REPO = env.text("VAULT_REPO")

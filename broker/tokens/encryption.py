@@ -12,30 +12,30 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 
 
-def seal(token: str) -> str:
-    """The token, encrypted."""
-    return _box().encrypt(token.encode()).decode()
+def encrypt(token: str) -> str:
+    """Return the token, encrypted."""
+    return _fernet().encrypt(token.encode()).decode()
 
 
-def unseal(sealed: str) -> str | None:
-    """The token; None when the secret key that sealed it is gone."""
+def decrypt(encrypted: str) -> str | None:
+    """Return the token; None when the secret key that encrypted it is gone."""
     try:
-        return _box().decrypt(sealed.encode()).decode()
+        return _fernet().decrypt(encrypted.encode()).decode()
     except InvalidToken:
         return None
 
 
 def fingerprint(token: str) -> str:
-    """base64(SHA-256(token)), which GitHub's audit log shows as `hashed_token`."""
+    """Return base64(SHA-256(token)), which GitHub's audit log shows as `hashed_token`."""
     return base64.b64encode(hashlib.sha256(token.encode()).digest()).decode()
 
 
-def _box() -> MultiFernet:
-    return _box_of((settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
+def _fernet() -> MultiFernet:
+    return _fernet_of((settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
 
 
 @functools.lru_cache(maxsize=4)
-def _box_of(secrets: tuple[str, ...]) -> MultiFernet:
+def _fernet_of(secrets: tuple[str, ...]) -> MultiFernet:
     return MultiFernet([Fernet(_key(secret)) for secret in secrets])
 
 

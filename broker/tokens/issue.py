@@ -1,33 +1,37 @@
-"""Handing out tokens: is there a right to one, is one in store, else have one made."""
+"""Issuing tokens: is there a right to one, is a good one stored, else have one made."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef
 
-from broker import audit, registration_keys, registrations, statements
-from broker.audit import Caller
+from broker import audit, registrations
 from broker.github import app
 from broker.models import Action, AllowedService, GitHubState, IssuedToken, LegacyRegistration, Outcome
-from broker.registrations import Registration
-from broker.statements import StoredToken
-from broker.tokens import encryption, mint, single_flight
-from broker.tokens.mint import Right
+from broker.registrations import ACTIVE, Registration, legacy_id_of_key, service_key
+from broker.tokens import encryption, mint, revoke
 from broker.tokens.scope import Scope, permissions_for
-from broker.tokens.single_flight import Deadline
-from core.errors import Forbidden, LobwifeError, NotFound, Unavailable
+from broker.tokens.single_flight import flights
+from core.callers import Caller
+from core.errors import Conflict, Forbidden, LobwifeError, NotFound, Unavailable
 from core.timestamps import utc_now
 from core.write_deadline import writing_until
+from tasks.models import OVER, Task, TaskEvent
 
-_TURNS = 10
+# Every call is answered within 8 seconds: what is left after GitHub's share is for the database.
+_CALL_SECONDS = 7.0
+_DATABASE_SECONDS = 6.0
+_GITHUB_SECONDS = 5.0
+_ATTEMPTS = 10
 _LAST_RESORT = mint.REFRESH_BEFORE - timedelta(minutes=1)  # a token with less than this minute is no use
-_SHOWN = 100
+_LONGEST_ID = 100
 
 
 @dataclass(frozen=True)
@@ -39,226 +43,224 @@ class Issued:
 
 
 @dataclass(frozen=True)
-class _Request:
-    """One call: who asks for what, and how long it may take."""
+class _Right:
+    """What a caller may have: the scope, and the registration that grants it; None for a service."""
+
+    scope: Scope
+    registration: Registration | None
+
+    @property
+    def task_number(self) -> int | None:
+        return self.registration.task_number if self.registration is not None else None
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call: who asks under which id, how to find the right to a token, and when it began (a monotonic time)."""
 
     shown_id: str
     caller: Caller
-    asked: Mapping[str, str] | None
-    deadline: Deadline
-    only_task: int | None = None
+    find_right: Callable[[], _Right]  # raises Forbidden, NotFound
+    started: float = field(default_factory=time.monotonic)
 
 
 def issue_token(
     *, task_id: str, caller: Caller, permissions: Mapping[str, str] | None = None, only_task: int | None = None
 ) -> Issued:
-    """A token for the repositories of a registration, with at most the permissions asked for.
+    """Return a token for the repositories of a registration, with at most the permissions asked for.
 
-    With `only_task`, whatever else the id names is not there: a name that was one task's a moment ago may be another's.
+    With `only_task`, the id must name this task: a name that was one task's a moment ago may be another's.
     Raises Unavailable without a GitHub App or when GitHub fails, Forbidden when there is no right to a token, Upstream
     when GitHub's answer is wider than asked for, Unprocessable for a foreign repository.
     """
-    app.configured()
-    request = _Request(task_id, caller, permissions, Deadline(), only_task)
-    with writing_until(request.deadline.database_until):
-        return _answered(request, lambda: _task_turn(request), lambda: _number(task_id))
+    return _issue(_Call(task_id, caller, lambda: _right_of_task(task_id, permissions, only_task)), task_id)
 
 
 def issue_service_token(*, service: str, caller: Caller) -> Issued:
-    """A token for all repositories of the installation, for a service on the list; raises as issue_token does."""
-    app.configured()
-    request = _Request(service, caller, None, Deadline())
-    with writing_until(request.deadline.database_until):
-        return _answered(request, lambda: _service_turn(request), lambda: None)
+    """Return a token for all repositories of the installation, for an allowed service; raises as issue_token does."""
+    return _issue(_Call(service, caller, lambda: _right_of_service(service)), None)
 
 
-def _answered(request: _Request, turn: Callable[[], Issued | None], number: Callable[[], int | None]) -> Issued:
-    """The first token that a turn gives; what is refused is audited."""
-    try:
-        for _ in range(_TURNS):
-            issued = turn()
-            if issued is not None:
-                return issued
-        raise Unavailable("the registration keeps changing; try again", retry_after=1)
-    except LobwifeError as error:
-        audit.record(
-            action=Action.TOKEN_REFUSED,
-            outcome=Outcome.REFUSED if isinstance(error, Forbidden | NotFound) else Outcome.FAILED,
-            shown_id=request.shown_id,
-            task_number=number(),
-            reason=str(error),
-            caller=request.caller,
-        )
-        raise
+def scope_of(registration: Registration, permissions: Mapping[str, str] | None = None) -> Scope:
+    """Return the scope of this registration's tokens; raises Forbidden when more permissions are asked for."""
+    return Scope(
+        key=registration.key,
+        generation=registration.generation,
+        repositories=registration.repos,
+        permissions=permissions_for(registration.lobster_type, permissions),
+        installation_id=settings.GH_APP_INSTALL_ID,
+    )
 
 
-def _number(task_id: str) -> int | None:
+def _right_of_task(task_id: str, permissions: Mapping[str, str] | None, only_task: int | None) -> _Right:
     registration = registrations.find(task_id)
-    return registration.task_number if registration is not None else None
-
-
-def _task_turn(request: _Request) -> Issued | None:
-    """A token for a registration; None to look again, because it changed or another call has made one."""
-    registration = registrations.find(request.shown_id)
-    if registration is not None and request.only_task not in (None, registration.task_number):
-        raise NotFound(f"Task {request.shown_id[:_SHOWN]} not found")
+    shown_id = task_id[:_LONGEST_ID]
     if registration is None:
-        raise Forbidden(f"Task {request.shown_id[:_SHOWN]} not registered")
-    refusal = registration.refusal(request.shown_id[:_SHOWN])
+        raise Forbidden(f"Task {shown_id} not registered")
+    if only_task not in (None, registration.task_number):
+        raise NotFound(f"Task {shown_id} not found")
+    refusal = registration.refusal(shown_id)
     if refusal is not None:
         raise Forbidden(refusal)
-    scope = scope_of(registration, request.asked)
-    return _from_store(request, scope, registration) or _newest(request, scope, registration)
+    return _Right(scope_of(registration, permissions), registration)
 
 
-def _service_turn(request: _Request) -> Issued | None:
-    """A token for a service; None to look again."""
-    service = request.shown_id
-    if not service_is_allowed(service):
-        raise Forbidden(f"Service {service[:_SHOWN]} is not on the list of services that may have a token")
+def _right_of_service(service: str) -> _Right:
+    if service not in settings.BROKER_SERVICES and not AllowedService.objects.filter(name=service).exists():
+        raise Forbidden(f"Service {service[:_LONGEST_ID]} is not on the list of services that may have a token")
     scope = Scope(
-        subject=registration_keys.of_service(service),
+        key=service_key(service),
         generation=0,
         repositories=None,
         permissions=permissions_for(service),
         installation_id=settings.GH_APP_INSTALL_ID,
     )
-    return _from_store(request, scope, None) or _newest(request, scope, None)
+    return _Right(scope, None)
 
 
-def service_is_allowed(service: str) -> bool:
-    return service in settings.BROKER_SERVICES or AllowedService.objects.filter(name=service).exists()
+def _issue(call: _Call, task_id: str | None) -> Issued:
+    """Try until nothing changes under way; a refusal is audited, as one about the task that the id names."""
+    app.configured()
+    with writing_until(call.started + _DATABASE_SECONDS):
+        try:
+            for _ in range(_ATTEMPTS):
+                issued = _attempt(call)
+                if issued is not None:
+                    return issued
+            raise Unavailable("the registration keeps changing; try again", retry_after=1)
+        except LobwifeError as error:
+            registration = registrations.find(task_id) if task_id is not None else None
+            audit.record(
+                action=Action.TOKEN_REFUSED,
+                outcome=Outcome.REFUSED if isinstance(error, Forbidden | NotFound) else Outcome.FAILED,
+                shown_id=call.shown_id,
+                task_number=registration.task_number if registration is not None else None,
+                reason=str(error),
+                caller=call.caller,
+            )
+            raise
 
 
-def scope_of(registration: Registration, asked: Mapping[str, str] | None = None) -> Scope:
-    """What a token of this registration may reach; raises Forbidden when more is asked for."""
-    return Scope(
-        subject=registration.subject,
-        generation=registration.generation,
-        repositories=registration.repos,
-        permissions=permissions_for(registration.lobster_type, asked),
-        installation_id=settings.GH_APP_INSTALL_ID,
-    )
+def _attempt(call: _Call) -> Issued | None:
+    """Return a stored token or a new one; None to look again: the right changed, or another call made the token.
 
-
-def _newest(request: _Request, scope: Scope, registration: Registration | None) -> Issued | None:
-    """A new token, or while GitHub can't be asked the one in store that was to be refreshed and is still good."""
+    While GitHub can't be asked, a stored token that was to be refreshed serves until its last minute.
+    """
+    right = call.find_right()
+    issued = _from_store(call, right, utc_now())
+    if issued is not None:
+        return issued
     try:
-        return _from_github(request, scope, registration)
+        until = call.started + _CALL_SECONDS - 1
+        return flights().run(right.scope.digest, lambda: _from_github(call, right), until=until)
+    except Conflict:
+        return None
     except Unavailable as error:
         if error.retry_after is None:  # GitHub was asked, and refuses
             raise
-        issued = _from_store(request, scope, registration, refresh_after=utc_now() - _LAST_RESORT)
+        issued = _from_store(call, right, utc_now() - _LAST_RESORT)
         if issued is None:
             raise
         return issued
 
 
-def _from_store(
-    request: _Request, scope: Scope, registration: Registration | None, refresh_after: datetime | None = None
-) -> Issued | None:
-    """The token in store, counted and audited; None when there is none, or the right to it changes just now."""
-    number = registration.task_number if registration is not None else None
-    row = statements.find_token(scope.subject, scope.digest, number, refresh_after or utc_now())
-    token = encryption.unseal(row.sealed) if row is not None else None
+def _from_store(call: _Call, right: _Right, refresh_after: datetime) -> Issued | None:
+    """Return a stored token, counted and audited; None when there is none, or the right to it ended just now."""
+    row = _stored_token(right, refresh_after)
+    token = encryption.decrypt(row.sealed) if row is not None else None
     if row is None or token is None:
         return None
     with transaction.atomic():
-        if not _still_right(request, scope, registration, row.id):
+        if not _count_stored(right, row):
             return None
-        _record(request, row, registration, Outcome.CACHED)
-    return Issued(token, _shown(row))
+        _record(call, right, row, Outcome.CACHED)
+    return _issued(token, row)
 
 
-def _still_right(request: _Request, scope: Scope, registration: Registration | None, token_id: int) -> bool:
-    """Count a token in store for whom it is, provided that nothing changed since it was found."""
-    if registration is not None and registration.task_number is not None:
-        unchanged = (
-            registration.task_status or "",
-            registration.status or "",
-            registration.stored_repos or "",
-            registration.registered_at or "",
-        )
-        return statements.count_for_task(number=registration.task_number, unchanged=unchanged, token_id=token_id)
-    live = IssuedToken.objects.filter(pk=token_id, state=IssuedToken.State.LIVE)
-    if _right(request, scope, registration).reason or not live.exists():
+def _stored_token(right: _Right, refresh_after: datetime) -> IssuedToken | None:
+    """Return the newest live token of a scope that needn't be refreshed by then; None when its task was over since."""
+    rows = IssuedToken.objects.filter(
+        subject=right.scope.key,
+        state=IssuedToken.State.LIVE,
+        scope_digest=right.scope.digest,
+        refresh_at__gt=refresh_after,
+    )
+    if right.task_number is not None:
+        ends = TaskEvent.objects.filter(task_id=right.task_number, pk__gt=OuterRef("event_id"), status__in=OVER)
+        rows = rows.exclude(Exists(ends))
+    return rows.order_by("-pk").first()
+
+
+def _count_stored(right: _Right, row: IssuedToken) -> bool:
+    """Count a stored token that is handed out; False when it must not be.
+
+    Every change of a registration ends its tokens, so a token that is live still has its scope.
+    """
+    live = IssuedToken.objects.filter(pk=row.pk, state=IssuedToken.State.LIVE)
+    if right.task_number is not None:
+        tasks = Task.objects.open().filter(Exists(live), pk=right.task_number, broker_status=ACTIVE)
+        return tasks.update(token_count=F("token_count") + 1) == 1
+    if not live.exists():
         return False
-    _count(registration)
+    _count(right)
     return True
 
 
-def _from_github(request: _Request, scope: Scope, registration: Registration | None) -> Issued | None:
-    """A new token; None when another call has made it, or the registration changed: look again."""
+def _from_github(call: _Call, right: _Right) -> Issued | None:
+    """Return a new token; raises Conflict when the right to it has changed meanwhile."""
+    issued = _from_store(call, right, utc_now())  # made after this call has looked
+    if issued is not None:
+        return issued
     state = GitHubState.load()
     mint.check_not_blocked(state)
-    with single_flight.slots().taken():
-        holder = single_flight.claim(scope.digest)
-        if holder is None:
-            single_flight.wait_for(scope.digest, request.deadline)
-            return None
-        issued = _from_store(request, scope, registration)  # made between the look into the store and the claim
-        if issued is not None:
-            with transaction.atomic():
-                single_flight.release(scope.digest, holder)
-            return issued
-        token, row, found = mint.mint(
-            scope=scope,
-            shown_id=request.shown_id[:_SHOWN],
-            holder=holder,
-            deadline=request.deadline,
-            state=state,
-            right=lambda: _right(request, scope, registration),
-            on_stored=lambda stored: _store_issued(request, stored, registration),
-        )
-    if found.refuse:
-        raise Forbidden(found.reason)
-    return None if found.reason else Issued(token, _shown(row))
+    until = call.started + _GITHUB_SECONDS
+    token = mint.mint(mint.MintRequest(right.scope, call.shown_id[:_LONGEST_ID], until), state)
+    with mint.revoked_unless_stored(token), transaction.atomic():
+        refusal = token.excess or _refusal(call, right)
+        mint.store(token, refusal)
+        if refusal is None:
+            _count(right)
+            _record(call, right, token.row, Outcome.ISSUED)
+    if refusal is not None:
+        revoke.revoke(token.row, seconds=mint.REVOKE_SECONDS)
+        raise refusal
+    return _issued(token.minted.token, token.row)
 
 
-def _right(request: _Request, scope: Scope, registration: Registration | None) -> Right:
-    """Whether the scope is still what the caller may have; asked within the transaction that hands it out."""
-    if registration is None:
-        allowed = service_is_allowed(request.shown_id)
-        return Right("" if allowed else "the service was taken off the list", refuse=not allowed)
-    now = registrations.again(registration)
-    refusal = now.refusal(request.shown_id[:_SHOWN]) if now else f"Task {request.shown_id[:_SHOWN]} not registered"
-    if now is None or refusal is not None:
-        return Right(refusal or "", refuse=True)
+def _refusal(call: _Call, right: _Right) -> LobwifeError | None:
+    """Return the error for a right that has ended or changed; None while it is the same."""
     try:
-        changed = scope_of(now, request.asked).digest != scope.digest
-    except Forbidden as error:  # its type became one that may do less
-        return Right(str(error), refuse=True)
-    return Right("the registration changed while the token was made" if changed else "")
+        unchanged = call.find_right().scope.digest == right.scope.digest
+    except LobwifeError as error:
+        return error
+    return None if unchanged else Conflict("the registration changed while the token was made")
 
 
-def _store_issued(request: _Request, row: IssuedToken, registration: Registration | None) -> None:
-    _count(registration)
-    _record(request, row, registration, Outcome.ISSUED)
-
-
-def _count(registration: Registration | None) -> None:
-    if registration is not None and registration.task_number is not None:
-        statements.count_new_for_task(registration.task_number)
-    elif registration is not None:
-        key = registration_keys.legacy_id(registration.subject)
+def _count(right: _Right) -> None:
+    if right.task_number is not None:
+        Task.objects.filter(pk=right.task_number).update(token_count=F("token_count") + 1)
+    elif right.registration is not None:
+        key = legacy_id_of_key(right.registration.key)
         LegacyRegistration.objects.filter(pk=key).update(token_count=F("token_count") + 1)
 
 
-def _record(
-    request: _Request, row: IssuedToken | StoredToken, registration: Registration | None, outcome: Outcome
-) -> None:
+def _record(call: _Call, right: _Right, row: IssuedToken, outcome: Outcome) -> None:
     audit.record(
-        action=Action.TOKEN if registration is not None else Action.SERVICE_TOKEN,
+        action=Action.TOKEN if right.registration is not None else Action.SERVICE_TOKEN,
         outcome=outcome,
-        shown_id=request.shown_id,
-        task_number=registration.task_number if registration is not None else None,
-        repos=registration.repos if registration is not None else ["*"],
+        shown_id=call.shown_id,
+        task_number=right.task_number,
+        repos=right.registration.repos if right.registration is not None else ["*"],
         permissions=json.loads(row.permissions),
-        expires_at=_shown(row),
+        expires_at=_expiry(row),
         token_sha256=row.sha256,
-        caller=request.caller,
+        caller=call.caller,
     )
 
 
-def _shown(row: IssuedToken | StoredToken) -> str:
+def _issued(token: str, row: IssuedToken) -> Issued:
+    return Issued(token, _expiry(row))
+
+
+def _expiry(row: IssuedToken) -> str:
     return row.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ")

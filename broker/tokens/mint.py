@@ -1,11 +1,12 @@
-"""Making a token: ask GitHub, check that it is within what was asked for, store it unless the right to it has ended."""
+"""Making a token: ask GitHub, check that it is within what was asked for, store it."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,82 +16,121 @@ from django.db import close_old_connections, transaction
 from broker.github import app
 from broker.github.client import GitHub, GitHubDown, Minted, RateLimited
 from broker.models import GitHubState, IssuedToken
-from broker.tokens import encryption, revoke, single_flight
+from broker.tokens import encryption
 from broker.tokens.scope import Scope, at_most, bare_names
-from broker.tokens.single_flight import Deadline
 from core.errors import LobwifeError, Unavailable, Upstream
 from core.timestamps import parse, utc_now
 from tasks.services import newest_event_id
 
 log = logging.getLogger(__name__)
 REFRESH_BEFORE = timedelta(minutes=10)
-_REVOKE_SECONDS = 1.5
+REVOKE_SECONDS = 1.5
 _PAUSE_WHEN_SLOW = timedelta(seconds=2)
 _USUAL_LIFE, _LONGEST_LIFE = timedelta(hours=1), timedelta(hours=24)
-State = IssuedToken.State
 
 
 @dataclass(frozen=True)
-class Right:
-    """Whether, at the moment of storing, the token may be given out: `reason` is empty when it may."""
+class MintRequest:
+    """A token to be made: for whom, with what scope, until when (a monotonic time) GitHub may be waited for."""
 
-    reason: str
-    refuse: bool = False
+    scope: Scope
+    shown_id: str
+    until: float
 
 
-def mint(
-    *,
-    scope: Scope,
-    shown_id: str,
-    holder: str,
-    deadline: Deadline,
-    state: GitHubState,
-    right: Callable[[], Right],
-    on_stored: Callable[[IssuedToken], None],
-) -> tuple[str, IssuedToken, Right]:
-    """A new token, stored, the claim released; `right` and `on_stored` run in the transaction that stores it.
+@dataclass(frozen=True)
+class NewToken:
+    """A token that GitHub made and its row, which is not stored yet.
 
-    A token whose right has ended meanwhile is stored as ended and revoked. Raises what GitHub raises, Upstream when the
-    answer is wider than what was asked for, Unprocessable for a foreign owner.
+    `excess` is set when it may do more than was asked for: it must then be stored as ended, and revoked.
     """
-    try:
-        github = app.configured()
-        github.clock_skew = state.clock_skew
-        owner, names = _names(github, state, scope, deadline)
-        close_old_connections()  # others use it meanwhile
-        minted = github.mint(names, scope.permissions, until=deadline.github_until)
-        wrong = None
-        try:
-            expires_at = verified(minted.data, scope, owner, names, github.clock_skew)
-        except Upstream as error:
-            wrong, expires_at = error, utc_now() + _USUAL_LIFE
-        row = _row(scope, shown_id, minted.token, expires_at, github.clock_skew)
-        found = _store(row, minted, github, Right(str(wrong)) if wrong else None, right, on_stored, holder)
-        if found.reason:
-            revoke.revoke(row, seconds=_REVOKE_SECONDS)
-        if wrong is not None:
-            raise wrong
-    except LobwifeError as error:
-        _note_failure(error)
-        single_flight.release_failed(scope.digest, holder, error)
-        raise
-    return minted.token, row, found
+
+    minted: Minted
+    row: IssuedToken
+    github: GitHub
+    excess: Upstream | None
 
 
 def check_not_blocked(state: GitHubState) -> None:
-    """Raises Unavailable while GitHub's word to wait holds."""
+    """Raises Unavailable as long as GitHub said to wait."""
     if state.blocked_until is not None and state.blocked_until > utc_now():
         seconds = max(1, round((state.blocked_until - utc_now()).total_seconds()))
         raise Unavailable(state.last_error or "GitHub said to wait", retry_after=seconds)
 
 
+def mint(request: MintRequest, state: GitHubState) -> NewToken:
+    """Have GitHub make a token; raises what GitHub raises, and Unprocessable for a repository of another owner."""
+    scope = request.scope
+    try:
+        github = app.configured()
+        github.clock_skew = state.clock_skew
+        owner, names = _owner_and_names(github, state, request)
+        close_old_connections()  # other requests use it while GitHub is waited for
+        minted = github.mint(names, scope.permissions, until=request.until)
+    except LobwifeError as error:
+        _remember(error)
+        raise
+    try:
+        expires_at, excess = verified(minted.data, scope, owner, names, github.clock_skew), None
+    except Upstream as error:
+        _remember(error)
+        expires_at, excess = utc_now() + _USUAL_LIFE, error
+    row = IssuedToken(
+        subject=scope.key,
+        shown_id=request.shown_id,
+        generation=scope.generation,
+        scope_digest=scope.digest,
+        sealed=encryption.encrypt(minted.token),
+        sha256=encryption.fingerprint(minted.token),
+        repos=json.dumps(list(scope.repositories) if scope.repositories is not None else ["*"]),
+        permissions=json.dumps(dict(scope.permissions)),
+        minted_at=utc_now(),
+        expires_at=expires_at,
+        refresh_at=expires_at - timedelta(seconds=github.clock_skew) - REFRESH_BEFORE,
+    )
+    return NewToken(minted, row, github, excess)
+
+
+def store(token: NewToken, refusal: LobwifeError | None) -> None:
+    """Store a new token, within the caller's transaction.
+
+    With a `refusal` it is stored as ended: the daemon revokes it unless the caller has done so by then.
+    """
+    row, minted = token.row, token.minted
+    row.event_id = newest_event_id()
+    if refusal is not None:
+        row.state, row.reason = IssuedToken.State.ENDED, str(refusal)
+        row.retry_at = utc_now() + timedelta(seconds=2 * REVOKE_SECONDS)
+    row.save(force_insert=True)
+    GitHubState.objects.filter(pk=1).update(
+        last_mint_at=row.minted_at,
+        rate_left=minted.rate_left,
+        rate_reset_at=datetime.fromtimestamp(minted.rate_reset, UTC) if minted.rate_reset else None,
+        blocked_until=None,
+        clock_skew=token.github.clock_skew,
+    )
+
+
+@contextlib.contextmanager
+def revoked_unless_stored(token: NewToken) -> Iterator[None]:
+    """Around the transaction that stores a token: when it fails, nobody else will ever revoke it."""
+    try:
+        yield
+    except Exception:
+        try:
+            token.github.revoke(token.minted.token, until=time.monotonic() + REVOKE_SECONDS)
+        except LobwifeError as error:
+            log.warning("a token that could not be stored was not revoked and expires by itself: %s", error)
+        raise
+
+
 def verified(
     data: Mapping[str, Any], scope: Scope, owner: str, names: Sequence[str] | None, clock_skew: int = 0
 ) -> datetime:
-    """When the token expires by GitHub's clock; raises Upstream when the answer isn't within what was asked for."""
-    there = utc_now() + timedelta(seconds=clock_skew)
+    """Return when a token expires by GitHub's clock; raises Upstream when it isn't within what was asked for."""
+    github_now = utc_now() + timedelta(seconds=clock_skew)
     expires_at = parse(data.get("expires_at"))
-    if expires_at is None or not there < expires_at < there + _LONGEST_LIFE:
+    if expires_at is None or not github_now < expires_at < github_now + _LONGEST_LIFE:
         raise Upstream("GitHub made a token whose end can't be used")
     permissions = data.get("permissions")
     if not isinstance(permissions, dict):
@@ -103,88 +143,34 @@ def verified(
     repositories = data.get("repositories")
     if data.get("repository_selection") != "selected" or not isinstance(repositories, list) or not repositories:
         raise Upstream("GitHub made a token that is not limited to the repositories asked for")
-    asked = {f"{owner}/{name}".lower() for name in names}
-    for each in repositories:
-        full_name = each.get("full_name") if isinstance(each, dict) else None
-        if not isinstance(full_name, str) or full_name.lower() not in asked:
+    requested = {f"{owner}/{name}".lower() for name in names}
+    for repository in repositories:
+        full_name = repository.get("full_name") if isinstance(repository, dict) else None
+        if not isinstance(full_name, str) or full_name.lower() not in requested:
             raise Upstream("GitHub made a token for a repository that was not asked for")
     return expires_at
 
 
-def _names(github: GitHub, state: GitHubState, scope: Scope, deadline: Deadline) -> tuple[str, list[str] | None]:
-    """The owner, and the bare names; the owner is asked for once. Raises Unprocessable for a foreign repository."""
-    if scope.repositories is None:
+def _owner_and_names(github: GitHub, state: GitHubState, request: MintRequest) -> tuple[str, list[str] | None]:
+    """Return the owner and the bare names of the repositories, None for all of the installation.
+
+    GitHub is asked for the owner once. Raises Unprocessable for a repository of another owner.
+    """
+    repositories = request.scope.repositories
+    if repositories is None:
         return "", None
     owner = state.owner if state.installation_id == github.installation_id else ""
     if not owner:
-        owner = github.owner(until=deadline.github_until)
+        owner = github.owner(until=request.until)
         with transaction.atomic():
             GitHubState.objects.filter(pk=1).update(owner=owner, installation_id=github.installation_id)
-    return owner, bare_names(scope.repositories, owner)
+    return owner, bare_names(repositories, owner)
 
 
-def _row(scope: Scope, shown_id: str, token: str, expires_at: datetime, clock_skew: int) -> IssuedToken:
-    return IssuedToken(
-        subject=scope.subject,
-        shown_id=shown_id,
-        generation=scope.generation,
-        scope_digest=scope.digest,
-        sealed=encryption.seal(token),
-        sha256=encryption.fingerprint(token),
-        repos=json.dumps(list(scope.repositories) if scope.repositories is not None else ["*"]),
-        permissions=json.dumps(dict(scope.permissions)),
-        minted_at=utc_now(),
-        expires_at=expires_at,
-        refresh_at=expires_at - timedelta(seconds=clock_skew) - REFRESH_BEFORE,
-    )
-
-
-def _store(
-    row: IssuedToken,
-    minted: Minted,
-    github: GitHub,
-    wrong: Right | None,
-    right: Callable[[], Right],
-    on_stored: Callable[[IssuedToken], None],
-    holder: str,
-) -> Right:
-    """Store the token, as ended when it must not be used, so that the daemon revokes it if this process can't."""
-    reset = datetime.fromtimestamp(minted.rate_reset, UTC) if minted.rate_reset else None
-    try:
-        with transaction.atomic():
-            found = wrong or right()
-            row.event_id = newest_event_id()
-            if found.reason:
-                row.state, row.reason = State.ENDED, found.reason
-                row.retry_at = utc_now() + timedelta(seconds=2 * _REVOKE_SECONDS)
-            row.save(force_insert=True)
-            if wrong is None:
-                single_flight.release(row.scope_digest, holder)
-            GitHubState.objects.filter(pk=1).update(
-                last_mint_at=row.minted_at,
-                rate_left=minted.rate_left,
-                rate_reset_at=reset,
-                blocked_until=None,
-                clock_skew=github.clock_skew,
-            )
-            if not found.reason:
-                on_stored(row)
-    except Exception:
-        _revoke_unstored(github, minted.token)
-        raise
-    return found
-
-
-def _revoke_unstored(github: GitHub, token: str) -> None:
-    """Try once to end a token that nobody will get and nothing remembers."""
-    try:
-        github.revoke(token, until=time.monotonic() + _REVOKE_SECONDS)
-    except LobwifeError as error:
-        log.warning("a token that could not be stored was not revoked and ends by itself: %s", error)
-
-
-def _note_failure(error: LobwifeError) -> None:
-    """Show operators what GitHub said, and keep the next calls from asking while it makes no sense."""
+def _remember(error: LobwifeError) -> None:
+    """Store what GitHub said for operators, and keep the next calls from asking while it makes no sense."""
+    if type(error) is Unavailable:  # GitHub was not asked
+        return
     now = utc_now()
     changes: dict[str, Any] = {"last_error": str(error), "last_error_at": now}
     if isinstance(error, RateLimited):
@@ -193,6 +179,5 @@ def _note_failure(error: LobwifeError) -> None:
         changes["blocked_until"] = now + _PAUSE_WHEN_SLOW
     elif isinstance(error, Upstream):
         changes["owner"] = ""  # perhaps it was renamed: ask again
-    if type(error) is not Unavailable:  # what was known before GitHub was asked is no news
-        with transaction.atomic():
-            GitHubState.objects.filter(pk=1).update(**changes)
+    with transaction.atomic():
+        GitHubState.objects.filter(pk=1).update(**changes)

@@ -1,0 +1,26 @@
+"""Installations with a GitHub, for the tests of the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.broker_rig import Rig
+
+
+@pytest.fixture(scope="module")
+def environment() -> dict[str, str]:
+    """Variables of a module's installation; a module that needs some overrides this."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Iterator[Rig]:
+    """A lobwife whose web answers, with a GitHub of its own; shared by a module's tests."""
+    installation = Rig(tmp_path_factory.mktemp("broker"), **environment)
+    try:
+        installation.start_web()
+        yield installation
+    finally:
+        installation.stop()
