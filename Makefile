@@ -6,6 +6,7 @@ PYTEST ?=
 BENCH ?= rest pages jobs broker vault
 
 ISOLATED := .ci/isolated
+TESTS = $(ISOLATED) $(RUN) -m pytest --dist loadgroup --no-loadscope-reorder --timeout 400 --timeout-method thread
 QUIETLY := --quiet --disable-pip-version-check --require-hashes
 
 # What another Python installed is of no use to this one.
@@ -14,7 +15,7 @@ ifneq ($(shell cat $(VENV)/.installed 2>/dev/null),$(shell $(RUN) -V 2>/dev/null
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak fuzz bench screenshots lint format audit requirements release-check
+.PHONY: help run test test-fast soak fuzz bench screenshots lint format audit requirements release-check
 
 help: ## say what there is
 	@echo "lobwife: the operations centre of a fleet of coding agents. Start with: make run"
@@ -24,11 +25,14 @@ run: $(VENV)/.installed ## prepare what a start needs, then run web and daemon u
 	@LOBWIFE_STATE_DIR="$${LOBWIFE_STATE_DIR:-$(CURDIR)/var/state}" VAULT_PATH="$${VAULT_PATH:-$(CURDIR)/var/vault}" \
 		exec $(RUN) manage.py serve
 
-test: lint ## check everything, then run the tests, once more what failed (PYTEST="tests/test_x.py -k word" for some)
-	$(ISOLATED) $(RUN) -m pytest -m "not soak" -n 2 --dist loadfile --reruns 1 -rR --timeout 400 --timeout-method thread $(PYTEST)
+test: lint ## check everything, then run the tests (PYTEST="tests/jobs -k word" for some)
+	$(TESTS) -m "not soak" -n 3 $(PYTEST)
+
+test-fast: $(VENV)/.installed-dev ## run the tests that need no other process, in less than a minute
+	$(TESTS) -m "fast and not slow and not soak" -n 2 $(PYTEST)
 
 soak: $(VENV)/.installed-dev ## run the tests that take long by nature
-	$(ISOLATED) $(RUN) -m pytest -m soak $(PYTEST)
+	$(TESTS) -m soak --timeout 0 $(PYTEST)
 
 fuzz: $(VENV)/.installed-dev ## make up requests from the description of the API, as each role, for some minutes
 	$(ISOLATED) LOBWIFE_FUZZ_EXAMPLES=300 $(RUN) -m pytest tests/contract/test_fuzz.py $(PYTEST)

@@ -20,6 +20,40 @@ from tests.support.pages import olga, operator_client
 # Fixtures that are defined beside what they give; `operator` and `signed_in` are for modules that have a `site`.
 __all__ = ["follower", "olga", "operator", "operator_client", "signed_in", "world"]
 
+UNIT = pathlib.Path(__file__).parent / "unit"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs no other process, and what has to stay together for the sake of a module's fixtures."""
+    for item in items:
+        if not isinstance(item, pytest.Function):
+            continue
+        in_process = item.get_closest_marker("django_db") or "db" in item.fixturenames or UNIT in item.path.parents
+        if in_process:
+            item.add_marker("fast")
+        scopes = {fixtures[-1].scope for fixtures in item._fixtureinfo.name2fixturedefs.values()}
+        if "module" in scopes:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+class LongFirst:
+    """A plugin of its own, since it has the last word on the order."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Begin with what takes long, so that no process is left with it at the end."""
+
+        def place(item: pytest.Item) -> int:
+            marked = [item.get_closest_marker(name) is not None for name in ("slow", "xdist_group")]
+            return marked.index(True) if any(marked) else len(marked)
+
+        items.sort(key=place)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(LongFirst())
+
 
 @pytest.fixture(scope="session", autouse=True)
 def signals_that_arrive() -> None:
