@@ -18,7 +18,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CODE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$|`([^`\n]+)`", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"(?:manage\.py|doctor --|exec lobwife lobwife|-- lobwife) +([a-z_]+)([^|;`#\n]*)")
 VARIABLE = re.compile(r"\b((?:LOBWIFE|LOBMOB|VAULT|GH|GITHUB|DISCORD|SWARM|DJANGO|GIT|KUBERNETES)_[A-Z0-9_]+)\b")
-FOLDERS = "broker|jobs|lobwife|tasks|vaultsync|templates|deploy|bench|tests|docs|\\.ci"
+APPS = ("access", "broker", "core", "jobs", "lobwife", "ops", "tasks", "vaultsync")
+FOLDERS = "|".join((*APPS, "templates", "deploy", "bench", "tests", "docs", r"\.ci"))
 PATH = re.compile(rf"(?<![\w./-])(?!deploy/lobwife\b)((?:{FOLDERS})/[\w./-]*\w)")
 ROUTE = re.compile(r"(?:LOBWIFE_URL|127\.0\.0\.1:808[01]|(?<![\w.:/]))(/(?:api|health|metrics)\b(?!\.)[\w/{}.-]*)")
 NOT_ROUTES = ("/api/v3",)  # GitHub Enterprise's
@@ -78,7 +79,7 @@ def test_make_targets_exist() -> None:
 
 def test_variables_are_read_somewhere() -> None:
     sources = [ROOT / "Makefile", ROOT / "Dockerfile", *(ROOT / "deploy").rglob("*")]
-    for app in ("broker", "jobs", "lobwife", "tasks", "vaultsync"):
+    for app in APPS:
         sources += [path for path in (ROOT / app).rglob("*") if path.suffix in {".py", ".sh"}]
     read = "\n".join(path.read_text() for path in sources if path.is_file() and path.suffix != ".pyc")
     for made in re.findall(r'f"\{variable\}(_[A-Z]+)"', read):  # as broker/github/keys.py puts names together

@@ -91,7 +91,7 @@ def test_the_daemon_keeps_and_tries_copies_by_itself(installation: Installation)
     assert outcome["found"].endswith("1 of them tasks")
 
 
-TRY = "import django; django.setup(); from lobwife.backups.trial import try_when_due; try_when_due()"
+TRY = "import django; django.setup(); from core.sqlite.restore_test import try_when_due; try_when_due()"
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbled"])

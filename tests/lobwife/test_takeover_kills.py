@@ -21,7 +21,7 @@ KILLS_IN_A_SOAK = 80
 
 def killed(installation: Installation, *step: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tests.killed_migrate", *step],
+        [sys.executable, "-m", "tests.support.killed_migrate", *step],
         env={**installation.environment, "DJANGO_SETTINGS_MODULE": "lobwife.settings"},
         cwd=ROOT,
         capture_output=True,

@@ -97,7 +97,9 @@ def processes_of(installation: Installation) -> list[int]:
             except OSError:
                 continue
             marked = f"LOBWIFE_RUN_OUTPUT={installation.state}/".encode() in environment
-            parent = b"jobs/parent" in command and f"LOBWIFE_STATE_DIR={installation.state}\0".encode() in environment
+            parent = (
+                b"jobs/supervisor" in command and f"LOBWIFE_STATE_DIR={installation.state}\0".encode() in environment
+            )
             if marked or parent:
                 found.append(int(entry))
     return found

@@ -42,7 +42,7 @@ class Killed(Installation):
 
     def sync(self, kill_at: str = "never", *flags: str) -> int:
         return subprocess.run(
-            [sys.executable, "-m", "tests.vault_killer", *flags],
+            [sys.executable, "-m", "tests.support.vault_killer", *flags],
             env={**self.environment, "VAULT_KILL_AT": kill_at},
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
