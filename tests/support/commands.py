@@ -34,20 +34,27 @@ PRELOADED = [
 ]
 
 
-def run(
+def start(
     *arguments: str, environment: dict[str, str], folder: pathlib.Path, timeout: float
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python *arguments`, a script or `-c code`, to its end, without an input; raises TimeoutExpired."""
+    """Run `python *arguments` to its end, without an input; raises TimeoutExpired."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=environment,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def fork(
+    *arguments: str, environment: dict[str, str], folder: pathlib.Path, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Do as `start()` does, with a script or `-c code` alone."""
     if any(os.environ.get(name) != value for name, value in environment.items() if name.startswith(READ_AT_START)):
-        return subprocess.run(
-            [sys.executable, *arguments],
-            env=environment,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        return start(*arguments, environment=environment, folder=folder, timeout=timeout)
     with tempfile.TemporaryDirectory(prefix="command-") as outputs:
         out, err = pathlib.Path(outputs, "out"), pathlib.Path(outputs, "err")
         process = _fork_server().Process(target=_become, args=(arguments, environment, folder, out, err))

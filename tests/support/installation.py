@@ -60,7 +60,8 @@ class Answer:
 class Installation:
     """Everything a running lobwife has, in one folder; started and stopped by the test.
 
-    `template` is the folder of the migrated state directory that the test processes of a session share.
+    `template` is the folder of the migrated state directory that the test processes of a session share; there is none
+    outside of tests.
     """
 
     template: pathlib.Path | None = None
@@ -114,7 +115,8 @@ class Installation:
     def run(self, *arguments: str, check: bool = False, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run Python in this installation's environment to its end."""
         environment = {"DJANGO_SETTINGS_MODULE": "lobwife.settings", **self.environment}
-        done = commands.run(*arguments, environment=environment, folder=ROOT, timeout=timeout)
+        run = commands.fork if self.template else commands.start  # a fork server would import the script of bench
+        done = run(*arguments, environment=environment, folder=ROOT, timeout=timeout)
         if check and done.returncode:
             raise AssertionError(f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done
@@ -149,7 +151,8 @@ class Installation:
     def stop(self) -> None:
         for process in self.processes:
             if process.poll() is None:
-                process.terminate()
+                # Web waits for its clients at a SIGTERM, for over a second where there are none.
+                process.send_signal(signal.SIGQUIT if "gunicorn" in process.args else signal.SIGTERM)
         for process in self.processes:
             try:
                 process.wait(15)
