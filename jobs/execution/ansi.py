@@ -38,7 +38,8 @@ def style_text(style: Style) -> str:
 
 def read_style(text: str) -> Style:
     """A style as style_text() wrote it; whatever else a caller sends is left out."""
-    return frozenset(int(part) for part in text.split(".") if part.isascii() and part.isdigit() and int(part) in _KEPT)
+    by_text = {str(code): code for code in _KEPT}
+    return frozenset(by_text[part] for part in text.split(".") if part in by_text)
 
 
 def keep_last_form(text: str) -> str:

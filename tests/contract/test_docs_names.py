@@ -1,4 +1,4 @@
-"""What README and docs name exists: commands and their flags, make targets, variables, routes, files."""
+"""What README and docs name exists: commands and their flags, targets, variables, routes, files, pages, headings."""
 
 from __future__ import annotations
 
@@ -108,3 +108,24 @@ def test_routes_exist() -> None:
     named = [(page, path) for page, path in of_pages(ROUTE) if path != "/api" and not path.startswith(NOT_ROUTES)]
     assert len(named) > 30
     assert [(page, path) for page, path in named if shape(path) not in routes] == []
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert [page.name for page in PAGES[1:] if f"(docs/{page.name})" not in readme] == []
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+\.md)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_anchors_are_headings() -> None:
+    def anchors(page: pathlib.Path) -> set[str]:
+        headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+        return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+    for page in PAGES[1:]:
+        for target, anchor in re.findall(r"\]\(([^)#:]+\.md)#([^)]+)\)", page.read_text()):
+            assert anchor in anchors(page.parent / target), f"{page.name}: {target}#{anchor}"

@@ -11,7 +11,9 @@ READ = re.compile(r'\benv\.(?:text|integer|boolean|choice|path|words)\(\s*"([A-Z
 
 def test_every_variable_that_is_read_is_documented() -> None:
     sources = [
-        path for app in ("lobwife", "tasks", "jobs", "broker", "vaultsync") for path in (ROOT / app).rglob("*.py")
+        path
+        for app in ("lobwife", "ops", "access", "broker", "jobs", "vaultsync", "tasks", "core")
+        for path in (ROOT / app).rglob("*.py")
     ]
     read = {name for path in sources for name in READ.findall(path.read_text())}
     assert "LOBWIFE_STATE_DIR" in read
