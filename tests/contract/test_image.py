@@ -77,11 +77,10 @@ def is_well(installation: Installation) -> bool:
     return answer.status == 200 and answer.json["status"] == "ok"
 
 
-@pytest.mark.parametrize("version", [1, 2])
 def test_web_and_daemon_start_side_by_side_on_the_older_services_volume(
-    shipped: pathlib.Path, volume: Installation, version: int
+    shipped: pathlib.Path, volume: Installation
 ) -> None:
-    database = make_database(volume.state, version)
+    database = make_database(volume.state, 1)
     make_json(volume.state, "jobs.json")
     before = dump(database)
     web, daemon = entry(shipped, volume, "web"), entry(shipped, volume, "daemon")

@@ -100,6 +100,7 @@ def type_what_the_pages_show(installation: Installation, clone: pathlib.Path) ->
     wait_for(lambda: installation.get("/api/jobs/count").json["last_status"] == "success", 60, "a run of one's own job")
 
 
+@pytest.mark.slow  # pip installs everything
 def test_a_fresh_clone_runs_by_one_command_and_again_without_a_network(
     started: Installation, clone: pathlib.Path
 ) -> None:
@@ -125,7 +126,7 @@ def test_a_fresh_clone_runs_by_one_command_and_again_without_a_network(
 def test_make_alone_says_what_there_is() -> None:
     done = make(ROOT)
     assert done.returncode == 0
-    targets = "run test soak bench screenshots lint format requirements audit release-check help"
+    targets = "run test test-fast soak bench screenshots lint format requirements audit release-check help"
     for target in targets.split():
         assert f"  make {target} " in done.stdout
 

@@ -77,6 +77,7 @@ def kill_at(original: pathlib.Path, steps: list[int], expected: dict) -> None:
         has_converged(installation, original, expected)
 
 
+@pytest.mark.slow
 def test_killed_at_any_step_it_converges(original: pathlib.Path) -> None:
     expected, count = undisturbed(original)
     first = [2, 5, 8, 11, 14]  # copying: few steps, each of its own kind
