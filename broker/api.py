@@ -23,7 +23,7 @@ from broker.tokens import issue
 from broker.tokens.scope import read_permissions
 from core.callers import caller_of
 from core.errors import Invalid
-from core.rest import Problem, answer, body_of, first_parameter, json_body, read_as, whole_parameter
+from core.rest import Problem, integer_parameter, json_body, json_response, query_parameter, request_body, validate
 from tasks.api import check_exists
 from tasks.api import router as tasks_router
 from tasks.ids import parse_path_id
@@ -43,23 +43,23 @@ def _query(*names: str) -> dict[str, Any]:
 @tasks_router.patch(
     "/v1/tasks/{task_id}",
     response={200: TaskUpdated, 400: Problem, 404: Problem, 413: Problem, 503: Problem},
-    openapi_extra=body_of(TaskChanges),
+    openapi_extra=request_body(TaskChanges),
 )
 def update_task(request: HttpRequest, task_id: str) -> HttpResponse:
     """Set the fields that are sent; null clears one that may be empty. Broker fields are a registration."""
     data = json_body(request)
     number = parse_path_id(task_id)
     check_exists(number)
-    body = read_as(TaskChanges, data)
+    body = validate(TaskChanges, data)
     changes = {name: getattr(body, name) for name in data if name in body.model_fields_set and name != "actor"}
     updated = services.update_task(task_id=number, changes=changes, actor=body.actor, caller=caller_of(request))
-    return answer({"id": number, "task_id": f"T{number}", "updated": updated})
+    return json_response({"id": number, "task_id": f"T{number}", "updated": updated})
 
 
 @router.post(
     "/v1/tasks/{task_id}/register",
     response={200: Registered, 404: Problem, 422: Problem, **_PROBLEMS},
-    openapi_extra=body_of(NewRegistration),
+    openapi_extra=request_body(NewRegistration),
 )
 def register_task(request: HttpRequest, task_id: str) -> HttpResponse:
     """Allow a task tokens for these repositories."""
@@ -73,13 +73,13 @@ def register_task(request: HttpRequest, task_id: str) -> HttpResponse:
         lobster_type=body.lobster_type or _UNKNOWN_TYPE,
         caller=caller_of(request),
     )
-    return answer({"status": "registered", "task_id": f"T{number}"})
+    return json_response({"status": "registered", "task_id": f"T{number}"})
 
 
 @router.post(
     "/tasks/{task_id}/register",
     response={200: Registered, 422: Problem, **_PROBLEMS},
-    openapi_extra=body_of(NewRegistration),
+    openapi_extra=request_body(NewRegistration),
 )
 def register_named(request: HttpRequest, task_id: str) -> HttpResponse:
     """Register a task named by slug, name or `T42`; where there is none, the id itself."""
@@ -91,7 +91,7 @@ def register_named(request: HttpRequest, task_id: str) -> HttpResponse:
         lobster_type=body.lobster_type or _UNKNOWN_TYPE,
         caller=caller_of(request),
     )
-    return answer({"status": "registered", "task_id": text})
+    return json_response({"status": "registered", "task_id": text})
 
 
 @router.delete("/tasks/{task_id}", response={200: Registered, 503: Problem})
@@ -99,23 +99,23 @@ def deregister(request: HttpRequest, task_id: str) -> HttpResponse:
     """End the registration under this id, and the one that its task holds."""
     text = exact_id(request, task_id)
     services.deregister_named(text=text, caller=caller_of(request))
-    return answer({"status": "removed", "task_id": text})
+    return json_response({"status": "removed", "task_id": text})
 
 
 @router.get("/tasks", response={200: dict[str, LegacyShown], 503: Problem})
 def list_legacy(request: HttpRequest) -> HttpResponse:
     """Return the registrations that no task holds, keyed by id."""
-    return answer(queries.legacy_registrations())
+    return json_response(queries.legacy_registrations())
 
 
 @router.post(
     "/token",
     response={200: TokenShown, 403: Problem, 404: Problem, 422: Problem, 502: Problem, **_PROBLEMS},
-    openapi_extra=body_of(TokenRequest),
+    openapi_extra=request_body(TokenRequest),
 )
 def issue_token(request: HttpRequest) -> HttpResponse:
     """Return a GitHub token limited to the repositories of a registration."""
-    body = read_as(TokenRequest, json_body(request))
+    body = validate(TokenRequest, json_body(request))
     if not body.task_id:
         raise Invalid("task_id required")
     permissions = read_permissions(body.permissions)
@@ -129,11 +129,11 @@ def issue_token(request: HttpRequest) -> HttpResponse:
 @router.post(
     "/v1/service-token",
     response={200: TokenShown, 403: Problem, 502: Problem, **_PROBLEMS},
-    openapi_extra=body_of(ServiceTokenRequest),
+    openapi_extra=request_body(ServiceTokenRequest),
 )
 def issue_service_token(request: HttpRequest) -> HttpResponse:
     """Return a GitHub token for all repositories of the installation, for a named service."""
-    body = read_as(ServiceTokenRequest, json_body(request))
+    body = validate(ServiceTokenRequest, json_body(request))
     if not body.service:
         raise Invalid("service required")
     return _token_answer(issue.issue_service_token(service=body.service, caller=caller_of(request)))
@@ -142,7 +142,7 @@ def issue_service_token(request: HttpRequest) -> HttpResponse:
 @router.get("/token/audit", response={200: list[AuditEntry], 503: Problem}, openapi_extra=_query("task_id"))
 def contract_audit(request: HttpRequest) -> HttpResponse:
     """Return registrations and issued tokens, newest first, at most 200."""
-    return answer(queries.contract_audit(first_parameter(request, "task_id")))
+    return json_response(queries.contract_audit(query_parameter(request, "task_id")))
 
 
 @router.get(
@@ -152,11 +152,11 @@ def contract_audit(request: HttpRequest) -> HttpResponse:
 )
 def audit(request: HttpRequest) -> HttpResponse:
     """Return a page of the audit with filters, newest first; `before` is the `next` of the page before."""
-    filters = {name: first_parameter(request, name) for name in _FILTERS}
-    limit = whole_parameter(request, "limit", 0) or queries.PAGE_DEFAULT
-    before = whole_parameter(request, "before", None)
+    filters = {name: query_parameter(request, name) for name in _FILTERS}
+    limit = integer_parameter(request, "limit", 0) or queries.PAGE_DEFAULT
+    before = integer_parameter(request, "before", None)
     page = queries.audit_page(filters, before=before, limit=min(limit, queries.PAGE_MOST))
-    return answer(page)
+    return json_response(page)
 
 
 def exact_id(request: HttpRequest, text: str) -> str:
@@ -169,13 +169,13 @@ def exact_id(request: HttpRequest, text: str) -> str:
 
 
 def _registration(data: dict[str, Any]) -> NewRegistration:
-    body = read_as(NewRegistration, data)
+    body = validate(NewRegistration, data)
     if not body.repos:
         raise Invalid("repos required")
     return body
 
 
 def _token_answer(issued: issue.Issued) -> HttpResponse:
-    response = answer({"token": issued.token, "expires_at": issued.expires_at})
+    response = json_response({"token": issued.token, "expires_at": issued.expires_at})
     response["Cache-Control"] = "no-store"
     return response

@@ -32,7 +32,7 @@ def is_api(path: str) -> bool:
     return path.startswith("/api/") or path in {"/api", "/health", "/metrics"} or path.startswith("/health/")
 
 
-def answer(data: Any, status: int = 200) -> HttpResponse:
+def json_response(data: Any, status: int = 200) -> HttpResponse:
     """The data as one line of JSON."""
     return HttpResponse(orjson.dumps(data), status=status, content_type=JSON)
 
@@ -67,7 +67,7 @@ def _check_depth(data: Any, body: bytes) -> None:
         level = [each for part in parts for each in part if isinstance(each, dict | list)]
 
 
-def read_as(schema: type[BodyT], data: dict[str, Any]) -> BodyT:
+def validate(schema: type[BodyT], data: dict[str, Any]) -> BodyT:
     """The data as the schema has it; raises Invalid with a sentence that names the first wrong field."""
     try:
         return schema.model_validate(data)
@@ -77,7 +77,7 @@ def read_as(schema: type[BodyT], data: dict[str, Any]) -> BodyT:
         raise Invalid(f"{field} {first['msg']}") from None
 
 
-def body_of(schema: type[BaseModel]) -> dict[str, Any]:
+def request_body(schema: type[BaseModel]) -> dict[str, Any]:
     """OpenAPI's description of a body that the view reads itself."""
     described = schema.model_json_schema()
     content = {"application/json": {"schema": _inlined(described, described.pop("$defs", {}))}}
@@ -93,22 +93,17 @@ def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
     return [_inlined(each, definitions) for each in part] if isinstance(part, list) else part
 
 
-def first_parameter(request: HttpRequest, name: str) -> str | None:
+def query_parameter(request: HttpRequest, name: str) -> str | None:
     """A query parameter; of a repeated one the first counts; empty is as if absent."""
     values = request.GET.getlist(name)
     return values[0] or None if values else None
 
 
-def whole_parameter(request: HttpRequest, name: str, default: DefaultT) -> int | DefaultT:
+def integer_parameter(request: HttpRequest, name: str, default: DefaultT) -> int | DefaultT:
     """A query parameter that is a whole number, 0 or more; the default where there is none. Raises Invalid."""
-    raw = first_parameter(request, name)
+    raw = query_parameter(request, name)
     if raw is None:
         return default
     if not _WHOLE.fullmatch(raw):
         raise Invalid(f"{name} must be a whole number, 0 or more")
     return int(raw)
-
-
-def caller_name(request: HttpRequest) -> str:
-    """Who calls, for histories and logs; empty while nobody was identified."""
-    return str(getattr(request, "caller", None) or "")

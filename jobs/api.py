@@ -7,8 +7,9 @@ import re
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
+from core.callers import caller_of
 from core.errors import Invalid, NotFound
-from core.rest import Problem, answer, body_of, caller_name, first_parameter, json_body, read_as, whole_parameter
+from core.rest import Problem, integer_parameter, json_body, json_response, query_parameter, request_body, validate
 from jobs import queries, services
 from jobs.execution import output, runs
 from jobs.models import ACTIVE, State, Trigger
@@ -24,34 +25,34 @@ _CHUNK = 256 * 1024
 @router.get("/jobs", response={200: dict[str, JobShown], 503: Problem})
 def list_jobs(request: HttpRequest) -> HttpResponse:
     """All jobs by name, in the order they were defined."""
-    return answer(queries.job_list())
+    return json_response(queries.job_list())
 
 
 @router.get("/jobs/{name}", response={200: JobDetail, 404: Problem, 503: Problem})
 def get_job(request: HttpRequest, name: str) -> HttpResponse:
     """One job with its last output."""
-    return answer(queries.job_detail(name))
+    return json_response(queries.job_detail(name))
 
 
 @router.post("/jobs/{name}/trigger", response={200: Message, 404: Message, 409: Message, 503: Message})
 def trigger_job(request: HttpRequest, name: str) -> HttpResponse:
     """Run a job now, also one that is disabled; without the daemon it runs when that is back."""
-    runs.request_run(name=name, trigger=Trigger.REST, requested_by=caller_name(request))
-    return answer({"message": f"Job {name} triggered"})
+    runs.request_run(name=name, trigger=Trigger.REST, requested_by=caller_of(request).identity)
+    return json_response({"message": f"Job {name} triggered"})
 
 
 @router.post("/jobs/{name}/enable", response={200: Message, 404: Message, 503: Message})
 def enable_job(request: HttpRequest, name: str) -> HttpResponse:
     """Let a job's schedule run it again; what it missed meanwhile does not run."""
-    services.set_enabled(name=name, enabled=True, actor=caller_name(request))
-    return answer({"message": f"Job {name} enabled"})
+    services.set_enabled(name=name, enabled=True, actor=caller_of(request).identity)
+    return json_response({"message": f"Job {name} enabled"})
 
 
 @router.post("/jobs/{name}/disable", response={200: Message, 404: Message, 503: Message})
 def disable_job(request: HttpRequest, name: str) -> HttpResponse:
     """Keep a job's schedule from running it; it can still be triggered."""
-    services.set_enabled(name=name, enabled=False, actor=caller_name(request))
-    return answer({"message": f"Job {name} disabled"})
+    services.set_enabled(name=name, enabled=False, actor=caller_of(request).identity)
+    return json_response({"message": f"Job {name} disabled"})
 
 
 @v1.get(
@@ -62,21 +63,21 @@ def disable_job(request: HttpRequest, name: str) -> HttpResponse:
 def next_firings(request: HttpRequest, name: str) -> HttpResponse:
     """When a job's schedule fires next, whether it is enabled or not; at most 100."""
     job = services.get_job(name)
-    count = min(whole_parameter(request, "count", 10), 100)
+    count = min(integer_parameter(request, "count", 10), 100)
     shown = {"job": job.name, "schedule": job.schedule, "description": cron.describe(job.schedule)}
-    return answer({**shown, "timezone": job.timezone, "next": queries.next_firings(job, count)})
+    return json_response({**shown, "timezone": job.timezone, "next": queries.next_firings(job, count)})
 
 
 @v1.post(
     "/jobs/{name}/runs",
     response={201: RunShown, 400: Problem, 404: Problem, 409: Problem, 413: Problem, 503: Problem},
-    openapi_extra=body_of(NewRun),
+    openapi_extra=request_body(NewRun),
 )
 def create_run(request: HttpRequest, name: str) -> HttpResponse:
     """Run a job now, with other arguments if any are sent."""
-    body = read_as(NewRun, json_body(request, or_empty=True))
+    body = validate(NewRun, json_body(request, or_empty=True))
     run = runs.request_run(name=name, trigger=Trigger.REST, requested_by=caller_name(request), arguments=body.arguments)
-    return answer(queries.run_as_json(run), 201)
+    return json_response(queries.run_as_json(run), 201)
 
 
 @v1.get(
@@ -93,32 +94,34 @@ def create_run(request: HttpRequest, name: str) -> HttpResponse:
 )
 def list_runs(request: HttpRequest) -> HttpResponse:
     """Runs, newest first; `before_id` pages; at most 500."""
-    state = first_parameter(request, "state")
+    state = query_parameter(request, "state")
     if state is not None and state not in State.values:
         raise Invalid(f"state must be one of {', '.join(State.values)}")
-    before = whole_parameter(request, "before_id", 0) or None
-    limit = whole_parameter(request, "limit", queries.RUNS_SHOWN)
-    return answer(queries.run_list(job=first_parameter(request, "job"), state=state, before_id=before, limit=limit))
+    before = integer_parameter(request, "before_id", 0) or None
+    limit = integer_parameter(request, "limit", queries.RUNS_SHOWN)
+    return json_response(
+        queries.run_list(job=query_parameter(request, "job"), state=state, before_id=before, limit=limit)
+    )
 
 
 @v1.post("/runs/pause", response={200: Pause, 503: Problem})
 def pause(request: HttpRequest) -> HttpResponse:
     """Start nothing until resumed; what runs goes on."""
-    services.set_paused(paused=True, actor=caller_name(request))
-    return answer({"paused": True})
+    services.set_paused(paused=True, actor=caller_of(request).identity)
+    return json_response({"paused": True})
 
 
 @v1.post("/runs/resume", response={200: Pause, 503: Problem})
 def resume(request: HttpRequest) -> HttpResponse:
     """Start again; firings missed while paused follow each job's policy."""
-    services.set_paused(paused=False, actor=caller_name(request))
-    return answer({"paused": False})
+    services.set_paused(paused=False, actor=caller_of(request).identity)
+    return json_response({"paused": False})
 
 
 @v1.get("/runs/{run_id}", response={200: RunShown, 404: Problem, 503: Problem})
 def get_run(request: HttpRequest, run_id: str) -> HttpResponse:
     """One run."""
-    return answer(queries.run_as_json(runs.get_run(_run_number(run_id))))
+    return json_response(queries.run_as_json(runs.get_run(_run_number(run_id))))
 
 
 @v1.get(
@@ -135,25 +138,25 @@ def run_output(request: HttpRequest, run_id: str) -> HttpResponse:
     over and nothing follows.
     """
     run = runs.get_run(_run_number(run_id))
-    offset = whole_parameter(request, "offset", 0)
+    offset = integer_parameter(request, "offset", 0)
     chunk = output.read(run.pk, offset, _CHUNK)
     text, used = output.whole_characters(chunk.data, more=run.state in ACTIVE or len(chunk.data) == _CHUNK)
     next_offset = chunk.next_offset - (len(chunk.data) - used)
     shown = {"run": run.pk, "state": run.state, "offset": offset, "skipped": chunk.skipped, "next_offset": next_offset}
-    return answer({**shown, "text": text, "complete": run.state not in ACTIVE and len(chunk.data) < _CHUNK})
+    return json_response({**shown, "text": text, "complete": run.state not in ACTIVE and len(chunk.data) < _CHUNK})
 
 
 @v1.post("/runs/{run_id}/abort", response={200: RunShown, 404: Problem, 409: Problem, 503: Problem})
 def abort_run(request: HttpRequest, run_id: str) -> HttpResponse:
     """Ask for a run's end; its state says `aborted` when nothing of it is left."""
-    return answer(queries.run_as_json(runs.abort_run(run_id=_run_number(run_id), actor=caller_name(request))))
+    return json_response(queries.run_as_json(runs.abort_run(run_id=_run_number(run_id), actor=caller_name(request))))
 
 
 @v1.post("/runs/{run_id}/retry", response={201: RunShown, 404: Problem, 409: Problem, 503: Problem})
 def retry_run(request: HttpRequest, run_id: str) -> HttpResponse:
     """Run a job again with the arguments of an earlier run."""
     run = runs.retry_run(run_id=_run_number(run_id), requested_by=caller_name(request), trigger=Trigger.REST)
-    return answer(queries.run_as_json(run), 201)
+    return json_response(queries.run_as_json(run), 201)
 
 
 def _run_number(text: str) -> int:

@@ -12,7 +12,7 @@ from django.db import transaction
 from pydantic import BaseModel, ConfigDict, StrictBool, StrictInt, StrictStr
 
 from core.errors import Invalid
-from core.rest import read_as
+from core.rest import validate
 from jobs import change_log, secret_fields, services
 from jobs.models import Job, JobState
 
@@ -131,7 +131,7 @@ def _read(text: str) -> dict[str, Defined]:
         if not isinstance(fields, dict):
             raise Invalid(f"job {name}: must be a mapping of fields")
         try:
-            read[name] = read_as(Defined, fields)
+            read[name] = validate(Defined, fields)
         except Invalid as error:
             raise Invalid(f"job {name}: {error}") from None
     return read

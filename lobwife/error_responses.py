@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template import loader
 
 from core.errors import LobwifeError
-from core.rest import answer, is_api
+from core.rest import is_api, json_response
 from core.sqlite.messages import in_words
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ _UNEXPECTED = "an unexpected error; the log of the service has the reason"
 def problem(request: HttpRequest, status: int, sentence: str) -> HttpResponse:
     """The error in the shape of the route: the three old job routes say `message`, all others `error`."""
     key = "message" if _SAYS_MESSAGE.fullmatch(request.path_info) else "error"
-    return answer({key: sentence}, status)
+    return json_response({key: sentence}, status)
 
 
 def lobwife_error(request: HttpRequest, error: LobwifeError) -> HttpResponse:

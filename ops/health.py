@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router, Schema
 
 import broker.queries
-from core.rest import Problem, answer
+from core.rest import Problem, json_response
 from core.timestamps import utc_now
 from jobs.models import ACTIVE, Daemon, JobRun, is_fresh
 from jobs.queries import job_list
@@ -81,7 +81,7 @@ def status(request: HttpRequest) -> HttpResponse:
     """All jobs, and the broker in numbers."""
     daemon = daemon_summary()
     state = "ok" if daemon["alive"] and not daemon["trouble"] else "degraded"
-    return answer({"status": state, "uptime": uptime(), "jobs": job_list(), "broker": broker.queries.summary()})
+    return json_response({"status": state, "uptime": uptime(), "jobs": job_list(), "broker": broker.queries.summary()})
 
 
 @router.get("/health", response={200: Health, 503: Health})
@@ -98,10 +98,10 @@ def health(request: HttpRequest) -> HttpResponse:
         }
     except (DatabaseError, OSError) as error:
         shown |= {"status": "error", "jobs_running": 0, "broker": None, "db": {"ok": False, "error": str(error)}}
-        return answer(shown, 503)
+        return json_response(shown, 503)
     if not shown["daemon"]["alive"] or shown["daemon"]["trouble"]:
         shown["status"] = "degraded"
-    return answer(shown)
+    return json_response(shown)
 
 
 def uptime() -> float:

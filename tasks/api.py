@@ -10,7 +10,7 @@ from ninja import Router
 
 from core.callers import caller_of
 from core.errors import Invalid, NotFound
-from core.rest import Problem, answer, body_of, first_parameter, json_body, read_as
+from core.rest import Problem, json_body, json_response, query_parameter, request_body, validate
 from tasks import queries, services
 from tasks.ids import parse_path_id
 from tasks.schemas import (
@@ -38,13 +38,15 @@ _LIST_PARAMETERS: list[dict[str, Any]] = [
 
 
 @router.post(
-    "/v1/tasks", response={201: TaskCreated, 400: Problem, 413: Problem, 503: Problem}, openapi_extra=body_of(NewTask)
+    "/v1/tasks",
+    response={201: TaskCreated, 400: Problem, 413: Problem, 503: Problem},
+    openapi_extra=request_body(NewTask),
 )
 def create_task(request: HttpRequest) -> HttpResponse:
     """Create a task."""
-    body = read_as(NewTask, json_body(request))
+    body = validate(NewTask, json_body(request))
     task = services.create_task(fields=body.model_dump(exclude={"actor"}), actor=body.actor)
-    return answer({"id": task.pk, "task_id": task.task_id}, 201)
+    return json_response({"id": task.pk, "task_id": task.task_id}, 201)
 
 
 @router.get(
@@ -54,24 +56,24 @@ def create_task(request: HttpRequest) -> HttpResponse:
 )
 def list_tasks(request: HttpRequest) -> HttpResponse:
     """List tasks, newest first, without their broker fields; at most 500. An agent sees its own task alone."""
-    raw_limit = first_parameter(request, "limit") or str(_DEFAULT_LIMIT)
+    raw_limit = query_parameter(request, "limit") or str(_DEFAULT_LIMIT)
     if not _LIMIT.fullmatch(raw_limit):
         raise Invalid("limit must be a whole number, 0 or more")
     limit = _LARGEST_LIMIT if len(raw_limit) > _MOST_DIGITS else min(int(raw_limit), _LARGEST_LIMIT)
-    raw_before = first_parameter(request, "before_id")
+    raw_before = query_parameter(request, "before_id")
     if raw_before and not _LIMIT.fullmatch(raw_before):
         raise Invalid("before_id must be a whole number, 0 or more")
     before = int(raw_before) if raw_before and len(raw_before) < _MOST_DIGITS else None
-    status, type = first_parameter(request, "status"), first_parameter(request, "type")
+    status, type = query_parameter(request, "status"), query_parameter(request, "type")
     caller = caller_of(request)
     only_id = caller.task_id or 0 if caller.is_agent else None
-    return answer(queries.task_list(status=status, type=type, limit=limit, only_id=only_id, before_id=before))
+    return json_response(queries.task_list(status=status, type=type, limit=limit, only_id=only_id, before_id=before))
 
 
 @router.get("/v1/tasks/counts", response={200: TaskCounts, 503: Problem})
 def count_tasks(request: HttpRequest) -> HttpResponse:
     """Count the tasks, in all and by status."""
-    return answer(queries.task_counts())
+    return json_response(queries.task_counts())
 
 
 @router.get("/v1/tasks/{task_id}", response={200: TaskDetail, 400: Problem, 404: Problem, 503: Problem})
@@ -80,7 +82,7 @@ def get_task(request: HttpRequest, task_id: str) -> HttpResponse:
     task = queries.task_detail(parse_path_id(task_id))
     if task is None:
         raise NotFound(f"Task T{task_id.removeprefix('T')} not found")
-    return answer(task)
+    return json_response(task)
 
 
 @router.delete(
@@ -90,28 +92,28 @@ def cancel_task(request: HttpRequest, task_id: str) -> HttpResponse:
     """Cancel a task; its row and history stay."""
     number = parse_path_id(task_id)
     services.cancel_task(task_id=number, actor=None)
-    return answer({"id": number, "task_id": f"T{number}", "status": "cancelled"})
+    return json_response({"id": number, "task_id": f"T{number}", "status": "cancelled"})
 
 
 @router.get("/v1/tasks/{task_id}/events", response={200: list[EventListItem], 400: Problem, 404: Problem, 503: Problem})
 def list_events(request: HttpRequest, task_id: str) -> HttpResponse:
     """List a task's whole history, newest first; an unknown task has none."""
-    return answer(queries.task_events(parse_path_id(task_id)))
+    return json_response(queries.task_events(parse_path_id(task_id)))
 
 
 @router.post(
     "/v1/tasks/{task_id}/events",
     response={201: EventLogged, 400: Problem, 404: Problem, 413: Problem, 503: Problem},
-    openapi_extra=body_of(NewEvent),
+    openapi_extra=request_body(NewEvent),
 )
 def log_event(request: HttpRequest, task_id: str) -> HttpResponse:
     """Append an event to a task's history."""
     data = json_body(request)
     number = parse_path_id(task_id)
     check_exists(number)
-    body = read_as(NewEvent, data)
+    body = validate(NewEvent, data)
     services.log_event(task_id=number, event_type=body.event_type or "", detail=body.detail, actor=body.actor)
-    return answer({"status": "logged", "task_id": f"T{number}"}, 201)
+    return json_response({"status": "logged", "task_id": f"T{number}"}, 201)
 
 
 def check_exists(number: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse
 from ninja import Router, Schema
 
-from core.rest import Problem, answer, caller_name
+from core.rest import Problem, json_response
 from vaultsync import queries, services
 
 router = Router(tags=["vault"])
@@ -47,11 +47,11 @@ class SyncRequested(Schema):
 @router.get("/v1/sync", response={200: SyncStatus, 503: Problem})
 def sync_status(request: HttpRequest) -> HttpResponse:
     """Get the status of the sync."""
-    return answer(queries.sync_status())
+    return json_response(queries.sync_status())
 
 
 @router.post("/v1/sync/trigger", response={200: SyncRequested, 503: Problem})
 def trigger_sync(request: HttpRequest) -> HttpResponse:
     """Ask for a sync now; requests that come during one are folded into one more."""
-    services.request_sync(actor=caller_name(request) or "a caller over REST")
-    return answer({"status": "sync requested"})
+    services.request_sync(actor=caller_of(request).identity or "a caller over REST")
+    return json_response({"status": "sync requested"})

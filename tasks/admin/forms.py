@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from django import forms
 
 from core.errors import Invalid
-from core.rest import read_as
+from core.rest import validate
 from tasks.models import Status, Task, read_repos
 from tasks.schemas import NewTask, TaskChanges
 
@@ -114,7 +114,7 @@ class TaskForm(forms.ModelForm[Task]):
         for name, value in self.changes().items():
             try:
                 self._check_name_and_repos(name, value)
-                read_as(schema, {name: value})
+                validate(schema, {name: value})
             except Invalid as error:
                 sentence = str(error).removeprefix(f"{name} ")
                 self.add_error(name, f"{sentence[:1].upper()}{sentence[1:]}.")
@@ -137,7 +137,7 @@ class TaskForm(forms.ModelForm[Task]):
     def validated(self) -> dict[str, Any]:
         """The changes as the services take them; call it on a valid form."""
         sent = self.changes()
-        body = read_as(TaskChanges if self.instance.pk else NewTask, sent)
+        body = validate(TaskChanges if self.instance.pk else NewTask, sent)
         return {name: getattr(body, name, value) for name, value in sent.items()}
 
     def _post_clean(self) -> None:
