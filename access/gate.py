@@ -15,7 +15,7 @@ from access.roles import RULES, Rule, entry_of
 from access.throttle import RateLimits
 from access.uncredentialed_callers import Sightings
 from core.callers import UNIDENTIFIED, Caller
-from core.errors import Forbidden, TooMany, Unidentified
+from core.errors import Forbidden, TooManyRequests, Unauthorized
 
 _WAY_OUT = (
     "send an API key as `Authorization: Bearer lw_...` (an operator makes one with `manage.py apikey create`), a"
@@ -39,7 +39,7 @@ class Gate:
     def admit(self, request: HttpRequest, match: ResolverMatch) -> HttpResponseBase | None:
         """Put the caller on the request; an answer only for a method that the path does not have.
 
-        Raises Unidentified, Forbidden, TooMany, and NotFound for what does not exist for this caller.
+        Raises Unauthorized, Forbidden, TooManyRequests, and NotFound for what does not exist for this caller.
         """
         entry, rule = self._rule_of(request.method, match.route)
         if rule is None:
@@ -83,12 +83,12 @@ class Gate:
             return caller
         wait = self._limits.take("failed authentication", address, settings.FAILED_AUTHENTICATIONS_PER_MINUTE)
         if wait:
-            raise TooMany(f"too many wrong credentials from {address}; try again in {wait} s", retry_after=wait)
+            raise TooManyRequests(f"too many wrong credentials from {address}; try again in {wait} s", retry_after=wait)
         return self._unidentified(request, entry, f"the credential is wrong, expired or revoked: {_WAY_OUT}")
 
     def _unidentified(self, request: HttpRequest, entry: str, refusal: str) -> Caller:
         if not policy.is_open():
-            raise Unidentified(refusal)
+            raise Unauthorized(refusal)
         if authentication.is_cross_site_write(request):
             raise Forbidden("a page of another site may not write here")
         program = request.META.get("HTTP_USER_AGENT", "")[:_MOST_PROGRAM]
@@ -105,4 +105,4 @@ class Gate:
         wait = self._limits.take("tokens", caller.identity or f"address {address}", rate)
         wait = wait or self._limits.take("tokens of an address", address, rate * 4)
         if wait:
-            raise TooMany(f"too many tokens asked for; try again in {wait} s", retry_after=wait)
+            raise TooManyRequests(f"too many tokens asked for; try again in {wait} s", retry_after=wait)

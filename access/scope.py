@@ -23,7 +23,7 @@ def own_task(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -
     if caller.is_agent:
         text = str(parameters["task_id"])
         number = parse_path_id(text)
-        caller.must_see(number, f"T{number}")
+        caller.require_task(number, name=f"T{number}")
 
 
 def own_progress(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
@@ -48,11 +48,11 @@ def own_token(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) 
     if caller.task_id is not None and text == f"T{caller.task_id}":
         return  # numbers come before all names, so this can mean no other
     found = registrations.find(text)
-    caller.must_see(found.task_number if found is not None else None, text)
+    caller.require_task(found.task_number if found is not None else None, name=text)
 
 
 def own_service(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
-    caller.must_be_service(_text_of(request, "service"))
+    caller.require_service(_text_of(request, "service"))
 
 
 def _text_of(request: HttpRequest, name: str) -> str:

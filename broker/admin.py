@@ -20,10 +20,9 @@ from broker import registrations, services
 from broker.github import app
 from broker.models import AllowedService, GitHubState, LegacyRegistration, TaskRegistration, TokenAudit
 from core.callers import Caller, Role
-from core.display import badge, span, when
+from core.display import ReadOnlyAdmin, badge, duration, when
 from core.errors import LobwifeError
-from core.read_only_admin import ReadOnlyAdmin
-from core.timestamps import shown_in_seconds, utc_now
+from core.timestamps import utc_now, whole_seconds
 from tasks.ids import include_typed_id
 from tasks.models import OVER, Task, read_repos
 
@@ -219,7 +218,7 @@ class TokenAuditAdmin(ReadOnlyAdmin):
 
     @admin.display(description="token expires (UTC)")
     def expiry(self, obj: TokenAudit) -> str:
-        return shown_in_seconds(obj.expires_at) or obj.expires_at or NONE
+        return whole_seconds(obj.expires_at) or obj.expires_at or NONE
 
     @admin.display(description="repositories")
     def first_repositories(self, obj: TokenAudit) -> str:
@@ -240,7 +239,7 @@ class TokenAuditAdmin(ReadOnlyAdmin):
 
     @admin.display(description="when (UTC)", ordering="id")
     def when(self, obj: TokenAudit) -> str:
-        return shown_in_seconds(obj.created_at) or obj.created_at
+        return whole_seconds(obj.created_at) or obj.created_at
 
 
 @admin.register(GitHubState)
@@ -323,4 +322,4 @@ def _clock(skew: int) -> str:
     """Return how far GitHub's clock is from ours, from the seconds that it is ahead."""
     if abs(skew) <= 1:
         return "as ours"
-    return f"{span(abs(skew))} {'ahead' if skew > 0 else 'behind'}"
+    return f"{duration(abs(skew))} {'ahead' if skew > 0 else 'behind'}"

@@ -1,1 +1,1 @@
-"""What every app stands on; imports none of them."""
+"""Helpers for every app; imports none of them."""

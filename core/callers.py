@@ -1,4 +1,4 @@
-"""Who calls: what authentication puts on a request as `request.caller`, and the limits that go with a role."""
+"""The caller of a request, as authentication puts it on `request.caller`, and the limits of its role."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from core.errors import Forbidden, NotFound
 
 
 class Role(StrEnum):
-    """What a caller is to the service; access/roles.py says what each may do."""
+    """The role of a caller; access/roles.py has what each role may do."""
 
     AGENT = "agent"
     SERVICE = "service"
@@ -21,13 +21,13 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One caller. Its text is its identity, which is empty while nobody was identified."""
+    """A caller; its identity is empty when nobody was identified."""
 
     identity: str
     role: Role
     address: str = ""
-    task_id: int | None = None  # the one task of an agent; None: it has none
-    service: str = ""  # as which a service gets tokens: under this name, and names that go on after a hyphen
+    task_id: int | None = None  # the only task of an agent; None: it has none
+    service: str = ""  # a service gets tokens under this name, and under names that continue it after a hyphen
 
     def __str__(self) -> str:
         return self.identity
@@ -36,17 +36,17 @@ class Caller:
     def is_agent(self) -> bool:
         return self.role is Role.AGENT
 
-    def sees(self, task_id: int | None) -> bool:
-        """Whether this task exists for the caller: for an agent only its own does."""
+    def may_see(self, task_id: int | None) -> bool:
+        """Return whether the task exists for the caller: for an agent only its own does."""
         return not self.is_agent or (task_id is not None and task_id == self.task_id)
 
-    def must_see(self, task_id: int | None, shown_id: str) -> None:
-        """Raises NotFound, as for a task that is not there, when it is not the agent's own."""
-        if not self.sees(task_id):
-            raise NotFound(f"Task {shown_id[:100]} not found")
+    def require_task(self, task_id: int | None, *, name: str) -> None:
+        """Raise NotFound, as for a task that does not exist, unless the caller may see the task."""
+        if not self.may_see(task_id):
+            raise NotFound(f"Task {name[:100]} not found")
 
-    def must_be_service(self, name: str) -> None:
-        """Raises Forbidden when a service asks for the token of another one."""
+    def require_service(self, name: str) -> None:
+        """Raise Forbidden when a service asks for the token of another one."""
         if self.role is not Role.SERVICE:
             return
         if not self.service or (name != self.service and not name.startswith(f"{self.service}-")):
@@ -57,6 +57,6 @@ UNIDENTIFIED = Caller("", Role.OPERATOR)
 
 
 def caller_of(request: HttpRequest) -> Caller:
-    """The caller that authentication put on the request; outside of REST calls nobody in particular."""
+    """Return the caller of a REST request; UNIDENTIFIED for other requests."""
     caller: Caller = getattr(request, "caller", UNIDENTIFIED)
     return caller

@@ -1,4 +1,4 @@
-"""Values of files that nobody validated, made to fit a column; what can't be read becomes None."""
+"""Conversion of unvalidated values to what a column can hold; None for what can't be converted."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import math
 
 
 def text(value: object) -> str | None:
-    """Text as it is; anything else as its JSON; None stays None."""
+    """Return text unchanged, anything else as JSON, None as None."""
     if value is None:
         return None
-    kept = value if isinstance(value, str) else json.dumps(value)
-    return kept.encode("utf-8", "replace").decode()  # a lone surrogate, which JSON can spell, is not UTF-8
+    string = value if isinstance(value, str) else json.dumps(value)
+    return string.encode("utf-8", "replace").decode()  # JSON can contain lone surrogates, UTF-8 can't
 
 
 def number(value: object) -> float | None:
-    """A finite number, or the text of one."""
+    """Return a number, or text that is one, as a finite float."""
     if not isinstance(value, int | float | str):
         return None
     try:
-        read = float(value)
+        result = float(value)
     except (ValueError, OverflowError):
         return None
-    return read if math.isfinite(read) else None
+    return result if math.isfinite(result) else None
 
 
 def count(value: object) -> int:
-    """A whole number of 64 bits; 0 for what is none."""
-    read = number(value)
-    return int(read) if read is not None and abs(read) < 2**63 else 0
+    """Return an integer of 64 bits; 0 for anything else."""
+    result = number(value)
+    return int(result) if result is not None and abs(result) < 2**63 else 0

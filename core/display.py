@@ -1,9 +1,12 @@
-"""How the pages say times, durations, sizes and states."""
+"""Display on pages: durations, times, sizes, states, rows that only the service writes."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
+from django.contrib import admin
+from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -13,8 +16,8 @@ _STEPS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 _SIZES = ("bytes", "kB", "MB", "GB")
 
 
-def span(seconds: float | None) -> str:
-    """A duration as people say it: `85 ms`, `12 s`, `3 min 5 s`, `2 d 4 h`."""
+def duration(seconds: float | None) -> str:
+    """Format seconds: `85 ms`, `12 s`, `3 min 5 s`, `2 d 4 h`."""
     if seconds is None:
         return "–"
     if seconds < 1:
@@ -28,32 +31,37 @@ def span(seconds: float | None) -> str:
     return " ".join(parts[:2]) or "0 s"
 
 
-def _about(seconds: float) -> str:
-    """A distance in time, without seconds beside minutes: a page is read longer than they are right."""
-    return span(seconds) if seconds < 60 else span(seconds // 60 * 60)
-
-
 def when(moment: datetime | str | None) -> SafeString | str:
-    """A moment relative to now, with the exact UTC on hover; text that can't be read is shown as it is."""
-    known = parse(moment) if isinstance(moment, str) else moment
-    if known is None:
+    """Format a time relative to now, with the exact UTC on hover; text that is not a time is returned unchanged."""
+    time = parse(moment) if isinstance(moment, str) else moment
+    if time is None:
         return moment if isinstance(moment, str) and moment else "–"
-    seconds = (utc_now() - known).total_seconds()
-    words = "now" if abs(seconds) < 1 else f"{_about(seconds)} ago" if seconds > 0 else f"in {_about(-seconds)}"
-    exact = known.astimezone(UTC)
+    exact = time.astimezone(UTC)
     return format_html(
-        '<time datetime="{}" title="{} UTC">{}</time>', exact.isoformat(), exact.strftime("%Y-%m-%d %H:%M:%S"), words
+        '<time datetime="{}" title="{} UTC">{}</time>',
+        exact.isoformat(),
+        exact.strftime("%Y-%m-%d %H:%M:%S"),
+        _relative((utc_now() - exact).total_seconds()),
     )
 
 
+def _relative(age: float) -> str:
+    """Format an age in seconds: `3 min ago`, `in 2 h`; without seconds beside minutes, which would soon be wrong."""
+    distance = abs(age)
+    if distance < 1:
+        return "now"
+    text = duration(distance if distance < 60 else distance // 60 * 60)
+    return f"{text} ago" if age > 0 else f"in {text}"
+
+
 def due(moment: datetime | None) -> SafeString | str:
-    """When something is to happen; `due 8 s ago` when it should have."""
-    late = moment is not None and (utc_now() - moment).total_seconds() >= 1
-    return format_html("due {}", when(moment)) if late else when(moment)
+    """Format the time of something planned: `in 3 min`, or `due 8 s ago` when it is late."""
+    is_late = moment is not None and (utc_now() - moment).total_seconds() >= 1
+    return format_html("due {}", when(moment)) if is_late else when(moment)
 
 
 def size(count: float | None) -> str:
-    """Bytes as people say them."""
+    """Format a number of bytes: `512 bytes`, `1.5 kB`."""
     if count is None:
         return "–"
     for unit in _SIZES:
@@ -64,6 +72,19 @@ def size(count: float | None) -> str:
 
 
 def badge(state: str | None) -> SafeString:
-    """A state as a coloured word; the colour adds nothing that the word does not say."""
+    """Return a state as a coloured word; nothing is said by the colour alone."""
     word = state or "never ran"
     return format_html('<span class="badge badge-{}">{}</span>', word.replace(" ", "-"), word)
+
+
+class ReadOnlyAdmin(admin.ModelAdmin[Any]):
+    """An admin of rows that only the service writes: nothing can be added, changed or deleted."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

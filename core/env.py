@@ -1,4 +1,4 @@
-"""Typed reading of the environment: a value that can't be used is a sentence at start, not a traceback later."""
+"""Typed reading of the environment; a value that can't be used raises ImproperlyConfigured with a sentence."""
 
 import json
 import os
@@ -7,14 +7,17 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
+# Servers listen on these for all interfaces; clients can't connect to them everywhere.
+_LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
 
 def text(name: str, default: str = "") -> str:
-    """The variable with surrounding blanks removed; empty counts as unset."""
+    """Return the variable without surrounding blanks; empty counts as unset."""
     return os.environ.get(name, "").strip() or default
 
 
 def integer(name: str, default: int, *, at_least: int = 0, at_most: int = 2**31) -> int:
-    """A whole number within the bounds; raises ImproperlyConfigured otherwise."""
+    """Return a whole number within the bounds; raises ImproperlyConfigured otherwise."""
     raw = text(name)
     if not raw:
         return default
@@ -28,7 +31,7 @@ def integer(name: str, default: int, *, at_least: int = 0, at_most: int = 2**31)
 
 
 def boolean(name: str, default: bool) -> bool:
-    """1/0, true/false, yes/no, on/off; raises ImproperlyConfigured otherwise."""
+    """Read 1/0, true/false, yes/no or on/off; raises ImproperlyConfigured otherwise."""
     raw = text(name).lower()
     if not raw:
         return default
@@ -40,7 +43,7 @@ def boolean(name: str, default: bool) -> bool:
 
 
 def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
-    """One of the allowed words; raises ImproperlyConfigured otherwise."""
+    """Return one of the allowed words; raises ImproperlyConfigured otherwise."""
     raw = text(name, default)
     if raw not in allowed and raw != default:
         raise ImproperlyConfigured(f"{name} is {raw!r}: set it to one of {', '.join(allowed)}.")
@@ -48,19 +51,19 @@ def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
 
 
 def path(name: str, default: pathlib.Path) -> pathlib.Path:
-    """An absolute path; `~` is the home directory."""
+    """Return an absolute path; `~` is the home directory."""
     raw = text(name)
     return pathlib.Path(raw).expanduser().absolute() if raw else default
 
 
 def words(name: str, default: tuple[str, ...] = (), *, separator: str = ",") -> tuple[str, ...]:
-    """The parts between separators, blanks removed, empty ones left out."""
+    """Return the non-empty parts between separators, without surrounding blanks."""
     raw = text(name)
     return tuple(part.strip() for part in raw.split(separator) if part.strip()) if raw else default
 
 
 def json_object(name: str) -> dict[str, Any]:
-    """A JSON object, empty when unset; raises ImproperlyConfigured otherwise."""
+    """Return a JSON object, empty when unset; raises ImproperlyConfigured otherwise."""
     raw = text(name)
     if not raw:
         return {}
@@ -74,18 +77,27 @@ def json_object(name: str) -> dict[str, Any]:
 
 
 def pairs(name: str, default: dict[str, str], *, allowed: tuple[str, ...]) -> dict[str, str]:
-    """`key=word,key=word`; raises ImproperlyConfigured for a word that is not allowed."""
-    found = {}
+    """Read `key=word,key=word`; raises ImproperlyConfigured for a word that is not allowed."""
+    mapping = {}
     for part in words(name):
         key, _, word = part.partition("=")
         if not key.strip() or word.strip() not in allowed:
             raise ImproperlyConfigured(f"{name} has {part!r}: write name=word, the word one of {', '.join(allowed)}.")
-        found[key.strip()] = word.strip()
-    return found or dict(default)
+        mapping[key.strip()] = word.strip()
+    return mapping or dict(default)
 
 
 def kubernetes_api() -> str:
-    """The address of the cluster's API as the kubelet tells every container; empty outside of a cluster."""
+    """Return the URL of the cluster's API, which every container is told; empty outside of a cluster."""
     host = text("KUBERNETES_SERVICE_HOST")
     port = integer("KUBERNETES_SERVICE_PORT", 443, at_least=1, at_most=65535)
-    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}" if host else ""
+    return _url("https", host, port) if host else ""
+
+
+def local_url(bind: str, port: int) -> str:
+    """Return the URL, without a path, at which this machine reaches a server that listens on `bind`."""
+    return _url("http", _LOOPBACK_OF.get(bind, bind), port)
+
+
+def _url(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

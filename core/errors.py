@@ -1,8 +1,8 @@
-"""The project's errors: each is one sentence for a person and one HTTP status (lobwife/error_responses.py)."""
+"""The project's errors: a sentence and an HTTP status each, which lobwife/error_responses.py turns into responses."""
 
 
 class LobwifeError(Exception):
-    """Base of every error that a caller is told about; `str(error)` is the sentence."""
+    """Base of every error that callers get to see; `str(error)` is the sentence."""
 
     status = 500
 
@@ -12,13 +12,13 @@ class LobwifeError(Exception):
 
 
 class Invalid(LobwifeError):
-    """What was sent can't be used: malformed, or of the wrong type."""
+    """The request is malformed, or a value has the wrong type."""
 
     status = 400
 
 
-class Unidentified(LobwifeError):
-    """The caller gave no credential, or one that isn't valid."""
+class Unauthorized(LobwifeError):
+    """The caller sent no credential, or one that isn't valid."""
 
     status = 401
 
@@ -30,7 +30,7 @@ class Forbidden(LobwifeError):
 
 
 class NotFound(LobwifeError):
-    """What was named does not exist."""
+    """The requested thing does not exist."""
 
     status = 404
 
@@ -42,30 +42,30 @@ class Conflict(LobwifeError):
 
 
 class TooLarge(LobwifeError):
-    """What was sent is over a limit."""
+    """The request is larger than allowed."""
 
     status = 413
 
 
 class Unprocessable(LobwifeError):
-    """Well-formed, but refused for what it says."""
+    """The request is well-formed, but its content is refused."""
 
     status = 422
 
 
-class TooMany(LobwifeError):
-    """A rate limit is reached; `retry_after` seconds say when to come back."""
+class TooManyRequests(LobwifeError):
+    """A rate limit is reached; `retry_after` is in seconds."""
 
     status = 429
 
 
 class Upstream(LobwifeError):
-    """A service that this one depends on gave an answer that can't be used."""
+    """A service that this one depends on sent a response that can't be used."""
 
     status = 502
 
 
 class Unavailable(LobwifeError):
-    """Can't be done now: not configured, or something it needs is down. `retry_after` is in seconds."""
+    """Not possible now: not configured, or something it needs is down. `retry_after` is in seconds."""
 
     status = 503

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whenever the power goes."""
+"""Durable files: complete or absent after a power cut. And lock files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 
 def sync_directory(folder: pathlib.Path) -> None:
-    """Make the names in a folder durable: a rename is not, until this."""
+    """Fsync a folder, which makes renames in it durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -21,7 +21,7 @@ def sync_directory(folder: pathlib.Path) -> None:
 
 
 def sync_file(path: pathlib.Path) -> None:
-    """Make a file's content durable. Never on a file that this process has open in SQLite: closing drops its locks."""
+    """Fsync a file. Never one that this process has open in SQLite: closing it drops SQLite's locks."""
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -30,7 +30,7 @@ def sync_file(path: pathlib.Path) -> None:
 
 
 def write_private(path: pathlib.Path, text: str) -> None:
-    """Put a file of mode 0600 in place, whole or not at all."""
+    """Write a file of mode 0600, completely or not at all."""
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -39,29 +39,29 @@ def write_private(path: pathlib.Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        put_in_place(part, path)
+        replace_durably(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
-def put_in_place(part: pathlib.Path, target: pathlib.Path) -> None:
-    """Rename, durably, over what is there."""
+def replace_durably(part: pathlib.Path, target: pathlib.Path) -> None:
+    """Rename over the target, durably."""
     os.replace(part, target)
     sync_directory(target.parent)
 
 
-def keep_in_place(part: pathlib.Path, target: pathlib.Path) -> None:
-    """Rename, durably; a different file that is there is first moved to the first free of `target.1`, `target.2`…"""
+def replace_with_numbered_backup(part: pathlib.Path, target: pathlib.Path) -> None:
+    """Rename, durably; a different file that is there first becomes `target.1`, or the next free number."""
     if target.exists() and not filecmp.cmp(part, target, shallow=False):
         numbered = (target.with_name(f"{target.name}.{number}") for number in itertools.count(1))
-        os.rename(target, next(each for each in numbered if not os.path.lexists(each)))
-    put_in_place(part, target)
+        os.rename(target, next(path for path in numbered if not os.path.lexists(path)))
+    replace_durably(part, target)
 
 
 @contextlib.contextmanager
 def locked(path: pathlib.Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock file against other processes; raises BlockingIOError at once when not to wait."""
+    """Hold a lock file against other processes; raises BlockingIOError if it is held and `wait` is false."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

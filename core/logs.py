@@ -1,4 +1,4 @@
-"""Lines of the log, as text or as JSON, and the id of the request that they are about."""
+"""Logging as text or JSON, each line with the id of the request that caused it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from typing import Any, Protocol
 from core import env
 from core.text import one_line
 
-_current: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
+_request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 _USABLE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
-# What a line may say besides its message, given as `extra=`.
+# Fields that callers add by `extra=`.
 _EXTRA = ("run", "job")
 
 
 class Writable(Protocol):
-    """A command's own output."""
+    """The stdout or stderr of a command."""
 
     def write(self, text: str, /) -> object: ...
 
 
 def configuration() -> dict[str, Any]:
-    """For `logging.config`: everything to stdout, in the format and from the level that the environment names."""
+    """Return the `LOGGING` setting: everything to stdout, in the format and from the level of the environment."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -59,36 +59,36 @@ def configuration() -> dict[str, Any]:
 
 
 def configure() -> None:
-    """For processes that are not Django's."""
+    """Set logging up in a process that does not run Django."""
     logging.config.dictConfig(configuration())
 
 
 def announce(text: str, stream: Writable) -> None:
-    """What a start tells people: as it is, or as one line of the log where every line must be JSON."""
+    """Write what a start tells people: as it is, or as a line of the log where every line must be JSON."""
     if _format() == "json":
-        said = {"name": "lobwife", "levelno": logging.INFO, "levelname": "INFO", "msg": text}
-        text = JsonFormatter().format(logging.makeLogRecord(said))
+        record = {"name": "lobwife", "levelno": logging.INFO, "levelname": "INFO", "msg": text}
+        text = JsonFormatter().format(logging.makeLogRecord(record))
     stream.write(text)
 
 
 @contextlib.contextmanager
-def request_id_of(sent: str) -> Iterator[str]:
-    """Within, every line carries the id that the caller sent, or one made up here where that can't be used."""
+def request_id(sent: str) -> Iterator[str]:
+    """Put an id on every line that is logged within: the one that the caller sent, if it can be used, or a new one."""
     identifier = sent if _USABLE.fullmatch(sent) else uuid.uuid4().hex
-    token = _current.set(identifier)
+    token = _request_id.set(identifier)
     try:
         yield identifier
     finally:
-        _current.reset(token)
+        _request_id.reset(token)
 
 
 def current_request_id() -> str:
-    """The id of the request that is being answered; empty outside of one."""
-    return _current.get()
+    """Return the id of the current request; empty outside of one."""
+    return _request_id.get()
 
 
 class LineFormatter(logging.Formatter):
-    """Text, with the request's id at its end where there is one; a message is one line, whatever it quotes."""
+    """Text, with the request's id at its end if there is one; line breaks in a message become blanks."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = one_line(record.message)
@@ -107,19 +107,19 @@ class JsonFormatter(logging.Formatter):
     """One line of JSON for each record, a traceback included."""
 
     def format(self, record: logging.LogRecord) -> str:
-        said: dict[str, object] = {
+        entry: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
         }
-        said |= {name: getattr(record, name) for name in _EXTRA if hasattr(record, name)}
+        entry |= {name: getattr(record, name) for name in _EXTRA if hasattr(record, name)}
         identifier = _identifier(record)
         if identifier:
-            said["request_id"] = identifier
+            entry["request_id"] = identifier
         if record.exc_info:
-            said["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(said, ensure_ascii=False, default=str).encode(errors="replace").decode()
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False, default=str).encode(errors="replace").decode()
 
 
 def _format() -> str:
@@ -127,4 +127,4 @@ def _format() -> str:
 
 
 def _identifier(record: logging.LogRecord) -> str:
-    return str(getattr(record, "request_id", "") or _current.get())
+    return str(getattr(record, "request_id", "") or _request_id.get())

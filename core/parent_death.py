@@ -1,4 +1,4 @@
-"""A process that ends with its parent, however the parent ends (Linux; elsewhere it carries on)."""
+"""PR_SET_PDEATHSIG: a process is terminated when its parent ends (on Linux only)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 def stop_with_supervisor() -> None:
-    """For web and daemon at their start: under `manage.py serve`, SIGTERM comes when the supervisor is no more.
+    """Under `manage.py serve`, have this process terminated when the supervisor ends.
 
-    The variable is taken out of the environment, so that no script gets to see it.
+    The variable is removed from the environment, so that no script inherits it.
     """
     supervisor = os.environ.pop(SUPERVISOR_VARIABLE, "")
     if supervisor.isdigit():
@@ -22,12 +22,12 @@ def stop_with_supervisor() -> None:
 
 
 def stop_with_parent(parent: int) -> None:
-    """SIGTERM reaches this process when its parent ends, and at once if `parent` is not its parent any more."""
+    """Have SIGTERM sent to this process when its parent ends, and at once if `parent` has ended already."""
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-    if os.getppid() != parent:  # it ended before the line above
+    if os.getppid() != parent:  # it ended before prctl
         os.kill(os.getpid(), signal.SIGTERM)

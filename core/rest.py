@@ -1,4 +1,4 @@
-"""What every REST route needs: bodies that are JSON whatever their Content-Type, answers in one line of JSON."""
+"""Reading of REST requests and writing of their JSON responses."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ _WHOLE = re.compile(r"\d{1,18}", re.ASCII)
 
 
 class Problem(Schema):
-    """Every error: one sentence that says what to do."""
+    """The body of every error: one sentence that says what to do."""
 
     error: str
 
 
 def is_api(path: str) -> bool:
-    """Whether answers under this path are for programs."""
+    """Return whether the path is of the API, and not of a page."""
     return path.startswith("/api/") or path in {"/api", "/health", "/metrics"} or path.startswith("/health/")
 
 
 def json_response(data: Any, status: int = 200) -> HttpResponse:
-    """The data as one line of JSON."""
+    """Return the data as one line of JSON."""
     return HttpResponse(orjson.dumps(data), status=status, content_type=JSON)
 
 
 def json_body(request: HttpRequest, *, or_empty: bool = False) -> dict[str, Any]:
-    """The body's JSON object, whatever its Content-Type; raises Invalid, or TooLarge above 1 MiB.
+    """Return the JSON object of the body, whatever its Content-Type; raises Invalid, or TooLarge above 1 MiB.
 
-    `or_empty`: no body at all is an empty object.
+    With `or_empty`, a missing body is an empty object.
     """
     try:
         data = orjson.loads(request.body or b"{}") if or_empty else orjson.loads(request.body)
@@ -55,7 +55,7 @@ def json_body(request: HttpRequest, *, or_empty: bool = False) -> dict[str, Any]
 
 
 def _check_depth(data: Any, body: bytes) -> None:
-    """Raises Invalid for more than 32 levels; a body with few brackets, as almost all are, is not looked at closer."""
+    """Raise Invalid for more than 32 levels. Counting brackets is enough for almost all bodies."""
     if body.count(b"[") + body.count(b"{") <= _DEEPEST:
         return
     level, depth = [data], 0
@@ -64,11 +64,11 @@ def _check_depth(data: Any, body: bytes) -> None:
         if depth > _DEEPEST:
             raise Invalid(f"the JSON is nested deeper than {_DEEPEST} levels")
         parts = [part.values() if isinstance(part, dict) else part for part in level]
-        level = [each for part in parts for each in part if isinstance(each, dict | list)]
+        level = [child for part in parts for child in part if isinstance(child, dict | list)]
 
 
 def validate(schema: type[BodyT], data: dict[str, Any]) -> BodyT:
-    """The data as the schema has it; raises Invalid with a sentence that names the first wrong field."""
+    """Validate the data; raises Invalid with a sentence that names the first wrong field."""
     try:
         return schema.model_validate(data)
     except ValidationError as error:
@@ -78,29 +78,29 @@ def validate(schema: type[BodyT], data: dict[str, Any]) -> BodyT:
 
 
 def request_body(schema: type[BaseModel]) -> dict[str, Any]:
-    """OpenAPI's description of a body that the view reads itself."""
-    described = schema.model_json_schema()
-    content = {"application/json": {"schema": _inlined(described, described.pop("$defs", {}))}}
+    """Return OpenAPI's `requestBody` of a body that the view reads itself."""
+    json_schema = schema.model_json_schema()
+    content = {"application/json": {"schema": _without_references(json_schema, json_schema.pop("$defs", {}))}}
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
-    """The schema with each reference to a definition of its own replaced by the definition."""
+def _without_references(part: Any, definitions: dict[str, Any]) -> Any:
+    """Return the schema with each `$ref` replaced by the definition."""
     if isinstance(part, dict):
         if "$ref" in part:
-            return _inlined(definitions[part["$ref"].rpartition("/")[2]], definitions)
-        return {name: _inlined(each, definitions) for name, each in part.items()}
-    return [_inlined(each, definitions) for each in part] if isinstance(part, list) else part
+            return _without_references(definitions[part["$ref"].rpartition("/")[2]], definitions)
+        return {name: _without_references(value, definitions) for name, value in part.items()}
+    return [_without_references(item, definitions) for item in part] if isinstance(part, list) else part
 
 
 def query_parameter(request: HttpRequest, name: str) -> str | None:
-    """A query parameter; of a repeated one the first counts; empty is as if absent."""
+    """Return a query parameter: the first, if repeated; None, if empty."""
     values = request.GET.getlist(name)
     return values[0] or None if values else None
 
 
 def integer_parameter(request: HttpRequest, name: str, default: DefaultT) -> int | DefaultT:
-    """A query parameter that is a whole number, 0 or more; the default where there is none. Raises Invalid."""
+    """Return a query parameter that is a whole number, 0 or more, or the default; raises Invalid."""
     raw = query_parameter(request, name)
     if raw is None:
         return default

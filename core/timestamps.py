@@ -1,4 +1,4 @@
-"""Times as the database of existing installations holds them: text, UTC, in two forms (contract, "Timestamps")."""
+"""Timestamps as the six old tables hold them: text, UTC, in two forms (contract, "Timestamps")."""
 
 import re
 from datetime import UTC, datetime
@@ -31,17 +31,17 @@ def utc_now() -> datetime:
 
 
 def seconds_text(moment: datetime | None = None) -> str:
-    """`2026-02-16 12:00:00`, in UTC; now, if no moment is given."""
+    """Format as `2026-02-16 12:00:00`, in UTC; now, if no moment is given."""
     return (moment or utc_now()).astimezone(UTC).strftime(SECONDS)
 
 
 def iso_text(moment: datetime | None = None) -> str:
-    """`2026-02-16T12:00:00.123456+00:00`, in UTC; now, if no moment is given."""
+    """Format as `2026-02-16T12:00:00.123456+00:00`, in UTC; now, if no moment is given."""
     return (moment or utc_now()).astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def parse(text: object) -> datetime | None:
-    """The moment that any of the forms found in real files names, in UTC; None when it can't be read."""
+    """Parse a timestamp in any form found in real files; UTC if it has no offset. None if it can't be parsed."""
     if not isinstance(text, str) or not _SEPARATOR.fullmatch(text):
         return None
     try:
@@ -51,8 +51,8 @@ def parse(text: object) -> datetime | None:
         return None
 
 
-def shown_in_seconds(text: object) -> str | None:
-    """A stored timestamp in the form that responses promise; None when it can't be read."""
+def whole_seconds(text: object) -> str | None:
+    """Return a stored timestamp as `2026-02-16 12:00:00`, the form of responses; None if it can't be parsed."""
     if isinstance(text, str) and _SECONDS_FORM.fullmatch(text):
         return text
     moment = parse(text)

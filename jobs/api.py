@@ -76,7 +76,9 @@ def next_firings(request: HttpRequest, name: str) -> HttpResponse:
 def create_run(request: HttpRequest, name: str) -> HttpResponse:
     """Run a job now, with other arguments if any are sent."""
     body = validate(NewRun, json_body(request, or_empty=True))
-    run = runs.request_run(name=name, trigger=Trigger.REST, requested_by=caller_name(request), arguments=body.arguments)
+    run = runs.request_run(
+        name=name, trigger=Trigger.REST, requested_by=str(caller_of(request)), arguments=body.arguments
+    )
     return json_response(queries.run_as_json(run), 201)
 
 
@@ -149,13 +151,13 @@ def run_output(request: HttpRequest, run_id: str) -> HttpResponse:
 @v1.post("/runs/{run_id}/abort", response={200: RunShown, 404: Problem, 409: Problem, 503: Problem})
 def abort_run(request: HttpRequest, run_id: str) -> HttpResponse:
     """Ask for a run's end; its state says `aborted` when nothing of it is left."""
-    return json_response(queries.run_as_json(runs.abort_run(run_id=_run_number(run_id), actor=caller_name(request))))
+    return json_response(queries.run_as_json(runs.abort_run(run_id=_run_number(run_id), actor=str(caller_of(request)))))
 
 
 @v1.post("/runs/{run_id}/retry", response={201: RunShown, 404: Problem, 409: Problem, 503: Problem})
 def retry_run(request: HttpRequest, run_id: str) -> HttpResponse:
     """Run a job again with the arguments of an earlier run."""
-    run = runs.retry_run(run_id=_run_number(run_id), requested_by=caller_name(request), trigger=Trigger.REST)
+    run = runs.retry_run(run_id=_run_number(run_id), requested_by=str(caller_of(request)), trigger=Trigger.REST)
     return json_response(queries.run_as_json(run), 201)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from core.logs import request_id_of
+from core.logs import request_id
 
 
 class RequestIdMiddleware:
@@ -17,7 +17,7 @@ class RequestIdMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        with request_id_of(request.META.get("HTTP_X_REQUEST_ID", "")) as identifier:
+        with request_id(request.META.get("HTTP_X_REQUEST_ID", "")) as identifier:
             response = self.get_response(request)
             response["X-Request-ID"] = identifier
             return response

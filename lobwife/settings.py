@@ -26,6 +26,8 @@ ENVIRONMENT = env.choice("LOBMOB_ENV", "prod", ("prod", "dev", "local"))
 BIND = env.text("LOBWIFE_BIND", "127.0.0.1")
 WEB_PORT = env.integer("LOBWIFE_WEB_PORT", 8080, at_least=1, at_most=65535)
 API_PORT = env.integer("LOBWIFE_API_PORT", 8081, at_least=1, at_most=65535)
+LOCAL_WEB_URL = env.local_url(BIND, WEB_PORT)
+LOCAL_API_URL = env.local_url(BIND, API_PORT)
 LOBWIFE_URL = env.text("LOBWIFE_URL", f"http://127.0.0.1:{API_PORT}")
 
 _SERVICE = "lobwife"

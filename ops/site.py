@@ -30,7 +30,7 @@ class OperationsSite(AdminSite):
     site_title = "lobwife"
     index_title = "Dashboard"
     enable_nav_sidebar = True
-    empty_value_display = "–"  # as core.shown has it
+    empty_value_display = "–"  # as in core.display
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         own = [
@@ -43,7 +43,7 @@ class OperationsSite(AdminSite):
 
     def admin_view(self, view: View, cacheable: bool = False) -> View:
         """As Django's, for every page of the admin; none of them hides a character of what others wrote."""
-        return super().admin_view(invisible_characters.shown(view), cacheable)
+        return super().admin_view(invisible_characters.reveal_in_pages(view), cacheable)
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """What operators work with first; accounts and what they are kept by last."""

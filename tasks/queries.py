@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import connection, models
 
-from core.timestamps import shown_in_seconds
+from core.timestamps import whole_seconds
 from tasks.models import BROKER_FIELDS, Status, Task, TaskEvent, read_repos
 
 _DETAIL_COLUMNS = tuple(str(field.column) for field in Task._meta.concrete_fields)
@@ -63,7 +63,7 @@ def task_events(task_id: int) -> list[dict[str, Any]]:
     """Return a task's history, newest first."""
     events = list(TaskEvent.objects.filter(task_id=task_id).order_by("-id").values(*_EVENT_COLUMNS))
     for event in events:
-        event["created_at"] = shown_in_seconds(event["created_at"])
+        event["created_at"] = whole_seconds(event["created_at"])
     return events
 
 
@@ -125,7 +125,7 @@ def _as_json(columns: Iterable[str], row: Sequence[Any]) -> dict[str, Any]:
     task["requires_qa"] = bool(task["requires_qa"]) if isinstance(task["requires_qa"], int) else None
     task["estimate_minutes"] = _int_or_none(task["estimate_minutes"])
     for name in ("created_at", "updated_at", "queued_at"):
-        task[name] = shown_in_seconds(task[name])
+        task[name] = whole_seconds(task[name])
     return task
 
 

@@ -10,8 +10,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
+from core.display import ReadOnlyAdmin
 from core.errors import LobwifeError
-from core.read_only_admin import ReadOnlyAdmin
 from vaultsync import queries, services
 from vaultsync.models import NoteProblem, SyncRequest, SyncRun, VaultState
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse
 from ninja import Router, Schema
 
+from core.callers import caller_of
 from core.rest import Problem, json_response
 from vaultsync import queries, services
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from django.conf import settings
 
 from core.errors import Conflict, Unavailable
-from core.files import locked, put_in_place, sync_file
+from core.files import locked, replace_durably, sync_file
 from core.sqlite import upkeep
 
 HOURLY, DAILY = 24, 7
@@ -97,7 +97,7 @@ def _keep(copy: pathlib.Path) -> pathlib.Path:
             try:
                 _compress(copy, part)
                 sync_file(part)
-                put_in_place(part, target)
+                replace_durably(part, target)
             finally:
                 part.unlink(missing_ok=True)
             for each in to_let_go(kept_copies()):

@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from django.db.utils import DatabaseError
 
 from core.errors import Conflict, LobwifeError, Unavailable
-from core.files import locked, put_in_place, sync_file
+from core.files import locked, replace_durably, sync_file
 from core.sqlite.gate import GateTimeout, gate_for
 
 _PAGES_A_STEP = 256
@@ -41,7 +41,7 @@ def back_up() -> pathlib.Path:
                 _remove(part)  # of a process that was killed
                 copy_whole(database, part)
                 sync_file(part)
-                put_in_place(part, target)
+                replace_durably(part, target)
             finally:
                 _remove(part)
     except BlockingIOError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from core.display import span
+from core.display import duration
 from jobs.models import Concurrency
 from jobs.scheduling import cron
 from jobs.secret_fields import is_secret
@@ -54,7 +54,7 @@ def _when(value: object, definition: dict[str, Any]) -> list[str]:
 
 
 def _limit(value: object, _: dict[str, Any]) -> list[str]:
-    return [span(value) if isinstance(value, int | float) else str(value)]
+    return [duration(value) if isinstance(value, int | float) else str(value)]
 
 
 def _while_running(value: object, _: dict[str, Any]) -> list[str]:

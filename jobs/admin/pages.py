@@ -13,9 +13,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_apscheduler.models import DjangoJob, DjangoJobExecution
 
-from core.display import badge, span, when
+from core.display import ReadOnlyAdmin, badge, duration, when
 from core.errors import LobwifeError
-from core.read_only_admin import ReadOnlyAdmin
 from jobs import queries, services
 from jobs.admin import run_page, views
 from jobs.admin.display import EnabledFilter, JobFilter, LastStatusFilter, with_summary
@@ -217,7 +216,7 @@ class JobRunAdmin(ReadOnlyAdmin):
 
     @admin.display(description="took", ordering="duration")
     def took(self, run: JobRun) -> str:
-        return span(run.duration)
+        return duration(run.duration)
 
     @admin.display(description="ended with")
     def ended_how(self, run: JobRun) -> str:

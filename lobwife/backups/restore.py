@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import connection
 
 from core.errors import Conflict, LobwifeError, Unavailable
-from core.files import keep_in_place, sync_file
+from core.files import replace_with_numbered_backup, sync_file
 from core.sqlite import upkeep
 from core.sqlite.copies import kept_copies
 from core.sqlite.copy_reader import judge_schema, known_migrations, unpacked
@@ -160,7 +160,7 @@ def _keep_replaced(database: pathlib.Path) -> pathlib.Path | None:
     try:
         upkeep.copy_whole(database, part)
         sync_file(part)
-        keep_in_place(part, target)
+        replace_with_numbered_backup(part, target)
     except sqlite3.OperationalError as error:
         raise Unavailable(f"{target} can't be kept ({error}); nothing was changed") from error
     except sqlite3.DatabaseError:

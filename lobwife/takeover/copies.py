@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 
 from core.errors import Unavailable
-from core.files import keep_in_place, sync_file
+from core.files import replace_with_numbered_backup, sync_file
 from core.sqlite.gate import GateTimeout, gate_for
 
 COMPANIONS = ("", "-wal", "-journal")
@@ -50,7 +50,7 @@ def keep(copy: pathlib.Path, target: pathlib.Path) -> None:
     try:
         os.chmod(copy, 0o600)
         sync_file(copy)
-        keep_in_place(copy, target)
+        replace_with_numbered_backup(copy, target)
     except OSError as error:
         raise Unavailable(f"the copy {target} can't be kept ({error.strerror}): nothing was changed") from error
 

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import transaction
 
 from core.errors import Invalid, LobwifeError, Unavailable
-from core.files import keep_in_place
+from core.files import replace_with_numbered_backup
 from lobwife.takeover import job_state as jobs
 from lobwife.takeover import registrations as broker
 
@@ -61,7 +61,7 @@ def import_all(files: Sequence[LegacyFile]) -> dict[str, int]:
         added = {each.path.name: each.store(rows=each.rows) for each in files}
     for each in files:
         try:
-            keep_in_place(each.path, each.path.with_name(each.path.name + _MIGRATED))
+            replace_with_numbered_backup(each.path, each.path.with_name(each.path.name + _MIGRATED))
         except OSError as error:
             raise Unavailable(
                 f"{each.path} is imported but can't be renamed ({error.strerror}): make the state directory writable,"

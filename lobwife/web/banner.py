@@ -8,14 +8,13 @@ import sys
 
 from django.conf import settings
 
-from core.addresses import local_url
 from lobwife.takeover.database import COPY_SUFFIX
 from lobwife.web.operators import NewOperator
 
 
 def first_screen(operator: NewOperator | None) -> str:
     """Text for the terminal; holds the new operator's password if one was made up."""
-    people, programs = local_url(settings.WEB_PORT), local_url(settings.API_PORT)
+    people, programs = settings.LOCAL_WEB_URL, settings.LOCAL_API_URL
     rows = [
         ("for people", f"{people}/"),
         *_sign_in(operator),

@@ -16,7 +16,6 @@ from django.db.utils import DatabaseError
 
 import vaultsync.queries
 from broker.github import app
-from core.addresses import local_url
 from core.errors import LobwifeError
 from core.timestamps import utc_now
 from jobs.models import Daemon
@@ -70,8 +69,11 @@ def daemon() -> Iterator[Finding]:
 
 def web() -> Iterator[Finding]:
     """Both ports answer."""
-    for variable, port in (("LOBWIFE_WEB_PORT", settings.WEB_PORT), ("LOBWIFE_API_PORT", settings.API_PORT)):
-        url = f"{local_url(port)}/health"
+    for variable, local_url in (
+        ("LOBWIFE_WEB_PORT", settings.LOCAL_WEB_URL),
+        ("LOBWIFE_API_PORT", settings.LOCAL_API_URL),
+    ):
+        url = f"{local_url}/health"
         try:
             answer = httpx2.get(url, timeout=_SECONDS, trust_env=False)
         except httpx2.HTTPError as error:

@@ -7,13 +7,13 @@ from typing import Any
 from django import template
 
 import vaultsync.queries
-from core.display import badge, due, size, span, when
+from core.display import badge, due, duration, size, when
 from jobs.models import Job
 from ops.job_summary import context as job_context
 from tasks.models import Task
 
 register = template.Library()
-for each in (badge, due, size, span, when):
+for each in (badge, due, duration, size, when):
     register.filter(each)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.text import as_markdown, one_line
+from core.text import escape_markdown, one_line
 
 
 @pytest.mark.parametrize("obeyed", ["\n", "\r", "\x1b", "\x00", "\x85", "\u2028", "\u202e", "\u2066", "\ud800"])
@@ -32,4 +32,4 @@ def test_one_line_leaves_all_else(text: str) -> None:
     ],
 )
 def test_markdown_shows_the_text_and_does_nothing(text: str, markdown: str) -> None:
-    assert as_markdown(text) == markdown
+    assert escape_markdown(text) == markdown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from core.timestamps import shown_in_seconds
+from core.timestamps import whole_seconds
 from tasks.ids import parse_task_id
 from tasks.models import Status, Task
 from vaultsync.notes.yaml_scalars import Value
@@ -75,7 +75,7 @@ def note_values(task: Task) -> dict[str, Value]:
         "name": str(task.name),
         "type": str(task.type),
         "status": str(task.status),
-        "created": shown_in_seconds(task.created_at) or str(task.created_at),
+        "created": whole_seconds(task.created_at) or str(task.created_at),
         "priority": str(task.priority),
     }
     for name in _TEXTS:

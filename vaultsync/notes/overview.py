@@ -7,8 +7,8 @@ from datetime import datetime
 
 from django.db.models import Count
 
-from core.text import as_markdown, one_line
-from core.timestamps import shown_in_seconds, utc_now
+from core.text import escape_markdown, one_line
+from core.timestamps import utc_now, whole_seconds
 from tasks.models import Status, Task
 from vaultsync.git.files import Blocked, Files
 from vaultsync.notes.layout import OVERVIEW, TASKS, note_path
@@ -66,11 +66,11 @@ def write_overview(files: Files, *, something_changed: bool, dry_run: bool = Fal
 def _row(task: Task) -> str:
     path = note_path(task).removeprefix(f"{TASKS}/")
     name = _cell(task.name)
-    created = (shown_in_seconds(task.created_at) or "")[:10]
+    created = (whole_seconds(task.created_at) or "")[:10]
     cells = (f"[{task.task_id}]({path})", name, _cell(task.type), _cell(task.status), _cell(task.assigned_to), created)
     return f"| {' | '.join(cells)} |"
 
 
 def _cell(text: object) -> str:
     shown = " ".join(one_line(str(text or "")).split())[:_NAME_MOST].rstrip()
-    return as_markdown(shown.replace("\\", "\\\\")).replace("|", "\\|")
+    return escape_markdown(shown.replace("\\", "\\\\")).replace("|", "\\|")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import frontmatter
 
-from core.text import as_markdown
+from core.text import escape_markdown
 from tasks.models import Task
 from vaultsync import services
 from vaultsync.git.checkout import free_name
@@ -221,7 +221,7 @@ class NoteWriter:
         return content.decode() if content else None
 
     def _new(self, task: Task, values: dict[str, Value]) -> str:
-        heading = as_markdown(" ".join(task.name.split())[:_HEADING])
+        heading = escape_markdown(" ".join(task.name.split())[:_HEADING])
         body = f"# {heading}\n\n*The content of this task is pending.*"
         return str(frontmatter.dumps(frontmatter.Post(body, handler=NoteHandler(OWNED), **values)))
 

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RestError as error:
         report.fail(str(error))
         return 1
-    text = as_markdown(facts)
+    text = escape_markdown(facts)
     print(json.dumps(facts) if options.format == "json" else text)
     said = _post(text, report)
     if options.format != "json":
@@ -135,7 +135,7 @@ def _cost(nodes: int) -> float:
     return round((nodes + 1) * each, 2)
 
 
-def as_markdown(facts: dict[str, Any]) -> str:
+def escape_markdown(facts: dict[str, Any]) -> str:
     """The report as people read it in Discord."""
     oldest, failed, cost = facts["oldest_queued"], facts["failed_since_last_report"], facts["monthly_cost_usd"]
     agents, tasks = facts["agents"], facts["tasks"]
