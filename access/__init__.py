@@ -1,1 +1,1 @@
-"""Who may call, and what they may do: see docs/security.md."""
+"""Access control: who calls, and what they may do; see docs/security.md."""

@@ -1,4 +1,4 @@
-"""Admin of API access: keys, the decision about credentials, who calls without them."""
+"""Admin of API access: keys, the policy, callers without credentials."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ApiKeyForm(ModelForm):  # type: ignore[type-arg]
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Keys are made and revoked, not changed; the key itself is shown once, after it was made."""
+    """Keys are created and revoked, not changed; the key itself is shown once, after its creation."""
 
     form = ApiKeyForm
     fields = ("name", "role", "task_number", "service", "expires_at")
@@ -67,7 +67,7 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         actions: dict[str, Any] = super().get_actions(request)
-        actions.pop("delete_selected", None)  # a key that was used stays to be seen
+        actions.pop("delete_selected", None)  # revoked keys stay in the list
         return actions
 
     def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
@@ -76,7 +76,7 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(AccessPolicy)
 class AccessPolicyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """The one decision, beside the list of those whom it would keep out."""
+    """The policy, beside the list of callers that `required` would keep out."""
 
     fields = ("decided", "in_force", "decided_by", "decided_at", "without_credentials")
     readonly_fields = ("in_force", "decided_by", "decided_at", "without_credentials")
@@ -88,8 +88,10 @@ class AccessPolicyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="Who would be kept out by “required”")
     def without_credentials(self, obj: AccessPolicy) -> str:
-        seen = UncredentialedCaller.objects.all()[:_CALLERS_SHOWN]
-        lines = [f"{each.last_seen:%Y-%m-%d %H:%M}  {each.address}  {each.program}  {each.route}" for each in seen]
+        lines = [
+            f"{caller.last_seen:%Y-%m-%d %H:%M}  {caller.address}  {caller.program}  {caller.route}"
+            for caller in UncredentialedCaller.objects.all()[:_CALLERS_SHOWN]
+        ]
         return "\n".join(lines) or "Nobody called without credentials while access was open."
 
     def save_model(self, request: HttpRequest, obj: AccessPolicy, form: Any, change: bool) -> None:

@@ -1,20 +1,26 @@
-"""Who is calling: the holder of a credential, an operator with a session, or somebody on this very machine."""
+"""Authentication: the caller of a credential, of a session, or on this machine; the roles of people."""
 
 from __future__ import annotations
 
-from django.conf import settings
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
-from django.core.exceptions import RequestDataTooBig
-from django.http import HttpRequest, HttpResponse
-from django.middleware.csrf import CsrfViewMiddleware
+from typing import Any
 
-from access.groups import OPERATORS, VIEWERS
-from access.keys import caller_with
+from django.conf import settings
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, Permission, User
+from django.core.exceptions import RequestDataTooBig
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja.utils import check_csrf
+
+from access import keys
 from access.kubernetes import Cluster
 from core.callers import Caller, Role
 from core.errors import Forbidden, TooLarge
 
-# Of loopback: whoever comes by a proxy or from a page of another site is not.
+# The groups of people. Their permissions are rules and no rows, so that a new model is covered from its first day.
+OPERATORS = "Operators"
+VIEWERS = "Viewers"
+
 _FORWARDED = (
     "HTTP_FORWARDED",
     "HTTP_VIA",
@@ -28,43 +34,70 @@ _FORWARDED = (
     "HTTP_TRUE_CLIENT_IP",
     "HTTP_CF_CONNECTING_IP",
 )
-_SAME_SITE = frozenset({None, "none", "same-origin"})
+_SAME_ORIGIN = frozenset({None, "none", "same-origin"})  # values of Sec-Fetch-Site
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOCAL = {address: Caller("local", Role.OPERATOR, address) for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1")}
 
 
+class RoleBackend(ModelBackend):
+    """Django's backend, in which Operators have every permission and Viewers every permission to view."""
+
+    def _get_group_permissions(self, user_obj: Any) -> QuerySet[Permission]:
+        names = set(user_obj.groups.values_list("name", flat=True))
+        if OPERATORS in names:
+            return Permission.objects.all()
+        granted: QuerySet[Permission] = super()._get_group_permissions(user_obj)  # type: ignore[misc]
+        if VIEWERS in names:
+            return (granted | Permission.objects.filter(codename__startswith="view_")).distinct()
+        return granted
+
+
+def role_of(user: User) -> Role | None:
+    """Return what a person may do by REST, the same as in the admin."""
+    if not (user.is_active and user.is_staff):
+        return None
+    if user.is_superuser:
+        return Role.OPERATOR
+    groups = set(user.groups.values_list("name", flat=True))
+    if OPERATORS in groups:
+        return Role.OPERATOR
+    return Role.VIEWER if VIEWERS in groups else None
+
+
 def local_caller(request: HttpRequest) -> Caller | None:
-    """The caller `local`, of role operator: a program on this machine, or in this pod."""
+    """Return the caller `local`, of role operator, for a program on this machine or in this pod."""
     meta = request.META
     caller = _LOCAL.get(meta.get("REMOTE_ADDR", ""))
     if caller is None or not settings.TRUST_LOOPBACK or came_through_a_proxy(request) or is_cross_site(request):
         return None
-    if "*" in settings.ALLOWED_HOSTS and _name_of(request.get_host()) not in _LOOPBACK_HOSTS:
+    if "*" in settings.ALLOWED_HOSTS and _without_port(request.get_host()) not in _LOOPBACK_HOSTS:
         return None  # with every Host allowed, a foreign name may have been pointed at loopback
     return caller
 
 
 def came_through_a_proxy(request: HttpRequest) -> bool:
+    """Return whether a proxy forwarded the request."""
     meta = request.META
     return any(name in meta for name in _FORWARDED)
 
 
 def is_cross_site(request: HttpRequest) -> bool:
-    """Whether a browser sent this for a page of another origin; another port of one host is another origin."""
+    """Return whether a browser sent this for a page of another origin; another port is another origin."""
     meta = request.META
-    if meta.get("HTTP_SEC_FETCH_SITE") not in _SAME_SITE:
+    if meta.get("HTTP_SEC_FETCH_SITE") not in _SAME_ORIGIN:
         return True
     origin = meta.get("HTTP_ORIGIN")
     return origin is not None and origin != f"{request.scheme}://{request.get_host()}"
 
 
 def is_cross_site_write(request: HttpRequest) -> bool:
-    return request.method not in _SAFE and is_cross_site(request)
+    """Return whether a page of another origin wants to write."""
+    return request.method not in _SAFE_METHODS and is_cross_site(request)
 
 
 def session_caller(request: HttpRequest) -> Caller | None:
-    """The operator or viewer whose session the request has; None without one.
+    """Return the operator or viewer whose session the request has; None without one.
 
     Raises Forbidden for a write without a CSRF token, and for a user without a role.
     """
@@ -74,39 +107,30 @@ def session_caller(request: HttpRequest) -> Caller | None:
     role = role_of(user)
     if role is None:
         raise Forbidden(f"{user.get_username()} has no role: an operator adds them to {OPERATORS} or {VIEWERS}")
-    try:
-        _ = request.body  # before the check reads a form, after which there would be no body left
-    except RequestDataTooBig:
-        raise TooLarge("the body is larger than 1 MiB") from None
-    if CsrfViewMiddleware(_never).process_view(request, _never, (), {}) is not None:
+    if _fails_csrf(request):
         raise Forbidden("a write with a session needs its CSRF token: send the csrftoken cookie as X-CSRFToken")
     return Caller(user.get_username(), role, request.META.get("REMOTE_ADDR", ""))
 
 
-def role_of(user: User) -> Role | None:
-    """What a person may do by REST, the same as in the admin."""
-    if not (user.is_active and user.is_staff):
-        return None
-    if user.is_superuser:
-        return Role.OPERATOR
-    groups = set(user.groups.values_list("name", flat=True))
-    return Role.OPERATOR if OPERATORS in groups else Role.VIEWER if VIEWERS in groups else None
+def _fails_csrf(request: HttpRequest) -> bool:
+    """Return whether Django's CSRF middleware would refuse the request; raises TooLarge."""
+    try:
+        _ = request.body  # before the check parses a form, after which the body could not be read any more
+    except RequestDataTooBig:
+        raise TooLarge("the body is larger than 1 MiB") from None
+    return check_csrf(request) is not None
 
 
-def credential_caller(credential: str, address: str, cluster: Cluster | None) -> Caller | None:
-    """The caller of an `Authorization` header; None when it is not one that is good."""
-    scheme, _, token = credential.partition(" ")
+def bearer_caller(authorization: str, address: str, cluster: Cluster | None) -> Caller | None:
+    """Return the caller of an `Authorization` header; None if it is not a valid bearer token."""
+    scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer":
         return None
     token = token.strip()
     if token.startswith("lw_") or cluster is None:
-        return caller_with(token, address)
-    return cluster.caller_with(token, address)
+        return keys.authenticate(token, address)
+    return cluster.authenticate(token, address)
 
 
-def _name_of(host: str) -> str:
+def _without_port(host: str) -> str:
     return host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-
-
-def _never(request: HttpRequest) -> HttpResponse:
-    raise AssertionError("asked for its opinion only")

@@ -1,4 +1,4 @@
-"""`manage.py check` says when everybody who reaches the service is let in."""
+"""System checks: `manage.py check` warns while callers need no credential."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SELECT = "SELECT decided, initial FROM lobwife_accesspolicy"
 
 
 def register() -> None:
+    """Make Django run this check."""
     checks.register(api_access, "lobwife")
 
 
 def api_access(app_configs: Sequence[AppConfig] | None, **options: Any) -> list[checks.CheckMessage]:
-    decided, mode = (True, settings.API_AUTH) if settings.API_AUTH else _stored()
-    if mode != "open":
-        return []
-    if decided:
+    """Warn if the environment or the database says that access is open."""
+    decided, initial = (settings.API_AUTH, "") if settings.API_AUTH else _stored_modes()
+    if decided == "open":
         return [
             checks.Warning(
                 "The API is open: whoever reaches its ports may do everything, and is given tokens.",
@@ -33,31 +33,35 @@ def api_access(app_configs: Sequence[AppConfig] | None, **options: Any) -> list[
                 id="lobwife.W020",
             )
         ]
-    return [
-        checks.Warning(
-            "The API is open to whoever reaches its ports, as it was on the service that this database is from, until"
-            " an operator decides.",
-            hint="In the admin, “API access” has the choice and “Callers without credentials” lists whom closing it"
-            " would keep out; LOBWIFE_API_AUTH=required or =open decides too.",
-            id="lobwife.W021",
-        )
-    ]
+    if not decided and initial == "open":
+        return [
+            checks.Warning(
+                "The API is open to whoever reaches its ports, as it was on the service that this database is from,"
+                " until an operator decides.",
+                hint="In the admin, “API access” has the choice and “Callers without credentials” lists whom closing it"
+                " would keep out; LOBWIFE_API_AUTH=required or =open decides too.",
+                id="lobwife.W021",
+            )
+        ]
+    return []
 
 
-def _stored() -> tuple[bool, str]:
-    """What the database says, without changing a byte of it; nothing when it has no answer yet."""
+def _stored_modes() -> tuple[str, str]:
+    """Return the decided and the initial mode, without changing a byte of the database; "" for what it doesn't have."""
     row = None
     with contextlib.suppress(sqlite3.Error, OSError):
-        if connection.connection is not None:  # closing another handle of our own would drop this one's locks
+        if connection.connection is not None:  # closing another handle of the file would drop this one's locks
             row = connection.connection.execute(_SELECT).fetchone()
         else:
             path = pathlib.Path(str(connection.settings_dict["NAME"])).absolute()
-            _read(path, "mode=ro&immutable=1")  # raises when the file is not ours; then nothing may be left beside it
+            _read(
+                path, "mode=ro&immutable=1"
+            )  # raises for a file that is no database, before anything is made beside it
             row = _read(path, "mode=ro")
-    return (bool(row[0]), row[0] or row[1]) if row else (False, "")
+    return row or ("", "")
 
 
-def _read(path: pathlib.Path, how: str) -> tuple[str | None, str] | None:
-    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=1)) as reader:
-        row: tuple[str | None, str] | None = reader.execute(_SELECT).fetchone()
+def _read(path: pathlib.Path, options: str) -> tuple[str, str] | None:
+    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?{options}", uri=True, timeout=1)) as reader:
+        row: tuple[str, str] | None = reader.execute(_SELECT).fetchone()
     return row

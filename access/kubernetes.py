@@ -1,4 +1,4 @@
-"""Kubernetes service account tokens, checked by the cluster itself (TokenReview)."""
+"""Kubernetes service account tokens, checked by the cluster's TokenReview."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _POD_NAME = "authentication.kubernetes.io/pod-name"
 _ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9.-]{1,253}):([a-z0-9.-]{1,253})", re.ASCII)
 _JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 _LONGEST_TOKEN = 8192
-# A job's pods are called after it: `name-x7k2p`, or `name-0-x7k2p` where the job counts them.
+# The name of a job's pod: `name-x7k2p`, or `name-0-x7k2p` if the job is indexed.
 _POD_OF_JOB = re.compile(r"(?P<job>.+?)(-\d{1,5})?-[a-z0-9]{5}", re.ASCII)
 _TIMEOUT_SECONDS = 3.0
-_TRUSTED_SECONDS = 60.0
-_REFUSED_SECONDS = 10.0
-_MOST_REMEMBERED = 1000
+_CACHE_SECONDS = 60.0
+_REFUSAL_CACHE_SECONDS = 10.0
+_MOST_CACHED = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """Whom the cluster says a token belongs to; `pod` is empty for a token that is bound to none."""
+class ServiceAccount:
+    """The service account of a token; `pod` is empty for a token that is not bound to a pod."""
 
     name: str
     pod: str
@@ -45,20 +45,20 @@ class Account:
 
 
 class Cluster:
-    """The cluster's API. What it said about a token holds for a minute, so a deleted pod is out after that."""
+    """The cluster's API. Its answers are cached for a minute, so a deleted pod is refused after that."""
 
     def __init__(self, url: str, credentials: pathlib.Path, roles: Mapping[str, str]) -> None:
         self._url = f"{url}/apis/authentication.k8s.io/v1/tokenreviews"
         self._credentials = credentials
         self._roles = roles
         self._lock = threading.Lock()
-        self._known: dict[bytes, tuple[float, Account | None]] = {}
+        self._cache: dict[bytes, tuple[float, ServiceAccount | None]] = {}
         self._client: httpx2.Client | None = None
 
-    def caller_with(self, token: str, address: str) -> Caller | None:
-        """The caller that the token belongs to; None when the cluster doesn't confirm it.
+    def authenticate(self, token: str, address: str) -> Caller | None:
+        """Return the caller of a token; None if the cluster doesn't confirm it.
 
-        Raises Forbidden for an account without a role, Unavailable when the cluster doesn't answer.
+        Raises Forbidden for an account without a role, Unavailable if the cluster doesn't answer.
         """
         if len(token) > _LONGEST_TOKEN or not _JWT.fullmatch(token):
             return None
@@ -77,18 +77,18 @@ class Cluster:
         service = account.name.partition("/")[2] if role is Role.SERVICE else ""
         return Caller(account.identity, role, address, service=service)
 
-    def _account_of(self, token: str) -> Account | None:
+    def _account_of(self, token: str) -> ServiceAccount | None:
         key = hashlib.sha256(token.encode()).digest()
         now = time.monotonic()
         with self._lock:
-            until, account = self._known.get(key, (0.0, None))
+            until, account = self._cache.get(key, (0.0, None))
         if now < until:
             return account
-        account = _account_in(self._review(token))
+        account = _confirmed_account(self._review(token))
         with self._lock:
-            if len(self._known) >= _MOST_REMEMBERED:
-                self._known.clear()
-            self._known[key] = (now + (_TRUSTED_SECONDS if account else _REFUSED_SECONDS), account)
+            if len(self._cache) >= _MOST_CACHED:
+                self._cache.clear()
+            self._cache[key] = (now + (_CACHE_SECONDS if account else _REFUSAL_CACHE_SECONDS), account)
         return account
 
     def _review(self, token: str) -> Any:
@@ -98,27 +98,27 @@ class Cluster:
             "spec": {"token": token, "audiences": [AUDIENCE]},
         }
         try:
-            own = (self._credentials / "token").read_text().strip()  # the kubelet replaces it every hour
+            own_token = (self._credentials / "token").read_text().strip()  # the kubelet replaces it every hour
             close_old_connections()  # others use it meanwhile
-            response = self._opened().post(self._url, json=body, headers={"Authorization": f"Bearer {own}"})
+            response = self._connected().post(self._url, json=body, headers={"Authorization": f"Bearer {own_token}"})
             response.raise_for_status()
             return response.json()
         except (OSError, ValueError, httpx2.HTTPError) as error:
             kind = type(error).__name__
             raise Unavailable(f"the cluster can't check the token now ({kind}); try again", retry_after=5) from None
 
-    def _opened(self) -> httpx2.Client:
+    def _connected(self) -> httpx2.Client:
         with self._lock:
             if self._client is None:
-                trusted = ssl.create_default_context(cafile=self._credentials / "ca.crt")
-                self._client = httpx2.Client(verify=trusted, timeout=_TIMEOUT_SECONDS, trust_env=False)
+                context = ssl.create_default_context(cafile=self._credentials / "ca.crt")
+                self._client = httpx2.Client(verify=context, timeout=_TIMEOUT_SECONDS, trust_env=False)
             return self._client
 
 
 def task_of_pod(pod: str) -> int | None:
-    """The task that is assigned to the Kubernetes job of a pod: the newest that is not over, else the newest.
+    """Return the task assigned to the Kubernetes job of a pod: the newest that is not over, else the newest.
 
-    `name-0-x7k2p` is of the job `name-0` when that has a task: else `name-0` could get the task of a job `name`.
+    The pod `name-0-x7k2p` belongs to the job `name-0` if that has a task, else to pod 0 of the job `name`.
     """
     match = _POD_OF_JOB.fullmatch(pod)
     if match is None:
@@ -130,8 +130,8 @@ def task_of_pod(pod: str) -> int | None:
     return None
 
 
-def _account_in(review: Any) -> Account | None:
-    """The account of a TokenReview that is confirmed for our audience; None otherwise."""
+def _confirmed_account(review: Any) -> ServiceAccount | None:
+    """Return the account of a TokenReview that confirms a token for our audience; None otherwise."""
     status = review.get("status") if isinstance(review, dict) else None
     if not isinstance(status, dict) or status.get("authenticated") is not True or status.get("error"):
         return None
@@ -142,4 +142,4 @@ def _account_in(review: Any) -> Account | None:
     if match is None:
         return None
     pods = (user.get("extra") or {}).get(_POD_NAME) or [""]
-    return Account(f"{match[1]}/{match[2]}", str(pods[0]))
+    return ServiceAccount(f"{match[1]}/{match[2]}", str(pods[0]))

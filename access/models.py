@@ -1,4 +1,4 @@
-"""Who may call the API: keys, the decision whether a credential is required, and who came without one."""
+"""API keys, the policy whether a credential is required, and the callers that came without one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from core.timestamps import utc_now
 
 
 class ApiKey(models.Model):
-    """A credential of a program. The key itself is shown once and kept nowhere; `digest` is its SHA-256."""
+    """A credential of a program. The key itself is not stored; `digest` is its SHA-256."""
 
     ROLES: ClassVar = [(role.value, role.value) for role in Role]
 
@@ -42,6 +42,7 @@ class ApiKey(models.Model):
 
     @property
     def state(self) -> str:
+        """One of `revoked`, `expired`, `in use`, `not used yet`."""
         if self.revoked_at is not None:
             return "revoked"
         if self.expires_at is not None and self.expires_at <= utc_now():
@@ -50,14 +51,14 @@ class ApiKey(models.Model):
 
 
 class Mode(models.TextChoices):
-    """Whether a call needs a credential."""
+    """The modes of access: credentials are required, or not."""
 
     REQUIRED = "required", "required: only callers that can be identified"
     OPEN = "open", "open: everything from everywhere"
 
 
 class AccessPolicy(models.Model):
-    """One row: what an operator decided, and what holds until then."""
+    """The only row: the mode that an operator decided on, and the one that holds until then."""
 
     SINGLE = 1
 
@@ -81,7 +82,7 @@ class AccessPolicy(models.Model):
 
 
 class UncredentialedCaller(models.Model):
-    """Somebody who called while access was open and would have been refused: what closing it would break."""
+    """A caller and route that access let in while it was open, and would refuse when credentials are required."""
 
     address = models.CharField(max_length=60)
     program = models.CharField(max_length=100, blank=True, help_text="Its User-Agent.")

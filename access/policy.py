@@ -1,49 +1,71 @@
-"""Whether a call needs a credential: the environment says, else an operator, else what the installation began as."""
+"""Whether calls need a credential, and a record of those that come without one while they don't."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import time
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.utils import DatabaseError
 
-from access.models import AccessPolicy, Mode
+from access import queries
+from access.models import AccessPolicy, Mode, UncredentialedCaller
 from core.errors import Invalid
 from core.timestamps import utc_now
 
 log = logging.getLogger(__name__)
-_POLICY = connection.ops.quote_name(AccessPolicy._meta.db_table)
-_SELECT = f"SELECT decided, initial FROM {_POLICY} WHERE id = {AccessPolicy.SINGLE}"  # noqa: S608 names are our own
+_RECORD_AGAIN_SECONDS = 600
+_MOST_CALLERS = 2000
 
 
 def is_open() -> bool:
-    """Whether callers that can't be identified are let in. Without a row: no."""
+    """Return whether callers without a credential are let in."""
     return current_mode() == Mode.OPEN
 
 
 def current_mode() -> str:
-    if settings.API_AUTH:
-        return str(settings.API_AUTH)
-    with connection.cursor() as cursor:
-        cursor.execute(_SELECT)
-        row = cursor.fetchone()
-    return str(row[0] or row[1]) if row else Mode.REQUIRED
+    """Return the mode of the environment, else the operator's, else the initial one of the installation."""
+    return str(settings.API_AUTH or queries.stored_mode() or Mode.REQUIRED)
 
 
 def warn_if_open() -> None:
-    """One line in the log of a process that starts; nothing while the database has no answer yet."""
+    """Log a warning if access is open; nothing if the database can't be read yet."""
     with contextlib.suppress(DatabaseError):
         if is_open():
             log.warning("the API is open: whoever reaches its ports may do everything (`manage.py check` says more)")
 
 
 def decide(*, mode: str, actor: str) -> None:
-    """Set the mode from the next call on; raises Invalid for one that there is not."""
+    """Set the mode, from the next call on; raises Invalid for an unknown one."""
     if mode not in Mode.values:
         raise Invalid(f"the mode is one of {', '.join(Mode.values)}, not {mode[:100]!r}")
     decision = {"decided": mode, "decided_by": actor, "decided_at": utc_now()}
+    AccessPolicy.objects.update_or_create(pk=AccessPolicy.SINGLE, defaults=decision)
+
+
+class CallerRecorder:
+    """Records uncredentialed callers, each with its route once in ten minutes: most calls write nothing."""
+
+    def __init__(self) -> None:
+        self._recorded_at: dict[tuple[str, str, str], float] = {}
+
+    def record(self, *, address: str, program: str, route: str) -> None:
+        """Record the caller; a database that can't be written is ignored."""
+        caller = (address[:60], program.partition(" ")[0][:100], route[:100])
+        now = time.monotonic()
+        if now - self._recorded_at.get(caller, -_RECORD_AGAIN_SECONDS) < _RECORD_AGAIN_SECONDS:
+            return
+        if len(self._recorded_at) >= _MOST_CALLERS:
+            self._recorded_at.clear()
+        self._recorded_at[caller] = now
+        with contextlib.suppress(DatabaseError):
+            _store(*caller)
+
+
+def _store(address: str, program: str, route: str) -> None:
     with transaction.atomic():
-        if not AccessPolicy.objects.filter(pk=AccessPolicy.SINGLE).update(**decision):
-            AccessPolicy.objects.create(pk=AccessPolicy.SINGLE, **decision)
+        same = UncredentialedCaller.objects.filter(address=address, program=program, route=route)
+        if not same.update(last_seen=utc_now()) and UncredentialedCaller.objects.count() < _MOST_CALLERS:
+            UncredentialedCaller.objects.create(address=address, program=program, route=route)

@@ -1,4 +1,4 @@
-"""The one table of routes and roles. A route without an entry is refused to everyone."""
+"""The table of routes and roles. A route without an entry is closed to everyone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PARAMETER = re.compile(r"<[^>]*>")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Who may take a route; `scope` checks what an agent or a service asks for beyond the route."""
+    """The roles that may call a route; `scope` checks what agents and services ask for in the request."""
 
     roles: frozenset[Role]
     everyone: bool = False
@@ -39,7 +39,7 @@ _OPERATORS = _may(_OPERATOR)
 _WRITERS = _may(_SERVICE, _OPERATOR)
 
 RULES: dict[str, Rule] = {
-    # Nothing in these is secret, and probes have no credentials.
+    # These hold no secrets, and probes have no credentials.
     "GET /health": _EVERYONE,
     "GET /api/openapi.json": _EVERYONE,
     "GET /api/docs": _EVERYONE,
@@ -60,7 +60,7 @@ RULES: dict[str, Rule] = {
     "POST /api/v1/runs/{}/retry": _OPERATORS,
     "POST /api/v1/runs/pause": _OPERATORS,
     "POST /api/v1/runs/resume": _OPERATORS,
-    # Tasks. Where an agent is let in, it is to its own task alone.
+    # Tasks; an agent gets to its own task only
     "POST /api/v1/tasks": _WRITERS,
     "GET /api/v1/tasks": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER),
     "GET /api/v1/tasks/counts": _READERS,
@@ -85,5 +85,5 @@ RULES: dict[str, Rule] = {
 
 
 def entry_of(method: str, route: str) -> str:
-    """The table's name of an operation, from its method and Django's route: parameters are `{}`."""
+    """Return the key of the table for a method and one of Django's routes: parameters are `{}`."""
     return f"{method} /{_PARAMETER.sub('{}', route)}"

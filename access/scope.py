@@ -1,4 +1,4 @@
-"""What an agent or a service may ask for on a route that its role may take."""
+"""Restrictions of what agents and services may ask for on the routes that their role may call."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from core.rest import json_body
 from tasks.ids import parse_path_id
 from tasks.schemas import LONGEST_NAME, TaskChanges
 
-# What an agent knows better than anybody: how far its work is.
 PROGRESS = frozenset({"status", "completed_at", "actor"})
 _AGENTS_STATUSES = frozenset({"active", "completed", "failed", "blocked"})
 
 
 def own_task(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
-    """For an agent every task but its own is not there."""
+    """Raise NotFound if an agent asks for a task that is not its own."""
     if caller.is_agent:
         text = str(parameters["task_id"])
         number = parse_path_id(text)
@@ -27,7 +26,7 @@ def own_task(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -
 
 
 def own_progress(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
-    """An agent changes its own task, and of that only how far it is; raises NotFound, Forbidden."""
+    """Let an agent change the progress of its own task only; raises NotFound, Forbidden."""
     if not caller.is_agent:
         return
     own_task(request, caller, parameters)
@@ -41,17 +40,18 @@ def own_progress(request: HttpRequest, caller: Caller, parameters: dict[str, Any
 
 
 def own_token(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
-    """An agent gets the token of its own task, by whatever name of it the broker finds it under."""
+    """Raise NotFound if an agent asks for the token of another task, under any name that the broker knows it by."""
     if not caller.is_agent:
         return
     text = _text_of(request, "task_id")
     if caller.task_id is not None and text == f"T{caller.task_id}":
-        return  # numbers come before all names, so this can mean no other
-    found = registrations.find(text)
-    caller.require_task(found.task_number if found is not None else None, name=text)
+        return  # saves the look-up: a number is never taken for a name
+    registration = registrations.find(text)
+    caller.require_task(registration.task_number if registration is not None else None, name=text)
 
 
 def own_service(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
+    """Raise Forbidden if a service asks for the token of another one."""
     caller.require_service(_text_of(request, "service"))
 
 

@@ -1,8 +1,12 @@
-"""The one NinjaAPI: it mounts every app's router and maps the project's errors."""
+"""The NinjaAPI: it mounts every app's router, maps the project's errors, and describes both in OpenAPI."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db.utils import DatabaseError
+from ninja import NinjaAPI
+from ninja.openapi.schema import OpenAPISchema
 
 import broker.api
 import jobs.api
@@ -10,12 +14,46 @@ import ops.health
 import ops.metrics
 import tasks.api
 import vaultsync.api
-from access.openapi import GuardedAPI
+from access.roles import RULES, entry_of
 from core.errors import LobwifeError
 from lobwife import __version__
 from lobwife.error_responses import database_error, lobwife_error
 
-api = GuardedAPI(
+_PROBLEM = {"content": {"application/json": {"schema": {"type": "object"}}}}
+_BEARER = {"type": "http", "scheme": "bearer", "description": "An API key, or a Kubernetes token for `lobwife`."}
+
+
+class DescribedAPI(NinjaAPI):
+    """A NinjaAPI whose OpenAPI says for each operation which roles may call it, and how it may be refused."""
+
+    def get_openapi_schema(self, *arguments: Any, **options: Any) -> OpenAPISchema:
+        schema = super().get_openapi_schema(*arguments, **options)
+        for path, operations in schema["paths"].items():
+            route = path.lstrip("/").replace("{", "<").replace("}", ">")
+            for method, operation in operations.items():
+                _describe_access(operation, entry_of(method.upper(), route))
+        schema.setdefault("components", {}).setdefault("securitySchemes", {})["bearer"] = _BEARER
+        return schema
+
+
+def _describe_access(operation: dict[str, Any], entry: str) -> None:
+    rule = RULES.get(entry)
+    if rule is None or rule.everyone:
+        return
+    roles = sorted(rule.roles)
+    refusals = {
+        401: "The credential is missing or wrong.",
+        403: f"Not for this caller: the route is for the roles {', '.join(roles)}.",
+        429: "Too many wrong credentials, or too many tokens asked for.",
+        503: "The database or the cluster can't be asked now.",
+    }
+    for status, description in refusals.items():
+        operation["responses"].setdefault(status, {"description": description, **_PROBLEM})
+    operation["security"] = [{"bearer": []}]
+    operation["x-roles"] = roles
+
+
+api = DescribedAPI(
     title="lobwife",
     version=__version__,
     description="Jobs, tasks, tokens and the vault of a fleet of coding agents.",

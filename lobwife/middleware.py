@@ -1,4 +1,4 @@
-"""What holds for every answer under `/api` and `/health`, errors included (contract, "Conventions")."""
+"""Middleware: ids of requests, the conventions of REST (contract, "Conventions"), compression of pages."""
 
 from __future__ import annotations
 
@@ -12,24 +12,42 @@ from django.core.handlers.exception import convert_exception_to_response
 from django.db.utils import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.middleware.gzip import GZipMiddleware
 from django.urls import ResolverMatch, get_resolver
 
 from access.gate import Gate
-from access.headers import harden_answer
+from access.pages import set_api_headers
 from core.errors import LobwifeError
+from core.logs import request_id
 from core.rest import is_api
 from lobwife.error_responses import database_error, lobwife_error, problem
 
 _PAGES = frozenset({"/api/docs"})
 
 
-class ApiMiddleware:
-    """HEAD wherever GET works; `%2F` within an id stays one id; every error is one sentence in JSON.
+class RequestIdMiddleware:
+    """Give every request an id, the caller's or a new one, for its response and for the lines of its log.
 
-    Agents send no session, so their calls go from here straight to the route: sessions, messages, CSRF and static
-    files behind this would double the time of a read. A request with a session cookie, an operator's browser, takes
-    the whole way, so that the gate finds `request.user` and asks for a CSRF token. Either way nothing reaches a route
-    that the gate did not let through.
+    It comes before all others, so that their lines carry the id too.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        with request_id(request.META.get("HTTP_X_REQUEST_ID", "")) as identifier:
+            response = self.get_response(request)
+            response["X-Request-ID"] = identifier
+            return response
+
+
+class ApiMiddleware:
+    """HEAD wherever GET works; `%2F` within an id stays part of it; every error is one sentence in JSON.
+
+    Requests without a session cookie, such as those of agents, go straight to the route: the middleware of pages
+    (sessions, messages, CSRF, static files) would double the time of a read. Requests with one, of an operator's
+    browser, pass that middleware, so that the gate finds `request.user` and asks for a CSRF token. No request reaches
+    a route without the gate.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -47,25 +65,25 @@ class ApiMiddleware:
         is_head = request.method == "HEAD"
         if is_head:
             request.method = "GET"
-        is_short = settings.SESSION_COOKIE_NAME not in request.COOKIES and path not in _PAGES
-        response = self.get_route(request) if is_short else self.get_response(request)
+        skips_page_middleware = settings.SESSION_COOKIE_NAME not in request.COOKIES and path not in _PAGES
+        response = self.get_route(request) if skips_page_middleware else self.get_response(request)
         if response.status_code >= 400 and not response.get("Content-Type", "").startswith("application/json"):
             response = _as_problem(request, response)
         if isinstance(response, HttpResponse):
             response.headers["Content-Length"] = str(len(response.content))
             if is_head:
                 response.content = b""
-        harden_answer(request, response, is_page=path in _PAGES)
+        set_api_headers(request, response, is_page=path in _PAGES)
         return response
 
     def process_view(self, request: HttpRequest, view: object, args: object, kwargs: object) -> HttpResponseBase | None:
-        """The gate on the whole way, where `request.user` is known by now."""
+        """Ask the gate, for requests that passed the middleware of pages: only now is `request.user` known."""
         if request.resolver_match is None or not is_api(request.path_info):
             return None
         return self._refusal(request, request.resolver_match)
 
     def _route(self, request: HttpRequest) -> HttpResponseBase:
-        """The answer of the route alone; raises DisallowedHost, Http404."""
+        """Answer without the middleware of pages; raises DisallowedHost, Http404."""
         request.get_host()
         match = _match(request.path_info)
         request.resolver_match = match
@@ -90,15 +108,30 @@ def _match(path: str) -> ResolverMatch:
     return get_resolver().resolve(path)
 
 
+class PageCompressionMiddleware(GZipMiddleware):
+    """Compress pages that are read by GET.
+
+    Responses that may hold a token (REST, a form that was sent) are not compressed, since their length would tell
+    an eavesdropper about their content. The secrets of pages are the CSRF token, which Django masks anew each time, and
+    a new API key, which is shown once, so that no two lengths can be compared; GZipMiddleware adds random bytes too.
+    """
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if request.method != "GET" or is_api(request.path_info):
+            return response
+        return super().process_response(request, response)
+
+
 def _keep_encoded_slashes(request: HttpRequest) -> None:
-    """Servers decode the path before it is routed; within an id a slash must stay `%2F`, and so a `%` `%25`."""
+    """Leave `%2F` and `%25` encoded, which servers decode before the path is routed: they are part of an id."""
     raw = request.META.get("RAW_URI", "").partition("?")[0]
     if "%2" in raw and raw.startswith("/"):
-        kept = raw.replace("%25", "%2525").replace("%2F", "%252F").replace("%2f", "%252F")
-        request.path_info = unquote(kept)
+        escaped = raw.replace("%25", "%2525").replace("%2F", "%252F").replace("%2f", "%252F")
+        request.path_info = unquote(escaped)
 
 
 def _as_problem(request: HttpRequest, response: HttpResponseBase) -> HttpResponse:
+    """Return an error of Django or ninja as JSON, with the headers that explain it."""
     allowed = response.get("Allow", "")
     if "GET" in allowed and "HEAD" not in allowed:
         response["Allow"] = allowed = allowed.replace("GET", "GET, HEAD")

@@ -26,6 +26,7 @@ ENVIRONMENT = env.choice("LOBMOB_ENV", "prod", ("prod", "dev", "local"))
 BIND = env.text("LOBWIFE_BIND", "127.0.0.1")
 WEB_PORT = env.integer("LOBWIFE_WEB_PORT", 8080, at_least=1, at_most=65535)
 API_PORT = env.integer("LOBWIFE_API_PORT", 8081, at_least=1, at_most=65535)
+WEB_WORKERS = env.integer("LOBWIFE_WORKERS", 2, at_least=1, at_most=32)
 LOCAL_WEB_URL = env.local_url(BIND, WEB_PORT)
 LOCAL_API_URL = env.local_url(BIND, API_PORT)
 LOBWIFE_URL = env.text("LOBWIFE_URL", f"http://127.0.0.1:{API_PORT}")
@@ -107,12 +108,12 @@ INSTALLED_APPS = [
     "ninja",
 ]
 MIDDLEWARE = [
-    "lobwife.request_ids.RequestIdMiddleware",
+    "lobwife.middleware.RequestIdMiddleware",
     "lobwife.middleware.ApiMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "access.pages.PageMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "lobwife.compression.PageCompressionMiddleware",
+    "lobwife.middleware.PageCompressionMiddleware",
     "access.pages.LenientSessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -167,7 +168,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "access.groups.RoleBackend"]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "access.authentication.RoleBackend"]
 SESSION_COOKIE_AGE = 60 * env.integer("LOBWIFE_SESSION_IDLE_MINUTES", 240, at_least=1, at_most=60 * 24 * 30)
 # Who guesses is locked out by name and address together: by the name alone, anybody could lock operators out, and
 # by the address alone one person's mistakes would lock out all who come through the same port-forward.
