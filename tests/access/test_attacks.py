@@ -15,7 +15,7 @@ from tests.support.installation import Installation
 
 REMOTE = "10.9.8.7"
 PASSWORD = "correct-horse-battery"
-BACKEND = "access.groups.RoleBackend"
+BACKEND = "access.authentication.RoleBackend"
 
 
 @pytest.mark.usefixtures("seeded")
@@ -58,7 +58,7 @@ def test_every_wrong_key_is_hashed_and_compared_in_constant_time(monkeypatch: py
     wrong, unknown = good[:-2] + "AA", "lw_00000000" + good[11:]
     for key in (wrong, unknown, revoked, "lw_", "x" * 5000):
         compared.clear()
-        assert keys.caller_with(key, REMOTE) is None
+        assert keys.authenticate(key, REMOTE) is None
         assert compared == [True], key
 
 
