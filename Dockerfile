@@ -28,7 +28,7 @@ COPY . /opt/lobwife/app
 RUN cd /opt/lobwife/app \
  && DJANGO_SETTINGS_MODULE=lobwife.settings LOBWIFE_STATE_DIR=/tmp/state LOBWIFE_SECRET_KEY=only-for-the-build \
     LOBWIFE_STATIC_ROOT=/opt/lobwife/static \
-    /opt/lobwife/venv/bin/python -c "import django; django.setup(); from lobwife.web.static_files import collect_if_changed as c; c()" \
+    /opt/lobwife/venv/bin/python -c "import django; django.setup(); from lobwife.web.prepare import collect_static_files as c; c()" \
  && find /opt/lobwife/app -name __pycache__ -prune -exec rm -rf {} + \
  && /opt/lobwife/venv/bin/python -m compileall -q /opt/lobwife/app
 

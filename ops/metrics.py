@@ -24,7 +24,7 @@ import vaultsync.queries
 from broker.models import GitHubState, IssuedToken, TokenAudit
 from core.coerce import number
 from core.sqlite.copies import kept_copies
-from core.sqlite.restore_test import last_trial
+from core.sqlite.restore_test import last_restore_test
 from core.timestamps import parse, utc_now
 from jobs.models import Alert, Delivery, Job, JobRun, JobState, State
 from ops.health import daemon_summary
@@ -186,11 +186,11 @@ def _storage(now: datetime) -> Iterator[Metric]:
     newest = copies[-1].moment if copies else None
     yield _gauge("lobwife_backup_age_seconds", "Of the newest kept copy.", _age(newest, now))
     yield _gauge("lobwife_backup_copies", "Kept copies.", len(copies))
-    yield _gauge("lobwife_backup_bytes", "Size of the kept copies.", sum(each.size for each in copies))
-    trial = last_trial()
-    yield _gauge("lobwife_backup_trial_passed", "Whether the last trial passed.", trial.passed if trial else None)
-    tried = _age(trial.tried_at, now) if trial else None
-    yield _gauge("lobwife_backup_trial_age_seconds", "Since the last trial of a copy.", tried)
+    yield _gauge("lobwife_backup_bytes", "Size of the kept copies.", sum(copy.size for copy in copies))
+    test = last_restore_test()
+    yield _gauge("lobwife_backup_trial_passed", "Whether the last restore test passed.", test.passed if test else None)
+    age = _age(test.tested_at if test else None, now)
+    yield _gauge("lobwife_backup_trial_age_seconds", "Since the last restore test.", age)
 
 
 def _gauge(name: str, help_text: str, value: float | None) -> GaugeMetricFamily:

@@ -11,7 +11,7 @@ from django.apps import apps
 from django.db import connection
 from playwright.sync_api import Browser, Page
 
-from lobwife.web.static_files import collect_if_changed
+from lobwife.web.prepare import collect_static_files
 from tests.support.browser import chromium, leave, operator, signed_in
 from tests.support.git_remote import follower, world
 from tests.support.installation import Installation
@@ -66,7 +66,7 @@ def signals_that_arrive() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def static_files() -> None:
     """Pages name their static files by what was collected, in this process and in those of an Installation."""
-    collect_if_changed()
+    collect_static_files()
 
 
 @pytest.fixture(scope="session", autouse=True)

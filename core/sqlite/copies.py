@@ -1,33 +1,36 @@
-"""The copies that are kept, compressed, in `backups/` of the state directory."""
+"""Copies of the database: `lobmob.db.bak`, made every hour, and the same compressed in `backups/`."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
-import os
+import itertools
 import pathlib
 import re
 import shutil
-from collections.abc import Iterable
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from django.conf import settings
+from django.db import connection
 
 from core.errors import Conflict, Unavailable
 from core.files import locked, replace_durably, sync_file
-from core.sqlite import upkeep
 
 HOURLY, DAILY = 24, 7
 MOST_BYTES = 200 * 10**6
 _NAME = re.compile(r"lobmob-(\d{8}T\d{6}Z)\.db\.gz", re.ASCII)
 _STAMP = "%Y%m%dT%H%M%SZ"
-_LEVEL = 6
+_EVERY_SECONDS = 3600
+_BUSY_SECONDS = 0.25
 
 
 @dataclass(frozen=True, order=True)
-class Kept:
-    """A copy: the moment whose state it holds, where it lies, its size."""
+class Copy:
+    """A compressed copy: the moment whose state it holds, its path and its size."""
 
     moment: datetime
     path: pathlib.Path
@@ -38,93 +41,142 @@ def folder() -> pathlib.Path:
     return pathlib.Path(settings.STATE_DIR) / "backups"
 
 
-def keep_copy() -> pathlib.Path:
-    """Copy the database now, keep the copy compressed, and let go of those that are not to be kept any longer.
+def newest_copy() -> pathlib.Path:
+    """Return the path of `lobmob.db.bak`, which may not exist yet."""
+    return pathlib.Path(f"{_database()}.bak")
 
-    Raises Unavailable when it can't be made, Conflict while another process is making one.
+
+def keep_copy() -> pathlib.Path:
+    """Copy the database now, compress the copy into `backups/` and remove expired ones; return its path there.
+
+    A copy is one moment's state, checked and durable before it replaces the one before. Raises Unavailable when it
+    can't be made (earlier copies stay), Conflict while another process is making one.
     """
-    return _keep(upkeep.back_up())
+    with _locked():
+        _back_up()
+        return _compress()
 
 
 def keep_when_due() -> bool:
-    """Make the hourly copy when it is due and keep what was not kept yet; asks for no other tick. Raises as above."""
-    upkeep.back_up_when_due()
-    copy = upkeep.newest_copy()
-    if not _path_of(copy).exists():
-        _keep(copy)
+    """Make the hourly copy when it is due, and compress what was not compressed yet. Raises as `keep_copy`."""
+    with _locked():
+        copy = newest_copy()
+        if not copy.exists() or not 0 <= time.time() - copy.stat().st_mtime < _EVERY_SECONDS:
+            _back_up()
+        if not _compressed_path().exists():
+            _compress()
     return False
 
 
-def kept_copies() -> list[Kept]:
-    """Oldest first; whatever else lies in the folder is not ours."""
-    found: list[Kept] = []
+def kept_copies() -> list[Copy]:
+    """Return the compressed copies, oldest first; other files in the folder are not ours."""
+    copies: list[Copy] = []
     with contextlib.suppress(FileNotFoundError):
         for path in folder().iterdir():
-            name = _NAME.fullmatch(path.name)
-            if name is None:
-                continue
-            with contextlib.suppress(ValueError, FileNotFoundError):
-                moment = datetime.strptime(name[1], _STAMP).replace(tzinfo=UTC)
-                found.append(Kept(moment, path, path.stat().st_size))
-    return sorted(found)
+            if name := _NAME.fullmatch(path.name):
+                with contextlib.suppress(ValueError, FileNotFoundError):
+                    moment = datetime.strptime(name[1], _STAMP).replace(tzinfo=UTC)
+                    copies.append(Copy(moment, path, path.stat().st_size))
+    return sorted(copies)
 
 
-def to_let_go(copies: Iterable[Kept], most_bytes: int = MOST_BYTES) -> list[Kept]:
-    """All but the newest of each of the last 24 hours and 7 days that have any; then the oldest, while too large.
+def expired(copies: Iterable[Copy], most_bytes: int = MOST_BYTES) -> list[Copy]:
+    """Return all but the newest of each of the last 24 hours and 7 days that have any, and the oldest above the limit.
 
     The newest of all stays, however large it is.
     """
     newest_first = sorted(copies, reverse=True)
-    hours = {f"{each.moment:%Y%m%d%H}": each for each in reversed(newest_first)}
-    days = {f"{each.moment:%Y%m%d}": each for each in reversed(newest_first)}
-    wanted = {hours[hour] for hour in sorted(hours)[-HOURLY:]} | {days[day] for day in sorted(days)[-DAILY:]}
-    let_go: list[Kept] = []
+    wanted = _newest_of_each(newest_first, "%Y%m%d%H", HOURLY) | _newest_of_each(newest_first, "%Y%m%d", DAILY)
+    removed: list[Copy] = []
     total = 0
-    for each in newest_first:
-        if each is not newest_first[0] and (each not in wanted or total + each.size > most_bytes):
-            let_go.append(each)
+    for copy in newest_first:
+        if copy is not newest_first[0] and (copy not in wanted or total + copy.size > most_bytes):
+            removed.append(copy)
         else:
-            total += each.size
-    return let_go
+            total += copy.size
+    return removed
 
 
-def _keep(copy: pathlib.Path) -> pathlib.Path:
-    target = _path_of(copy)
+def copy_database(database: pathlib.Path, part: pathlib.Path) -> None:
+    """Copy one moment's state of a database in use into a private file and check it; raises sqlite3.Error, OSError.
+
+    VACUUM INTO is one read transaction, so it delays no writer, only the end of a checkpoint.
+    """
+    part.touch(mode=0o600)
+    uri = f"{database.as_uri()}?mode=rw"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)) as source:
+        source.execute("VACUUM INTO ?", [str(part)])
+    with contextlib.closing(sqlite3.connect(part)) as copy:
+        (result,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+        if result != "ok":
+            raise sqlite3.DatabaseError(f"the copy is damaged: {result}")
+    sync_file(part)
+
+
+@contextlib.contextmanager
+def _locked() -> Iterator[None]:
+    """Hold the lock of the copies; turn errors into sentences."""
+    target = newest_copy()
+    try:
+        with locked(target.with_name(f"{target.name}.lock"), wait=False):
+            yield
+    except BlockingIOError:
+        raise Conflict(f"{target} is being made by another process: wait for it") from None
+    except (OSError, sqlite3.Error) as error:
+        raise Unavailable(
+            f"{target} can't be made ({error}): see that the state directory can be written and its disk has room;"
+            " earlier copies are as they were"
+        ) from error
+
+
+def _back_up() -> None:
+    target = newest_copy()
     part = target.with_name(f"{target.name}.part")
     try:
-        folder().mkdir(mode=0o700, exist_ok=True)
-        with locked(folder() / ".lock", wait=False):
-            try:
-                _compress(copy, part)
-                sync_file(part)
-                replace_durably(part, target)
-            finally:
-                part.unlink(missing_ok=True)
-            for each in to_let_go(kept_copies()):
-                each.path.unlink(missing_ok=True)
-    except BlockingIOError:
-        raise Conflict(f"{folder()} is being written by another process: wait for it") from None
-    except OSError as error:
-        raise Unavailable(
-            f"the copy {target} can't be kept ({error.strerror}): see that the state directory can be written and its"
-            " disk has room; earlier copies are as they were"
-        ) from error
+        _remove(part)  # of a process that was killed
+        copy_database(_database(), part)
+        replace_durably(part, target)
+    finally:
+        _remove(part)
+
+
+def _compress() -> pathlib.Path:
+    target = _compressed_path()
+    folder().mkdir(mode=0o700, exist_ok=True)
+    for leftover in folder().glob("*.part"):  # of a process that was killed
+        leftover.unlink(missing_ok=True)
+    part = target.with_name(f"{target.name}.part")
+    try:
+        part.touch(mode=0o600)
+        with gzip.open(part, "wb", compresslevel=6) as compressed, newest_copy().open("rb") as source:
+            shutil.copyfileobj(source, compressed, 2**20)
+        sync_file(part)
+        replace_durably(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    for copy in expired(kept_copies()):
+        copy.path.unlink(missing_ok=True)
     return target
 
 
-def _compress(copy: pathlib.Path, part: pathlib.Path) -> None:
-    for left_behind in folder().glob("*.part"):  # of a process that was killed
-        left_behind.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with (
-        open(descriptor, "wb") as file,
-        gzip.GzipFile(fileobj=file, mode="wb", compresslevel=_LEVEL, mtime=0) as packed,
-        copy.open("rb") as source,
-    ):
-        shutil.copyfileobj(source, packed, 2**20)
-
-
-def _path_of(copy: pathlib.Path) -> pathlib.Path:
-    """The name says whose moment it is, so that the same copy is kept once."""
-    moment = datetime.fromtimestamp(int(copy.stat().st_mtime), UTC)
+def _compressed_path() -> pathlib.Path:
+    """Return the name under which `lobmob.db.bak` is compressed: by its moment, so that it is compressed once."""
+    moment = datetime.fromtimestamp(int(newest_copy().stat().st_mtime), UTC)
     return folder() / f"lobmob-{moment.strftime(_STAMP)}.db.gz"
+
+
+def _newest_of_each(newest_first: Iterable[Copy], period: str, count: int) -> set[Copy]:
+    """Return the newest copy of each of the last `count` periods that have any."""
+    newest: dict[str, Copy] = {}
+    for copy in newest_first:
+        newest.setdefault(copy.moment.strftime(period), copy)
+    return set(itertools.islice(newest.values(), count))
+
+
+def _remove(part: pathlib.Path) -> None:
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        part.with_name(part.name + suffix).unlink(missing_ok=True)
+
+
+def _database() -> pathlib.Path:
+    return pathlib.Path(str(connection.settings_dict["NAME"]))

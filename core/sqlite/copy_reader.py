@@ -1,4 +1,4 @@
-"""Opening a copy, whatever its form: into a file of its own, judged before it is used."""
+"""Reading a copy of the database, compressed or not: unpacked into a temporary folder and checked before it is used."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from django.db.migrations.loader import MigrationLoader
 
 from core.errors import Conflict, Invalid, LobwifeError, NotFound, Unavailable
 
-_GZIP = b"\x1f\x8b"
-_SQLITE = b"SQLite format 3\0"
+_GZIP_MAGIC = b"\x1f\x8b"
+_SQLITE_MAGIC = b"SQLite format 3\0"
 _FOLDER = ".restore-"
-_AT_ONCE = 2**20
-_LEFT_FREE = 64 * 2**20
+_CHUNK_BYTES = 2**20
+_RESERVED_BYTES = 64 * 2**20
 Migrations = frozenset[tuple[str, str]]
 
 
 @contextlib.contextmanager
 def unpacked(file: pathlib.Path, into: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A whole database that stands alone, made of the copy, in a folder of its own below `into`; gone afterwards.
+    """Yield a whole database made of the copy, in a temporary folder below `into`.
 
     Raises NotFound, Invalid for a file that is no copy, Conflict for one that is damaged or from a newer version,
     Unavailable for want of room.
     """
-    for left_behind in into.glob(f"{_FOLDER}*"):
-        shutil.rmtree(left_behind, ignore_errors=True)
+    for leftover in into.glob(f"{_FOLDER}*"):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=_FOLDER, dir=into) as folder:
-        made = pathlib.Path(folder) / "lobmob.db"
+        database = pathlib.Path(folder) / "lobmob.db"
         try:
-            _unpack(file, made)
-            _judge(made, file)
+            _unpack(file, database)
+            _check(database, file)
         except FileNotFoundError:
             raise NotFound(f"there is no {file}") from None
         except (gzip.BadGzipFile, zlib.error, EOFError) as error:
@@ -49,74 +49,91 @@ def unpacked(file: pathlib.Path, into: pathlib.Path) -> Iterator[pathlib.Path]:
             raise _damaged(file, str(error)) from error
         except OSError as error:
             raise _no_room(file, error.strerror or str(error)) from error
-        yield made
+        yield database
 
 
-def _unpack(file: pathlib.Path, made: pathlib.Path) -> None:
-    if not stat.S_ISREG(file.stat().st_mode):  # a pipe would be waited for
-        raise Invalid(f"{file} is not a file: name one of backups/, or lobmob.db.bak")
-    with file.open("rb") as source:
-        is_packed = source.read(len(_GZIP)) == _GZIP
-    with gzip.open(file) if is_packed else file.open("rb") as source, made.open("xb") as target:
-        start = source.read(len(_SQLITE))
-        if start != _SQLITE:
-            raise Invalid(f"{file} is not a copy of the database: name one of backups/, or lobmob.db.bak")
-        target.write(start)
-        while part := source.read(_AT_ONCE):
-            if shutil.disk_usage(made.parent).free < _LEFT_FREE:  # a small file can unpack to any size
-                raise _no_room(file, "the disk would be full")
-            target.write(part)
-    wal = file.with_name(f"{file.name}-wal")
-    if not is_packed and wal.exists():
-        shutil.copyfile(wal, made.with_name(f"{made.name}-wal"))
+def check_schema(copy: sqlite3.Connection, file: pathlib.Path) -> list[str]:
+    """Raise Conflict unless an up-to-date copy has every table and column; drop its triggers and views, and name them.
 
-
-def _judge(made: pathlib.Path, file: pathlib.Path) -> None:
-    with contextlib.closing(sqlite3.connect(made, isolation_level=None)) as copy:
-        (finding,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
-        if finding != "ok":
-            raise _damaged(file, finding.splitlines()[0])
-        copy.execute("PRAGMA journal_mode = DELETE").fetchone()
-        tables = {name for (name,) in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if "tasks" not in tables:
-            raise Invalid(f"{file} is a database, but not of lobwife: it has no tasks")
-        if "django_migrations" in tables:
-            applied = set(copy.execute("SELECT CAST(app AS TEXT), CAST(name AS TEXT) FROM django_migrations"))
-            unknown = sorted(f"{app}.{name}" for app, name in applied - known_migrations())
-            if unknown:
-                raise Conflict(
-                    f"{file} is from a newer version than this one (migration {unknown[0]}): restore it with that"
-                    " version"
-                )
-
-
-def known_migrations() -> Migrations:
-    """Every migration that this code has, as (app, name), the ones that squashed ones replace included."""
-    on_disk = MigrationLoader(None).disk_migrations
-    replaced = {each for migration in on_disk.values() for each in migration.replaces}
-    return frozenset({*on_disk, *replaced})
-
-
-def judge_schema(copy: sqlite3.Connection, file: pathlib.Path) -> list[str]:
-    """Raises Conflict unless an up-to-date copy has every table and column; returns what it has besides that acts.
-
-    Triggers and views are none of ours, and would do to all later writes and reads whatever they say: they are taken
-    out of the copy.
+    lobwife has none of its own, and those of a stranger would act on all later writes and reads.
     """
-    tables = {name for (name,) in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    present = tables(copy)
     for model in apps.get_models(include_auto_created=True):
         table = model._meta.db_table
-        if table not in tables:
+        if table not in present:
             raise _damaged(file, f"it has no table {table}")
         columns = {name for (name,) in copy.execute("SELECT name FROM pragma_table_info(?)", [table])}
         missing = sorted({str(field.column) for field in model._meta.concrete_fields} - columns)
         if missing:
             raise _damaged(file, f"its table {table} has no {missing[0]}")
-    acting = copy.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchall()
-    for kind, name in acting:
+    extras = copy.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchall()
+    for kind, name in extras:
         quoted = name.replace('"', '""')
         copy.execute(f'DROP {kind} IF EXISTS "{quoted}"')
-    return [f"{kind} {name}" for kind, name in acting]
+    return [f"{kind} {name}" for kind, name in extras]
+
+
+def known_migrations() -> Migrations:
+    """Return every migration of this code as (app, name), those that squashed ones replace included."""
+    on_disk = MigrationLoader(None).disk_migrations
+    replaced = {key for migration in on_disk.values() for key in migration.replaces}
+    return frozenset({*on_disk, *replaced})
+
+
+def applied_migrations(opened: sqlite3.Connection) -> Migrations | None:
+    """Return the migrations that a database has; None when Django never migrated it."""
+    if "django_migrations" not in tables(opened):
+        return None
+    return frozenset(opened.execute("SELECT CAST(app AS TEXT), CAST(name AS TEXT) FROM django_migrations"))
+
+
+def unknown_migration(applied: Migrations | None, known: Migrations) -> str | None:
+    """Return the name of a migration that this code lacks, which makes a database one of a newer version."""
+    unknown = sorted((applied or frozenset()) - known)
+    return ".".join(unknown[0]) if unknown else None
+
+
+def tables(opened: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def damage(opened: sqlite3.Connection) -> str | None:
+    """Return the first error that SQLite's integrity check finds."""
+    (result,) = opened.execute("PRAGMA integrity_check(1)").fetchone()
+    return None if result == "ok" else str(result).splitlines()[0]
+
+
+def _unpack(file: pathlib.Path, database: pathlib.Path) -> None:
+    if not stat.S_ISREG(file.stat().st_mode):  # a pipe would be waited for
+        raise Invalid(f"{file} is not a file: name one of backups/, or lobmob.db.bak")
+    with file.open("rb") as source:
+        is_compressed = source.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    with gzip.open(file) if is_compressed else file.open("rb") as source, database.open("xb") as target:
+        start = source.read(len(_SQLITE_MAGIC))
+        if start != _SQLITE_MAGIC:
+            raise Invalid(f"{file} is not a copy of the database: name one of backups/, or lobmob.db.bak")
+        target.write(start)
+        while chunk := source.read(_CHUNK_BYTES):
+            if shutil.disk_usage(database.parent).free < _RESERVED_BYTES:  # a small file can unpack to any size
+                raise _no_room(file, "the disk would be full")
+            target.write(chunk)
+    wal = file.with_name(f"{file.name}-wal")
+    if not is_compressed and wal.exists():
+        shutil.copyfile(wal, database.with_name(f"{database.name}-wal"))
+
+
+def _check(database: pathlib.Path, file: pathlib.Path) -> None:
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as copy:
+        if error := damage(copy):
+            raise _damaged(file, error)
+        copy.execute("PRAGMA journal_mode = DELETE").fetchone()
+        if "tasks" not in tables(copy):
+            raise Invalid(f"{file} is a database, but not of lobwife: it has no tasks")
+        unknown = unknown_migration(applied_migrations(copy), known_migrations())
+    if unknown:
+        raise Conflict(
+            f"{file} is from a newer version than this one (migration {unknown}): restore it with that version"
+        )
 
 
 def _damaged(file: pathlib.Path, reason: str) -> LobwifeError:

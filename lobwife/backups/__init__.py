@@ -1,1 +1,1 @@
-"""Kept copies of the database: made and thinned out, tried once a week, put back."""
+"""Restoring a copy of the database, and what a restore carries over from the state that it replaces."""

@@ -1,7 +1,7 @@
-"""Putting a copy back into the live file, while web goes on answering.
+"""Restoring a copy into the live database, while web goes on answering.
 
-Through SQLite's backup interface, in one transaction: a file that is swapped under web would lose web's later writes
-without a word. The copy is made ready in a folder of its own first, so that the live file changes once, or not at all.
+Through SQLite's backup interface, in one transaction: a file that is swapped under web would lose web's later writes.
+The copy is made ready in a temporary folder first, so that the live file changes once, or not at all.
 """
 
 from __future__ import annotations
@@ -18,26 +18,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.conf import settings
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection
+from django.db.utils import DatabaseError, OperationalError
 
 from core.errors import Conflict, LobwifeError, Unavailable
-from core.files import replace_with_numbered_backup, sync_file
-from core.sqlite import upkeep
-from core.sqlite.copies import kept_copies
-from core.sqlite.copy_reader import judge_schema, known_migrations, unpacked
+from core.files import replace_with_numbered_backup
+from core.sqlite.copies import copy_database, folder, kept_copies, newest_copy
+from core.sqlite.copy_reader import check_schema, known_migrations, unpacked
 from core.sqlite.gate import GateTimeout, gate_for
 from lobwife.backups import carry_over
+from lobwife.backups.carry_over import Present
 from lobwife.takeover.inspection import is_complete
+from tasks.models import Task
 
 log = logging.getLogger(__name__)
 BEFORE_SUFFIX = ".before-restore"
 _WAIT_SECONDS = 20.0
-_UNKNOWN_IDS = 1000  # left out when nobody can tell which ids were given out since the newest copy
+_SPARE_IDS = 1000  # left out when nobody can tell which ids were given out since the newest copy
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What was done: how many tasks there are now, and where the replaced state was kept (None: it was unreadable).
+    """The number of tasks now, where the replaced state was kept (None: it was unreadable), and what was left out.
 
     `left_out` names triggers and views of the copy, which are not lobwife's.
     """
@@ -56,25 +58,29 @@ def restore(*, file: pathlib.Path, actor: str) -> Restored:
     state = pathlib.Path(settings.STATE_DIR)
     database = state / settings.DATABASE_FILE
     connection.close()
-    with _daemon_kept_out(state), unpacked(file, state) as copy:
-        _bring_up_to_date(copy, file)
-        with _web_kept_waiting(database):
-            given = _given_out(database)
-            kept_as = _keep_replaced(database) if given is not None else None
-            with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as made_ready:
-                try:
-                    left_out = judge_schema(made_ready, file)
-                    carry_over.carry_over(made_ready, given or _best_guess(state))
-                    (tasks,) = made_ready.execute("SELECT count(*) FROM tasks").fetchone()
-                except sqlite3.Error as error:
-                    raise Conflict(f"{file} can't be made ready ({error}); nothing was changed") from error
-                _write_into(database, made_ready)
+    with _daemon_lock(state), unpacked(file, state) as copy:
+        _migrate(copy, file)
+        with _write_gate(database):
+            present = _read_live(database)
+            kept_as = _keep_replaced(database) if present is not None else None
+            spare_ids = 0
+            if present is None:
+                present, spare_ids = _read_newest_copy(), _SPARE_IDS
+            try:
+                with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as raw:
+                    left_out = check_schema(raw, file)
+                with carry_over.opened(copy) as alias:
+                    carry_over.write(alias, present, spare_ids=spare_ids)
+                    tasks = Task.objects.using(alias).count()
+            except (DatabaseError, sqlite3.Error) as error:
+                raise Conflict(f"{file} can't be made ready ({error}); nothing was changed") from error
+            _write_into(database, copy)
     log.warning("%s restored %s into %s", actor, file, database)
     return Restored(tasks, kept_as, left_out)
 
 
 @contextlib.contextmanager
-def _daemon_kept_out(state: pathlib.Path) -> Iterator[None]:
+def _daemon_lock(state: pathlib.Path) -> Iterator[None]:
     """Hold the daemon's lock, so that it neither runs nor starts meanwhile."""
     path = state / "daemon.lock"
     try:
@@ -90,7 +96,8 @@ def _daemon_kept_out(state: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _web_kept_waiting(database: pathlib.Path) -> Iterator[None]:
+def _write_gate(database: pathlib.Path) -> Iterator[None]:
+    """Hold the write gate, so that web's writes wait."""
     try:
         with gate_for(str(database)).held(_WAIT_SECONDS):
             yield
@@ -98,73 +105,61 @@ def _web_kept_waiting(database: pathlib.Path) -> Iterator[None]:
         raise Unavailable(f"{database} is being written by another program: try again") from None
 
 
-def _bring_up_to_date(copy: pathlib.Path, file: pathlib.Path) -> None:
+def _migrate(copy: pathlib.Path, file: pathlib.Path) -> None:
     """Migrate a copy of an earlier version, the older service's included, before the live file gets it."""
     if is_complete(copy, known_migrations()):
         return
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(settings.BASE_DIR / "manage.py"), "migrate", "--no-input", "-v0"],
         env={**os.environ, "LOBWIFE_STATE_DIR": str(copy.parent), "LOBWIFE_SECRET_KEY": settings.SECRET_KEY},
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
-        raise Conflict(f"{file} can't be brought up to this version ({said}); nothing was changed")
-    with contextlib.closing(sqlite3.connect(copy)) as migrated:
-        migrated.execute("PRAGMA journal_mode = DELETE").fetchone()
+    if process.returncode:
+        reason = (process.stderr.strip().splitlines() or ["no reason was given"])[-1]
+        raise Conflict(f"{file} can't be brought up to this version ({reason}); nothing was changed")
 
 
-def _given_out(database: pathlib.Path) -> carry_over.Given | None:
-    """What the live file knows; None when it is missing or can't be read."""
+def _read_live(database: pathlib.Path) -> Present | None:
+    """Read what is carried over from the live file; None when it is missing or damaged."""
     if not database.exists():
         return None
     try:
-        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as live:
-            return carry_over.read(live)
-    except sqlite3.OperationalError as error:
+        return carry_over.read(DEFAULT_DB_ALIAS)
+    except OperationalError as error:
         raise Unavailable(f"{database} can't be read ({error}); nothing was changed") from error
-    except sqlite3.DatabaseError:
+    except DatabaseError:
         return None
+    finally:
+        connection.close()
 
 
-def _best_guess(state: pathlib.Path) -> carry_over.Given:
-    """What the other copies know, and some room for what came after them."""
-    known = carry_over.Given({}, [], [])
-    newest = [*(each.path for each in kept_copies()[-1:]), upkeep.newest_copy()]
-    for each in newest:  # the newer one last: of two passwords the last counts
+def _read_newest_copy() -> Present:
+    """Read the same from the newest copy that can be read."""
+    folder().mkdir(mode=0o700, exist_ok=True)
+    for path in (newest_copy(), *(copy.path for copy in kept_copies()[-1:])):
         with (
-            contextlib.suppress(LobwifeError, sqlite3.Error),
-            _unpacked_beside(each, state) as other,
-            contextlib.closing(sqlite3.connect(other)) as opened,
+            contextlib.suppress(LobwifeError, DatabaseError),
+            unpacked(path, folder()) as copy,  # not in the state directory, where the copy to restore is unpacked
+            carry_over.opened(copy) as alias,
         ):
-            known = known.joined(carry_over.read(opened))
-    return known.widened(_UNKNOWN_IDS)
-
-
-@contextlib.contextmanager
-def _unpacked_beside(file: pathlib.Path, state: pathlib.Path) -> Iterator[pathlib.Path]:
-    """As unpacked, while another copy is unpacked in the state directory."""
-    folder = state / "backups"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    with unpacked(file, folder) as made:
-        yield made
+            return carry_over.read(alias)
+    return Present()
 
 
 def _keep_replaced(database: pathlib.Path) -> pathlib.Path | None:
-    """The state that is replaced, under a name of its own; earlier ones are moved aside, not overwritten."""
+    """Keep the state that is replaced, and return its path; earlier ones are moved aside. None when it is damaged."""
     target = database.with_name(f"{database.name}{BEFORE_SUFFIX}")
     part = target.with_name(f"{target.name}.part")
     part.unlink(missing_ok=True)
     try:
-        upkeep.copy_whole(database, part)
-        sync_file(part)
+        copy_database(database, part)
         replace_with_numbered_backup(part, target)
     except sqlite3.OperationalError as error:
         raise Unavailable(f"{target} can't be kept ({error}); nothing was changed") from error
     except sqlite3.DatabaseError:
-        return None  # damaged in a part that the ids are not in
+        return None  # damaged in a part that carry_over did not read
     except OSError as error:
         raise Unavailable(f"{target} can't be kept ({error.strerror}); nothing was changed") from error
     finally:
@@ -172,14 +167,16 @@ def _keep_replaced(database: pathlib.Path) -> pathlib.Path | None:
     return target
 
 
-def _write_into(database: pathlib.Path, copy: sqlite3.Connection) -> None:
+def _write_into(database: pathlib.Path, copy: pathlib.Path) -> None:
     try:
-        if not database.exists():
-            os.close(os.open(database, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        with contextlib.closing(sqlite3.connect(database, timeout=_WAIT_SECONDS)) as live:
+        database.touch(mode=0o600)
+        with (
+            contextlib.closing(sqlite3.connect(copy)) as source,
+            contextlib.closing(sqlite3.connect(database, timeout=_WAIT_SECONDS)) as live,
+        ):
             live.execute("PRAGMA journal_mode = WAL").fetchone()
             live.execute("PRAGMA synchronous = FULL")
-            copy.backup(live)  # all pages in one step, so in one transaction
+            source.backup(live)  # all pages in one step, so in one transaction
             live.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     except sqlite3.OperationalError as error:
         raise Unavailable(f"{database} can't be written ({error}); it is as it was") from error

@@ -29,22 +29,21 @@ from jobs.execution.process import boot_id
 from jobs.execution.runner import Runner
 from jobs.models import Daemon as DaemonRow
 from lobwife import __version__
-from lobwife.daemon.clock import Clock
 from lobwife.daemon.loop import Loop
-from lobwife.daemon.scheduler import Scheduler
+from lobwife.daemon.scheduler import Clock, Scheduler
 
 log = logging.getLogger(__name__)
-_TURN_SECONDS = 0.25
-_LEAST_TURN_SECONDS = 0.03
+_TICK_SECONDS = 0.25
+_SHORTEST_TICK_SECONDS = 0.03
 BEAT_SECONDS = 5.0
-_LOOK_SECONDS = 1.0
-_LONGEST_BACK_OFF = 5.0
-_SCARCE_BYTES = 16 * 2**20
-_LOG_BYTES, _LOGS_KEPT = 5 * 2**20, 3
+_RUNS_SECONDS = 1.0
+_LONGEST_BACKOFF = 5.0
+_LOW_DISK_BYTES = 16 * 2**20
+_LOG_BYTES, _OLD_LOGS = 5 * 2**20, 3
 
 
 class Daemon:
-    """One per state directory. `run()` returns the exit code."""
+    """The daemon of a state directory, of which there is one. `run()` returns the exit code."""
 
     def __init__(self, scheduler: Scheduler, loops: list[Loop]) -> None:
         self.runner = Runner()
@@ -52,12 +51,12 @@ class Daemon:
         self.loops = loops
         self._clock = Clock()
         self._stop = threading.Event()
-        self._asked_to_stop = self._plan_again = False
-        self._signalled = -1
+        self._stop_requested = self._plan_again = False
+        self._signal_pipe = -1
         self._lock: IO[str] | None = None
         self._commits: Listener
         self._seen_version: tuple[int, int] | None = None
-        self._looked = self._beaten = 0.0
+        self._runs_checked = self._beaten = 0.0
         self._failures = 0
 
     def run(self) -> int:
@@ -65,10 +64,10 @@ class Daemon:
         self._take_lock()
         _log_to_file()
         self._listen_for_signals()
-        left = self.runner.settle_leftovers()
-        settled = f"; {left} runs settled" if left else ""
+        leftovers = self.runner.settle_leftovers()
+        settled = f"; {leftovers} runs settled" if leftovers else ""
         log.info("the daemon starts (version %s, pid %s)%s", __version__, os.getpid(), settled)
-        self._introduce()
+        self._register()
         self.scheduler.start()
         threads = [
             threading.Thread(target=loop.run, args=(self._stop,), name=loop.name, daemon=True) for loop in self.loops
@@ -84,19 +83,19 @@ class Daemon:
         return code
 
     def tick(self) -> None:
-        """One turn: what changed in the database, which runs ended, a sign of life."""
+        """Handle what changed in the database and which runs ended, and beat."""
         now = time.monotonic()
         version = data_version()
         written = version != self._seen_version
         clock_set = self._follow_clock()
-        if written or clock_set or now - self._looked >= _LOOK_SECONDS:  # time alone makes retries ready
+        if written or clock_set or now - self._runs_checked >= _RUNS_SECONDS:  # time alone makes retries ready
             self.runner.tick()
-            self._looked = now
+            self._runs_checked = now
         else:
             self.runner.collect_ended()
         if written:
             for loop in self.loops:
-                loop.nudge()
+                loop.wake()
         beats = clock_set or now - self._beaten >= BEAT_SECONDS
         if written or beats:
             self.scheduler.refresh()
@@ -104,11 +103,11 @@ class Daemon:
             before = data_version()[1]
             _beat(utc_now(), self._trouble())
             self._beaten = now
-            version = version[0], version[1] + data_version()[1] - before  # a beat is no news to anybody here
+            version = version[0], version[1] + data_version()[1] - before  # a beat concerns nobody here
         self._seen_version = version
 
     def _follow_clock(self) -> bool:
-        """Whether the clock was set; what setting it back would put off by as much is planned again."""
+        """Return whether the clock was set; set back, it would postpone what is planned, so that is planned again."""
         seconds = self._clock.was_set_by()
         if seconds:
             log.warning("the clock was set %s by %.0f s", "forward" if seconds > 0 else "back", abs(seconds))
@@ -120,50 +119,50 @@ class Daemon:
 
     def _work(self) -> int:
         self._commits = Listener(str(connection.settings_dict["NAME"]))
-        while not self._asked_to_stop:
+        while not self._stop_requested:
             if not self.scheduler.is_alive:
                 log.critical("the scheduler's thread died; the daemon exits, to be started again")
                 return 1
-            wait = _TURN_SECONDS
-            begun = time.monotonic()
+            wait = _TICK_SECONDS
+            started = time.monotonic()
             try:
                 self._commits.drain()
                 self.tick()
                 self._failures = 0
             except (DatabaseError, InterfaceError, OSError) as error:
                 self._failures += 1
-                wait = min(_LONGEST_BACK_OFF, _LEAST_TURN_SECONDS * 2**self._failures)
-                log.error("a turn failed and is tried again: %s", error)
+                wait = min(_LONGEST_BACKOFF, _SHORTEST_TICK_SECONDS * 2**self._failures)
+                log.error("a tick failed and is tried again: %s", error)
                 close_old_connections()
                 self._seen_version = None
-            self._rest(begun, wait)
+            self._wait(started, wait)
         return 0
 
-    def _rest(self, begun: float, wait: float) -> None:
-        """Until a commit, a signal or the end of a child, at most so long; commit after commit is one turn's work.
+    def _wait(self, started: float, wait: float) -> None:
+        """Wait for a commit, a signal or the end of a child, at most so long; commits in a row are handled together.
 
-        A turn that failed is not tried again for a commit: it would fail as often as others write.
+        A tick that failed is not repeated for a commit: it would fail as often as others write.
         """
-        heard_of = [self._signalled] if self._failures else [self._signalled, self._commits.fileno()]
-        heard = select.select(heard_of, [], [], wait)[0]
-        if self._signalled in heard:
-            os.read(self._signalled, 4096)
+        sources = [self._signal_pipe] if self._failures else [self._signal_pipe, self._commits.fileno()]
+        ready = select.select(sources, [], [], wait)[0]
+        if self._signal_pipe in ready:
+            os.read(self._signal_pipe, 4096)
         else:
-            select.select([self._signalled], [], [], max(0.0, begun + _LEAST_TURN_SECONDS - time.monotonic()))
+            select.select([self._signal_pipe], [], [], max(0.0, started + _SHORTEST_TICK_SECONDS - time.monotonic()))
 
     def _listen_for_signals(self) -> None:
-        """A request to stop and the end of a child cut the loop's wait short.
+        """Have a request to stop and the end of a child interrupt the wait.
 
-        Not by an Event: its lock is not for signal handlers to take.
+        Through a pipe and not an Event, whose lock is not for signal handlers to take.
         """
-        self._signalled, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._signal_pipe, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: object) -> None:
-        self._asked_to_stop = True
+        self._stop_requested = True
 
     def _end(self, threads: list[threading.Thread]) -> None:
         log.info("the daemon stops; %s runs are given their grace", self.runner.running)
@@ -171,7 +170,7 @@ class Daemon:
         deadline = time.monotonic() + max(settings.JOB_SHUTDOWN_GRACE_SECONDS, settings.JOB_GRACE_SECONDS) + 2
         self._stop.set()
         for loop in self.loops:
-            loop.nudge()
+            loop.wake()
         try:
             self.scheduler.shut_down()
             self.runner.shut_down(deadline)
@@ -184,9 +183,8 @@ class Daemon:
         log.info("the daemon stopped")
 
     def _trouble(self) -> str:
-        """What the daemon can't do now, in a sentence; "" when all is well."""
-        told = [*_scarce_space(), self.runner.trouble, *(loop.trouble for loop in self.loops)]
-        return "; ".join(filter(None, told))
+        """Return what the daemon can't do now, as a sentence; empty, as the column has it, when there is nothing."""
+        return "; ".join(filter(None, [_low_disk(), self.runner.trouble, *(loop.trouble for loop in self.loops)]))
 
     def _take_lock(self) -> None:
         path = settings.STATE_DIR / "daemon.lock"
@@ -206,7 +204,7 @@ class Daemon:
         self._lock.write(str(os.getpid()))
         self._lock.flush()
 
-    def _introduce(self) -> None:
+    def _register(self) -> None:
         now = utc_now()
         fields = {"pid": os.getpid(), "boot_id": boot_id(), "version": __version__, "started_at": now, "beat_at": now}
         with transaction.atomic():
@@ -219,19 +217,18 @@ def _beat(now: datetime, trouble: str) -> None:
         DaemonRow.objects.filter(pk=DaemonRow.PK).update(beat_at=now, trouble=trouble)
 
 
-def _scarce_space() -> list[str]:
-    """A sentence for each folder whose disk is about to be full; told while it can still be written."""
-    scarce: list[str] = []
+def _low_disk() -> str | None:
+    """Return a sentence about the first disk that is about to be full, while it can still be written."""
     for folder in (settings.STATE_DIR, settings.STATE_DIR / "runs"):
         with contextlib.suppress(OSError):
             free = shutil.disk_usage(folder).free
-            if free < _SCARCE_BYTES and not scarce:
-                scarce.append(f"the disk of {folder} is nearly full: {free // 2**20} MiB are free")
-    return scarce
+            if free < _LOW_DISK_BYTES:
+                return f"the disk of {folder} is nearly full: {free // 2**20} MiB are free"
+    return None
 
 
 class _LogFile(RotatingFileHandler):
-    """On a full disk the lines are on standard output only; no tracebacks of logging itself among them."""
+    """On a full disk the lines are on standard output only, without tracebacks of logging itself."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not isinstance(sys.exc_info()[1], OSError):
@@ -240,6 +237,6 @@ class _LogFile(RotatingFileHandler):
 
 def _log_to_file() -> None:
     root = logging.getLogger()
-    handler = _LogFile(settings.STATE_DIR / "daemon.log", maxBytes=_LOG_BYTES, backupCount=_LOGS_KEPT)
+    handler = _LogFile(settings.STATE_DIR / "daemon.log", maxBytes=_LOG_BYTES, backupCount=_OLD_LOGS)
     handler.setFormatter(root.handlers[0].formatter if root.handlers else None)
     root.addHandler(handler)

@@ -1,9 +1,10 @@
-"""APScheduler over django-apscheduler's store: it only wakes us. What is due is the jobs' own business."""
+"""APScheduler over django-apscheduler's store, which wakes the daemon; what is due is computed by `jobs`."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -22,25 +23,48 @@ log = logging.getLogger(__name__)
 _FIRINGS = "firings"
 _THREADS = 3
 _SOON = timedelta(seconds=1)
+_CLOCK_SET_SECONDS = 1.0  # time servers move the clock by less all day
 
 
 class Store(DjangoJobStore):  # type: ignore[misc]
-    """django-apscheduler's store without its history, which would cost two writes a wake: runs are our history."""
+    """django-apscheduler's store without its history, which would cost two writes a wake."""
 
     def register_event_listeners(self) -> None:
         """Listen to nothing."""
 
     def update_job(self, job: Job) -> None:
-        """As the base class, but says nothing of a job that an outsider has removed: refresh() plans all again."""
+        """Ignore a job that was removed in the database: refresh() plans all again."""
         with contextlib.suppress(JobLookupError):
             super().update_job(job)
+
+
+class Clock:
+    """Detects that the machine's clock was set: it then moved otherwise than the time that passed."""
+
+    def __init__(self) -> None:
+        self._offset = _clock_offset()
+
+    def was_set_by(self) -> float:
+        """Return by how many seconds the clock was set since the last call, back when negative; 0 when it was not."""
+        before, self._offset = self._offset, _clock_offset()
+        moved = self._offset - before
+        return moved if abs(moved) >= _CLOCK_SET_SECONDS else 0.0
+
+
+def _clock_offset() -> float:
+    """Return the clock less the time that passed, read again when the machine stalled between the two."""
+    while True:
+        passed = time.monotonic()
+        clock = time.time()
+        if time.monotonic() - passed < _CLOCK_SET_SECONDS / 4:
+            return clock - passed
 
 
 class Scheduler:
     """Wakes for the next firing and for periodic upkeep."""
 
     def __init__(self, upkeep: dict[str, tuple[Callable[[], object], str]]) -> None:
-        """`upkeep`: what to call, by name, with the five cron fields that say when (UTC)."""
+        """Take the periodic work by name, with its schedule: five cron fields, in UTC."""
         self._scheduler = BackgroundScheduler(
             jobstores={"default": Store()},
             executors={"default": ThreadPoolExecutor(_THREADS)},
@@ -58,18 +82,20 @@ class Scheduler:
     def refresh(self) -> None:
         """Wake earlier when a job was made, edited or enabled; a wake that comes too early does no harm."""
         now = utc_now()
-        wanted = due.next_wake(now)
+        next_wake = due.next_wake(now)
         stored = self._scheduler.get_job(_FIRINGS)
-        if stored is None or DjangoJob.objects.count() <= len(self._upkeep):  # an outsider removed some
+        if stored is None or DjangoJob.objects.count() <= len(self._upkeep):  # removed in the database
             self.plan()
         elif stored.next_run_time < now - _SOON:  # the clock was set forward while the scheduler slept
             self._scheduler.wakeup()
-        # What is due already is being dealt with by the wake that is planned within a second.
-        elif wanted and stored.next_run_time > (wanted if wanted > now else now + _SOON):
-            self._scheduler.modify_job(_FIRINGS, next_run_time=max(wanted, now))
+        elif next_wake:
+            # What is due already is handled by a wake that is planned within a second.
+            latest = next_wake if next_wake > now else now + _SOON
+            if stored.next_run_time > latest:
+                self._scheduler.modify_job(_FIRINGS, next_run_time=max(next_wake, now))
 
     def plan(self) -> None:
-        """Everything from now on, in place of what is planned already."""
+        """Plan everything from now on, in place of what is planned already."""
         for name, (call, fields) in self._upkeep.items():
             trigger = CronTrigger.from_crontab(fields, timezone="UTC")
             self._scheduler.add_job(call, trigger, id=name, replace_existing=True)

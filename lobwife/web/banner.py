@@ -1,4 +1,4 @@
-"""The first screen of output: where everything is, and what to do next."""
+"""The banner of a start: where everything is, and what to do next."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import sys
 from django.conf import settings
 
 from lobwife.takeover.database import COPY_SUFFIX
-from lobwife.web.operators import NewOperator
+from lobwife.web.prepare import NewOperator
 
 
-def first_screen(operator: NewOperator | None) -> str:
-    """Text for the terminal; holds the new operator's password if one was made up."""
+def banner(operator: NewOperator | None) -> str:
+    """Return the text for the terminal; it has the new operator's password if one was generated."""
     people, programs = settings.LOCAL_WEB_URL, settings.LOCAL_API_URL
     rows = [
         ("for people", f"{people}/"),
@@ -24,7 +24,7 @@ def first_screen(operator: NewOperator | None) -> str:
         ("vault", str(settings.VAULT_PATH)),
         ("scripts", ":".join(str(folder) for folder in settings.JOB_SCRIPT_DIRS if folder.is_dir())),
     ]
-    python = _shown(pathlib.Path(sys.executable))
+    python = _relative(pathlib.Path(sys.executable))
     lines = [
         f"lobwife {settings.VERSION} is starting.",
         "",
@@ -53,7 +53,7 @@ def _sign_in(operator: NewOperator | None) -> list[tuple[str, str]]:
 
 
 def _taken_over(operator: NewOperator | None) -> list[tuple[str, str]]:
-    """On the first start over the older service's database."""
+    """Return a row for the first start on the older service's database."""
     copy = settings.STATE_DIR / f"{settings.DATABASE_FILE}{COPY_SUFFIX}"
     if operator is None or not copy.exists():
         return []
@@ -61,14 +61,14 @@ def _taken_over(operator: NewOperator | None) -> list[tuple[str, str]]:
 
 
 def _exports() -> str:
-    """What tells commands which installation is meant: its folders, and its ports where they are not the usual ones."""
-    named: dict[str, object] = {"LOBWIFE_STATE_DIR": settings.STATE_DIR, "VAULT_PATH": settings.VAULT_PATH}
+    """Return the variables that name this installation to commands; ports only where they are not the defaults."""
+    variables: dict[str, object] = {"LOBWIFE_STATE_DIR": settings.STATE_DIR, "VAULT_PATH": settings.VAULT_PATH}
     ports = {"LOBWIFE_WEB_PORT": (settings.WEB_PORT, 8080), "LOBWIFE_API_PORT": (settings.API_PORT, 8081)}
-    named |= {name: port for name, (port, usual) in ports.items() if port != usual}
-    return " ".join(f"{name}={shlex.quote(str(value))}" for name, value in named.items())
+    variables |= {name: port for name, (port, default) in ports.items() if port != default}
+    return " ".join(f"{name}={shlex.quote(str(value))}" for name, value in variables.items())
 
 
-def _shown(path: pathlib.Path) -> str:
-    """The path as it is typed in the checkout."""
+def _relative(path: pathlib.Path) -> str:
+    """Return the path as it is typed in the checkout."""
     inside = path.is_relative_to(settings.BASE_DIR)
     return shlex.quote(str(path.relative_to(settings.BASE_DIR) if inside else path))

@@ -1,4 +1,4 @@
-"""What must be so before anything starts; otherwise one sentence that says what to change."""
+"""Checks before anything starts; each failure is one sentence that says what to change."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import tempfile
 from core.errors import Conflict, Invalid, Unavailable
 
 PID_FILE = "supervisord.pid"
+# For the first start alone: scripts and the processes of web and daemon don't get to see them.
+OPERATOR_VARIABLES = ("DJANGO_SUPERUSER_USERNAME", "DJANGO_SUPERUSER_PASSWORD", "DJANGO_SUPERUSER_EMAIL")
 
 
 def check_state_directory(directory: pathlib.Path) -> None:
-    """Make the directory where it is missing; raises Unavailable when nothing can be written in it."""
+    """Make the directory if it is missing; raises Unavailable when it can't be written."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
@@ -28,12 +30,12 @@ def check_state_directory(directory: pathlib.Path) -> None:
 
 
 def check_nothing_runs(directory: pathlib.Path) -> None:
-    """Raises Conflict when another `manage.py serve` runs on this state directory."""
+    """Raise Conflict when another `manage.py serve` runs on this state directory."""
     with contextlib.suppress(OSError, ValueError):
         pid = int((directory / PID_FILE).read_text())
-        # The pid may have gone to something else since: ours is told by its command.
+        # The pid may have been reused since: supervisord is recognised by its command.
         command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
-        if pid != os.getpid() and b"lobwife.web.supervisord" in command:
+        if pid != os.getpid() and b"lobwife.web.supervisor" in command:
             raise Conflict(
                 f"lobwife already runs on the state directory {directory} (process {pid}):"
                 " stop that one, or set LOBWIFE_STATE_DIR to another directory."
@@ -41,21 +43,21 @@ def check_nothing_runs(directory: pathlib.Path) -> None:
 
 
 def check_ports(address: str, ports: dict[str, int]) -> None:
-    """`ports` maps the variable that sets a port to the port; raises Conflict or Invalid when one can't be had."""
+    """Raise Conflict or Invalid when a port can't be bound; `ports` maps the variable that sets it to the port."""
     if len(set(ports.values())) < len(ports):
         raise Invalid(f"{' and '.join(ports)} are the same port: set them to different ones.")
     for variable, port in ports.items():
         try:
-            family, kind, protocol, _, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+            family, kind, protocol, _, socket_address = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
             with socket.socket(family, kind, protocol) as candidate:
                 candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gunicorn will
-                candidate.bind(where)
+                candidate.bind(socket_address)
                 candidate.listen()
         except OSError as error:
-            raise _refusal(error, address, port, variable) from None
+            raise _port_error(error, address, port, variable) from None
 
 
-def _refusal(error: OSError, address: str, port: int, variable: str) -> Conflict | Invalid:
+def _port_error(error: OSError, address: str, port: int, variable: str) -> Conflict | Invalid:
     if error.errno == errno.EADDRINUSE:
         return Conflict(f"Port {port} of {address} is in use: set {variable} to a free one, or stop what uses it.")
     if error.errno in {errno.EACCES, errno.EPERM}:

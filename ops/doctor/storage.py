@@ -17,7 +17,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import DatabaseError
 
 from core.sqlite.copies import kept_copies
-from core.sqlite.restore_test import EVERY, last_trial
+from core.sqlite.restore_test import EVERY, last_restore_test
 from core.timestamps import parse, utc_now
 from ops.doctor.finding import Finding
 from tasks.models import Task, TaskEvent
@@ -75,14 +75,14 @@ def copies() -> Iterator[Finding]:
     yield Finding(
         "copies", found, "" if age < _LATE_COPY else "see that the daemon runs; its log says why none was made"
     )
-    trial = last_trial()
+    trial = last_restore_test()
     if trial is None:
         yield Finding("trial of a copy", "not made yet; the daemon makes one a week")
     elif not trial.passed:
-        yield Finding("trial of a copy", f"{trial.copy}: {trial.found}", "`manage.py backup` now, and check the disk")
+        yield Finding("trial of a copy", f"{trial.copy}: {trial.result}", "`manage.py backup` now, and check the disk")
     else:
-        late = utc_now() - trial.tried_at > 2 * EVERY
-        found = f"{trial.copy} was restored on {trial.tried_at:%Y-%m-%d}: {trial.found}"
+        late = utc_now() - trial.tested_at > 2 * EVERY
+        found = f"{trial.copy} was restored on {trial.tested_at:%Y-%m-%d}: {trial.result}"
         yield Finding("trial of a copy", found, "see that the daemon runs" if late else "")
 
 

@@ -14,10 +14,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from core.errors import Conflict, Unavailable
 from core.files import locked
+from core.sqlite.copies import keep_copy
+from core.sqlite.upkeep import checkpoint
 from tests.support import old_service
 from tests.support.installation import ROOT, Installation, wait_for
 
+pytestmark = pytest.mark.usefixtures("in_process")
 COPIES_IN_A_RUN = 12
 COPIES_IN_A_SOAK = 200
 
@@ -36,28 +40,27 @@ while True:
     database.execute("COMMIT")
 """
 CALL = """
-import sys, django; django.setup()
-from core.sqlite import upkeep
+import django; django.setup()
+from core.sqlite import copies, upkeep
 from core.errors import LobwifeError
 try:
-    for _ in range(int(sys.argv[2])):
-        print(getattr(upkeep, sys.argv[1])())
+    {}
 except LobwifeError as error:
-    raise SystemExit(f"{type(error).__name__}: {error}")
+    raise SystemExit(f"{{type(error).__name__}}: {{error}}")
 """
 
 
-def upkeep(
-    installation: Installation, name: str, times: int = 1, bytes_a_file: int | None = None
+def call(
+    installation: Installation, function: str, bytes_a_file: int | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Call one of the functions in a process of its own, as the daemon does."""
+    """Call a function in a process of its own, whose files can't grow beyond a size."""
 
     def limit() -> None:
         if bytes_a_file:
             resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_a_file, bytes_a_file))
 
     return subprocess.run(
-        [sys.executable, "-c", CALL, name, str(times)],
+        [sys.executable, "-c", CALL.format(function)],
         env={
             **installation.environment,
             "DJANGO_SETTINGS_MODULE": "lobwife.settings",
@@ -97,7 +100,7 @@ def whole(path: pathlib.Path) -> bool:
 
 @pytest.fixture
 def filled(installation: Installation) -> Installation:
-    """Large enough that a copy takes several steps."""
+    """Large enough that a copy takes a while."""
     with installation.database() as database:
         database.execute(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)"
@@ -108,9 +111,8 @@ def filled(installation: Installation) -> Installation:
 
 def copies_are_whole(installation: Installation, count: int) -> None:
     with written_to(installation):
-        for _ in range(count // 4):
-            done = upkeep(installation, "back_up", 4)
-            assert done.returncode == 0, done.stderr
+        for _ in range(count):
+            keep_copy()
             assert whole(installation.state / "lobmob.db.bak")
 
 
@@ -130,7 +132,7 @@ def test_a_copy_has_what_is_only_in_the_wal(installation: Installation) -> None:
     with installation.database() as database:
         database.execute("INSERT INTO tasks (name) VALUES ('new')")
         database.commit()
-        assert upkeep(installation, "back_up").returncode == 0
+        keep_copy()
         expected = old_service.dump(installation.state / "lobmob.db")
     assert old_service.dump(installation.state / "lobmob.db.bak") == expected
 
@@ -138,7 +140,7 @@ def test_a_copy_has_what_is_only_in_the_wal(installation: Installation) -> None:
 def test_a_copy_can_take_the_databases_place(installation: Installation) -> None:
     with installation.database() as database:
         database.execute("INSERT INTO tasks (name) VALUES ('kept')")
-    upkeep(installation, "back_up")
+    keep_copy()
     for name in ("lobmob.db", "lobmob.db-wal", "lobmob.db-shm"):
         (installation.state / name).unlink(missing_ok=True)
     os.rename(installation.state / "lobmob.db.bak", installation.state / "lobmob.db")
@@ -149,47 +151,49 @@ def test_a_copy_can_take_the_databases_place(installation: Installation) -> None
 
 
 def test_a_full_disk_leaves_the_earlier_copy(filled: Installation) -> None:
-    upkeep(filled, "back_up")
+    keep_copy()
     copy = filled.state / "lobmob.db.bak"
     before = copy.read_bytes()
-    done = upkeep(filled, "back_up", bytes_a_file=1_000_000)
+    done = call(filled, "copies.keep_copy()", bytes_a_file=1_000_000)
     assert done.stderr.startswith("Unavailable: ")
     assert "lobmob.db.bak can't be made" in done.stderr
     assert copy.read_bytes() == before
     assert not (filled.state / "lobmob.db.bak.part").exists()
 
 
-def test_without_a_database_there_is_a_sentence_and_no_file(tmp_path: pathlib.Path) -> None:
-    empty = Installation(tmp_path)
-    for name in ("back_up", "checkpoint"):
-        done = upkeep(empty, name)
-        assert done.stderr.startswith("Unavailable: "), done.stderr
-    assert not list(empty.state.glob("lobmob.db"))
+def test_without_a_database_there_is_a_sentence_and_no_file(installation: Installation) -> None:
+    for path in installation.state.glob("lobmob.db*"):
+        path.unlink()
+    for function in (keep_copy, checkpoint):
+        with pytest.raises(Unavailable):
+            function()
+    assert not list(installation.state.glob("lobmob.db"))
 
 
 def test_a_damaged_database_does_not_replace_a_whole_copy(filled: Installation) -> None:
-    upkeep(filled, "back_up")
+    keep_copy()
     copy = filled.state / "lobmob.db.bak"
     before = copy.read_bytes()
     with (filled.state / "lobmob.db").open("r+b") as file:
         file.seek(4096 * 40)
         file.write(b"\xff" * 4096 * 20)
-    assert upkeep(filled, "back_up").stderr.startswith("Unavailable: ")
+    with pytest.raises(Unavailable):
+        keep_copy()
     assert copy.read_bytes() == before
 
 
 def test_what_a_killed_backup_left_is_cleared(filled: Installation) -> None:
     for suffix in ("", "-journal"):
         (filled.state / f"lobmob.db.bak.part{suffix}").write_bytes(os.urandom(8192))
-    assert upkeep(filled, "back_up").returncode == 0
+    keep_copy()
     assert whole(filled.state / "lobmob.db.bak")
     assert not list(filled.state.glob("*.part*"))
 
 
 def test_a_second_backup_at_the_same_time_is_refused(filled: Installation) -> None:
-    with locked(filled.state / "lobmob.db.bak.lock"):
-        assert upkeep(filled, "back_up").stderr.startswith("Conflict: ")
-    assert upkeep(filled, "back_up").returncode == 0
+    with locked(filled.state / "lobmob.db.bak.lock"), pytest.raises(Conflict):
+        keep_copy()
+    keep_copy()
 
 
 def wal_bytes(installation: Installation) -> int:
@@ -201,7 +205,7 @@ def test_a_checkpoint_empties_the_wal(installation: Installation) -> None:
         database.execute("INSERT INTO tasks (name) VALUES ('new')")
         database.commit()
         assert wal_bytes(installation) > 0
-        assert upkeep(installation, "checkpoint").stdout == "True\n"
+        assert checkpoint()
         assert wal_bytes(installation) == 0
 
 
@@ -211,16 +215,16 @@ def test_a_checkpoint_gives_way_to_readers_and_writers(installation: Installatio
         reader.execute("SELECT count(*) FROM tasks").fetchone()
         writer.execute("INSERT INTO tasks (name) VALUES ('new')")
         writer.commit()
-        assert upkeep(installation, "checkpoint").stdout == "False\n"
+        assert not checkpoint()
         reader.rollback()
         writer.execute("BEGIN IMMEDIATE")
-        assert upkeep(installation, "checkpoint").stdout == "False\n"
+        assert not checkpoint()
         writer.rollback()
-        assert upkeep(installation, "checkpoint").stdout == "True\n"
+        assert checkpoint()
 
 
 def test_statistics_are_renewed(filled: Installation) -> None:
-    assert upkeep(filled, "optimize").returncode == 0
+    assert call(filled, "upkeep.optimize()").returncode == 0
     with filled.database() as database:
         assert database.execute("SELECT count(*) FROM sqlite_stat1 WHERE tbl = 'tasks'").fetchone()[0] > 0
 
@@ -228,7 +232,7 @@ def test_statistics_are_renewed(filled: Installation) -> None:
 def test_statistics_wait_for_no_writer_for_ever(installation: Installation) -> None:
     with installation.database() as writer:
         writer.execute("BEGIN IMMEDIATE")
-        assert upkeep(installation, "optimize").stderr.startswith("Unavailable: ")
+        assert call(installation, "upkeep.optimize()").stderr.startswith("Unavailable: ")
 
 
 def test_the_daemon_makes_a_copy_when_the_last_one_is_an_hour_old(installation: Installation) -> None:

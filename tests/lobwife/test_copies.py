@@ -1,4 +1,4 @@
-"""Kept copies: made, thinned out, tried."""
+"""Compressed copies: made, thinned out, tested."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.sqlite.copies import Kept, to_let_go
+from core.sqlite.copies import Copy, expired, keep_copy
+from core.sqlite.restore_test import run_when_due
 from tests.support.installation import Installation, wait_for
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -22,8 +23,8 @@ def copies_of(installation: Installation) -> list[pathlib.Path]:
     return sorted((installation.state / "backups").glob("*.db.gz"))
 
 
-def made(moments: list[datetime], size: int = 1) -> list[Kept]:
-    return [Kept(moment, pathlib.Path(f"/{number}"), size) for number, moment in enumerate(moments)]
+def made(moments: list[datetime], size: int = 1) -> list[Copy]:
+    return [Copy(moment, pathlib.Path(f"/{number}"), size) for number, moment in enumerate(moments)]
 
 
 def test_a_backup_is_compressed_private_and_said(installation: Installation) -> None:
@@ -39,17 +40,17 @@ def test_a_backup_is_compressed_private_and_said(installation: Installation) -> 
 def test_hourly_copies_of_weeks_leave_24_of_hours_and_7_of_days() -> None:
     everything = made([NOON - timedelta(hours=hours) for hours in range(24 * 30)])
     random.Random(1).shuffle(everything)
-    stay = sorted({*everything} - {*to_let_go(everything)}, reverse=True)
+    stay = sorted({*everything} - {*expired(everything)}, reverse=True)
     assert [each.moment for each in stay[:24]] == [NOON - timedelta(hours=hours) for hours in range(24)]
     assert [each.moment.day for each in stay[24:]] == [8, 7, 6, 5, 4]
     assert {each.moment.hour for each in stay[24:]} == {23}
 
 
-def test_copies_let_go_one_by_one_leave_the_same(tmp_path: pathlib.Path) -> None:
-    stay: list[Kept] = []
+def test_copies_removed_one_by_one_leave_the_same(tmp_path: pathlib.Path) -> None:
+    stay: list[Copy] = []
     for hour in range(24 * 20):
         stay += made([NOON + timedelta(hours=hour)])
-        gone = to_let_go(stay)
+        gone = expired(stay)
         stay = [each for each in stay if each not in gone]
     newest = stay[-1].moment
     assert [each.moment for each in stay[-24:]] == [newest - timedelta(hours=hours) for hours in reversed(range(24))]
@@ -58,64 +59,64 @@ def test_copies_let_go_one_by_one_leave_the_same(tmp_path: pathlib.Path) -> None
 
 def test_together_they_stay_below_the_limit_but_the_newest_always_stays() -> None:
     everything = made([NOON - timedelta(hours=hours) for hours in range(10)], size=30)
-    stay = [each for each in everything if each not in to_let_go(everything, most_bytes=100)]
+    stay = [each for each in everything if each not in expired(everything, most_bytes=100)]
     assert [each.moment for each in stay] == [NOON - timedelta(hours=hours) for hours in range(3)]
     huge = made([NOON, NOON - timedelta(hours=1)], size=500)
-    assert to_let_go(huge, most_bytes=100) == [huge[1]]
+    assert expired(huge, most_bytes=100) == [huge[1]]
 
 
-def test_a_backup_lets_go_of_what_is_not_kept_any_longer(installation: Installation) -> None:
+@pytest.mark.usefixtures("in_process")
+def test_a_backup_removes_expired_copies(installation: Installation) -> None:
     folder = installation.state / "backups"
     folder.mkdir(mode=0o700)
     for minute in range(3):
         (folder / f"lobmob-20200101T10{minute:02}00Z.db.gz").write_bytes(b"old")
     (folder / "notes.txt").write_text("mine")
     (folder / "lobmob-20200101T110000Z.db.gz.part").write_bytes(b"of a killed process")
-    installation.manage("backup")
+    keep_copy()
     assert [each.name for each in copies_of(installation)][:-1] == ["lobmob-20200101T100200Z.db.gz"]
     assert (folder / "notes.txt").exists()
     assert not list(folder.glob("*.part"))
 
 
-def test_the_daemon_keeps_and_tries_copies_by_itself(installation: Installation) -> None:
+def test_the_daemon_keeps_and_tests_copies_by_itself(installation: Installation) -> None:
     with installation.database() as database:
         database.execute("INSERT INTO tasks (name) VALUES ('one')")
     trial = installation.state / "backups" / "last-trial.json"
     installation.start_daemon()
     wait_for(lambda: copies_of(installation), what="a kept copy")
     installation.stop()
-    installation.start_daemon()  # the trial that came before the first copy is made up for
-    wait_for(trial.exists, what="a trial")
+    installation.start_daemon()  # the test that came before the first copy is made up for
+    wait_for(trial.exists, what="a restore test")
     outcome = json.loads(trial.read_text())
     assert outcome["passed"] is True
     assert outcome["found"].endswith("1 of them tasks")
 
 
-TRY = "import django; django.setup(); from core.sqlite.restore_test import try_when_due; try_when_due()"
-
-
 @pytest.mark.parametrize("damage", ["cut", "garbled"])
-def test_a_trial_finds_a_copy_that_can_not_be_restored(installation: Installation, damage: str) -> None:
-    installation.manage("backup")
+@pytest.mark.usefixtures("in_process")
+def test_the_restore_test_finds_a_copy_that_can_not_be_restored(installation: Installation, damage: str) -> None:
+    keep_copy()
     (copy,) = copies_of(installation)
     content = copy.read_bytes()
     half = len(content) // 2
     copy.write_bytes(content[:half] if damage == "cut" else content[:half] + os.urandom(64) + content[half + 64 :])
-    assert installation.run("-c", TRY).returncode == 0
+    run_when_due()
     outcome = json.loads((copy.parent / "last-trial.json").read_text())
     assert outcome["passed"] is False
     assert "damaged" in outcome["found"]
     assert not list(installation.state.glob(".restore-*"))
 
 
-def test_a_trial_is_made_once_a_week(installation: Installation) -> None:
-    installation.manage("backup")
-    assert installation.run("-c", TRY).returncode == 0
+@pytest.mark.usefixtures("in_process")
+def test_the_restore_test_runs_once_a_week(installation: Installation) -> None:
+    keep_copy()
+    run_when_due()
     trial = installation.state / "backups" / "last-trial.json"
     first = json.loads(trial.read_text())
-    assert installation.run("-c", TRY).returncode == 0
+    run_when_due()
     assert json.loads(trial.read_text()) == first
     week_old = first | {"tried_at": "2026-01-01T00:00:00.000000+00:00"}
     trial.write_text(json.dumps(week_old))
-    assert installation.run("-c", TRY).returncode == 0
+    run_when_due()
     assert json.loads(trial.read_text())["tried_at"] > first["tried_at"]

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection, transaction
 
 from core.sqlite.notification import notify
-from lobwife.daemon import clock
+from lobwife.daemon import scheduler
 from lobwife.daemon.loop import Loop
 from lobwife.daemon.process import Daemon
 from lobwife.daemon.scheduler import Scheduler
@@ -35,29 +35,29 @@ def test_loops_hear_of_what_the_main_loop_itself_has_written() -> None:
     daemon = Daemon(Still(), [loop])
     daemon.tick()
     daemon.tick()
-    loop._nudged.clear()
+    loop._woken.clear()
     daemon.tick()
-    assert not loop._nudged.is_set()
+    assert not loop._woken.is_set()
     with transaction.atomic():
         Task.objects.create(name="as the end of a run is")
     daemon.tick()
-    assert loop._nudged.is_set()
+    assert loop._woken.is_set()
 
 
 def test_a_turn_that_fails_is_not_tried_again_for_each_commit() -> None:
     daemon = Daemon(Still(), [])
-    daemon._signalled, end = os.pipe()
+    daemon._signal_pipe, end = os.pipe()
     turns: list[float] = []
 
     def tick() -> None:
         turns.append(time.monotonic())
-        daemon._asked_to_stop = len(turns) == 4
+        daemon._stop_requested = len(turns) == 4
         notify(str(connection.settings_dict["NAME"]))
         raise OSError("the disk says no")
 
     daemon.tick = tick  # type: ignore[method-assign]
     assert daemon._work() == 0
-    for descriptor in (daemon._signalled, end):
+    for descriptor in (daemon._signal_pipe, end):
         os.close(descriptor)
     assert turns[-1] - turns[0] >= 0.03 * (2 + 4 + 8)
 
@@ -80,6 +80,6 @@ class StallingMachine:
 
 
 def test_a_machine_that_stalls_is_not_taken_for_one_whose_clock_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_at = clock.Clock()
-    monkeypatch.setattr(clock, "time", StallingMachine())
+    looked_at = scheduler.Clock()
+    monkeypatch.setattr(scheduler, "time", StallingMachine())
     assert looked_at.was_set_by() == 0

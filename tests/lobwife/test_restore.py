@@ -8,11 +8,10 @@ import os
 import pathlib
 import shutil
 import sqlite3
-from typing import Any
 
 import pytest
+from pytest_django import DjangoDbBlocker, Settings
 
-from core.sqlite import upkeep
 from lobwife.backups import restore
 from tests.support import old_service
 from tests.support.installation import Installation
@@ -50,14 +49,27 @@ def copied(installation: Installation) -> Installation:
     return installation
 
 
-def refused(installation: Installation, file: pathlib.Path) -> str:
+RESTORE = """
+import sys, pathlib, django; django.setup()
+from core.errors import LobwifeError
+from lobwife.backups.restore import restore
+for file in sys.argv[1:]:
+    try:
+        restore(file=pathlib.Path(file), actor="a test")
+        print("restored")
+    except LobwifeError as error:
+        print(error)
+"""
+
+
+def refusals(installation: Installation, *files: pathlib.Path) -> list[str]:
+    """The sentences with which each is refused, all by one process; the database is as it was."""
     before = old_service.dump(installation.state / "lobmob.db")
-    done = installation.manage("restore", str(file), check=False)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
+    done = installation.run("-c", RESTORE, *map(str, files))
+    assert done.returncode == 0, done.stderr
     assert old_service.dump(installation.state / "lobmob.db") == before
     assert not list(installation.state.glob(".restore-*"))
-    return done.stderr
+    return done.stdout.splitlines()
 
 
 def test_a_copy_comes_back_and_the_replaced_state_is_kept(copied: Installation) -> None:
@@ -101,29 +113,41 @@ def test_while_the_daemon_runs_nothing_is_restored(copied: Installation) -> None
 
 def test_what_is_no_whole_copy_is_refused(copied: Installation, tmp_path: pathlib.Path) -> None:
     content = newest_copy(copied).read_bytes()
-    assert "there is no" in refused(copied, tmp_path / "nothing.gz")
+    plain = gzip.decompress(content)
     (tmp_path / "text").write_text("hello")
-    assert "is not a copy of the database" in refused(copied, tmp_path / "text")
     (tmp_path / "cut.gz").write_bytes(content[: len(content) // 2])
-    assert "is damaged" in refused(copied, tmp_path / "cut.gz")
-    plain = bytearray(gzip.decompress(content))
-    plain[4096 * 3 : 4096 * 9] = os.urandom(4096 * 6)
-    (tmp_path / "garbled.db").write_bytes(plain)
-    assert "is damaged" in refused(copied, tmp_path / "garbled.db")
-    with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as other:
-        other.execute("CREATE TABLE songs (name)")
-    assert "not of lobwife" in refused(copied, tmp_path / "other.db")
-    (tmp_path / "newer.db").write_bytes(gzip.decompress(content))
-    with contextlib.closing(sqlite3.connect(tmp_path / "newer.db")) as newer, newer:
-        newer.execute("INSERT INTO django_migrations (app, name, applied) VALUES ('tasks', '9999_future', '')")
-    assert "from a newer version" in refused(copied, tmp_path / "newer.db")
-    (tmp_path / "view.db").write_bytes(gzip.decompress(content))
-    with contextlib.closing(sqlite3.connect(tmp_path / "view.db")) as view, view:
-        view.execute("DROP TABLE token_audit")
-        view.execute("CREATE VIEW token_audit AS SELECT 1 AS id")
-    assert "it has no table token_audit" in refused(copied, tmp_path / "view.db")
+    garbled = bytearray(plain)
+    garbled[4096 * 3 : 4096 * 9] = os.urandom(4096 * 6)
+    (tmp_path / "garbled.db").write_bytes(garbled)
+    for name, content, statements in (
+        ("other.db", b"", ["CREATE TABLE songs (name)"]),
+        ("newer.db", plain, ["INSERT INTO django_migrations (app, name, applied) VALUES ('tasks', '9999_future', '')"]),
+        ("view.db", plain, ["DROP TABLE token_audit", "CREATE VIEW token_audit AS SELECT 1 AS id"]),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with contextlib.closing(sqlite3.connect(tmp_path / name)) as opened, opened:
+            for statement in statements:
+                opened.execute(statement)
     os.mkfifo(tmp_path / "pipe")
-    assert "is not a file" in refused(copied, tmp_path / "pipe")
+    expected = {
+        "nothing.gz": "there is no",
+        "text": "is not a copy of the database",
+        "cut.gz": "is damaged",
+        "garbled.db": "is damaged",
+        "other.db": "not of lobwife",
+        "newer.db": "from a newer version",
+        "view.db": "it has no table token_audit",
+        "pipe": "is not a file",
+    }
+    sentences = refusals(copied, *(tmp_path / name for name in expected))
+    for (name, words), sentence in zip(expected.items(), sentences, strict=True):
+        assert words in sentence, name
+
+
+def test_a_refusal_is_one_sentence_of_the_command(copied: Installation, tmp_path: pathlib.Path) -> None:
+    done = copied.manage("restore", str(tmp_path / "nothing"), check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [f"CommandError: there is no {tmp_path / 'nothing'}"]
 
 
 def test_what_acts_by_itself_in_a_copy_is_left_out_of_it(copied: Installation, tmp_path: pathlib.Path) -> None:
@@ -232,12 +256,12 @@ def test_what_was_closed_since_the_copy_stays_closed(installation: Installation)
 
 
 def test_without_the_replaced_state_people_are_as_the_newest_copy_has_them(
-    tmp_path: pathlib.Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: pathlib.Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, django_db_blocker: DjangoDbBlocker
 ) -> None:
     settings.STATE_DIR = tmp_path
     (tmp_path / "backups").mkdir()
     newest, earlier = tmp_path / "lobmob.db.bak", tmp_path / "backups" / "lobmob-20260301T100000Z.db.gz"
-    monkeypatch.setattr(upkeep, "newest_copy", lambda: newest)
+    monkeypatch.setattr(restore, "newest_copy", lambda: newest)
     for path, password, is_active in ((newest, "new", 0), (earlier, "old", 1)):
         with contextlib.closing(sqlite3.connect(path)) as opened, opened:
             opened.execute("CREATE TABLE tasks (id INTEGER PRIMARY KEY AUTOINCREMENT)")
@@ -245,10 +269,14 @@ def test_without_the_replaced_state_people_are_as_the_newest_copy_has_them(
                 "CREATE TABLE auth_user (id INTEGER PRIMARY KEY AUTOINCREMENT, username, password, is_active, is_staff,"
                 " is_superuser)"
             )
-            opened.execute("INSERT INTO auth_user VALUES (1, 'ada', ?, ?, 1, 1)", [password, is_active])
-    known = restore._best_guess(tmp_path)
-    assert [each[:3] for each in known.people] == [("ada", "old", 1), ("ada", "new", 0)]  # the last one counts
-    assert known.highest["auth_user"] == 1001
+            opened.execute("INSERT INTO auth_user VALUES (7, 'ada', ?, ?, 1, 1)", [password, is_active])
+    with django_db_blocker.unblock():  # the copies alone are opened
+        present = restore._read_newest_copy()
+        newest.write_bytes(b"damaged")
+        before = restore._read_newest_copy()
+    assert [(user.username, user.password, user.is_active) for user in present.users] == [("ada", "new", 0)]
+    assert present.sequences["auth_user"] == 7
+    assert [user.password for user in before.users] == ["old"]
 
 
 def test_a_restore_that_is_interrupted_leaves_nothing_behind(copied: Installation) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 from django.conf import settings
 
-from lobwife.web.banner import first_screen
-from lobwife.web.operators import NewOperator
+from lobwife.web.banner import banner
+from lobwife.web.prepare import NewOperator
 from tests.support import old_service
 from tests.support.installation import ROOT, Installation
 
@@ -24,13 +24,13 @@ def versions(installation: Installation) -> list[int]:
         return [row[0] for row in database.execute("SELECT version FROM schema_version ORDER BY rowid")]
 
 
-def test_the_first_screen_tells_of_it_once(fresh: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_banner_tells_of_it_once(fresh: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     operator = NewOperator("admin", "a-password")
     monkeypatch.setattr(settings, "STATE_DIR", fresh.state)
-    assert "taken over" not in first_screen(operator)
+    assert "taken over" not in banner(operator)
     (fresh.state / "lobmob.db.pre-migration").touch()
-    assert "it is kept as lobmob.db.pre-migration" in first_screen(operator)
-    assert "taken over" not in first_screen(None)
+    assert "it is kept as lobmob.db.pre-migration" in banner(operator)
+    assert "taken over" not in banner(None)
 
 
 def the_same_rows(before: dict, after: dict) -> None:

@@ -75,7 +75,7 @@ def test_both_ports_and_any_host_are_answered(filled: Installation) -> None:
 
 def test_a_copy_and_its_trial_are_shown(filled: Installation) -> None:
     filled.manage("backup")
-    code = "import django; django.setup(); from core.sqlite.restore_test import try_newest; try_newest()"
+    code = "import django; django.setup(); from core.sqlite.restore_test import run_restore_test; run_restore_test()"
     assert filled.run("-c", code).returncode == 0
     found = scrape(filled)
     assert found["lobwife_backup_copies", ()] == 1

@@ -11,8 +11,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from broker.audit import SYSTEM
 from broker.services import register_task
+from core.callers import Caller, Role
 from core.errors import Conflict
 from jobs import services as job_services
 from jobs.execution import output, runs
@@ -238,7 +238,7 @@ def test_the_activity_log_tells_of_people_and_programs(operator_client: Client) 
     operator_client.post(f"/admin/jobs/job/{job.pk}/enable/")
     assert "enabled by olga" in text(operator_client, "/admin/activity/?kind=change&who=olga")
     assert "disabled by local" in text(operator_client, f"/admin/jobs/job/{job.pk}/history/")
-    register_task(task_id=task.pk, repos=["org/a"], lobster_type="swe", caller=SYSTEM)
+    register_task(task_id=task.pk, repos=["org/a"], lobster_type="swe", caller=Caller("olga", Role.OPERATOR))
     for who, found in (("olga", True), ("lobboss", False)):
         shown = text(operator_client, f"/admin/activity/?kind=token&who={who}")
         assert (f"T{task.pk} task registered" in shown) is found

@@ -22,5 +22,5 @@ class Command(BaseCommand):
         except LobwifeError as error:
             raise CommandError(str(error)) from None
         copies = kept_copies()
-        total = sum(each.size for each in copies) / 10**6
+        total = sum(copy.size for copy in copies) / 10**6
         self.stdout.write(f"{path}\n{len(copies)} copies are kept, {total:.1f} MB together.")

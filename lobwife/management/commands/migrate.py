@@ -12,9 +12,8 @@ from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.utils import OperationalError
 
 from core.errors import LobwifeError
-from lobwife.takeover import json_state
-from lobwife.takeover.database import make_file, make_ready
-from lobwife.takeover.state import prepared
+from lobwife.takeover import json_files
+from lobwife.takeover.database import make_file, make_ready, prepared
 
 
 class Command(migrate.Command):
@@ -31,12 +30,12 @@ class Command(migrate.Command):
         connection.close()  # the file is copied: no connection of this process may be open then
         try:
             with prepared(folder):
-                files = json_state.read(folder)
+                files = json_files.read(folder)
                 make_ready(database)
                 make_file(database)
                 output = super().execute(*args, **options)
                 if files and not options["app_label"] and not options["fake"]:
-                    self._tell(json_state.import_all(files), options["verbosity"])
+                    self._report(json_files.import_all(files), options["verbosity"])
                 return output
         except LobwifeError as error:
             raise CommandError(str(error)) from error
@@ -55,7 +54,7 @@ class Command(migrate.Command):
             and not (options["plan"] or options["check_unapplied"])
         )
 
-    def _tell(self, added: dict[str, int], verbosity: int) -> None:
+    def _report(self, added: dict[str, int], verbosity: int) -> None:
         if verbosity >= 1:
             for name, count in added.items():
                 self.stdout.write(f"  Imported {name}: {count} new rows; renamed to {name}.migrated")

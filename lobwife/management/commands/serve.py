@@ -9,10 +9,9 @@ from django.core.management.base import BaseCommand, CommandError
 
 from core import logs
 from core.errors import LobwifeError
-from lobwife.web.banner import first_screen
-from lobwife.web.operators import NewOperator
+from lobwife.web.banner import banner
 from lobwife.web.preflight import check_nothing_runs, check_ports, check_state_directory
-from lobwife.web.prepare import prepare
+from lobwife.web.prepare import NewOperator, prepare
 from lobwife.web.supervisor import become_supervisor
 
 
@@ -25,7 +24,7 @@ class Command(BaseCommand):
             operator = self._prepare()
         except LobwifeError as error:
             raise CommandError(str(error)) from None
-        logs.announce(first_screen(operator), self.stdout)
+        logs.announce(banner(operator), self.stdout)
         become_supervisor()
 
     def _prepare(self) -> NewOperator | None:

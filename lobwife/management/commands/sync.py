@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from core.errors import Unavailable
-from lobwife.daemon.vault_token import vault_token
+from lobwife.daemon.upkeep import vault_token
 from vaultsync.sync import Sync
 from vaultsync.vault import SyncObserver, SyncResult, Vault
 

@@ -12,10 +12,8 @@ from django.db import connection
 
 from core import logs
 from core.errors import LobwifeError
-from lobwife.web.preflight import check_ports, check_state_directory
+from lobwife.web.preflight import OPERATOR_VARIABLES, check_ports, check_state_directory
 from lobwife.web.prepare import prepare
-
-_FOR_THIS_PROCESS_ALONE = ("DJANGO_SUPERUSER_USERNAME", "DJANGO_SUPERUSER_PASSWORD", "DJANGO_SUPERUSER_EMAIL")
 
 
 class Command(BaseCommand):
@@ -30,11 +28,11 @@ class Command(BaseCommand):
         except LobwifeError as error:
             raise CommandError(str(error)) from None
         if operator is not None:
-            said = f", password {operator.password} (shown this once)" if operator.password else ""
-            logs.announce(f"The first operator is {operator.username}{said}.", self.stdout)
+            password = f", password {operator.password} (shown this once)" if operator.password else ""
+            logs.announce(f"The first operator is {operator.username}{password}.", self.stdout)
         self.stdout.flush()
         connection.close()
-        environment = {name: value for name, value in os.environ.items() if name not in _FOR_THIS_PROCESS_ALONE}
+        environment = {name: value for name, value in os.environ.items() if name not in OPERATOR_VARIABLES}
         os.chdir(settings.BASE_DIR)
         configuration = str(settings.BASE_DIR / "lobwife" / "web" / "gunicorn_conf.py")
         command = [sys.executable, "-m", "gunicorn", "--config", configuration]

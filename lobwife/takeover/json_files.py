@@ -1,0 +1,168 @@
+"""The JSON files that held the state before there was a database: jobs.json, tasks.json, token-audit.json."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import models, transaction
+
+from broker.models import LegacyRegistration, TokenAudit
+from core import coerce
+from core.errors import Invalid, LobwifeError, Unavailable
+from core.files import replace_with_numbered_backup
+from jobs.models import JobState
+
+Convert = Callable[[object], object]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column, the key of its value in the file, and how it is converted; the default stands for an empty one."""
+
+    name: str
+    convert: Convert = coerce.text
+    default: object = None
+    key: str | None = None
+
+    def read(self, entry: dict[str, Any]) -> object:
+        value = self.convert(entry.get(self.key or self.name))
+        return value if self.default is None else value or self.default
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A file and its model: an object of entries by the model's `primary_key`, or a list when there is none."""
+
+    file: str
+    model: type[models.Model]
+    columns: tuple[Column, ...]
+    primary_key: str | None = None
+
+    def rows(self, data: object) -> list[models.Model]:
+        """Return the rows that a file's content stands for; raises Invalid for another shape."""
+        if self.primary_key is None:
+            if not isinstance(data, list):
+                raise Invalid("it is not a list of entries")
+            return [self._row(entry, f"entry {position}") for position, entry in enumerate(data, 1)]
+        if not isinstance(data, dict):
+            raise Invalid("it is not an object")
+        return [
+            self._row(entry, f"the entry {name[:100]!r}", **{self.primary_key: coerce.text(name)})
+            for name, entry in data.items()
+        ]
+
+    def _row(self, entry: object, label: str, **key: object) -> models.Model:
+        if not isinstance(entry, dict):
+            raise Invalid(f"{label} is not an object")
+        return self.model(**key, **{column.name: column.read(entry) for column in self.columns})
+
+
+LAYOUTS = (
+    Layout(
+        "jobs.json",
+        JobState,
+        (
+            Column("last_run"),
+            Column("last_status"),
+            Column("last_duration", coerce.number),
+            Column("last_output"),
+            Column("run_count", coerce.count),
+            Column("fail_count", coerce.count),
+            Column("enabled", lambda value: value is None or bool(value)),
+        ),
+        primary_key="name",
+    ),
+    Layout(
+        "tasks.json",
+        LegacyRegistration,
+        (
+            Column("repos", default="[]"),
+            Column("lobster_type", default="unknown"),
+            Column("registered_at", default=""),
+            Column("status", default="active"),
+            Column("token_count", coerce.count),
+        ),
+        primary_key="task_id",
+    ),
+    Layout(
+        "token-audit.json",
+        TokenAudit,
+        (
+            Column("task_id", default=""),
+            Column("repos"),
+            Column("action", default=""),
+            Column("created_at", default="", key="timestamp"),
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class JsonFile:
+    """A file that was read and found whole, with the rows that it stands for."""
+
+    path: pathlib.Path
+    layout: Layout
+    rows: Sequence[models.Model]
+
+    def store(self) -> int:
+        """Add the rows that are not in the database yet; returns how many."""
+        manager = self.layout.model._default_manager
+        if self.layout.primary_key is None:
+            return len(manager.bulk_create(self._missing()))
+        before = manager.count()
+        manager.bulk_create(self.rows, ignore_conflicts=True)
+        return manager.count() - before
+
+    def _missing(self) -> list[models.Model]:
+        """Return the rows without a key that an interrupted import has not stored, told by counting equal ones."""
+        names = [column.name for column in self.layout.columns]
+        stored = Counter(self.layout.model._default_manager.values_list(*names))
+        missing = []
+        for row in self.rows:
+            values = tuple(getattr(row, name) for name in names)
+            if stored[values]:
+                stored[values] -= 1
+            else:
+                missing.append(row)
+        return missing
+
+
+def read(folder: pathlib.Path) -> list[JsonFile]:
+    """Return the files that exist; raises Invalid for the first that is damaged, before anything was written."""
+    files = []
+    for layout in LAYOUTS:
+        path = folder / layout.file
+        try:
+            files.append(JsonFile(path, layout, layout.rows(json.loads(path.read_bytes()))))
+        except FileNotFoundError:
+            continue
+        except (ValueError, RecursionError, LobwifeError, OSError) as error:
+            reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+            raise Invalid(
+                f"{path} can't be read ({reason}) and was left as it is: repair it, or move it away to start without it"
+            ) from error
+    return files
+
+
+def import_all(files: Sequence[JsonFile]) -> dict[str, int]:
+    """Store all rows in one transaction, existing rows winning, then rename the files to `….migrated`.
+
+    Returns the number of new rows of each file. A repeat after an interruption adds nothing twice.
+    """
+    with transaction.atomic():
+        added = {file.path.name: file.store() for file in files}
+    for file in files:
+        try:
+            replace_with_numbered_backup(file.path, file.path.with_name(f"{file.path.name}.migrated"))
+        except OSError as error:
+            raise Unavailable(
+                f"{file.path} is imported but can't be renamed ({error.strerror}): make the state directory writable,"
+                " then start again"
+            ) from error
+    return added
