@@ -11,3 +11,5 @@ os.environ["LOBWIFE_STATE_DIR"] = _state
 os.environ.setdefault("LOBWIFE_SECRET_KEY", "a-key-for-tests-that-is-long-enough-for-django-and-has-some-variety-12345")
 
 from lobwife.settings import *  # noqa: E402, F403
+
+PASSWORD_HASHERS = ["tests.support.hashers.QuickPBKDF2PasswordHasher"]
