@@ -6,7 +6,7 @@ PYTEST ?=
 BENCH ?= rest pages jobs broker vault
 
 ISOLATED := .ci/isolated
-TESTS = $(ISOLATED) $(RUN) -m pytest --dist loadgroup --no-loadscope-reorder --timeout 400 --timeout-method thread
+TESTS = $(ISOLATED) $(RUN) -m pytest --dist loadfile --no-loadscope-reorder --timeout 400 --timeout-method thread
 QUIETLY := --quiet --disable-pip-version-check --require-hashes
 
 # What another Python installed is of no use to this one.

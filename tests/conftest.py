@@ -25,16 +25,11 @@ UNIT = pathlib.Path(__file__).parent / "unit"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs no other process, and what has to stay together for the sake of a module's fixtures."""
+    """Mark what needs no process but its own."""
     for item in items:
-        if not isinstance(item, pytest.Function):
-            continue
-        in_process = item.get_closest_marker("django_db") or "db" in item.fixturenames or UNIT in item.path.parents
-        if in_process:
+        fixtures = getattr(item, "fixturenames", ())
+        if item.get_closest_marker("django_db") or "db" in fixtures or UNIT in item.path.parents:
             item.add_marker("fast")
-        scopes = {fixtures[-1].scope for fixtures in item._fixtureinfo.name2fixturedefs.values()}
-        if "module" in scopes:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 class LongFirst:
@@ -42,13 +37,13 @@ class LongFirst:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Begin with what takes long, so that no process is left with it at the end."""
-
-        def place(item: pytest.Item) -> int:
-            marked = [item.get_closest_marker(name) is not None for name in ("slow", "xdist_group")]
-            return marked.index(True) if any(marked) else len(marked)
-
-        items.sort(key=place)
+        """Begin with the files that take long, so that no process is left with one of them at the end."""
+        places: dict[pathlib.Path, int] = {}
+        for item in items:
+            names = {mark.name for mark in item.iter_markers()}
+            place = 2 if "fast" in names else 1
+            places[item.path] = min(places.get(item.path, place), 0 if "slow" in names else place)
+        items.sort(key=lambda item: (places[item.path], item.path))
 
 
 def pytest_configure(config: pytest.Config) -> None:
