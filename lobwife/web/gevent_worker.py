@@ -21,7 +21,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 BODY_SECONDS = 30.0
 BODY_BYTES = 2**20
-_LARGE_BYTES, _LARGE_BODIES = 2**16, 64
+_PIECE_BYTES, _LARGE_BYTES, _LARGE_BODIES = 2**13, 2**16, 64
 _ANSWER_SECONDS, _ANSWER_BYTES_PER_SECOND = 10.0, 8192
 _IDLE_SECONDS_AT_A_STOP = 1.0
 
@@ -35,12 +35,12 @@ class ClientSocket(socket):  # type: ignore[misc]  # the package has no types th
         self.received, self.seconds = 0, _ANSWER_SECONDS
 
     def recv(self, *arguments: Any) -> bytes:
+        if self.received > _PIECE_BYTES:
+            gevent.idle()  # to go on with what is there already would keep the others waiting
         data: bytes = super().recv(*arguments)
         self.received += len(data)
-        if self.received > _LARGE_BYTES:
-            gevent.sleep(0)  # reading what is there already would keep the others waiting
-            if self.received > 2 * BODY_BYTES:
-                raise ConnectionResetError(errno.ECONNRESET, "the head, or what chunks add to a body, is too large")
+        if self.received > 2 * BODY_BYTES:
+            raise ConnectionResetError(errno.ECONNRESET, "the chunks of the body are too small")
         return data
 
     def sendall(self, data: bytes, flags: int = 0) -> None:
