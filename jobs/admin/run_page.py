@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from django.contrib import admin
@@ -62,18 +65,20 @@ def live(request: HttpRequest, pk: int) -> HttpResponse:
 
 def find_lines(run_id: int, query: str) -> list[tuple[int, str]]:
     """The first lines that hold the words, in any case, with their numbers."""
-    found, rest, number = [], "", 0
-    for data in output.whole(run_id):
-        *lines, rest = (rest + data.decode(errors="replace")).split("\n")
-        for line in lines:
-            number += 1
-            if query.lower() in line.lower():
-                found.append((number, ansi.plain_text(line)[:_LINE_MOST]))
-        if len(found) >= _LINES_FOUND:
-            return found[:_LINES_FOUND]
-    if query.lower() in rest.lower():
-        found.append((number + 1, ansi.plain_text(rest)[:_LINE_MOST]))
-    return found
+    matches = (
+        (number, ansi.plain_text(line)[:_LINE_MOST])
+        for number, line in enumerate(_lines(run_id), 1)
+        if query.lower() in line.lower()
+    )
+    return list(islice(matches, _LINES_FOUND))
+
+
+def _lines(run_id: int) -> Iterator[str]:
+    rest = ""
+    for text in codecs.iterdecode(output.whole(run_id), "utf-8", "replace"):
+        *lines, rest = (rest + text).split("\n")
+        yield from lines
+    yield rest
 
 
 def _piece(run: JobRun, offset: int, style: ansi.Style) -> dict[str, Any]:

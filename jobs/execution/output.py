@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import pathlib
 from collections.abc import Iterator
@@ -61,18 +62,10 @@ def whole(run_id: int, offset: int = 0) -> Iterator[bytes]:
 
 
 def whole_characters(data: bytes, *, more: bool) -> tuple[str, int]:
-    """The data as text and how many bytes of it were used: a character cut at the end is left for the next piece."""
-    used = len(data)
-    if more:
-        for back in range(1, min(4, used) + 1):
-            byte = data[used - back]
-            if byte >= 0xC0:  # the first byte of a character of several
-                needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-                used -= back if needed > back else 0
-                break
-            if byte < 0x80:
-                break
-    return data[:used].decode(errors="replace"), used
+    """Return the data as text and how many bytes of it were used: a character cut at the end is left to the rest."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(data, final=not more)
+    return text, len(data) - len(decoder.getstate()[0])
 
 
 def tail(run_id: int, budget: int) -> tuple[bytes, bool]:

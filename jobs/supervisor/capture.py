@@ -6,6 +6,7 @@ stream (`17.log.5242880`), of which the two newest are kept. So an offset stays 
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 
@@ -15,15 +16,16 @@ _HELD_AT_MOST = 65536
 
 
 class Capture:
-    """Takes bytes, never raises: what can't be written is told by `failure`."""
+    """Takes bytes and never raises: `failure` says why they can't be written."""
 
     def __init__(self, path: str, limit: int, secrets: list[bytes]) -> None:
         self.path = path
         self.size = 0
-        self.failure = ""
+        self.failure: str | None = None
         self._part = max(4, limit // 4)
         self._room = max(4, limit // 2)
         self._masker = Masker(secrets)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = b""
         self._segments: list[str] = []
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
@@ -32,7 +34,7 @@ class Capture:
         self._file = open(path, "wb", buffering=0, opener=_private)  # noqa: SIM115 closed by close()
 
     def write(self, data: bytes) -> None:
-        """Take output; a line that is not whole yet is held back, so that a secret is not cut in two."""
+        """Take output; an unfinished line is held back, so that a secret is not cut in two."""
         self._held += data
         cut = self._held.rfind(b"\n") + 1
         if not cut and len(self._held) > _HELD_AT_MOST:
@@ -42,36 +44,36 @@ class Capture:
     def flush(self) -> None:
         """Store what is held back, as the script has been silent for a while (a prompt, a progress bar).
 
-        What may be half a secret waits on: its other half can come with the next write.
+        What may be half a secret waits on, as its other half can come with the next write: at least the last word.
         """
         if self._held:
             self._store_first(self._masker.safe_length(self._held))
 
     def close(self) -> None:
-        self._store_first(len(self._held))
+        self._store_first(len(self._held), final=True)
         self._file.close()
 
-    def _store_first(self, length: int) -> None:
-        if length:
-            whole, self._held = self._held[:length], self._held[length:]
-            self._store(whole)
-
-    def _store(self, data: bytes) -> None:
-        if self.failure:
+    def _store_first(self, length: int, *, final: bool = False) -> None:
+        """Store the first bytes of what is held."""
+        if self.failure or not (length or final):
             return
-        data = self._masker.mask(data).decode(errors="replace").encode()
+        data, self._held = self._masker.mask(self._held[:length]), self._held[length:]
         try:
-            while data:
-                if not self._room:
-                    self._next_segment()
-                cut = _between_characters(data, min(self._room, len(data)))
-                now, data = data[:cut], data[cut:]
-                self._room = 0 if data else self._room - cut
-                self.size += len(now)
-                while now:
-                    now = now[self._file.write(now) :]
+            self._append(self._decoder.decode(data, final).encode())
         except OSError as error:
             self.failure = error.strerror or str(error)
+
+    def _append(self, text: bytes) -> None:
+        """Write valid UTF-8 to the newest part, and to new ones as it fills; raises OSError."""
+        while text:
+            if not self._room:
+                self._next_segment()
+            piece = text[: self._room].decode(errors="ignore").encode()  # no character is cut in two
+            text = text[len(piece) :]
+            self._room = 0 if text else self._room - len(piece)
+            self.size += len(piece)
+            while piece:
+                piece = piece[self._file.write(piece) :]
 
     def _next_segment(self) -> None:
         self._file.close()
@@ -81,13 +83,6 @@ class Capture:
             os.unlink(self._segments.pop(0))
         self._file = open(name, "wb", buffering=0, opener=_private)  # noqa: SIM115
         self._room = self._part
-
-
-def _between_characters(data: bytes, length: int) -> int:
-    """The length, less what would cut a character in two."""
-    while 0 < length < len(data) and data[length] & 0xC0 == 0x80:
-        length -= 1
-    return length
 
 
 def _private(path: str, flags: int) -> int:

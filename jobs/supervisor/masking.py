@@ -20,68 +20,66 @@ _AUTHORIZATION = re.compile(
     rb"(?i)(\bbearer[ \t]+|authorization[\"']?\s*[:=]\s*[\"']?(?:basic|token|bearer)[ \t]+)([A-Za-z0-9._~+/=\-]{8,})"
 )
 _IN_URL = re.compile(rb"(://[^/\s:@]{0,64}:)[^@\s/]{4,}@")
-_HINTS = (b"gh", b"github_pat_", b"lw_", b"eyJ", b"://", b"v1.")
-_WORDS = re.compile(rb"(?i)bearer|authorization")
-_WORD = re.compile(rb"\S+")
-_ALPHANUMERIC = re.compile(rb"[A-Za-z0-9]")
-_KEY_BEGUN = re.compile(rb"(?:-{1,4}|-----[A-Z0-9 ]*-{0,5})\Z")
-# How many words before the end one of these makes a secret of what follows it.
-_ANNOUNCED = ((b"authorization", 4), (b"bearer", 2))
-_LOOKED_BACK = 8192
+# One of these is in whatever _TOKENS and _IN_URL match.
+_TOKEN_HINTS = (b"gh", b"github_pat_", b"lw_", b"eyJ", b"://", b"v1.")
+_BLANKS = re.compile(rb"\s+")
+# No secret of several words, values of variables aside, has more: a private key's first line.
+_MOST_WORDS = 6
+_LONGEST = 8192
 # Shorter values are words that would be masked everywhere.
 _SHORTEST = 8
 
 
 class Masker:
-    """Masks what looks like a secret, and the values that it was told; remembers a private key across pieces."""
+    """Masks what looks like a secret, and the values that it is given; remembers a private key across pieces."""
 
     def __init__(self, secrets: list[bytes]) -> None:
         lines = {line.strip() for secret in secrets for line in secret.splitlines()}
-        self._secrets = longest_first = sorted(
-            (line for line in lines if len(line) >= _SHORTEST), key=len, reverse=True
-        )
-        self._values = re.compile(b"|".join(map(re.escape, longest_first))) if longest_first else None
+        values = sorted((line for line in lines if len(line) >= _SHORTEST), key=len, reverse=True)
+        self._values = re.compile(b"|".join(map(re.escape, values))) if values else None
+        self._words = max((len(value.split()) for value in values), default=1)
         self._in_key = 0  # bytes that a key may still take
 
     def mask(self, data: bytes) -> bytes:
-        """The data without its secrets."""
+        """Return the data without its secrets."""
         if self._in_key or b"PRIVATE KEY" in data:
             data = self._without_keys(data)
-        if self._values:
-            data = self._values.sub(MASK, data)
-        if any(hint in data for hint in _HINTS):
-            data = _IN_URL.sub(rb"\1" + MASK + b"@", _TOKENS.sub(MASK, data))
-        if _WORDS.search(data):
-            data = _AUTHORIZATION.sub(rb"\1" + MASK, data)
+        for pattern, replacement in self._patterns(data):
+            data = pattern.sub(replacement, data)
         return data
 
     def safe_length(self, data: bytes) -> int:
-        """How much of the data can be masked now: what may be a part of a secret, or of a character, must wait."""
-        tail_at = max(0, len(data) - _LOOKED_BACK)
-        begun = _begun(data[tail_at:])
-        if begun == 0 and tail_at:
-            return 0
-        safe = len(data) if begun is None else tail_at + begun
-        return self._outside(data, safe)
+        """Return how much of an unfinished line can be masked now: all but the words that may begin a secret."""
+        tail = data[-_LONGEST:]
+        words = self._words
+        if b"-----" in tail or _announces(tail):
+            words = max(words, _MOST_WORDS)
+        starts = [blanks.end() for blanks in _BLANKS.finditer(tail)]
+        return self._outside(data, len(data) - len(tail) + starts[-words]) if len(starts) >= words else 0
 
     def cut_within(self, data: bytes) -> int:
-        """Where to cut data that is one endless word: not within a secret, nor within a character."""
-        return self._outside(data, len(data) - _LOOKED_BACK) or len(data)
+        """Return where to cut data that is one endless word: well before its end, and in no secret."""
+        return self._outside(data, len(data) - _LONGEST) or len(data)
 
     def _outside(self, data: bytes, cut: int) -> int:
-        """The cut, moved ahead of the secret or the character that it would split."""
-        cut = min([cut, *(len(data) - _begun_at_end(data, secret) for secret in self._secrets)])
-        patterns = [self._values] if self._values else []
-        patterns += [_TOKENS, _IN_URL] if any(hint in data for hint in _HINTS) else []
-        patterns += [_AUTHORIZATION] if _WORDS.search(data) else []
-        for pattern in patterns:
-            for found in pattern.finditer(data):
-                if found.start() < cut < found.end():
-                    cut = found.start()
-        return cut - _cut_character(data[:cut])
+        """Return the cut, moved ahead of the secret that it would split."""
+        for pattern in (_KEY_BEGINS, _KEY_ENDS, *(pattern for pattern, _ in self._patterns(data))):
+            for secret in pattern.finditer(data):
+                if secret.start() < cut < secret.end():
+                    cut = secret.start()
+        return cut
+
+    def _patterns(self, data: bytes) -> list[tuple[re.Pattern[bytes], bytes]]:
+        """Return the expressions that may match somewhere in the data, each with what replaces a match."""
+        patterns = [(self._values, MASK)] if self._values else []
+        if any(hint in data for hint in _TOKEN_HINTS):
+            patterns += [(_TOKENS, MASK), (_IN_URL, rb"\1" + MASK + b"@")]
+        if _announces(data):
+            patterns.append((_AUTHORIZATION, rb"\1" + MASK))
+        return patterns
 
     def _without_keys(self, data: bytes) -> bytes:
-        kept = b""
+        rest = b""
         while data:
             if self._in_key:
                 end = _KEY_ENDS.search(data[: self._in_key])
@@ -90,43 +88,13 @@ class Masker:
                 data = data[used:]
             else:
                 begin = _KEY_BEGINS.search(data)
-                kept += data[: begin.start()] + MASK if begin else data
+                rest += data[: begin.start()] + MASK if begin else data
                 self._in_key = _KEY_AT_MOST if begin else 0
                 data = data[begin.end() :] if begin else b""
-        return kept
+        return rest
 
 
-def _begun(data: bytes) -> int | None:
-    """Where something begins that may become a secret: the last word, or what announces one."""
-    words = list(_WORD.finditer(data))
-    starts = []
-    for announcing, reach in _ANNOUNCED:
-        starts += [word.start() for word in words[-reach:] if announcing in word[0].lower()]
-    if words and words[-1].end() == len(data) and _ALPHANUMERIC.search(words[-1][0]):
-        starts.append(words[-1].start())
-    key = _KEY_BEGUN.search(data)
-    if key:
-        starts.append(key.start())
-    return min(starts, default=None)
-
-
-def _begun_at_end(data: bytes, secret: bytes) -> int:
-    """The length of the longest beginning of the secret that the data ends with."""
-    at = data.find(secret[:_SHORTEST], max(0, len(data) - len(secret) + 1))
-    while at >= 0:
-        if secret.startswith(data[at:]):
-            return len(data) - at
-        at = data.find(secret[:_SHORTEST], at + 1)
-    return next((length for length in range(_SHORTEST - 1, 0, -1) if data.endswith(secret[:length])), 0)
-
-
-def _cut_character(data: bytes) -> int:
-    """How many bytes at the end begin a UTF-8 character that is not whole yet."""
-    for back in range(1, min(3, len(data)) + 1):
-        byte = data[-back]
-        if byte >= 0xC0:
-            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return back if needed > back else 0
-        if byte < 0x80:
-            break
-    return 0
+def _announces(data: bytes) -> bool:
+    """Return whether a word announces a secret after it; cheaper than the expression."""
+    lowered = data.lower()
+    return b"bearer" in lowered or b"authorization" in lowered

@@ -1,4 +1,4 @@
-"""A script's family: every process that came of it, wherever it went."""
+"""The process tree of a script: started in a session of its own, ended with every process that came of it."""
 
 from __future__ import annotations
 
@@ -6,23 +6,55 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _KILL_SECONDS = 5.0
 _POLL_SECONDS = 0.02
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def become_subreaper() -> None:
     """Orphans among our descendants become our children, so none can leave by a double fork or a new session."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def end_family(grace: float, meanwhile: Callable[[], bool]) -> list[int]:
-    """SIGTERM to all descendants, SIGKILL after the grace in seconds; returns the pids that are still there.
+def start(command: list[str], environment: dict[str, str], directory: str) -> subprocess.Popen[bytes]:
+    """Start a script, its output and errors in one pipe; raises OSError with a sentence when it can't be."""
+    supervisor = os.getpid()
 
-    `meanwhile` is called while waiting, and cuts the grace short when it answers true.
+    def die_with_the_supervisor() -> None:
+        """Also when that is killed; what the script started is found by its environment."""
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != supervisor:
+            os._exit(127)
+
+    try:
+        return subprocess.Popen(
+            command,
+            bufsize=0,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_the_supervisor,  # safe, since this process has one thread
+            cwd=directory,
+            env=environment,
+            start_new_session=True,
+        )
+    except OSError as error:
+        path = f"its working directory {directory}" if error.filename == directory else command[0]
+        raise OSError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise OSError(f"{command[0]}: {error}") from None
+
+
+def end(grace: float, meanwhile: Callable[[], bool]) -> list[int]:
+    """SIGTERM to all descendants, SIGKILL after the grace in seconds; return the pids that are still there.
+
+    `meanwhile` is called while waiting, and cuts the grace short when it returns True.
     """
     deadline = time.monotonic() + grace
     if grace > 0 and _signal_all(signal.SIGTERM):
@@ -45,16 +77,16 @@ def reap_orphans(script: int) -> None:
 
 
 def _signal_all(number: signal.Signals) -> bool:
-    """Signal every living descendant; whether there was any."""
-    found = _descendants()
-    for pid in found:
+    """Signal every living descendant; return whether there was any."""
+    pids = _descendants()
+    for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
-    return bool(found)
+    return bool(pids)
 
 
 def _descendants() -> list[int]:
-    """The living, after those that ended have been waited for."""
+    """Return the pids of the living, after those that ended have been waited for."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -65,10 +97,10 @@ def _descendants() -> list[int]:
                 state, parent = file.read().rpartition(b")")[2].split()[:2]
                 if state != b"Z":
                     children.setdefault(int(parent), []).append(int(entry))
-    found: list[int] = []
+    descendants: list[int] = []
     rest = [os.getpid()]
     while rest:
         below = children.get(rest.pop(), [])
-        found += below
+        descendants += below
         rest += below
-    return found
+    return descendants

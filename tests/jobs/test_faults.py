@@ -107,8 +107,8 @@ for each in {[str(each) for each in tmp_path.parents if str(each).startswith("/t
     os.chmod(each, os.stat(each).st_mode | 0o011)
 os.setuid(65534)
 try:
-    locate.find_script("secret.py")
-except locate.Invalid as error:
+    script_paths.find_script("secret.py")
+except script_paths.Invalid as error:
     print(error)
 """
     environment = {"DJANGO_SETTINGS_MODULE": "lobwife.settings", "HOME": "/tmp", "LOBWIFE_SECRET_KEY": "x"}
@@ -177,7 +177,7 @@ def test_an_output_that_may_not_grow_ends_the_run_and_shows_in_health_until_one_
     health = wait_for(lambda: (h := served.get("/health").json)["status"] == "degraded" and h)
     assert health["daemon"]["trouble"] == run["note"]
     assert run_now(served, "ok")["state"] == "success"
-    wait_for(lambda: served.get("/health").json["status"] == "ok")
+    wait_for(lambda: served.get("/health").json["status"] == "ok", 40)
 
 
 def test_a_full_disk_under_the_database_is_survived(installation: Installation) -> None:
@@ -218,7 +218,7 @@ def test_a_write_lock_held_longer_than_the_timeout_is_survived(served: Installat
     run_id = trigger(served, "waits")
     wait_for(lambda: "ready" in output_of(served, run_id))
     with write_locked(served):
-        wait_for(lambda: "a turn failed and is tried again" in served.log(), 30)
+        wait_for(lambda: "a tick failed and is tried again" in served.log(), 30)
         assert served.get("/api/jobs").status == 200
         assert served.post("/api/jobs/ok/trigger").status == 503
     assert run_now(served, "ok")["state"] == "success"

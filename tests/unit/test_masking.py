@@ -80,6 +80,10 @@ def test_a_key_that_never_ends_does_not_swallow_the_rest(tmp_path: pathlib.Path)
         ("Authorization: Bearer abcdef0123456789", "Authorization: Bearer [masked]"),
         ('{"authorization": "token abcdef0123456789"}', '{"authorization": "token [masked]"}'),
         ("curl -H 'authorization: basic dXNlcjpwYXNz'", "curl -H 'authorization: basic [masked]'"),
+        (
+            "authorization: basic dXNlcjpwYXNz and more words after it",
+            "authorization: basic [masked] and more words after it",
+        ),
         ("bearer\tabc.def-ghi~jkl+mno/pqr==", "bearer\t[masked]"),
         ("git clone https://user:pa55word@example.com/x", "git clone https://user:[masked]@example.com/x"),
     ],
@@ -95,10 +99,13 @@ def test_the_values_of_secret_variables_are_masked_wherever_a_pause_cuts_them(tm
         assert kept(tmp_path, pieces, secrets, pauses=True) == "is [masked], [masked], short\n", pieces
 
 
-def test_a_secret_in_a_line_that_never_ends_is_masked_at_the_edge_of_what_is_held(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("separator", [b" ", b'"'])
+def test_a_secret_in_a_line_that_never_ends_is_masked_at_the_edge_of_what_is_held(
+    tmp_path: pathlib.Path, separator: bytes
+) -> None:
     token = f"ghp_{LETTERS}"
-    for before in (65530, 65536, 65540, 131070):
-        data = b"x" * before + b" " + token.encode() + b" " + b"y" * 70000
+    for before in (57340, 57350, 65530, 65536, 65540, 131070):
+        data = b"x" * before + separator + token.encode() + separator + b"y" * 70000
         pieces = [data[at : at + 65536] for at in range(0, len(data), 65536)]
         text = kept(tmp_path, pieces)
         assert token[8:] not in text
