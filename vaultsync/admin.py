@@ -1,4 +1,4 @@
-"""The vault in the admin: where it stands, what is wrong, what it did, and two buttons."""
+"""The vault in the admin: its state, problems and syncs, and two buttons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from core.errors import LobwifeError
 from vaultsync import queries, services
 from vaultsync.models import NoteProblem, SyncRequest, SyncRun, VaultState
 
-_PROBLEMS_SHOWN, _RUNS_SHOWN = 100, 20
+_MOST_PROBLEMS, _MOST_RUNS = 100, 20
 
 
 @admin.register(VaultState)
@@ -35,9 +35,9 @@ class VaultAdmin(ReadOnlyAdmin):
             "opts": self.opts,
             "state": VaultState.objects.first(),
             "status": queries.sync_status(),
-            "problems": NoteProblem.objects.all()[:_PROBLEMS_SHOWN],
+            "problems": NoteProblem.objects.all()[:_MOST_PROBLEMS],
             "problem_count": NoteProblem.objects.count(),
-            "runs": SyncRun.objects.all()[:_RUNS_SHOWN],
+            "runs": SyncRun.objects.all()[:_MOST_RUNS],
             "requests": SyncRequest.objects.all(),
             "may_ask": request.user.has_perm("vaultsync.add_syncrequest"),
         }

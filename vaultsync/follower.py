@@ -1,4 +1,4 @@
-"""The daemon's side of the vault: decides when a sync is due, and does it. Called a few times a second."""
+"""The follower of the tasks' events that keeps the vault in sync; the daemon calls it a few times a second."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from vaultsync.vault import SyncObserver, TokenProvider, Vault, no_token
 
 log = logging.getLogger(__name__)
 QUIET_SECONDS = 0.8  # with the daemon's tick a sync begins within a second of a lone event
-GATHER_SECONDS = 5.0
-_GATHERING_SECONDS = 0.15
-_BEAT_SECONDS = 5.0
+MOST_WAIT_SECONDS = 5.0
+_POLL_SECONDS = 0.15
+_HEARTBEAT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Due:
-    """Why to sync now, whether to compare everything, whether to fetch, whether to leave a failing remote alone."""
+class DueSync:
+    """A sync that is due: its reason, and how `Sync.run` is called."""
 
     reason: str
     full: bool = False
     fetch: bool = True
-    patient: bool = True
+    respect_back_off: bool = True
 
 
 class VaultFollower:
@@ -49,28 +49,29 @@ class VaultFollower:
         self.vault = vault or Vault.from_settings(token)
         self.interval = timedelta(seconds=interval if interval is not None else settings.VAULT_SYNC_INTERVAL)
         self.clock = clock
-        self._beaten = 0.0
-        self._seen = 0
+        self._last_beat = 0.0
+        self._newest = 0
         self._first_at = 0.0
         self._last_at = 0.0
         self._started = False
 
     def tick(self) -> bool | float:
-        """Sync if something asks for it; the first tick always does, and compares everything.
+        """Sync if one is due; the first tick always does, and compares everything.
 
-        True after a sync; else the seconds after which to look again while events gather, or False.
+        Returns True after a sync; else the seconds after which to look again while events gather, or False.
         """
         clock = self.clock()
-        if clock - self._beaten > _BEAT_SECONDS or not self._beaten:
+        if clock - self._last_beat > _HEARTBEAT_SECONDS or not self._last_beat:
             services.beat()
-            self._beaten = clock
+            self._last_beat = clock
         state = services.vault_state()
         due = self._due(state, clock)
         if due is None:
-            return _GATHERING_SECONDS if self._first_at else False
+            return _POLL_SECONDS if self._first_at else False
         try:
             observer = SyncObserver(on_wait=self._on_wait, on_step=self._on_step)
-            Sync(self.vault, observer).run(reason=due.reason, full=due.full, fetch=due.fetch, patient=due.patient)
+            sync = Sync(self.vault, observer)
+            sync.run(reason=due.reason, full=due.full, fetch=due.fetch, respect_back_off=due.respect_back_off)
         except Unavailable:
             return False  # `manage.py sync` or a script is at work; what is due stays due
         services.beat()
@@ -78,46 +79,47 @@ class VaultFollower:
         self._first_at = 0.0
         return True
 
-    def _due(self, state: VaultState, clock: float) -> Due | None:
+    def _due(self, state: VaultState, clock: float) -> DueSync | None:
         now = utc_now()
         request = SyncRequest.objects.last()
-        resting = services.rests(until=state.retry_at, now=now)
-        if request is not None and not (resting and state.last_error_at and state.last_error_at > request.requested_at):
+        is_backing_off = services.is_backing_off(until=state.retry_at, now=now)
+        failed_since = request is not None and state.last_error_at and state.last_error_at > request.requested_at
+        if request is not None and not (is_backing_off and failed_since):
             full = SyncRequest.objects.filter(full=True).exists()
-            return Due(f"a request by {request.requested_by or 'someone'}", full=full, patient=False)
-        if resting:
+            return DueSync(f"a request by {request.requested_by or 'someone'}", full=full, respect_back_off=False)
+        if is_backing_off:
             return None
         if not self._started or state.committed is None:
-            return Due("the start of the daemon", full=True)
+            return DueSync("the start of the daemon", full=True)
         if _elapsed(state.last_full_at, FULL_EVERY, now):
-            return Due("the periodic reconcile", full=True)
-        if state.remote_retry_at and not services.rests(until=state.remote_retry_at, now=now):
-            return Due("another try at the remote")
+            return DueSync("the periodic reconcile", full=True)
+        if state.remote_retry_at and not services.is_backing_off(until=state.remote_retry_at, now=now):
+            return DueSync("another try at the remote")
         if state.retry_at or _elapsed(state.last_sync_at, self.interval, now):
-            return Due("the interval")
+            return DueSync("the interval")
         if self._burst_is_over(state.committed, clock):
-            return Due("changed tasks", fetch=False)
+            return DueSync("changed tasks", fetch=False)
         return None
 
     def _burst_is_over(self, committed: int, clock: float) -> bool:
-        """Whether events wait and have been quiet for a moment, or have waited for long enough."""
+        """Return True when events wait and none came for a moment, or they have waited for long enough."""
         newest = newest_event_id()
         if newest <= committed:
             self._first_at = 0.0
             return False
-        if newest != self._seen or not self._first_at:
-            self._seen, self._last_at = newest, clock
+        if newest != self._newest or not self._first_at:
+            self._newest, self._last_at = newest, clock
             self._first_at = self._first_at or clock
-        return clock - self._last_at >= QUIET_SECONDS or clock - self._first_at >= GATHER_SECONDS
+        return clock - self._last_at >= QUIET_SECONDS or clock - self._first_at >= MOST_WAIT_SECONDS
 
     def _on_wait(self, seconds: float) -> None:
         services.beat(busy_seconds=seconds)
-        self._beaten = self.clock()
+        self._last_beat = self.clock()
 
     def _on_step(self, step: str) -> None:
-        if self.clock() - self._beaten > _BEAT_SECONDS:
+        if self.clock() - self._last_beat > _HEARTBEAT_SECONDS:
             services.beat()
-            self._beaten = self.clock()
+            self._last_beat = self.clock()
 
 
 def _elapsed(since: datetime | None, span: timedelta, now: datetime) -> bool:

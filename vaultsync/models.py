@@ -1,4 +1,4 @@
-"""What the vault's sync remembers. No foreign keys: the six old tables must stay free of them."""
+"""The state of the vault's sync. No foreign keys: the six old tables must stay free of them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from typing import ClassVar
 
 from django.db import models
 
+from core.text import one_line
+from core.timestamps import utc_now
+
+_MOST_CHARACTERS = 1000
+
 
 class VaultState(models.Model):
-    """The one row about the vault: the follower's two cursors, signs of life, and what is wrong."""
+    """The one row about the vault: the follower's two cursors, its heartbeat, and errors."""
 
     # The last event whose effect is in a commit, and in a push; null before the first reconcile.
     committed = models.BigIntegerField(null=True)
@@ -23,7 +28,7 @@ class VaultState(models.Model):
     last_error_at = models.DateTimeField(null=True)
     failures = models.PositiveIntegerField(default=0)
     retry_at = models.DateTimeField(null=True)
-    # ok, none, or what vaultsync/git/remote.py calls its trouble: unreachable, denied, declined, rewritten
+    # ok, none, or the kind of a RemoteError: unreachable, denied, declined, rewritten
     remote_state = models.TextField(blank=True, default="")
     remote_error = models.TextField(blank=True, default="")
     remote_failures = models.PositiveIntegerField(default=0)
@@ -40,7 +45,7 @@ class VaultState(models.Model):
 
 
 class SyncRequest(models.Model):
-    """Someone asked for a sync; those that wait when one begins are folded into it."""
+    """A request for a sync; one sync serves all that wait when it begins."""
 
     full = models.BooleanField(default=False)
     requested_by = models.TextField(blank=True, default="")
@@ -54,7 +59,7 @@ class SyncRequest(models.Model):
 
 
 class SyncRun(models.Model):
-    """One sync that changed something, was asked for, or failed."""
+    """A sync that changed something, was requested, or failed."""
 
     started_at = models.DateTimeField()
     seconds = models.FloatField(default=0)
@@ -74,7 +79,7 @@ class SyncRun(models.Model):
 
 
 class NoteRecord(models.Model):
-    """What we last wrote into a task's note; `intended` while a write is under way that may have been cut short."""
+    """The last content of a task's note that we wrote; `intended` is set while a write is under way."""
 
     task_id = models.BigIntegerField(primary_key=True)
     path = models.TextField()
@@ -87,7 +92,7 @@ class NoteRecord(models.Model):
 
 
 class Kind(models.TextChoices):
-    """What a report about a file says."""
+    """The kind of a problem with a file."""
 
     UNREADABLE = "unreadable", "can't be synced"
     CONFLICT = "conflict", "edited on both sides"
@@ -96,7 +101,7 @@ class Kind(models.TextChoices):
 
 
 class NoteProblem(models.Model):
-    """Something about a file that people should know. Unreadable ones go when the file is mended."""
+    """A problem with a file that people should know of. Unreadable ones go when the file is repaired."""
 
     path = models.TextField()
     kind = models.TextField(choices=Kind.choices)
@@ -109,3 +114,8 @@ class NoteProblem(models.Model):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.sentence}"
+
+    @classmethod
+    def new(cls, path: str, kind: str, sentence: str) -> NoteProblem:
+        """Return an unsaved problem; control characters of file names and git's messages are replaced."""
+        return cls(path=one_line(path), kind=kind, sentence=one_line(sentence)[:_MOST_CHARACTERS], since=utc_now())

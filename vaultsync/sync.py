@@ -1,10 +1,9 @@
-"""One sync, from the lock to the push. Killed at any point, the next one does what is left: cursors move last."""
+"""A sync, from the lock to the push. After a kill at any point the next one does the rest: cursors move last."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -16,11 +15,11 @@ from vaultsync.git.command import Git, GitError
 from vaultsync.git.files import Blocked, Files
 from vaultsync.git.lock import vault_lock
 from vaultsync.git.recovery import Recovery
-from vaultsync.git.remote import RemoteTrouble
+from vaultsync.git.remote import RemoteError
 from vaultsync.git.setup import Disabled, open_vault
 from vaultsync.git.worktree import UnmergedIndex
 from vaultsync.models import SyncRequest, SyncRun, VaultState
-from vaultsync.steps import Round
+from vaultsync.steps import SyncSteps
 from vaultsync.vault import SyncObserver, SyncResult, Vault
 
 log = logging.getLogger(__name__)
@@ -42,19 +41,19 @@ class Sync:
         reason: str,
         full: bool = False,
         fetch: bool = True,
-        patient: bool = False,
+        respect_back_off: bool = False,
         dry_run: bool = False,
         wait_seconds: float = 0,
     ) -> SyncResult:
         """Sync once; raises Unavailable when another process keeps the lock longer than `wait_seconds`.
 
-        `patient` leaves a remote alone that failed lately. Without `fetch` the remote is asked only when a push finds
-        that it has moved on.
+        `respect_back_off` leaves a remote alone that failed lately. Without `fetch` the remote is asked only when a
+        push finds that it has moved on.
         """
-        with vault_lock(self.vault.state_dir, wait_seconds=wait_seconds) as descriptor:
+        with vault_lock(self.vault.state_dir, wait_seconds=wait_seconds) as lock:
             started, clock = utc_now(), time.monotonic()
             served = SyncRequest.objects.aggregate(newest=Max("pk"))["newest"]
-            result = self._within(descriptor, full=full, fetch=fetch, patient=patient, dry_run=dry_run)
+            result = self._run_locked(lock, full=full, fetch=fetch, respect_back_off=respect_back_off, dry_run=dry_run)
             result.escape()
             if dry_run:
                 return result
@@ -68,45 +67,48 @@ class Sync:
                 pushed=result.pushed,
                 error=result.disabled or result.error or result.remote_error,
             )
-            self._settle(result, run, served)
+            self._record(result, run, served)
             return result
 
-    def _within(self, descriptor: int, *, full: bool, fetch: bool, patient: bool, dry_run: bool) -> SyncResult:
-        git, files = Git(self.vault.path, inherited=descriptor), Files(self.vault.path)
+    def _run_locked(self, lock: int, *, full: bool, fetch: bool, respect_back_off: bool, dry_run: bool) -> SyncResult:
+        git, files = Git(self.vault.path, lock=lock), Files(self.vault.path)
         result = SyncResult()
         try:
             if dry_run and not (self.vault.path / ".git").is_dir():
                 raise Disabled("there is no vault yet; a sync without --dry-run makes it")
-            made = open_vault(self.vault.path, self.vault.repo, git, files)
+            is_new = open_vault(self.vault.path, self.vault.repo, git, files)
         except (Disabled, GitError, OSError) as error:
             result.disabled = str(error)
             return result
         recovery = Recovery(git, files)
-        one = Round(self.vault, self.observer, git, files, result)
+        steps = SyncSteps(self.vault, self.observer, git, files, result)
         is_unmerged = False
         try:
             if not dry_run:
                 recovery.run()
                 recovery.begin()
-            one.run(full=full or made, fetch=fetch, patient=patient, dry_run=dry_run)
+            steps.run(full=full or is_new, fetch=fetch, respect_back_off=respect_back_off, dry_run=dry_run)
             self._collect_garbage(git, result)
         except UnmergedIndex:
             is_unmerged = True
-        except RemoteTrouble as trouble:
-            one.note_trouble(trouble)
+        except RemoteError as error:
+            steps.record_remote_error(error)
         except (GitError, Blocked) as error:
             result.error = str(error)
         except OSError as error:
             result.error = f"the vault can't be written or read: {error.strerror or error}"
         if is_unmerged:
-            result.error = _made_anew(recovery)
+            result.error = _rebuild_index(recovery)
         if not dry_run:
-            _quietly(recovery.end)
+            try:
+                recovery.end()
+            except OSError as error:
+                log.warning("vault: %s", error)
         result.notices += recovery.notices
         return result
 
-    def _settle(self, result: SyncResult, run: SyncRun, served: int | None) -> None:
-        """Write down how it went, and let those who asked for it go."""
+    def _record(self, result: SyncResult, run: SyncRun, served: int | None) -> None:
+        """Record the result, and delete the requests that were served."""
         now = utc_now()
         problem = result.disabled or result.error
         for notice in result.notices:
@@ -123,7 +125,7 @@ class Sync:
         if result.remote_error:
             log.warning("vault: %s", result.remote_error)
         if served is not None and not problem:
-            services.settle_requests(up_to=served)
+            services.delete_requests(up_to=served)
         if run.files or run.commit or run.error or run.full or served is not None:
             services.record_run(run=run)
             log.info("vault: synced %d file(s) in %.2f s, for %s", run.files, run.seconds, run.reason)
@@ -140,18 +142,11 @@ class Sync:
                 git.run("gc", "--quiet", timeout=_GC_SECONDS)
 
 
-def _made_anew(recovery: Recovery) -> str:
-    """Make the index anew; what is to be told of it, in a sentence."""
-    held = "git's index held an unfinished merge"
+def _rebuild_index(recovery: Recovery) -> str:
+    """Rebuild the index; returns the sentence for the status."""
+    problem = "git's index held an unfinished merge"
     try:
         recovery.rebuild_index()
     except (GitError, OSError) as error:
-        return f"{held} and could not be made anew: {error}"
-    return f"{held}; it is made anew, and the sync tried again"
-
-
-def _quietly(action: Callable[[], None]) -> None:
-    try:
-        action()
-    except OSError as error:
-        log.warning("vault: %s", error)
+        return f"{problem} and could not be rebuilt: {error}"
+    return f"{problem}; it is rebuilt, and the sync tried again"

@@ -155,7 +155,7 @@ def test_an_index_with_an_unfinished_merge_is_made_anew(world: World) -> None:
     diverge(world)
     git(world.path, "merge", "origin/main", check=False)
     (world.path / ".git/MERGE_HEAD").unlink()
-    assert "made anew" in world.sync().error
+    assert "rebuilt" in world.sync().error
     world.sync()
     assert "<<<<<<<" not in git(world.path, "show", "HEAD:k/a.md")
 
@@ -175,7 +175,7 @@ def test_an_index_that_can_not_be_made_anew_is_a_failure_in_a_sentence(
     with monkeypatch.context() as patched:
         patched.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
         result = world.sync()
-    assert "an unfinished merge and could not be made anew: git read-tree: fatal: unable to write" in result.error
+    assert "an unfinished merge and could not be rebuilt: git read-tree: fatal: unable to write" in result.error
     assert VaultState.objects.get().retry_at
     assert world.sync().error == ""
 

@@ -39,7 +39,7 @@ def test_a_remote_that_is_gone_keeps_commits_here_until_it_is_back(world: World)
     assert (state().ahead, state().pushed, state().remote_failures) == (1, pushed, 1)
     assert state().committed > pushed
     change(made, priority="low")
-    assert world.sync(fetch=False, patient=True).remote_error == ""
+    assert world.sync(fetch=False, respect_back_off=True).remote_error == ""
     assert (state().ahead, state().remote_failures) == (2, 1)
     away.rename(world.remote)
     world.synced()

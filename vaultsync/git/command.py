@@ -1,4 +1,7 @@
-"""git by its command line: an environment of our own, time-outs, and a token that no one else gets to see."""
+"""git by its command line: an environment of our own, time-outs, and a token that nobody else sees.
+
+Standard library only: the fleet's scripts use it without Django.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +18,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+BRANCH = "main"
+SYMLINK, GITLINK = "120000", "160000"
 LOCAL_SECONDS = 120.0
 NETWORK_SECONDS = 90.0
-IDENTITY = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "lobwife sync"), ("EMAIL", "lobwife@lobmob.local"))
+_IDENTITY = {
+    f"GIT_{role}_{name}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for name, value in (("NAME", "lobwife sync"), ("EMAIL", "lobwife@lobmob.local"))
 }
-_INHERITED = (
-    "PATH",
-    "HOME",
-    "TMPDIR",
-    "SSH_AUTH_SOCK",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "HTTPS_PROXY",
-    "NO_PROXY",
+_INHERITED_ENVIRONMENT = (
+    *("PATH", "HOME", "TMPDIR", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY"),
 )
 _CONFIG = {
     "core.hooksPath": "/dev/null",
@@ -56,12 +52,12 @@ _CONFIG = {
     "http.lowSpeedTime": "20",
     "protocol.ext.allow": "never",
 }
-_IN_URL = re.compile(r"(?<=://)[^/\s@'\"]*@")
+_USERINFO = re.compile(r"(?<=://)[^/\s@'\"]*@")
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class GitError(Exception):
-    """git said no, or took too long; the text is for people and holds no credential."""
+    """git failed or took too long; the text is for people and holds no credential."""
 
     def __init__(self, sentence: str, *, stdout: str = "", stderr: str = "") -> None:
         super().__init__(sentence)
@@ -71,7 +67,7 @@ class GitError(Exception):
 
 @dataclass(frozen=True)
 class Change:
-    """A path that differs between two trees; mode and id are empty where it is absent."""
+    """A path that differs between two trees; mode and id are empty where it is absent. `source` is its name before."""
 
     path: str
     old_mode: str
@@ -81,26 +77,18 @@ class Change:
     source: str = ""
 
 
-def scrubbed(text: str, secret: str | None = None) -> str:
-    """Text of git's without anything that was in a URL before the host, or the secret itself."""
-    text = _IN_URL.sub("", text)
-    if secret:
-        basic = _basic(secret)
-        text = text.replace(secret, "***").replace(basic, "***")
-    return text
-
-
-def _basic(token: str) -> str:
-    return base64.b64encode(f"x-access-token:{token}".encode()).decode()
-
-
 class Git:
-    """git in one working copy. `inherited` is a descriptor that children keep open: the vault's lock."""
+    """git in one working copy.
 
-    def __init__(self, path: pathlib.Path, *, inherited: int | None = None) -> None:
+    `lock` is the descriptor of the vault's lock, which children keep open: it is free when the last of them is gone.
+    `environment` names variables that git's own helpers need beside the usual ones.
+    """
+
+    def __init__(self, path: pathlib.Path, *, lock: int | None = None, environment: Sequence[str] = ()) -> None:
         self.path = path
-        self.inherited = inherited
         self.status = 0
+        self._lock = lock
+        self._inherited_environment = (*_INHERITED_ENVIRONMENT, *environment)
 
     # --- running
     def run(
@@ -114,17 +102,20 @@ class Git:
         prefix: Sequence[str] = (),
         accept: Sequence[int] = (0,),
     ) -> bytes:
-        """The command's output; raises GitError for a status that is not in `accept`, or when time is up."""
-        process = subprocess.Popen(
-            [*prefix, "git", "--literal-pathspecs", *arguments],  # noqa: S607 the git of the PATH is the one to use
-            cwd=self.path,
-            env=self._environment(config or {}) | dict(environment or {}),
-            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            pass_fds=() if self.inherited is None else (self.inherited,),
-        )
+        """Return the output; raises GitError for an exit code that is not in `accept`, or when time is up."""
+        try:
+            process = subprocess.Popen(
+                [*prefix, "git", "--literal-pathspecs", *arguments],  # noqa: S607 the git of the PATH is the one to use
+                cwd=self.path,
+                env=self._environment(config or {}) | dict(environment or {}),
+                stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                pass_fds=() if self._lock is None else (self._lock,),
+            )
+        except OSError as error:
+            raise GitError(f"git can't be run: {error.strerror}") from None
         try:
             out, err = process.communicate(stdin, timeout)
         except subprocess.TimeoutExpired:
@@ -134,31 +125,32 @@ class Git:
             _kill_group(process)
             raise
         if process.returncode not in accept:
-            stderr = scrubbed(err.decode(errors="replace"), secret)
-            stdout = scrubbed(out[:10_000].decode(errors="replace"), secret)
-            raise GitError(f"git {arguments[0]}: {_told(stderr)}", stdout=stdout, stderr=stderr)
+            stderr = _scrub(err.decode(errors="replace"), secret)
+            stdout = _scrub(out[:10_000].decode(errors="replace"), secret)
+            raise GitError(f"git {arguments[0]}: {_summary(stderr)}", stdout=stdout, stderr=stderr)
         self.status = process.returncode
         return out
 
     def text(self, *arguments: str, **options: object) -> str:
+        """Return the output of `run` as text without the blanks around it."""
         run: Callable[..., bytes] = self.run
         return run(*arguments, **options).decode(errors="surrogateescape").strip()
 
     def succeeds(self, *arguments: str) -> bool:
-        """Whether a command that answers yes or no by its status says yes."""
+        """Return True when a command that answers by its exit code says yes."""
         self.run(*arguments, accept=(0, 1, 128))
         return self.status == 0
 
     def _environment(self, config: Mapping[str, str]) -> dict[str, str]:
         settings = {**_CONFIG, "safe.directory": str(self.path), **config}
         numbered = {
-            f"GIT_CONFIG_{what}_{number}": text
+            f"GIT_CONFIG_{part}_{number}": text
             for number, pair in enumerate(settings.items())
-            for what, text in zip(("KEY", "VALUE"), pair, strict=True)
+            for part, text in zip(("KEY", "VALUE"), pair, strict=True)
         }
         return {
-            **{name: os.environ[name] for name in _INHERITED if name in os.environ},
-            **IDENTITY,
+            **{name: os.environ[name] for name in self._inherited_environment if name in os.environ},
+            **_IDENTITY,
             "LC_ALL": "C",
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_ASKPASS": "/bin/false",
@@ -173,25 +165,24 @@ class Git:
 
     # --- reading
     def resolve(self, name: str) -> str | None:
-        """The commit that a name stands for; None when there is none."""
-        found = self.text("rev-parse", "-q", "--verify", f"{name}^{{commit}}", accept=(0, 1, 128))
-        return found or None
+        """Return the commit that a name stands for; None when there is none."""
+        return self.text("rev-parse", "-q", "--verify", f"{name}^{{commit}}", accept=(0, 1, 128)) or None
 
     def is_ancestor(self, old: str, new: str) -> bool:
         return old == new or self.succeeds("merge-base", "--is-ancestor", old, new)
 
     def tree_of(self, commit: str | None) -> str:
-        """A commit's tree; the empty one where there is no commit."""
+        """Return a commit's tree; the empty one where there is no commit."""
         if commit is None:
             return self.text("hash-object", "-t", "tree", "-w", "--stdin", stdin=b"")
         return self.text("rev-parse", f"{commit}^{{tree}}")
 
     def diff(self, old: str, new: str, *, renames: bool = False) -> list[Change]:
-        """The paths that differ between two trees or commits."""
+        """Return the paths that differ between two trees or commits."""
         if old == new:
             return []
-        how = ("-M", "-l400") if renames else ("--no-renames",)
-        fields = self.run("diff-tree", "-r", "-z", "--raw", *how, old, new).split(b"\0")
+        detection = ("-M", "-l400") if renames else ("--no-renames",)
+        fields = self.run("diff-tree", "-r", "-z", "--raw", *detection, old, new).split(b"\0")
         changes, position = [], 0
         while position + 1 < len(fields):
             old_mode, new_mode, old_id, new_id, kind = fields[position][1:].decode().split(" ")
@@ -212,22 +203,22 @@ class Git:
         return changes
 
     def blobs(self, ids: Iterable[str]) -> dict[str, bytes]:
-        """The contents of blobs; one that is missing is left out."""
-        wanted = sorted({each for each in ids if each})
+        """Return the contents of blobs; one that is missing is left out."""
+        wanted = sorted({blob for blob in ids if blob})
         if not wanted:
             return {}
-        out = self.run("cat-file", "--batch", stdin="".join(f"{each}\n" for each in wanted).encode())
-        found, position = {}, 0
-        for each in wanted:
+        out = self.run("cat-file", "--batch", stdin="".join(f"{blob}\n" for blob in wanted).encode())
+        contents, position = {}, 0
+        for blob in wanted:
             end = out.index(b"\n", position)
             header = out[position:end].split(b" ")
             position = end + 1
             if len(header) == 3:
                 size = int(header[2])
                 if header[1] == b"blob":
-                    found[each] = out[position : position + size]
+                    contents[blob] = out[position : position + size]
                 position += size + 1
-        return found
+        return contents
 
     # --- writing objects
     def write_blob(self, content: bytes) -> str:
@@ -243,7 +234,7 @@ class Git:
         return self.text("commit-tree", tree, *flags, "-F", "-", stdin=message.encode())
 
     def merge_text(self, folder: pathlib.Path, base: bytes, ours: bytes, theirs: bytes) -> bytes | None:
-        """Three versions of a text merged line by line; None when they can't be."""
+        """Return three versions of a text merged line by line; None when they conflict."""
         paths = [folder / name for name in ("ours", "base", "theirs")]
         for path, content in zip(paths, (ours, base, theirs), strict=True):
             path.write_bytes(content)
@@ -259,15 +250,31 @@ class Git:
         return self.text("config", "--local", "--get", "remote.origin.url", accept=(0, 1)) or None
 
     def network(self, *arguments: str, url: str, token: str | None, timeout: float = NETWORK_SECONDS) -> bytes:
-        """A command that talks to the remote, with the token for the URL's host and nobody else."""
-        return self.run(*arguments, timeout=timeout, config=credentials(url, token), secret=token, prefix=_mortal())
+        """Run a command that talks to the remote, with the token for the URL's host alone."""
+        prefix = _die_with_parent()
+        return self.run(*arguments, timeout=timeout, config=credentials(url, token), secret=token, prefix=prefix)
+
+
+def index_lines(items: Iterable[tuple[str, tuple[str, str]]], null_id: str) -> Iterable[bytes]:
+    """Format paths with mode and blob for `update-index --index-info`; an empty mode removes the path.
+
+    Removals come first: a file may take the place of a folder. `null_id` is the repository's id of nothing.
+    """
+    for path, (mode, blob) in sorted(items, key=lambda item: bool(item[1][0])):
+        yield (f"{mode} {blob}\t" if mode else f"0 {null_id}\t").encode() + os.fsencode(path) + b"\0"
+
+
+def takes_token(url: str) -> bool:
+    """Return True when a token may be sent to this remote: over https, or over http to this machine."""
+    parts = urlsplit(url)
+    is_local = parts.scheme == "http" and parts.hostname in _LOOPBACK
+    return bool(parts.hostname) and (parts.scheme == "https" or is_local)
 
 
 def credentials(url: str, token: str | None) -> dict[str, str]:
-    """The configuration that hands a token to git for one host, over https (or http to this machine)."""
+    """Return the configuration that gives a token to git for one host."""
     parts = urlsplit(url)
-    local = parts.scheme == "http" and parts.hostname in _LOOPBACK
-    if not token or not (parts.scheme == "https" or local) or not parts.hostname:
+    if not token or not takes_token(url) or not parts.hostname:
         return {}
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     port = f":{parts.port}" if parts.port else ""
@@ -275,18 +282,27 @@ def credentials(url: str, token: str | None) -> dict[str, str]:
     return {scope: f"Authorization: Basic {_basic(token)}", "credential.helper": ""}
 
 
+def _basic(token: str) -> str:
+    return base64.b64encode(f"x-access-token:{token}".encode()).decode()
+
+
 @functools.cache
-def _mortal() -> tuple[str, ...]:
-    """What ends a git that waits for the network when the process that started it is gone."""
+def _die_with_parent() -> tuple[str, ...]:
+    """Return the prefix of a command that ends when the process that started it is gone."""
     setpriv = shutil.which("setpriv")
     return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
 
 
-def _told(stderr: str) -> str:
-    """The line of git's complaint that says most."""
+def _scrub(text: str, secret: str | None) -> str:
+    """Remove the secret, and what stands before the host in URLs."""
+    text = _USERINFO.sub("", text)
+    return text.replace(secret, "***").replace(_basic(secret), "***") if secret else text
+
+
+def _summary(stderr: str) -> str:
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "!"))]
-    return " ".join((telling or lines or ["it failed without a word"])[:3])[:500]
+    errors = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "!"))]
+    return " ".join((errors or lines or ["it failed without a word"])[:3])[:500]
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""The working copy's files: whole or not at all, never through a symlink, never outside the vault."""
+"""The files of the working copy: replaced in one step, never through a symlink, never outside the vault."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import os
 import pathlib
 import re
 import stat
+from collections.abc import Iterable
+from typing import NamedTuple
 
 SCRATCH = ".git/lobwife"
 _SHA256 = re.compile(r"^\s*objectformat\s*=\s*\"?sha256", re.IGNORECASE | re.MULTILINE)
@@ -16,6 +18,13 @@ _SHA256 = re.compile(r"^\s*objectformat\s*=\s*\"?sha256", re.IGNORECASE | re.MUL
 
 class Blocked(Exception):
     """A path can't be written or read safely; the text is a sentence for people."""
+
+
+class FileProblem(NamedTuple):
+    """A file that was left alone, and the reason as a sentence."""
+
+    path: str
+    sentence: str
 
 
 class Files:
@@ -30,16 +39,16 @@ class Files:
         self._safe: set[str] = set()
 
     @functools.cached_property
-    def no_id(self) -> str:
-        """git's id of nothing: zeros, as many as an id of this repository has digits."""
+    def null_id(self) -> str:
+        """Return git's id of nothing: as many zeros as an id of this repository has digits."""
         configuration = (self.root / ".git" / "config").read_text(errors="replace")
         return "0" * (64 if _SHA256.search(configuration) else 40)
 
-    def at(self, path: str) -> pathlib.Path:
+    def absolute(self, path: str) -> pathlib.Path:
         return self.root / path
 
     def kind(self, path: str) -> str:
-        """`file`, `link`, `folder`, `other` or, for nothing at all, the empty string."""
+        """Return `file`, `link`, `folder`, `other` or, for nothing at all, the empty string."""
         try:
             mode = os.lstat(self._root + path).st_mode
         except (FileNotFoundError, NotADirectoryError):
@@ -51,14 +60,14 @@ class Files:
         return "folder" if stat.S_ISDIR(mode) else "other"
 
     def read(self, path: str) -> bytes:
-        """A regular file's content; raises Blocked for anything else, FileNotFoundError for nothing."""
+        """Return a regular file's content; raises Blocked for anything else, FileNotFoundError for nothing."""
         self.check_folder(path)
         try:
             descriptor = os.open(self._root + path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(path) from None
         except OSError as error:
-            raise Blocked(f"it can't be read: {_said(self, path, error)}") from None
+            raise Blocked(f"it can't be read: {_reason(self, path, error)}") from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # open() fails on a folder and leaves the descriptor open
             os.close(descriptor)
             raise Blocked("it is not a regular file")
@@ -66,7 +75,7 @@ class Files:
             return file.read()
 
     def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
-        """Put a file in place in one step; a reader sees the old one or the new one."""
+        """Replace a file in one step; a reader sees the old one or the new one."""
         self.make_folder(path)
         self._number += 1
         temporary = f"{self._scratch}{self._number}"
@@ -82,7 +91,7 @@ class Files:
             raise
 
     def write_scratch(self, name: str, content: bytes) -> None:
-        """Put a file of our own in place, durable when this returns."""
+        """Replace a file of our own, durably."""
         temporary = self.scratch / f"{name}.new"
         with open(temporary, "wb") as file:
             file.write(content)
@@ -91,7 +100,7 @@ class Files:
         os.replace(temporary, self.scratch / name)
 
     def link(self, path: str, target: bytes) -> None:
-        """Put a symlink in place, as the remote has it."""
+        """Replace a path by a symlink in one step."""
         self.make_folder(path)
         self._number += 1
         temporary = f"{self._scratch}{self._number}"
@@ -118,7 +127,7 @@ class Files:
             folder = os.path.dirname(folder)
 
     def check_folder(self, path: str) -> None:
-        """Raises Blocked when a folder on the way is a symlink or the path leaves the vault."""
+        """Raise Blocked when a folder on the way is a symlink or the path leaves the vault."""
         folder = os.path.dirname(path)
         if folder in self._safe:
             return
@@ -133,11 +142,11 @@ class Files:
         self._safe.add(folder)
 
     def make_folder(self, path: str) -> None:
-        """See that the folder of a path is there; raises Blocked when a file or a symlink is in the way."""
+        """Create the folder of a path; raises Blocked when a file or a symlink is in the way."""
         folder = os.path.dirname(path)
-        known = folder in self._safe
+        was_checked = folder in self._safe
         self.check_folder(path)
-        if known and os.path.isdir(self._root + folder):
+        if was_checked and os.path.isdir(self._root + folder):
             return
         try:
             os.makedirs(self._root + folder, exist_ok=True)
@@ -146,7 +155,7 @@ class Files:
             raise Blocked(f"a file is where the folder {folder} should be") from None
 
     def prepare_scratch(self) -> None:
-        """An empty folder for files that are not whole yet; what a killed sync left in it goes."""
+        """Create the folder for files that are being written, and empty it of what a killed sync left."""
         os.makedirs(self.scratch, exist_ok=True)
         for entry in os.scandir(self.scratch):
             if entry.name[0].isdigit() or entry.name in ("ours", "base", "theirs"):
@@ -155,11 +164,28 @@ class Files:
         self._safe.clear()
 
 
-def blob_id(content: bytes, like: str = "") -> str:
-    """The id that git gives to a content; in a repository of SHA-256 ids when `like` is one."""
-    kind = "sha256" if len(like) == 64 else "sha1"
-    return hashlib.new(kind, b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+def conflict_names(path: str) -> Iterable[str]:
+    """Yield the names for a version that could not be merged: `T42.conflict.md`, `T42.conflict-2.md` and so on."""
+    stem, extension = os.path.splitext(path)
+    yield f"{stem}.conflict{extension}"
+    for number in range(2, 1000):
+        yield f"{stem}.conflict-{number}{extension}"
 
 
-def _said(files: Files, path: str, error: OSError) -> str:
+def free_conflict_name(files: Files, path: str, content: bytes) -> str:
+    """Return the first conflict name that is free or holds this content; raises Blocked when there is none."""
+    for name in conflict_names(path):
+        kind = files.kind(name)
+        if not kind or (kind == "file" and files.read(name) == content):
+            return name
+    raise Blocked("it has a thousand conflicts beside it")
+
+
+def blob_id(content: bytes, example: str = "") -> str:
+    """Return the id that git gives to a content, by the hash of the id `example`; SHA-1 without one."""
+    algorithm = "sha256" if len(example) == 64 else "sha1"
+    return hashlib.new(algorithm, b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _reason(files: Files, path: str, error: OSError) -> str:
     return "it is a symlink" if files.kind(path) == "link" else (error.strerror or str(error)).lower()

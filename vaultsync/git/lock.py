@@ -11,18 +11,18 @@ from collections.abc import Iterator
 
 from core.errors import Unavailable
 
-NAME = "vault.lock"
+_NAME = "vault.lock"
 _POLL_SECONDS = 0.05
 
 
 @contextlib.contextmanager
 def vault_lock(state_dir: pathlib.Path, *, wait_seconds: float) -> Iterator[int]:
-    """Hold the lock, and give its descriptor; raises Unavailable when another keeps it for too long.
+    """Hold the lock and yield its descriptor; raises Unavailable when another keeps it for too long.
 
     git inherits the descriptor, so that the lock is free only when a killed sync's last git is gone as well.
     """
     state_dir.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(state_dir / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(state_dir / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         deadline = time.monotonic() + wait_seconds
         while True:

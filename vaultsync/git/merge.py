@@ -1,4 +1,4 @@
-"""Two histories of the vault become one tree, file by file, without touching the working copy.
+"""The merge of two histories of the vault into one tree, file by file, without touching the working copy.
 
 A file keeps its identity through a move: a task's note by its id, others as git's rename detection has it. Nothing is
 merged by markers: what can't be merged stays as the remote has it, with ours beside it.
@@ -7,15 +7,12 @@ merged by markers: what can't be merged stays as the remote has it, with ours be
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from vaultsync.git.command import Change, Git
-from vaultsync.git.files import Files
+from vaultsync.git.command import GITLINK, SYMLINK, Change, Git, index_lines
+from vaultsync.git.files import Files, conflict_names
 from vaultsync.notes.layout import OVERVIEW, OWNED, task_of_path
 from vaultsync.notes.merge import Merged, merge_note, merge_plain
-
-LINK, MODULE = "120000", "160000"
 
 
 @dataclass(frozen=True)
@@ -38,10 +35,10 @@ class _Sides:
 
 @dataclass
 class TreeMerge:
-    """The result: a tree, and the files that hold what could not be put together."""
+    """The merged tree, and the conflicts: the path of a file and of our version beside it."""
 
     tree: str = ""
-    asides: list[tuple[str, str]] = field(default_factory=list)  # path of the file, path of ours beside it
+    conflicts: list[tuple[str, str]] = field(default_factory=list)
 
 
 def merge_trees(git: Git, files: Files, *, base: str, ours: str, theirs: str) -> TreeMerge:
@@ -100,7 +97,10 @@ def _unambiguous(ours: list[Change], theirs: list[Change]) -> set[int]:
         for change in changes:
             task = task_of_path(change.path)
             if task is not None:
-                (present[task].add if change.new else present[task].discard)(change.path)
+                if change.new:
+                    present[task].add(change.path)
+                else:
+                    present[task].discard(change.path)
         doubtful |= {task for task, paths in present.items() if len(paths) > 1}
     return set(before) - doubtful
 
@@ -113,7 +113,7 @@ class _Merger:
         self.theirs = theirs
         self.paths = {os.fsdecode(path): _mode_and_id(about) for about, _, path in listed}
         self.index: dict[str, tuple[str, str]] = {}  # relative to their tree; an empty mode removes
-        self.asides: list[tuple[str, str]] = []
+        self.conflicts: list[tuple[str, str]] = []
 
     def merge(self, changed: list[_Sides]) -> TreeMerge:
         """`changed` are the files that we changed; the rest is as theirs has it."""
@@ -122,14 +122,14 @@ class _Merger:
             for each in changed
             if each.by_them
             for place in (each.base, each.ours, each.theirs)
-            if place and place.mode != MODULE
+            if place and place.mode != GITLINK
         )
         for each in changed:
             if not each.by_them:
                 self._take_ours(each)
             else:
                 self._both(each, contents)
-        return TreeMerge(self._tree(), self.asides)
+        return TreeMerge(self._tree(), self.conflicts)
 
     def _take_ours(self, sides: _Sides) -> None:
         if sides.base and (sides.ours is None or sides.ours.path != sides.base.path):
@@ -152,19 +152,19 @@ class _Merger:
         path = ours.path if base and theirs.path == base.path else theirs.path
         if path != theirs.path:
             self._remove(theirs.path)
-        if {ours.mode, theirs.mode} & {LINK, MODULE} or not {ours.blob, theirs.blob} <= contents.keys():
+        if {ours.mode, theirs.mode} & {SYMLINK, GITLINK} or not {ours.blob, theirs.blob} <= contents.keys():
             kept = ours if base and (theirs.mode, theirs.blob) == (base.mode, base.blob) else theirs
             self._put(Place(path, kept.mode, kept.blob), over=theirs.path)
-            if kept is theirs and (ours.mode, ours.blob) != (theirs.mode, theirs.blob) and ours.mode != MODULE:
-                self._aside(path, ours.mode, ours.blob)
+            if kept is theirs and (ours.mode, ours.blob) != (theirs.mode, theirs.blob) and ours.mode != GITLINK:
+                self._keep_copy(path, ours.mode, ours.blob)
             return
         mode = ours.mode if base and theirs.mode == base.mode else theirs.mode
         merged = self._contents(path, contents.get(base.blob) if base else None, contents, ours, theirs)
         known = {contents[ours.blob]: ours.blob, contents[theirs.blob]: theirs.blob}
         blob = known.get(merged.content) or self.git.write_blob(merged.content)
         self._put(Place(path, mode, blob), over=theirs.path)
-        if merged.aside is not None and path != OVERVIEW:
-            self._aside(path, mode, ours.blob)
+        if merged.conflict_copy is not None and path != OVERVIEW:
+            self._keep_copy(path, mode, ours.blob)
 
     def _contents(
         self, path: str, base: bytes | None, contents: dict[str, bytes], ours: Place, theirs: Place
@@ -179,12 +179,12 @@ class _Merger:
             return merge_note(base, mine, other, owned=(), text_merge=text_merge)
         return merge_plain(base, mine, other, text_merge=text_merge)
 
-    def _aside(self, path: str, mode: str, blob: str) -> None:
-        for name in aside_names(path):
+    def _keep_copy(self, path: str, mode: str, blob: str) -> None:
+        for name in conflict_names(path):
             there = self.index.get(name)
             if there == (mode, blob) or not (name in self.paths if there is None else there[0]):
                 self._put(Place(name, mode, blob))
-                self.asides.append((path, name))
+                self.conflicts.append((path, name))
                 return
 
     def _remove(self, path: str) -> None:
@@ -198,19 +198,21 @@ class _Merger:
         """
         path = place.path
         parents = _parents(path)
-        if any(parent in self.paths and self.index.get(parent, ("x",))[0] for parent in parents) or self._is_folder(
-            path
-        ):
+        if any(self._is_file(parent) for parent in parents) or self._is_folder(path):
             path = f"{path}.conflict" if not parents else f"{parents[0]}.conflict/{path[len(parents[0]) + 1 :]}"
-            self.asides.append((place.path, path))
+            self.conflicts.append((place.path, path))
         there = self.index.get(path) or (self.paths.get(path) if path != over else None)
         if there and there[0] and there != (place.mode, place.blob):
-            self._aside(path, place.mode, place.blob)
+            self._keep_copy(path, place.mode, place.blob)
         else:
             self.index[path] = (place.mode, place.blob)
 
     def _is_folder(self, path: str) -> bool:
-        return any(other.startswith(f"{path}/") for other in self.paths if self.index.get(other, ("x",))[0])
+        return any(other.startswith(f"{path}/") for other in self.paths if self._is_file(other))
+
+    def _is_file(self, path: str) -> bool:
+        """Return True for a path of their tree that is not removed by the merge."""
+        return path in self.paths and (path not in self.index or bool(self.index[path][0]))
 
     def _tree(self) -> str:
         index = self.files.scratch / "merge-index"
@@ -221,20 +223,12 @@ class _Merger:
                 "update-index",
                 "-z",
                 "--index-info",
-                stdin=b"".join(index_lines(self.index.items(), self.files.no_id)),
+                stdin=b"".join(index_lines(self.index.items(), self.files.null_id)),
                 environment=environment,
             )
             return self.git.text("write-tree", environment=environment)
         finally:
             index.unlink(missing_ok=True)
-
-
-def aside_names(path: str) -> Iterable[str]:
-    """`T42.conflict.md`, then `T42.conflict-2.md` and so on."""
-    stem, extension = os.path.splitext(path)
-    yield f"{stem}.conflict{extension}"
-    for number in range(2, 1000):
-        yield f"{stem}.conflict-{number}{extension}"
 
 
 def _mode_and_id(about: bytes) -> tuple[str, str]:
@@ -245,13 +239,3 @@ def _mode_and_id(about: bytes) -> tuple[str, str]:
 def _parents(path: str) -> list[str]:
     parts = path.split("/")[:-1]
     return ["/".join(parts[: number + 1]) for number in range(len(parts))]
-
-
-def index_lines(items: Iterable[tuple[str, tuple[str, str]]], none: str) -> Iterable[bytes]:
-    """What `update-index --index-info` reads; removals first: a file may take the place of a folder.
-
-    `none` is the repository's id of nothing, as long as its others.
-    """
-    ordered = sorted(items, key=lambda item: bool(item[1][0]))
-    for path, (mode, blob) in ordered:
-        yield (f"{mode} {blob}\t" if mode else f"0 {none}\t").encode() + os.fsencode(path) + b"\0"

@@ -1,4 +1,4 @@
-"""What is put right before a sync: stale locks, unfinished merges and rebases, a broken index."""
+"""Repairs before a sync: stale locks, unfinished merges and rebases, a broken index."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import pathlib
 import shutil
 import time
 
-from vaultsync.git.command import Git, GitError
+from vaultsync.git.command import BRANCH, Git, GitError
 from vaultsync.git.files import Blocked, Files
-from vaultsync.notes.layout import BRANCH
 
-_BUSY = "busy.json"
+_RUNNING = "busy.json"
 _LOCKS = ("index.lock", "HEAD.lock", "config.lock", "packed-refs.lock", "shallow.lock", f"refs/heads/{BRANCH}.lock")
 _SURELY_OLD_SECONDS = 600
 _REBASES = ("rebase-merge", "rebase-apply")
@@ -21,7 +20,7 @@ _OTHERS = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
 
 
 class Recovery:
-    """Finds what an interrupted git, or an interrupted sync, left behind."""
+    """Repairs what an interrupted git, or an interrupted sync, left behind."""
 
     def __init__(self, git: Git, files: Files) -> None:
         self.git = git
@@ -30,50 +29,50 @@ class Recovery:
         self.notices: list[str] = []
 
     def run(self) -> None:
-        """Put right what can be; raises Blocked, with a sentence, for what must not be touched."""
-        self._locks()
-        self._unfinished()
-        self._index()
+        """Repair what can be; raises Blocked, with a sentence, for what must not be touched."""
+        self._remove_stale_locks()
+        self._end_merges()
+        self._repair_index()
 
-    # --- who is here
+    # --- syncs
     def begin(self) -> None:
-        """Note that a sync of ours is under way: a lock that it leaves behind when killed is known as ours."""
+        """Note that a sync of ours is under way, so that a lock it leaves behind when killed is known as ours."""
         note = json.dumps({"since": time.time()}).encode()
-        (self.files.scratch / _BUSY).write_bytes(note)
+        (self.files.scratch / _RUNNING).write_bytes(note)
 
     def end(self) -> None:
-        (self.files.scratch / _BUSY).unlink(missing_ok=True)
+        (self.files.scratch / _RUNNING).unlink(missing_ok=True)
 
     def _killed_since(self) -> float | None:
-        """When the sync began that did not come to its end, if there is one. Asked while the vault's lock is held."""
+        """Return the start of the sync that was killed, if one was. Call it while the vault's lock is held."""
         try:
-            return float(json.loads((self.files.scratch / _BUSY).read_bytes())["since"])
+            return float(json.loads((self.files.scratch / _RUNNING).read_bytes())["since"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     # --- locks
-    def _locks(self) -> None:
+    def _remove_stale_locks(self) -> None:
         for name in _LOCKS:
             path = self.folder / name
             try:
-                made = path.lstat().st_mtime
+                created_at = path.lstat().st_mtime
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            if not self._owner_is_gone(made):
+            if not self._owner_is_gone(created_at):
                 raise Blocked(f"another git works in the vault (.git/{name}); tried again later")
             path.unlink(missing_ok=True)
             self.notices.append(f"removed .git/{name}, whose owner is gone")
 
-    def _owner_is_gone(self, made: float) -> bool:
-        """No git that we can see works here, and it is from a sync of ours that was killed, or too old for any."""
+    def _owner_is_gone(self, created_at: float) -> bool:
+        """Return True for a lock of a killed sync, or one that is too old, when no git works here that we can see."""
         if _git_works_in(self.files.root):
             return False
         killed = self._killed_since()
-        from_ours = killed is not None and made >= killed - 1
-        return from_ours or made < _booted_at() or made < time.time() - _SURELY_OLD_SECONDS
+        from_ours = killed is not None and created_at >= killed - 1
+        return from_ours or created_at < _booted_at() or created_at < time.time() - _SURELY_OLD_SECONDS
 
     # --- merges and rebases
-    def _unfinished(self) -> None:
+    def _end_merges(self) -> None:
         rebase = next((name for name in _REBASES if (self.folder / name).is_dir()), None)
         other = next((name for name in _OTHERS if (self.folder / name).exists()), None)
         if not rebase and not other:
@@ -90,7 +89,7 @@ class Recovery:
         self.notices.append(f"ended an unfinished {what}; what lay in the working copy is kept as {rescued}")
 
     def _leave_rebase(self, folder: pathlib.Path) -> None:
-        """Back to the branch as it was before the rebase began."""
+        """Return to the branch as it was before the rebase began."""
         with contextlib.suppress(OSError):
             name = (folder / "head-name").read_text().strip()
             original = (folder / "orig-head").read_text().strip()
@@ -101,7 +100,7 @@ class Recovery:
         shutil.rmtree(folder, ignore_errors=True)
 
     def _rescue(self) -> str:
-        """Keep the working copy as a commit under a name of its own, so that nothing is lost."""
+        """Commit the working copy under a ref of its own, so that nothing is lost; returns the ref."""
         index = self.files.scratch / "rescue-index"
         environment = {"GIT_INDEX_FILE": str(index)}
         try:
@@ -118,7 +117,7 @@ class Recovery:
         return name
 
     # --- the index
-    def _index(self) -> None:
+    def _repair_index(self) -> None:
         path = self.folder / "index"
         try:
             with path.open("rb") as file:
@@ -133,7 +132,7 @@ class Recovery:
         self.notices.append("made git's index anew")
 
     def rebuild_index(self) -> None:
-        """For an index that git can't use, or that holds an unfinished merge."""
+        """Replace an index that git can't use, or that holds an unfinished merge."""
         with contextlib.suppress(GitError):
             rescued = self._rescue()
             self.notices.append(f"git's index could not be used; the working copy is kept as {rescued}")
@@ -144,7 +143,7 @@ class Recovery:
 
 
 def _git_works_in(root: pathlib.Path) -> bool:
-    """Whether a process named git has its working directory in the vault. Ours are gone: the caller has the lock."""
+    """Return True when a process named git has its working directory in the vault. The caller has the lock."""
     inside = f"{os.path.realpath(root)}/"
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():

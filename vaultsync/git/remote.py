@@ -1,4 +1,4 @@
-"""The vault's remote: fetched and pushed without force, its every refusal a sentence."""
+"""The remote of the vault: fetches, pushes without force, and their errors as sentences."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import re
 from collections.abc import Callable
 from urllib.parse import urlsplit, urlunsplit
 
-from vaultsync.git.command import Git, GitError
-from vaultsync.notes.layout import BRANCH
+from vaultsync.git.command import BRANCH, Git, GitError
 
 ACCEPTED = "refs/lobwife/remote"
 TRACKED = f"refs/remotes/origin/{BRANCH}"
@@ -20,7 +19,7 @@ _NO_BRANCH = "couldn't find remote ref"
 _RACE = re.compile(r"\[rejected\]|cannot lock ref|failed to update ref|incorrect old value|stale info")
 
 
-class RemoteTrouble(Exception):
+class RemoteError(Exception):
     """The remote can't be used now. `kind` is unreachable, denied, declined or rewritten."""
 
     def __init__(self, kind: str, sentence: str) -> None:
@@ -41,7 +40,7 @@ class Remote:
         self._token = token
 
     def fetch(self) -> str | None:
-        """Its newest commit, None when it is empty; raises RemoteTrouble, also when its history was rewritten."""
+        """Return its newest commit, None when it is empty; raises RemoteError, also when its history was rewritten."""
         shallow = ["--unshallow"] if (self.git.path / ".git" / "shallow").exists() else []
         refspec = f"+refs/heads/{BRANCH}:{TRACKED}"
         accepted = self.accepted()
@@ -49,13 +48,13 @@ class Remote:
             self._network("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", *shallow, "origin", refspec)
         except GitError as error:
             if _NO_BRANCH not in error.stderr:
-                raise self._trouble(error) from None
+                raise self._error(error) from None
             if accepted:
-                raise RemoteTrouble("rewritten", f"the remote has no branch {BRANCH} any more") from None
+                raise RemoteError("rewritten", f"the remote has no branch {BRANCH} any more") from None
             return None
         tip = self.git.resolve(TRACKED)
         if accepted and tip and not self.git.is_ancestor(accepted, tip):
-            raise RemoteTrouble(
+            raise RemoteError(
                 "rewritten",
                 f"the remote's history was rewritten (was {accepted[:10]}, is {tip[:10]}): nothing is overwritten; "
                 "look at it, then `manage.py vault accept-remote` merges it in",
@@ -63,7 +62,7 @@ class Remote:
         return tip
 
     def push(self, head: str) -> None:
-        """Send a commit; raises Behind when the remote has moved on, or RemoteTrouble.
+        """Send a commit; raises Behind when the remote has moved on, or RemoteError.
 
         The lease is no force: what is sent always contains the commit that the remote must still be at. Without it a
         remote that was put back to an older commit would silently get its newer ones again.
@@ -77,20 +76,20 @@ class Remote:
         except GitError as error:
             if "[remote rejected]" in error.stdout and not _RACE.search(error.stdout):
                 reason = error.stdout[error.stdout.index("[remote rejected]") :].splitlines()[0]
-                raise RemoteTrouble("declined", f"the remote refuses the push: {reason[:300]}") from None
+                raise RemoteError("declined", f"the remote refuses the push: {reason[:300]}") from None
             if _RACE.search(error.stdout):
                 raise Behind from None
-            raise self._trouble(error) from None
+            raise self._error(error) from None
         self.accept(head)
 
     def accepted(self) -> str | None:
-        """The last commit of the remote that is in our history; on a vault new to us what was fetched before."""
-        known = self.git.resolve(ACCEPTED)
-        if known is None:
-            known = self.git.resolve(TRACKED)
-            if known:
-                self.accept(known)
-        return known
+        """Return the last commit of the remote that is in our history; in a vault new to us what was fetched before."""
+        commit = self.git.resolve(ACCEPTED)
+        if commit is None:
+            commit = self.git.resolve(TRACKED)
+            if commit:
+                self.accept(commit)
+        return commit
 
     def accept(self, commit: str) -> None:
         self.git.run("update-ref", ACCEPTED, commit)
@@ -101,34 +100,31 @@ class Remote:
             try:
                 token = self._token()
             except Exception as error:
-                raise RemoteTrouble("unreachable", f"there is no token for the remote: {error}") from None
+                raise RemoteError("unreachable", f"there is no token for the remote: {error}") from None
         return self.git.network(*arguments, url=self.url, token=token)
 
-    def _trouble(self, error: GitError) -> RemoteTrouble:
+    def _error(self, error: GitError) -> RemoteError:
         kind = "denied" if _DENIED.search(error.stderr) else "unreachable"
-        said = "refuses our credentials" if kind == "denied" else "can't be reached"
-        return RemoteTrouble(kind, f"the remote {said}: {error}")
+        failure = "refuses our credentials" if kind == "denied" else "can't be reached"
+        return RemoteError(kind, f"the remote {failure}: {error}")
 
 
-def clean_url(git: Git) -> bool:
-    """Take credentials out of the remote's URLs, where the older service left its token; True when there were."""
-    cleaned = False
+def remove_credentials(git: Git) -> None:
+    """Remove credentials from the remote's URLs, where the older service left its token."""
     if not _WITH_CREDENTIALS.search((git.path / ".git" / "config").read_text(errors="replace")):
-        return False
+        return
     for key in ("remote.origin.url", "remote.origin.pushurl"):
         urls = git.text("config", "--local", "--get-all", key, accept=(0, 1)).splitlines()
-        wanted = [without_credentials(url) for url in urls]
-        if urls == wanted:
+        clean = [without_credentials(url) for url in urls]
+        if urls == clean:
             continue
-        git.run("config", "--local", "--replace-all", key, wanted[0])
-        for url in wanted[1:]:
+        git.run("config", "--local", "--replace-all", key, clean[0])
+        for url in clean[1:]:
             git.run("config", "--local", "--add", key, url)
-        cleaned = True
-    return cleaned
 
 
 def without_credentials(url: str) -> str:
-    """An http(s) URL without what stands before the host; others name a user there, which stays."""
+    """Return an http(s) URL without what stands before the host; others name a user there, which stays."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
         return url
@@ -136,7 +132,7 @@ def without_credentials(url: str) -> str:
 
 
 def url_of(repo: str) -> str:
-    """The URL of `org/repo`; a URL or an absolute path stays what it is."""
+    """Return the URL of `org/repo`; a URL or an absolute path stays as it is."""
     if "://" in repo or repo.startswith("/") or "@" in repo:
         return without_credentials(repo)
     return f"https://github.com/{repo.removesuffix('.git')}.git"

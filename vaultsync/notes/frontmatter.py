@@ -1,34 +1,44 @@
-"""Reading a note's frontmatter, and splicing: only chosen keys change, every other byte of the note survives."""
+"""The frontmatter of a note: parsed, and spliced so that only the database's keys change and every other byte stays.
+
+The values that are written are one line of YAML each: scripts grep `^status: completed`.
+"""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import frontmatter
-from frontmatter.default_handlers import YAMLHandler
+import yaml
 
-from vaultsync.notes.yaml_keys import Entry, Unsafe, entries_of
-from vaultsync.notes.yaml_scalars import Value, entry_lines, scalar
+from vaultsync.notes.yaml_keys import Key, Unsafe, parse_keys
+
+Value = str | int | bool | list[str]
 
 BOM = "\ufeff"
 _LINE = re.compile("\r\n|[\n\r]")
 _YAML_LINE = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _DELIMITER = re.compile(r"---[ \t]*")
 _END = re.compile(r"(---|\.\.\.)[ \t]*")
+# A letter, then printable ASCII but for colons and number signs: always one plain scalar.
+_PLAIN = re.compile(r"[A-Za-z][ -\"$-9;-~]*(?<! )")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
+_NUMERIC = re.compile(r"[-+.]?\d[\d_.:a-fxo+-]*", re.ASCII | re.IGNORECASE)
+_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+_BREAKS = frozenset("\n\r\x85\u2028\u2029")
+_NO_WRAPPING = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class Document:
-    """A note taken apart: `head` (BOM and opening delimiter), the lines between, `tail` (closing one and the body)."""
+    """The parts of a note: BOM and opening delimiter, the lines of the frontmatter, closing delimiter, body."""
 
     head: str
     lines: Sequence[str]
     closing: str
     body: str
-    entries: Sequence[Entry]
+    keys: Sequence[Key]
     has_frontmatter: bool
 
     @property
@@ -37,24 +47,25 @@ class Document:
 
     @property
     def newline(self) -> str:
-        found = _LINE.search(self.head if self.has_frontmatter else self.body)
-        return "\r\n" if found and found.group() == "\r\n" else "\n"
+        match = _LINE.search(self.head if self.has_frontmatter else self.body)
+        return "\r\n" if match and match.group() == "\r\n" else "\n"
 
     def value(self, key: str) -> str | list[str] | None:
-        """What a YAML reader gets for the key: of duplicates the last."""
-        found = [entry for entry in self.entries if entry.key == key]
-        return found[-1].value if found else None
+        """Return what a YAML reader gets for the key: of duplicates the last."""
+        values = [item.value for item in self.keys if item.name == key]
+        return values[-1] if values else None
 
-    def raw(self, entry: Entry) -> str:
-        return "".join(self.lines[entry.first : entry.end])
+    def raw(self, key: Key) -> str:
+        """Return the text of a key and its value as written."""
+        return "".join(self.lines[key.first : key.end])
 
-    def others(self, keys: Sequence[str]) -> list[tuple[str, str]]:
-        """The keys that are not in `keys`, each with its text as written."""
-        return [(entry.key, self.raw(entry)) for entry in self.entries if entry.key not in keys]
+    def others(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """Return the keys that are not in `names`, each with its text as written."""
+        return [(key.name, self.raw(key)) for key in self.keys if key.name not in names]
 
 
 def parse(text: str) -> Document:
-    """Take a note apart; raises Unsafe for frontmatter that can't be read with certainty."""
+    """Split a note into its parts; raises Unsafe for frontmatter that can't be read with certainty."""
     mark, rest = (BOM, text[1:]) if text.startswith(BOM) else ("", text)
     first = _LINE.search(rest)
     opening = rest[: first.end()] if first else rest
@@ -66,21 +77,20 @@ def parse(text: str) -> Document:
             inner = rest[len(opening) : position]
             lines = tuple(_lines(inner, _YAML_LINE))
             body = rest[position + len(line) :]
-            return Document(mark + opening, lines, line, body, tuple(entries_of(inner, lines)), True)
+            return Document(mark + opening, lines, line, body, tuple(parse_keys(inner, lines)), True)
         position += len(line)
     raise Unsafe("the frontmatter has no closing ---")
 
 
 def splice(text: str, values: Mapping[str, Value], owned: Sequence[str]) -> str:
-    """The note with the owned keys set to `values` and absent where they have none; raises Unsafe.
+    """Return the note with the owned keys set to `values`, absent where they have none; raises Unsafe.
 
-    Everything else keeps its bytes. The result is read again before it is returned: other keys, the body and the
-    values must be what they should be.
+    Everything else keeps its bytes: the result is parsed again, and must have the same other keys and body.
     """
     before = parse(text)
     if not before.has_frontmatter:
         newline = before.newline
-        added = "".join(entry_lines(key, values[key], newline) for key in owned if key in values)
+        added = "".join(format_key(key, values[key], newline) for key in owned if key in values)
         result = f"{before.head}---{newline}{added}---{newline}{before.body}"
     else:
         lines = _spliced_lines(before, values, owned)
@@ -98,94 +108,91 @@ def splice(text: str, values: Mapping[str, Value], owned: Sequence[str]) -> str:
 def _as_read(value: Value | None) -> str | list[str] | None:
     if value is None or isinstance(value, list):
         return value
-    return scalar(value) if isinstance(value, int) else value
+    return format_scalar(value) if isinstance(value, int) else value
 
 
 def _spliced_lines(before: Document, values: Mapping[str, Value], owned: Sequence[str]) -> list[str]:
-    pieces: dict[int, tuple[int, str]] = {}  # first line → (end, replacement)
-    first_of: dict[str, Entry] = {}
-    for entry in before.entries:
-        if entry.key not in owned:
+    replacements: dict[int, tuple[int, str]] = {}  # first line → (end, text)
+    first_of: dict[str, Key] = {}
+    for key in before.keys:
+        if key.name not in owned:
             continue
-        if entry.key in values and entry.key not in first_of:
-            pieces[entry.first] = (entry.end, _replaced(before, entry, values[entry.key]))
+        if key.name in values and key.name not in first_of:
+            replacements[key.first] = (key.end, _replacement(before, key, values[key.name]))
         else:
-            pieces[entry.first] = (entry.end, _comment_of(before, entry))
-        first_of.setdefault(entry.key, entry)
+            replacements[key.first] = (key.end, _comment_line(before, key))
+        first_of.setdefault(key.name, key)
     additions: dict[int, str] = {}
-    for number, key in enumerate(owned):
-        if key in values and key not in first_of:
-            earlier = [first_of[name].end for name in owned[:number] if name in first_of and name in values]
+    for number, name in enumerate(owned):
+        if name in values and name not in first_of:
+            earlier = [first_of[other].end for other in owned[:number] if other in first_of and other in values]
             place = earlier[-1] if earlier else 0
-            additions[place] = additions.get(place, "") + entry_lines(key, values[key], before.newline)
+            additions[place] = additions.get(place, "") + format_key(name, values[name], before.newline)
     lines: list[str] = [additions.get(0, "")]
     position = 0
     while position < len(before.lines):
-        end, replacement = pieces.get(position, (position + 1, before.lines[position]))
-        lines.append(replacement)
+        end, text = replacements.get(position, (position + 1, before.lines[position]))
+        lines.append(text)
         lines.append(additions.get(end, ""))
         position = end
     return lines
 
 
-def _replaced(before: Document, entry: Entry, value: Value) -> str:
-    raw = before.raw(entry)
-    if isinstance(value, list) and entry.value == value and entry.is_list:
+def _replacement(before: Document, key: Key, value: Value) -> str:
+    raw = before.raw(key)
+    if isinstance(value, list) and key.value == value and key.is_list:
         return raw
     newline = raw[len(raw.rstrip("\r\n")) :] or before.newline
-    if isinstance(value, list) or entry.end - entry.first > 1:
-        return entry_lines(entry.key, value, newline)
-    return f"{entry.key}: {scalar(value)}{_comment(before, entry)}{newline}"
+    if isinstance(value, list) or key.end - key.first > 1:
+        return format_key(key.name, value, newline)
+    return f"{key.name}: {format_scalar(value)}{_comment(before, key)}{newline}"
 
 
-def _comment(before: Document, entry: Entry) -> str:
-    """The comment behind a value on the key's own line, with the blanks before it."""
-    line = before.lines[entry.first].rstrip("\r\n")
-    if entry.column is None:
+def _comment(before: Document, key: Key) -> str:
+    """Return the comment behind a value on the key's own line, with the blanks before it."""
+    line = before.lines[key.first].rstrip("\r\n")
+    if key.column is None:
         return ""
-    found = re.search(r"[ \t]+#.*$", line[max(0, entry.column - 1) :])
-    return found.group() if found else ""
+    match = re.search(r"[ \t]+#.*$", line[max(0, key.column - 1) :])
+    return match.group() if match else ""
 
 
-def _comment_of(before: Document, entry: Entry) -> str:
-    """What stays of an entry that goes: people's comment."""
-    comment = _comment(before, entry).strip()
+def _comment_line(before: Document, key: Key) -> str:
+    """Return the comment of a removed key as a line of its own: it is a person's."""
+    comment = _comment(before, key).strip()
     return comment + before.newline if comment else ""
 
 
 def _lines(text: str, ending: re.Pattern[str]) -> Iterator[str]:
     position = 0
-    for found in ending.finditer(text):
-        yield text[position : found.end()]
-        position = found.end()
+    for match in ending.finditer(text):
+        yield text[position : match.end()]
+        position = match.end()
     if position < len(text):
         yield text[position:]
 
 
-class NoteHandler(YAMLHandler):
-    """python-frontmatter's handler: reads with Document, writes new notes, and splices a post read from `source`."""
+# --- writing values
+def format_key(key: str, value: Value, newline: str) -> str:
+    """Return the key as written in a note: one plain line, or a block of items for a list."""
+    if isinstance(value, list):
+        return "".join([f"{key}:{newline}", *(f"- {format_scalar(item)}{newline}" for item in value)])
+    return f"{key}: {format_scalar(value)}{newline}"
 
-    def __init__(self, owned: Sequence[str], source: str | None = None) -> None:
-        super().__init__()
-        self.owned = owned
-        self.source = source
 
-    def detect(self, text: str) -> bool:
-        return parse(text).has_frontmatter
-
-    def split(self, text: str) -> tuple[str, str]:
-        document = parse(text)
-        return "".join(document.lines), document.body
-
-    def load(self, fm: str, **kwargs: object) -> dict[str, Any]:
-        lines = tuple(_lines(fm, _YAML_LINE))
-        return {entry.key: entry.value for entry in entries_of(fm, lines)}
-
-    def export(self, metadata: Mapping[str, Any], **kwargs: object) -> str:
-        return "".join(entry_lines(key, metadata[key], "\n") for key in self.owned if key in metadata)
-
-    def format(self, post: frontmatter.Post, **kwargs: object) -> str:
-        if self.source is not None:
-            known: dict[str, Any] = {key: post.metadata[key] for key in self.owned if key in post.metadata}
-            return splice(self.source, known, self.owned)
-        return f"---\n{self.export(post.metadata)}---\n\n{post.content.strip()}\n"
+@functools.lru_cache(maxsize=4096)
+def format_scalar(value: str | int | bool) -> str:
+    """Return the value as one line of YAML, unquoted where versions 1.1 and 1.2 both read that as the same text."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+        return value
+    if _TIME.fullmatch(value) or _NUMERIC.fullmatch(value):
+        return f"'{value}'"
+    if value.isprintable() and (": " in value or " #" in value):
+        return "'" + value.replace("'", "''") + "'"
+    style = '"' if _BREAKS.intersection(value) else None  # what breaks a line must be escaped
+    text: str = yaml.dump(value, Dumper=yaml.SafeDumper, width=_NO_WRAPPING, allow_unicode=True, default_style=style)
+    return text.removesuffix("...\n").rstrip("\n")

@@ -1,4 +1,4 @@
-"""Where things are in a vault, and what of a task its note shows (contract, "A task file")."""
+"""The folders of a vault, the path of each note, and the keys of a note (contract, "A task file")."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import re
 from core.timestamps import whole_seconds
 from tasks.ids import parse_task_id
 from tasks.models import Status, Task
-from vaultsync.notes.yaml_scalars import Value
+from vaultsync.notes.frontmatter import Value
 
-BRANCH = "main"
 TASKS = "010-tasks"
 OVERVIEW = f"{TASKS}/_overview.md"
 FOLDERS: dict[str, str] = {
@@ -48,12 +47,12 @@ _TEXTS = ("assigned_to", "assigned_at", "completed_at", "model", "workflow", "di
 
 
 def folder_of(status: str) -> str:
-    """The folder of a task's note; a status that is none of the six counts as active."""
+    """Return the folder of a task's note; a status that is none of the six counts as active."""
     return f"{TASKS}/{FOLDERS.get(status, 'active')}"
 
 
 def note_path(task: Task) -> str:
-    """Where the note of a task belongs, relative to the vault."""
+    """Return the path of a task's note, relative to the vault."""
     return f"{folder_of(task.status)}/{task.task_id}.md"
 
 
@@ -64,12 +63,12 @@ def task_of_path(path: str) -> int | None:
 
 
 def is_safe_slug(slug: object) -> bool:
-    """Whether a slug can be a file's name."""
+    """Return True when a slug can be a file's name."""
     return isinstance(slug, str) and bool(_SLUG.fullmatch(slug))
 
 
 def note_values(task: Task) -> dict[str, Value]:
-    """The keys of the database as the note shows them; a field that is not set has none."""
+    """Return the database's keys of a note; a field that is not set has none."""
     values: dict[str, Value] = {
         "id": task.task_id,
         "name": str(task.name),

@@ -1,4 +1,4 @@
-"""Three versions of one note become one: keys of the database from us, keys and body of people from people."""
+"""The three-way merge of one note: the database's keys come from us, all else from people."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ TextMerge = Callable[[bytes, bytes, bytes], bytes | None]
 
 @dataclass(frozen=True)
 class Merged:
-    """The note as it goes on; `aside` is ours, whole, when a part of it could not be kept in place."""
+    """The merged content; `conflict_copy` is our whole version when a part of it could not be merged."""
 
     content: bytes
-    aside: bytes | None = None
+    conflict_copy: bytes | None = None
 
 
 def merge_note(
@@ -28,43 +28,48 @@ def merge_note(
     if base == theirs:
         return Merged(ours)
     try:
-        taken = [parse(version.decode()) for version in (base or b"", ours, theirs)]
-        if not (taken[1].has_frontmatter and taken[2].has_frontmatter):
+        before, mine, other = (parse(version.decode()) for version in (base or b"", ours, theirs))
+        if not (mine.has_frontmatter and other.has_frontmatter):
             raise Unsafe("no frontmatter")
-        return _merged(taken[0], taken[1], taken[2], ours, owned, text_merge)
+        return _merge_documents(before, mine, other, ours, owned, text_merge)
     except (Unsafe, UnicodeDecodeError):
         return merge_plain(base, ours, theirs, text_merge=text_merge)
 
 
 def merge_plain(base: bytes | None, ours: bytes, theirs: bytes, *, text_merge: TextMerge | None) -> Merged:
-    """Merge a file that is no note: line by line where that works, else theirs, with ours aside."""
+    """Merge a file that is no note: line by line where that works, else theirs, with ours as a conflict copy."""
     if ours == theirs or base == ours:
         return Merged(theirs)
     if base == theirs:
         return Merged(ours)
     is_text = not any(b"\0" in version for version in (base or b"", ours, theirs))
     merged = text_merge(base or b"", ours, theirs) if text_merge and is_text and base is not None else None
-    return Merged(theirs, aside=ours) if merged is None else Merged(merged)
+    return Merged(theirs, conflict_copy=ours) if merged is None else Merged(merged)
 
 
-def _merged(
-    base: Document, ours: Document, theirs: Document, whole: bytes, owned: Sequence[str], text_merge: TextMerge | None
+def _merge_documents(
+    base: Document,
+    ours: Document,
+    theirs: Document,
+    our_content: bytes,
+    owned: Sequence[str],
+    text_merge: TextMerge | None,
 ) -> Merged:
-    body, body_conflict = _body(base, ours, theirs, text_merge)
-    if _front(theirs) == _front(base):
-        front, key_conflict = _front(ours), False
-    elif _front(ours) in (_front(base), _front(theirs)):
-        front, key_conflict = _front(theirs), False
+    body, body_conflict = _merge_bodies(base, ours, theirs, text_merge)
+    if _header(theirs) == _header(base):
+        front, key_conflict = _header(ours), False
+    elif _header(ours) in (_header(base), _header(theirs)):
+        front, key_conflict = _header(theirs), False
     else:
-        front, key_conflict = _keys(base, ours, theirs, owned)
-    return Merged((front + body).encode(), whole if body_conflict or key_conflict else None)
+        front, key_conflict = _merge_keys(base, ours, theirs, owned)
+    return Merged((front + body).encode(), our_content if body_conflict or key_conflict else None)
 
 
-def _front(document: Document) -> str:
+def _header(document: Document) -> str:
     return "".join([document.head, *document.lines, document.closing])
 
 
-def _body(base: Document, ours: Document, theirs: Document, text_merge: TextMerge | None) -> tuple[str, bool]:
+def _merge_bodies(base: Document, ours: Document, theirs: Document, text_merge: TextMerge | None) -> tuple[str, bool]:
     if ours.body == theirs.body or ours.body == base.body:
         return theirs.body, False
     if theirs.body == base.body:
@@ -76,8 +81,8 @@ def _body(base: Document, ours: Document, theirs: Document, text_merge: TextMerg
     return theirs.body, True
 
 
-def _keys(base: Document, ours: Document, theirs: Document, owned: Sequence[str]) -> tuple[str, bool]:
-    """Their frontmatter with our changes put in, and whether a key of people's was changed on both sides."""
+def _merge_keys(base: Document, ours: Document, theirs: Document, owned: Sequence[str]) -> tuple[str, bool]:
+    """Return their frontmatter with our changes, and True when a key of people's was changed on both sides."""
     before, mine, other = _by_key(base), _by_key(ours), _by_key(theirs)
     pieces = dict(other)
     conflict = False
@@ -99,13 +104,13 @@ def _keys(base: Document, ours: Document, theirs: Document, owned: Sequence[str]
 
 
 def _by_key(document: Document) -> dict[str, str]:
-    """Each key's text together with the comments and blank lines above it; `` is what follows the last key."""
-    found: dict[str, str] = {}
+    """Return each key's text with the comments and blank lines above it; under "" what follows the last key."""
+    texts: dict[str, str] = {}
     position = 0
-    for entry in document.entries:
-        if entry.key in found or not entry.key:
+    for key in document.keys:
+        if key.name in texts or not key.name:
             raise Unsafe("a key is there twice")
-        found[entry.key] = "".join(document.lines[position : entry.end])
-        position = entry.end
+        texts[key.name] = "".join(document.lines[position : key.end])
+        position = key.end
     rest = "".join(document.lines[position:])
-    return found | ({"": rest} if rest else {})
+    return texts | ({"": rest} if rest else {})

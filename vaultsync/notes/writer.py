@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import frontmatter
+from frontmatter.default_handlers import YAMLHandler
 
 from core.text import escape_markdown
 from tasks.models import Task
 from vaultsync import services
-from vaultsync.git.checkout import free_name
 from vaultsync.git.command import Git
-from vaultsync.git.files import Blocked, Files, blob_id
-from vaultsync.models import Kind, NoteRecord
+from vaultsync.git.files import Blocked, Files, blob_id, free_conflict_name
+from vaultsync.models import Kind, NoteProblem, NoteRecord
 from vaultsync.notes.claims import BOTH_CHANGED, Judgement, claim_of, take_over
-from vaultsync.notes.frontmatter import Document, NoteHandler, parse, splice
+from vaultsync.notes.frontmatter import Document, Value, format_key, parse, splice
 from vaultsync.notes.layout import OWNED, SYSTEM, TASK_FOLDERS, is_safe_slug, note_path, note_values
 from vaultsync.notes.yaml_keys import Unsafe
-from vaultsync.notes.yaml_scalars import Value
-from vaultsync.services import Report
 
-_AT_ONCE = 500
+_BATCH = 500
 _HEADING = 300
 
 
@@ -37,6 +36,13 @@ class _Plan:
     target: str
 
 
+class _OwnedKeys(YAMLHandler):
+    """Writes the keys of a new note: one plain line each, in the order of the contract."""
+
+    def export(self, metadata: Mapping[str, Any], **kwargs: object) -> str:
+        return "".join(format_key(key, metadata[key], "\n") for key in OWNED if key in metadata).rstrip("\n")
+
+
 @dataclass
 class NoteWriter:
     """Brings notes in line with their tasks and remembers which paths it touched."""
@@ -47,7 +53,7 @@ class NoteWriter:
     dry_run: bool = False
     touched: set[str] = field(default_factory=set)
     records: list[NoteRecord] = field(default_factory=list)
-    reports: list[Report] = field(default_factory=list)
+    problems: list[NoteProblem] = field(default_factory=list)
     readable: list[str] = field(default_factory=list)
     adopted: set[str] = field(default_factory=set)
 
@@ -57,8 +63,8 @@ class NoteWriter:
         `where` tells which of a task's possible paths exist, for a caller that has listed them.
         """
         ordered = sorted(set(ids))
-        for start in range(0, len(ordered), _AT_ONCE):
-            part = ordered[start : start + _AT_ONCE]
+        for start in range(0, len(ordered), _BATCH):
+            part = ordered[start : start + _BATCH]
             tasks = list(Task.objects.filter(pk__in=part).order_by("pk"))
             known = NoteRecord.objects.in_bulk([task.pk for task in tasks])
             plans = [self._planned(task, known.get(task.pk), (where or self._present)(task)) for task in tasks]
@@ -103,7 +109,7 @@ class NoteWriter:
                 task.refresh_from_db()
                 values = note_values(task)
             if judged.sentence:
-                self.reports.append(Report(path, Kind.DRIFT, judged.sentence))
+                self.problems.append(NoteProblem.new(path, Kind.DRIFT, judged.sentence))
             if judged.shown_status and task.status == "active":
                 values["status"] = judged.shown_status
             return values
@@ -111,11 +117,12 @@ class NoteWriter:
             edited = [
                 key
                 for key in record.written
-                if key in values and document.value(key) not in (None, _shown(record.written[key]), _shown(values[key]))
+                if key in values
+                and document.value(key) not in (None, _as_read(record.written[key]), _as_read(values[key]))
             ]
             if edited:
                 said = f"{', '.join(edited)} was edited here; the database decides, and was put back"
-                self.reports.append(Report(path, Kind.DRIFT, said))
+                self.problems.append(NoteProblem.new(path, Kind.DRIFT, said))
         return values
 
     def _carry_out(self, plans: Sequence[_Plan], known: dict[int, NoteRecord]) -> None:
@@ -131,7 +138,7 @@ class NoteWriter:
             return
         self._note_intentions(changed)
         for plan, _, differs in changed:
-            blob = blob_id(plan.after, self.files.no_id)
+            blob = blob_id(plan.after, self.files.null_id)
             if differs:
                 try:
                     self._place(plan)
@@ -199,10 +206,11 @@ class NoteWriter:
             if self.dry_run:
                 continue
             if not same:
-                beside = free_name(self.files, kept, content)
+                beside = free_conflict_name(self.files, kept, content)
                 self.files.write(beside, content)
                 self.touched.add(beside)
-                self.reports.append(Report(kept, Kind.CONFLICT, f"there was a second note; it is in {beside}"))
+                sentence = f"there was a second note; it is in {beside}"
+                self.problems.append(NoteProblem.new(kept, Kind.CONFLICT, sentence))
             self.files.remove(path)
             self.touched.add(path)
             self.checkpoint("deduplicated")
@@ -223,13 +231,13 @@ class NoteWriter:
     def _new(self, task: Task, values: dict[str, Value]) -> str:
         heading = escape_markdown(" ".join(task.name.split())[:_HEADING])
         body = f"# {heading}\n\n*The content of this task is pending.*"
-        return str(frontmatter.dumps(frontmatter.Post(body, handler=NoteHandler(OWNED), **values)))
+        return f"{frontmatter.dumps(frontmatter.Post(body, handler=_OwnedKeys(), **values))}\n"
 
     def _unreadable(self, path: str, sentence: str) -> None:
-        self.reports.append(Report(path, Kind.UNREADABLE, sentence))
+        self.problems.append(NoteProblem.new(path, Kind.UNREADABLE, sentence))
 
 
-def _shown(value: Value) -> str | list[str]:
+def _as_read(value: Value) -> str | list[str]:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, list) else str(value)

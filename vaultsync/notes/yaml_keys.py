@@ -22,14 +22,14 @@ class Unsafe(Exception):
 
 
 @dataclass(frozen=True)
-class Entry:
+class Key:
     """A top-level key, and the lines `first` up to but not including `end` that hold it and its value.
 
     `value` is a scalar as written, a list of scalars, or None for null and everything else; `column` is where the
     value ends on the key's own line, None when it goes on below.
     """
 
-    key: str
+    name: str
     first: int
     end: int
     value: str | list[str] | None
@@ -38,8 +38,8 @@ class Entry:
 
 
 @dataclass
-class _Found:
-    key: str
+class _PartialKey:
+    name: str
     line: int
     value: str | list[str] | None = None
     is_list: bool = False
@@ -47,31 +47,31 @@ class _Found:
     column: int | None = None
 
 
-def entries_of(inner: str, lines: Sequence[str]) -> Iterator[Entry]:
-    """The entries of the text between the delimiters, which `lines` is split at YAML's line breaks; raises Unsafe."""
+def parse_keys(inner: str, lines: Sequence[str]) -> Iterator[Key]:
+    """Yield the keys of the text between the delimiters; `lines` is that text split at YAML's breaks. Raises Unsafe."""
     if len(inner) > _MOST_CHARACTERS:
         raise Unsafe("the frontmatter is larger than 256 KiB")
     try:
-        found = _found(inner)
+        keys = _read_keys(inner)
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 2})" if mark else ""
         raise Unsafe(f"the frontmatter is not valid YAML{where}") from None
-    starts = [each.line for each in found] + [len(lines)]
+    starts = [key.line for key in keys] + [len(lines)]
     if starts != sorted(set(starts)):
         raise Unsafe("the frontmatter has several keys on one line")
-    for each, following in zip(found, starts[1:], strict=True):
-        if lines[each.line].startswith("?"):
+    for key, following in zip(keys, starts[1:], strict=True):
+        if lines[key.line].startswith("?"):
             raise Unsafe("the frontmatter has a key in the long form")
         end = following
-        while end > each.line + 1 and _is_between(lines[end - 1], each.is_literal):
+        while end > key.line + 1 and _is_blank_or_comment(lines[end - 1], key.is_literal):
             end -= 1
-        yield Entry(each.key, each.line, end, each.value, each.is_list, each.column)
+        yield Key(key.name, key.line, end, key.value, key.is_list, key.column)
 
 
-def _found(inner: str) -> list[_Found]:
-    """The mapping's keys with their values' shapes."""
-    found: list[_Found] = []
+def _read_keys(inner: str) -> list[_PartialKey]:
+    """Return the mapping's keys with the shapes of their values."""
+    keys: list[_PartialKey] = []
     anchors: set[str] = set()
     depth, documents, is_key = 0, 0, True
     event: Any
@@ -82,7 +82,7 @@ def _found(inner: str) -> list[_Found]:
             depth -= 1
             if depth == 1:
                 is_key = True
-                _ends(found[-1], event)
+                _end_value(keys[-1], event)
         elif isinstance(event, ev.NodeEvent):
             _check_anchor(event, anchors)
             if depth == 0:
@@ -90,18 +90,18 @@ def _found(inner: str) -> list[_Found]:
                 if isinstance(event, ev.ScalarEvent):
                     return []
             elif depth == 1 and is_key:
-                found.append(_key(event))
+                keys.append(_begin_key(event))
                 is_key = False
             elif depth == 1:
-                _begins(found[-1], event)
+                _begin_value(keys[-1], event)
                 is_key = not isinstance(event, ev.CollectionStartEvent)
-            elif depth == 2 and isinstance(found[-1].value, list):
-                _item(found[-1], event)
+            elif depth == 2 and isinstance(keys[-1].value, list):
+                _add_item(keys[-1], event)
             if isinstance(event, ev.CollectionStartEvent):
                 depth += 1
     if documents > 1:
         raise Unsafe("the frontmatter is more than one YAML document")
-    return found
+    return keys
 
 
 def _check_anchor(event: Any, anchors: set[str]) -> None:
@@ -121,37 +121,37 @@ def _check_root(event: Any) -> None:
         raise Unsafe("the frontmatter is written in braces")
 
 
-def _key(event: Any) -> _Found:
+def _begin_key(event: Any) -> _PartialKey:
     mark = event.start_mark
     if not isinstance(event, ev.ScalarEvent) or mark.column:
         raise Unsafe("the frontmatter's keys don't begin their lines")
-    return _Found(str(event.value), mark.line)
+    return _PartialKey(str(event.value), mark.line)
 
 
-def _begins(found: _Found, event: Any) -> None:
+def _begin_value(key: _PartialKey, event: Any) -> None:
     start, end = event.start_mark, event.end_mark
     if isinstance(event, ev.ScalarEvent):
         plain_null = event.style is None or event.style == ""
-        found.value = None if plain_null and event.value in _NULLS else str(event.value)
-        found.is_literal = event.style in ("|", ">")
-        if start.line == end.line == found.line:
-            found.column = end.column
+        key.value = None if plain_null and event.value in _NULLS else str(event.value)
+        key.is_literal = event.style in ("|", ">")
+        if start.line == end.line == key.line:
+            key.column = end.column
     elif isinstance(event, ev.SequenceStartEvent):
-        found.value, found.is_list = [], True
+        key.value, key.is_list = [], True
 
 
-def _item(found: _Found, event: Any) -> None:
-    if isinstance(event, ev.ScalarEvent) and isinstance(found.value, list):
-        found.value.append(str(event.value))
+def _add_item(key: _PartialKey, event: Any) -> None:
+    if isinstance(event, ev.ScalarEvent) and isinstance(key.value, list):
+        key.value.append(str(event.value))
     else:
-        found.value = None
+        key.value = None
 
 
-def _ends(found: _Found, event: Any) -> None:
-    if event.end_mark.line == found.line:
-        found.column = event.end_mark.column
+def _end_value(key: _PartialKey, event: Any) -> None:
+    if event.end_mark.line == key.line:
+        key.column = event.end_mark.column
 
 
-def _is_between(line: str, literal: bool) -> bool:
-    """Blank, or a comment: not a part of the value above it."""
+def _is_blank_or_comment(line: str, literal: bool) -> bool:
+    """Return True for a line that is no part of the value above it."""
     return not line.strip() or (line if literal else line.lstrip(" ")).startswith("#")

@@ -1,4 +1,4 @@
-"""`manage.py vault`: what is done to the vault now and then."""
+"""`manage.py vault`: rare operations on the vault."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Command(BaseCommand):
         if not (settings.VAULT_PATH / ".git").is_dir():
             raise CommandError(f"there is no vault at {settings.VAULT_PATH}; `manage.py sync` makes one")
         try:
-            with vault_lock(settings.STATE_DIR, wait_seconds=_WAIT_SECONDS) as descriptor:
+            with vault_lock(settings.STATE_DIR, wait_seconds=_WAIT_SECONDS) as lock:
                 if verb == "import":
                     self._import(dry_run=options["dry_run"])
                 else:
-                    self._accept(Git(settings.VAULT_PATH, inherited=descriptor))
+                    self._accept(Git(settings.VAULT_PATH, lock=lock))
         except Unavailable as error:
             raise CommandError(str(error)) from None
 
