@@ -19,6 +19,7 @@ from rich.text import Text
 from core.errors import LobwifeError
 from core.sqlite.messages import in_words_for_the_console
 from core.text import one_line
+from jobs import services
 
 OPERATOR_VARIABLES = ("SUDO_USER", "USER", "LOGNAME")
 INTERRUPTED = 130
@@ -79,6 +80,32 @@ class OperatorCommand(BaseCommand):
         for line in texts:
             table.add_row(*(Text(value, style=_STYLES.get(value, "")) for value in line))
         Console(file=sys.stdout).print(table)
+
+
+class SwitchCommand(OperatorCommand):
+    """Lets a job's schedule run it, or not."""
+
+    enabled: bool
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("name", help="the job")
+
+    def act(self, **options: Any) -> int:
+        services.set_enabled(name=options["name"], enabled=self.enabled, actor=operator())
+        self.stdout.write(f"Job {options['name']} is {'enabled' if self.enabled else 'disabled'}.")
+        return 0
+
+
+class PauseCommand(OperatorCommand):
+    """Lets runs start, or not."""
+
+    paused: bool
+    message: str
+
+    def act(self, **options: Any) -> int:
+        services.set_paused(paused=self.paused, actor=operator())
+        self.stdout.write(self.message)
+        return 0
 
 
 _STYLES = {

@@ -162,7 +162,7 @@ DATABASES = {
 }
 
 # --- People
-PASSWORD_HASHERS = ["access.hashers.PBKDF2PasswordHasher"]
+PASSWORD_HASHERS = ["access.authentication.PBKDF2PasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},

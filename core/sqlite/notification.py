@@ -10,6 +10,9 @@ import functools
 import logging
 import os
 import socket
+from typing import Any
+
+from django.db import connection
 
 log = logging.getLogger(__name__)
 
@@ -59,3 +62,14 @@ class Listener:
     def close(self) -> None:
         """Listen no more."""
         self._socket.close()
+
+
+def data_version() -> tuple[int, int]:
+    """Return a pair that changes when any connection has written. Past Django's cursors: 3 µs instead of 30."""
+    if connection.connection is None:
+        connection.connect()
+    raw: Any = connection.connection
+    with connection.wrap_database_errors:
+        others: int = raw.execute("PRAGMA data_version").fetchone()[0]
+    own: int = raw.total_changes
+    return others, own

@@ -81,7 +81,7 @@ def disable_job(request: HttpRequest, pk: int) -> tuple[str, str]:
 
 def pause(request: HttpRequest, pk: int) -> tuple[str, str]:
     services.set_paused(paused=True, actor=actor_of(request))
-    return "Starts are paused; what runs goes on.", reverse("admin:jobs_job_changelist")
+    return "Paused. Running jobs will finish.", reverse("admin:jobs_job_changelist")
 
 
 def resume(request: HttpRequest, pk: int) -> tuple[str, str]:

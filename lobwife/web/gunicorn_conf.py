@@ -8,11 +8,22 @@ import resource
 from typing import Any
 
 import gevent
+from gunicorn.glogging import Logger
 
-from core import env
+from core import env, logs
 from core.parent_death import stop_with_parent, stop_with_supervisor
 
 log = logging.getLogger("lobwife.web")
+
+
+class SharedLogger(Logger):  # type: ignore[misc]  # the package has no types
+    """Writes gunicorn's messages with all others; its `logconfig_dict` would format a line for each request too."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        logs.configure()
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
 
 
 def raise_open_files() -> int:
@@ -31,7 +42,7 @@ bind = [
 ]
 wsgi_app = "lobwife.wsgi:application"
 worker_class = "lobwife.web.gevent_worker.BoundedWorker"
-logger_class = "lobwife.web.gunicorn_logger.SharedLogger"
+logger_class = SharedLogger
 workers = env.integer("LOBWIFE_WORKERS", 2, at_least=1, at_most=32)
 # Of each port. A connection that waits costs 17 kB; files that a worker needs for itself are left to it.
 worker_connections = max(100, min(10_000, (raise_open_files() - 200) // len(bind)))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from access import hashers
+from access.authentication import PBKDF2PasswordHasher
 
 
-class QuickPBKDF2PasswordHasher(hashers.PBKDF2PasswordHasher):
+class QuickPBKDF2PasswordHasher(PBKDF2PasswordHasher):
     iterations = 1000

@@ -1,17 +1,9 @@
 """`manage.py pause`: start nothing until resumed."""
 
-from __future__ import annotations
-
-from typing import Any
-
-from jobs import services
-from jobs.console import OperatorCommand, operator
+from jobs.console import PauseCommand
 
 
-class Command(OperatorCommand):
-    help = "Start no more runs until resumed; what runs goes on."
-
-    def act(self, **options: Any) -> int:
-        services.set_paused(paused=True, actor=operator())
-        self.stdout.write("Starts are paused; `manage.py resume` ends that.")
-        return 0
+class Command(PauseCommand):
+    help = "Start no more runs until resumed. Running jobs will finish."
+    paused = True
+    message = "Paused. Running jobs will finish; `manage.py resume` starts others again."
