@@ -20,11 +20,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from vaultsync.git.command import GitError
+
 from .report import Report
 from .rest import Rest, RestError
 from .times import now
 from .vault import TRACKED, NoVault, Read, Vault, VaultError, opened
-from .vault_git import GitError
 
 NAME = "lobmob-flush-logs"
 LOG = "lobmob-events.log"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
+import ssl
 import time
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
+
+import httpx2
 
 TIMEOUT_SECONDS = 15
 _PAUSES = (0.2, 0.5, 1, 2)
 _PAGE = 500
 _FRESH_SECONDS = 0.5
-_MOST_BYTES = 64 * 2**20
 
 
 class RestError(Exception):
@@ -26,18 +27,24 @@ class RestError(Exception):
 
 
 class Rest:
-    """One connection that is kept; GETs are tried again when it breaks, writes only when they were never sent."""
+    """A client of lobwife. GETs are tried again when a connection breaks, writes only when they were never sent."""
 
     def __init__(self, url: str, credential: str = "") -> None:
         try:
-            self._connection, self._prefix = _opened(url)
-        except (ValueError, http.client.InvalidURL):  # the error's own words may hold a password
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not (parts.hostname or "").encode("idna") or parts.port == 0:
+                raise ValueError
+            base = httpx2.URL(url)
+        except (ValueError, httpx2.InvalidURL):  # the error's own words may hold a password
             raise RestError("LOBWIFE_URL must be an address such as http://127.0.0.1:8081") from None
-        self._sent = False
-        self._used = 0.0
-        self._headers = {"Content-Type": "application/json"}
-        if credential:
-            self._headers["Authorization"] = f"Bearer {credential}"
+        self._client = httpx2.Client(
+            base_url=base,
+            headers={"Authorization": f"Bearer {credential}"} if credential else {},
+            timeout=TIMEOUT_SECONDS,
+            trust_env=False,
+            verify=ssl.create_default_context(),
+            limits=httpx2.Limits(keepalive_expiry=_FRESH_SECONDS),  # an older connection may be closed by now
+        )
 
     @classmethod
     def from_environment(cls) -> Rest:
@@ -46,8 +53,7 @@ class Rest:
 
     # --- calls
     def get(self, path: str, **query: Any) -> Any:
-        given = {name: value for name, value in query.items() if value is not None}
-        return self._call("GET", f"{path}?{urlencode(given)}" if given else path)
+        return self._call("GET", path, query={name: value for name, value in query.items() if value is not None})
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         return self._call("POST", path, body)
@@ -70,45 +76,21 @@ class Rest:
             if len(page) < _PAGE:
                 return found
 
-    # --- the wire
-    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
+    def _call(
+        self, method: str, path: str, body: dict[str, Any] | None = None, query: dict[str, Any] | None = None
+    ) -> Any:
         for pause in (*_PAUSES, None):
-            self._sent = False
             try:
-                status, content = self._send(method, path, data)
-            except (OSError, http.client.HTTPException) as error:
-                self._connection.close()
-                if pause is None or (self._sent and method != "GET"):
-                    raise RestError(f"lobwife does not answer: {_words(error)}") from None
+                response = self._client.request(method, path, json=body, params=query)
+            except httpx2.RequestError as error:
+                was_sent = not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
+                if pause is None or (was_sent and method != "GET"):
+                    raise RestError(f"lobwife does not answer: {str(error) or type(error).__name__}") from None
             else:
-                if status != 503 or pause is None:
-                    return _read(status, content, f"{method} {path.partition('?')[0]}")
+                if response.status_code != 503 or pause is None:
+                    return _read(response.status_code, response.content, f"{method} {path}")
             time.sleep(pause)
         raise AssertionError("the last try returns or raises")
-
-    def _send(self, method: str, path: str, data: bytes | None) -> tuple[int, bytes]:
-        idle = time.monotonic() - self._used
-        if method != "GET" and idle > _FRESH_SECONDS:  # it may have been closed meanwhile: a write is not sent twice
-            self._connection.close()
-        if self._connection.sock is None:
-            self._connection.connect()
-        self._sent = True
-        self._connection.request(method, self._prefix + path, data, self._headers)
-        answer = self._connection.getresponse()
-        content = answer.read(_MOST_BYTES)
-        self._used = time.monotonic()
-        return answer.status, content
-
-
-def _opened(url: str) -> tuple[http.client.HTTPConnection, str]:
-    """The connection, not made yet, and what paths begin with; raises ValueError or InvalidURL."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme not in ("http", "https") or not host.encode("idna") or not re.fullmatch(r"[!-~]*", parts.path):
-        raise ValueError(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return kind(host, parts.port, timeout=TIMEOUT_SECONDS), parts.path.rstrip("/")
 
 
 def _read(status: int, content: bytes, call: str) -> Any:
@@ -122,10 +104,6 @@ def _read(status: int, content: bytes, call: str) -> Any:
     return data
 
 
-def _words(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
 def _credential() -> str:
     text = os.environ.get("LOBWIFE_API_KEY", "").strip()
     path = os.environ.get("LOBWIFE_TOKEN_PATH", "").strip()
@@ -134,7 +112,8 @@ def _credential() -> str:
             with open(path) as file:
                 text = file.read(65536).strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise RestError(f"LOBWIFE_TOKEN_PATH can't be read: {_words(error)}") from None
+            reason = getattr(error, "strerror", None) or error
+            raise RestError(f"LOBWIFE_TOKEN_PATH can't be read: {reason}") from None
     if text and not re.fullmatch(r"[!-~]+", text):
         raise RestError("the credential of LOBWIFE_API_KEY or LOBWIFE_TOKEN_PATH is not one word")
     return text

@@ -7,22 +7,22 @@ done nothing. The working copy is brought up to date afterwards when that is sim
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 
-from .rest import Rest, RestError
-from .vault_git import Git, GitError, takes_token
+from core.errors import Unavailable
+from vaultsync.git.command import BRANCH, Git, GitError, takes_token
+from vaultsync.git.lock import vault_lock
 
-BRANCH = "main"
+from .rest import Rest, RestError
+
 TRACKED = f"refs/remotes/origin/{BRANCH}"
 _TRIES = 5
 _LOCK_WAIT_SECONDS = 60.0
-_POLL_SECONDS = 0.05
 _SERVICE = "lobwife-sync"
+_FOR_CREDENTIAL_HELPER = ("LOBWIFE_URL", "LOBWIFE_API_KEY", "LOBWIFE_TOKEN_PATH", "SERVICE_NAME")
 
 Read = Callable[[str], bytes | None]
 
@@ -54,7 +54,10 @@ class Vault:
             )
         except GitError as error:
             raise VaultError(f"the vault's remote: {error}") from None
-        return self.git.resolve(TRACKED)
+        tip = self.git.resolve(TRACKED)
+        if tip is None:
+            raise VaultError(f"the vault's remote has no branch {BRANCH}")
+        return tip
 
     def publish(self, write: Callable[[str, Read], tuple[Mapping[str, bytes], str]]) -> list[str]:
         """Commit files onto the remote's branch and push; again when it moved on. Returns the paths written.
@@ -112,7 +115,7 @@ class Vault:
             tree = self.git.text("write-tree", environment=index)
         return self.git.text("commit-tree", tree, "-p", base, "-F", "-", stdin=message.encode())
 
-    def _bring_up_to_date(self, head: str, commit: str) -> None:
+    def _bring_up_to_date(self, head: str | None, commit: str) -> None:
         with contextlib.suppress(GitError):
             self.git.run("update-ref", TRACKED, commit)
             on_main = self.git.text("symbolic-ref", "-q", "HEAD", accept=(0, 1)) == f"refs/heads/{BRANCH}"
@@ -128,37 +131,20 @@ def opened(rest: Rest | None = None) -> Iterator[Vault]:
     if not (path / ".git").is_dir():
         raise NoVault(f"there is no vault in {path}")
     state = pathlib.Path(os.environ.get("LOBWIFE_STATE_DIR") or home / "state")
-    with _lock(state) as descriptor:
-        git = Git(path, descriptor)
+    with contextlib.ExitStack() as stack:
         try:
-            url = git.text("config", "--local", "--get", "remote.origin.url", accept=(0, 1))
+            descriptor = stack.enter_context(vault_lock(state, wait_seconds=_LOCK_WAIT_SECONDS))
+            git = Git(path, lock=descriptor, environment=_FOR_CREDENTIAL_HELPER)
+            url = git.remote_url()
+        except Unavailable:
+            raise VaultError("another process works in the vault") from None
         except GitError as error:
             raise VaultError(str(error)) from None
+        except OSError as error:
+            raise VaultError(f"the vault's lock can't be opened: {error.strerror}") from None
         if not url:
             raise NoVault(f"the vault in {path} has no remote")
         yield Vault(git, url, _token(url, rest))
-
-
-@contextlib.contextmanager
-def _lock(state: pathlib.Path) -> Iterator[int]:
-    try:
-        state.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(state / "vault.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise VaultError(f"the vault's lock can't be opened: {error.strerror}") from None
-    try:
-        deadline = time.monotonic() + _LOCK_WAIT_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise VaultError("another process works in the vault") from None
-                time.sleep(_POLL_SECONDS)
-        yield descriptor
-    finally:
-        os.close(descriptor)  # a git of ours that is still at work keeps the lock
 
 
 def _token(url: str, rest: Rest | None) -> str:
