@@ -214,7 +214,7 @@ def test_a_killed_parent_of_a_run_is_an_error_and_leaves_nothing(running: Instal
     run = ended(running, run_id)
     assert run["state"] == "error"
     assert "signal 9" in run["note"]
-    assert processes_of(running) == []
+    wait_for(lambda: processes_of(running) == [], what="nothing of the run is left")
     assert run_now(running, "quick")["state"] == "success", "the daemon goes on"
 
 

@@ -1,7 +1,7 @@
 """Commands in a process of their own, forked from one that has imported Django and its like already.
 
-Starting Python and importing the libraries is two thirds of what most commands cost. The fork server holds nothing of
-this project: each child reads its environment, its settings and the project's modules anew.
+Starting Python and importing the libraries is two thirds of what most commands cost. Each child reads its environment,
+its settings and the project's modules anew.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import tempfile
 # What Python reads before it runs anything: with another value it has to be started.
 READ_AT_START = ("PYTHON", "LANG", "LC_", "LD_")
 PRELOADED = [
+    "lobwife",  # first: it puts pysqlite3 in sqlite3's place, and imports nothing else of the project
     "apscheduler.schedulers.background",
     "cryptography.x509",
     "django.core.management",
