@@ -1,4 +1,4 @@
-"""Whether calls need a credential, and a record of those that come without one while they don't."""
+"""The policy whether calls need a credential, and a record of those that come without one."""
 
 from __future__ import annotations
 

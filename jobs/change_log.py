@@ -28,7 +28,7 @@ def record_for_all(what: str, *, actor: str) -> None:
 
 
 def doer(entry: LogEntry) -> str:
-    """Who did what the entry tells, whoever's account has it."""
+    """Return who did what the entry is about, whichever account it is filed under."""
     account = entry.user.get_username()
     return entry.change_message.partition(_BY)[2] if account == PROGRAMS else account
 

@@ -1,4 +1,4 @@
-"""What the commands share: sentences for errors, tables for people, tab-separated lines and JSON for programs."""
+"""Base classes of the commands: sentences for errors, tables for people, tab-separated lines and JSON for programs."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def add_json(parser: CommandParser) -> None:
 
 
 def operator() -> str:
-    """Who types: the name that the system knows them by."""
+    """Return the name by which the system knows who types."""
     return next((os.environ[name] for name in OPERATOR_VARIABLES if os.environ.get(name)), "the command line")
 
 

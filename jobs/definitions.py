@@ -51,7 +51,7 @@ class Defined(BaseModel):
 
 @dataclass
 class Plan:
-    """What an import would do; nothing is written yet."""
+    """The changes that an import would make; nothing is written yet."""
 
     made: list[Job] = field(default_factory=list)
     changed: list[Job] = field(default_factory=list)

@@ -15,7 +15,7 @@ _is_a_name = RegexValidator(
 
 
 class Concurrency(models.TextChoices):
-    """What a firing does while an earlier run of the same job is not over."""
+    """The policy for a firing while an earlier run of the same job is not over."""
 
     FORBID = "forbid", "forbid: skip it"
     ALLOW = "allow", "allow: run side by side, up to a maximum"
@@ -24,7 +24,7 @@ class Concurrency(models.TextChoices):
 
 
 class Misfire(models.TextChoices):
-    """What becomes of firings that were missed while the daemon was down or paused."""
+    """The policy for firings that were missed while the daemon was down or paused."""
 
     SKIP = "skip", "skip: none of them runs"
     ONCE = "once", "once: the last one runs"
@@ -32,7 +32,7 @@ class Misfire(models.TextChoices):
 
 
 class Trigger(models.TextChoices):
-    """What asked for a run."""
+    """The origin of a run."""
 
     SCHEDULE = "schedule"
     REST = "rest"
@@ -43,7 +43,7 @@ class Trigger(models.TextChoices):
 
 
 class State(models.TextChoices):
-    """Where a run stands."""
+    """The state of a run."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -118,7 +118,7 @@ class Job(models.Model):
 
     @property
     def most_at_once(self) -> int:
-        """How many of its runs may run side by side."""
+        """The number of its runs that may run side by side."""
         return self.max_parallel if self.concurrency == Concurrency.ALLOW else 1
 
 
@@ -246,7 +246,7 @@ class AlertKind(models.TextChoices):
 
 
 class Delivery(models.TextChoices):
-    """Where an alert stands."""
+    """The state of an alert's delivery."""
 
     PENDING = "pending"
     SENT = "sent"
@@ -281,7 +281,7 @@ class Alert(models.Model):
 
 
 class PingEvent(models.TextChoices):
-    """What a watchdog is told."""
+    """The kind of a ping to a watchdog."""
 
     START = "start"
     SUCCESS = "success"

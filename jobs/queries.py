@@ -1,4 +1,4 @@
-"""What callers are shown of jobs and runs, in a constant number of queries."""
+"""Reads of jobs and runs for callers, in a constant number of queries."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def job_detail(name: str) -> dict[str, Any]:
 
 
 def daemon_is_alive() -> bool:
-    """Whether the daemon gave a sign of life lately."""
+    """Return True when the daemon's heartbeat is fresh."""
     return Daemon.load().is_alive(utc_now())
 
 

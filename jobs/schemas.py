@@ -1,4 +1,4 @@
-"""What callers send for jobs and runs, and what they are shown."""
+"""Schemas of the requests and answers about jobs and runs."""
 
 from __future__ import annotations
 

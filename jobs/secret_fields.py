@@ -18,7 +18,7 @@ _NO_SECRET_ENDS = ("_PATH", "_FILE", "_DIR")
 
 
 def is_secret(variable: str) -> bool:
-    """Whether the variable's value is masked in output and on pages."""
+    """Return True when the variable's value is masked in output and on pages."""
     name = variable.upper()
     return any(word in name for word in _SECRET_WORDS) and not name.endswith(_NO_SECRET_ENDS)
 
@@ -29,7 +29,7 @@ def split(text: str) -> list[str]:
 
 
 def mask(url: str) -> str:
-    """What may be shown of a URL: `discord://…`, `jsons://host/…`."""
+    """Return a URL without its secret part: `discord://…`, `jsons://host/…`."""
     scheme, _, rest = url.partition("://")
     if scheme.lower() not in _PLAIN_HOSTS or not rest:
         return f"{scheme}://{_HIDDEN}" if rest else _HIDDEN
@@ -51,7 +51,7 @@ def masked(text: str) -> str:
 
 
 def unmasked(shown: str, stored: str) -> str:
-    """What a person sent back for a text that was shown masked: a line left as it was stands for what is stored."""
+    """Return the text that a person sent back for a masked one: a line left as it was stands for what is stored."""
     left = split(stored)
     result = []
     for line in split(shown):

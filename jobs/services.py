@@ -87,7 +87,7 @@ def check_job(job: Job) -> None:
 
 
 def problems_of(job: Job) -> dict[str, str]:
-    """What is wrong with a definition, by field; empty when it could work. A script need not exist yet."""
+    """Return the errors of a definition by field; empty when it could work. A script need not exist yet."""
     try:
         job.clean_fields()
         problems: dict[str, str] = {}

@@ -1,1 +1,1 @@
-"""What operators see."""
+"""Views for operators: dashboard, search, activity, health, checks and metrics."""

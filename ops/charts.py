@@ -81,6 +81,6 @@ def day_columns(days: Sequence[tuple[str, dict[str, int]]], kinds: Sequence[str]
 
 
 def timeline(firings: Sequence[datetime], start: datetime, end: datetime) -> list[float]:
-    """Where each firing lies on the line, in percent of its length."""
+    """Return the place of each firing on the line, in percent of its length."""
     span = (end - start).total_seconds()
     return [round((moment - start).total_seconds() / span * 100, 2) for moment in firings]

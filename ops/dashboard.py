@@ -124,7 +124,7 @@ def _of_broker(broker: dict[str, Any], now: datetime) -> list[Finding]:
 
 
 def _failed_last(state: GitHubState) -> bool:
-    """Whether GitHub's newest answer was an error."""
+    """Return True when GitHub's newest answer was an error."""
     return bool(state.last_error_at and (state.last_mint_at is None or state.last_mint_at < state.last_error_at))
 
 

@@ -86,7 +86,7 @@ def status(request: HttpRequest) -> HttpResponse:
 
 @router.get("/health", response={200: Health, 503: Health})
 def health(request: HttpRequest) -> HttpResponse:
-    """Whether the database can be read and the daemon is alive."""
+    """Say whether the database can be read and the daemon is alive."""
     shown: dict[str, Any] = {"status": "ok", "uptime": uptime(), "version": settings.VERSION}
     try:
         counts = _counts()
@@ -114,7 +114,7 @@ def database_bytes() -> int:
 
 
 def daemon_summary() -> dict[str, Any]:
-    """Who the daemon is and whether its heartbeat is fresh."""
+    """Return the daemon's state: its heartbeat, whether starts are paused, what troubles it."""
     with connection.cursor() as cursor:
         cursor.execute(_DAEMON)
         pid, beat_at, paused_at, trouble = cursor.fetchone() or (None, None, None, None)
@@ -133,7 +133,7 @@ def daemon_summary() -> dict[str, Any]:
 
 
 def _counts() -> dict[str, int]:
-    """What is counted, in one statement: probes come often and give up after a second."""
+    """Return the counts, in one statement: probes come often and give up after a second."""
     with connection.cursor() as cursor:
         cursor.execute(_COUNTS, [utc_now()])
         return {name: int(count) for name, count in zip(_COUNTED, cursor.fetchone(), strict=True)}

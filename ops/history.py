@@ -40,7 +40,7 @@ def days(now: datetime, count: int) -> list[tuple[str, dict[str, int]]]:
 
 
 def token_outcomes(now: datetime) -> dict[str, int]:
-    """How many tokens were asked for since midnight, by how that ended."""
+    """Count the requests for tokens since midnight by their outcome."""
     since = now.strftime("%Y-%m-%d")
     rows = TokenAudit.objects.filter(pk__gte=_first_id(TokenAudit, since), created_at__gte=since)
     asked = rows.filter(action__in=(Action.TOKEN, Action.SERVICE_TOKEN, Action.TOKEN_REFUSED)).order_by()

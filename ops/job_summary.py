@@ -1,4 +1,4 @@
-"""What a job's page says above its definition: how the job is doing. It refreshes in place."""
+"""The summary on a job's page: its runs, success rate and durations. It refreshes in place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the dashboard shows, each panel in a constant number of queries that stay cheap on a full database."""
+"""The panels of the dashboard, each in a constant number of queries that stay cheap on a full database."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def jobs(now: datetime) -> list[dict[str, Any]]:
 
 
 def timeline(rows: list[dict[str, Any]], now: datetime) -> dict[str, Any]:
-    """Who fires when in the next hours; moments at which several fire are marked."""
+    """Return the firings of the next hours; moments at which several jobs fire are marked."""
     end = now + timedelta(hours=TIMELINE_HOURS)
     minute = now.replace(second=0, microsecond=0)
     firings: dict[str, list[datetime]] = {}
@@ -108,7 +108,7 @@ def tasks(now: datetime) -> dict[str, Any]:
 
 
 def broker(now: datetime) -> dict[str, Any]:
-    """What was asked of the broker today, and how GitHub is."""
+    """Return today's requests to the broker, and GitHub's state."""
     state = GitHubState.objects.first()
     counts = history.token_outcomes(now)
     issued, cached = counts.get(Outcome.ISSUED, 0), counts.get(Outcome.CACHED, 0)
@@ -125,7 +125,7 @@ def broker(now: datetime) -> dict[str, Any]:
 
 
 def vault() -> dict[str, Any]:
-    """Where the vault's sync stands."""
+    """Return the state of the vault's sync."""
     return {**vaultsync.queries.sync_status(), "state": VaultState.objects.first()}
 
 

@@ -26,7 +26,7 @@ class Found:
 
 
 def search(query: str) -> list[Found]:
-    """What fits the words, the best first: an id, then names that begin so, then names that hold them."""
+    """Return what matches the words, the best first: an id, then names that begin so, then names that hold them."""
     query = query.strip()
     if not query:
         return []

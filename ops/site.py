@@ -46,7 +46,7 @@ class OperationsSite(AdminSite):
         return super().admin_view(invisible_characters.reveal_in_pages(view), cacheable)
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
-        """What operators work with first; accounts and what they are kept by last."""
+        """List what operators work with first, accounts and their like last."""
         listed = super().get_app_list(request, app_label)
         return sorted(
             listed, key=lambda app: _ORDER.index(app["app_label"]) if app["app_label"] in _ORDER else len(_ORDER)
@@ -87,7 +87,7 @@ class OperationsSite(AdminSite):
         return TemplateResponse(request, "ops/search.html", context)
 
     def activity(self, request: HttpRequest) -> HttpResponse:
-        """What people and programs did, newest first; what is chosen or older stays as it is, the newest follows."""
+        """Show what people and programs did, newest first; the first page refreshes in place."""
         until_then = parse(request.GET.get("before"))
         before = until_then or utc_now() + timedelta(seconds=1)
         chosen = {"kind": request.GET.get("kind", ""), "who": request.GET.get("who", "").strip()}

@@ -1,4 +1,4 @@
-"""What keeps everybody from writing to the database. The daemon's sign of life can't be written then either."""
+"""The reason why nobody can write to the database. The daemon's heartbeat can't be written then either."""
 
 from __future__ import annotations
 

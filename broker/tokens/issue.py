@@ -44,7 +44,7 @@ class Issued:
 
 @dataclass(frozen=True)
 class _Right:
-    """What a caller may have: the scope, and the registration that grants it; None for a service."""
+    """The right of a caller: the scope, and the registration that grants it; None for a service."""
 
     scope: Scope
     registration: Registration | None

@@ -1,4 +1,4 @@
-"""What SQLite says when it can't work, in sentences that tell a person what to do."""
+"""SQLite's errors, as sentences that tell a person what to do."""
 
 from __future__ import annotations
 

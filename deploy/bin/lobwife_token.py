@@ -59,7 +59,7 @@ def ask(environment=os.environ):
 
 
 def is_address(url):
-    """Whether it can be called at all."""
+    """Return True when it can be called at all."""
     try:
         parts = urllib.parse.urlsplit(url)
         named = bool(parts.hostname) and parts.port != 0
@@ -96,7 +96,7 @@ def credential(environment):
 
 
 def read_token(content):
-    """What a 200 holds; anything but a token in one printable word is refused."""
+    """Read the body of a 200; anything but a token in one printable word is refused."""
     try:
         answer = json.loads(content)
         token, expires_at = answer["token"], answer["expires_at"]

@@ -1,4 +1,4 @@
-"""What a run's page says of what ran: the job as the run keeps it, whatever was edited since."""
+"""Rows of a run's page about the job as it ran, whatever was edited since."""
 
 from __future__ import annotations
 

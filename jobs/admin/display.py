@@ -1,4 +1,4 @@
-"""What the admin shows of jobs and runs beside their columns."""
+"""Columns of jobs and runs in the admin beside those of their tables."""
 
 from __future__ import annotations
 

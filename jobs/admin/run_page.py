@@ -1,4 +1,4 @@
-"""What a run's page shows: its output as it grows, lines of it that were looked for, what ran, its neighbours."""
+"""The page of a run: its output as it grows, search in it, what ran, the runs beside it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def context(request: HttpRequest, run: JobRun) -> dict[str, Any]:
 
 
 def live(request: HttpRequest, pk: int) -> HttpResponse:
-    """What the output has grown by since an offset, and the run's standing."""
+    """Return the output since an offset, and the run's state."""
     if not request.user.has_perm(VIEW_RUN):
         raise PermissionDenied
     run = JobRun.objects.select_related("job").filter(pk=pk).first()

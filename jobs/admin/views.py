@@ -1,4 +1,4 @@
-"""What an operator's buttons do to jobs and runs: POST only, each with its permission."""
+"""Views of the buttons for jobs and runs: POST only, each with its permission."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def _button(site: admin.AdminSite, permission: str, act: _Button) -> Callable[..
 
 
 def _in_place(request: HttpRequest) -> bool:
-    """Whether a live page asked, which shows the sentence itself and stays where it is."""
+    """Return True when a live page asked, which shows the sentence itself and stays where it is."""
     return "HX-Request" in request.headers
 
 

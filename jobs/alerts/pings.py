@@ -60,7 +60,7 @@ class PingSender:
 
 
 def _call(ping: Ping) -> bool:
-    """Whether there is nothing more to do for this ping."""
+    """Send a ping; returns True when nothing more is to be done for it."""
     url = ping.job.ping_url
     if not url:
         return True

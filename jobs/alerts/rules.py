@@ -1,4 +1,4 @@
-"""What people are told: transitions of jobs, in the transaction that makes them, and never the same one twice.
+"""Rules for alerts: transitions of jobs, in the transaction that makes them, and never the same one twice.
 
 An alert is a row for each destination; delivery.py sends it. The functions here that are named `on_…` are called
 within the transaction of the change that they judge.
@@ -99,7 +99,7 @@ class Watch:
 
 
 def destinations(job: Job | None) -> list[str]:
-    """Where alerts of a job go; of the daemon, without a job."""
+    """Return the URLs for alerts of a job; without a job, of the daemon."""
     urls = [*settings.ALERT_URLS, *(secret_fields.split(job.alert_urls) if job else [])]
     return list(dict.fromkeys(urls))
 
@@ -145,7 +145,7 @@ def _tell(job: Job | None, kind: AlertKind, title: str, body: str, now: datetime
 
 
 def _lateness(run: JobRun, now: datetime) -> timedelta:
-    """How long after it was due. What was missed while the daemon was down or paused is due when it is caught up."""
+    """Return how long after it was due. What the daemon missed while down or paused is due when it is caught up."""
     due = run.scheduled_for
     if due is None or run.trigger == Trigger.CATCH_UP:
         due = run.queued_at

@@ -1,4 +1,4 @@
-"""What a script printed for a terminal, as HTML: colours become classes, all else that a terminal obeys is left out."""
+"""Output for a terminal as HTML: colours become classes, all other control sequences are left out."""
 
 from __future__ import annotations
 

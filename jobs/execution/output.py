@@ -29,7 +29,7 @@ def output_path(run_id: int) -> pathlib.Path:
 
 
 def result_path(run_id: int) -> pathlib.Path:
-    """Where the run's parent leaves how it ended, until the daemon has recorded it."""
+    """Return the file in which the run's supervisor leaves how it ended, until the daemon has recorded it."""
     return output_path(run_id).with_suffix(".result")
 
 
@@ -94,7 +94,7 @@ def last_lines(run_id: int) -> str:
 
 
 def end(run_id: int) -> int:
-    """How far the stream has been written."""
+    """Return the offset up to which the stream has been written, in bytes."""
     for start, path in reversed(_parts(run_id)):
         with contextlib.suppress(FileNotFoundError):
             return start + path.stat().st_size

@@ -34,7 +34,7 @@ def identify(pid: int) -> Process:
 
 
 def is_alive(process: Process) -> bool:
-    """Whether that very process still runs: a reused pid does not count."""
+    """Return True while that very process runs: a reused pid does not count."""
     return process.boot_id == boot_id() and _start_of(process.pid) == process.started
 
 

@@ -1,4 +1,4 @@
-"""What is kept of the past: by age, by number and by size together. An active run is never touched."""
+"""Retention of runs: by age, by number and by size together. An active run is never touched."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WAKES_KEPT = timedelta(days=1)
 
 @dataclass
 class Pruned:
-    """What one call removed."""
+    """The counts of what one call removed."""
 
     runs: int = 0
     outputs: int = 0

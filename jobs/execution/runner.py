@@ -179,7 +179,7 @@ def _spawn_parent(run: JobRun) -> subprocess.Popen[bytes]:
 
 
 def _spec(run: JobRun) -> dict[str, Any]:
-    """What the parent is to do; raises LobwifeError when the script can't be started."""
+    """Return the supervisor's instructions; raises LobwifeError when the script can't be started."""
     definition = run.definition
     path = script_paths.find_script(definition["script"])
     environment = script_paths.script_environment() | {
@@ -228,7 +228,7 @@ def _dismiss(parent: subprocess.Popen[bytes]) -> None:
 
 
 def _outcome(execution: Execution) -> tuple[Ending, str]:
-    """How the run ended, from its parent's last line, else from the file that it left; and what else is wrong."""
+    """Return how the run ended, from the supervisor's last line, else from the file that it left."""
     run, parent = execution.run, execution.parent
     line = parent.stdout.read() if parent.stdout else b""
     for stream in (parent.stdin, parent.stdout):

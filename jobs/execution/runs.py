@@ -37,7 +37,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended. `duration` is in seconds."""
+    """The end of a run. `duration` is in seconds."""
 
     state: str
     note: str = ""

@@ -1,4 +1,4 @@
-"""Where a job's script is, and how it is started."""
+"""The path of a job's script, and the command and environment that start it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def command(path: pathlib.Path) -> list[str]:
 
 
 def script_environment() -> dict[str, str]:
-    """What every script gets: the daemon's own environment and the contract's variables."""
+    """Return the environment of every script: the daemon's own environment and the contract's variables."""
     folders = [str(folder) for folder in settings.JOB_SCRIPT_DIRS if os.path.isdir(folder)]
     folders += [folder for folder in ("/opt/lobmob/scripts",) if os.path.isdir(folder)]
     return {

@@ -54,7 +54,7 @@ def first_after(expression: str, timezone: str, after: datetime) -> datetime | N
 
 @functools.lru_cache(maxsize=256)  # jobs that share a schedule share their misses
 def count_between(expression: str, timezone: str, after: datetime, until: datetime) -> int:
-    """How many firings lie in (after, until]; counts no further than COUNT_AT_MOST."""
+    """Count the firings in (after, until]; counts no further than COUNT_AT_MOST."""
     count = 0
     for firing in islice(_simulate(expression, timezone, after), COUNT_AT_MOST):
         if firing > until:

@@ -1,4 +1,4 @@
-"""What a restore must not undo: ids that were given out, firings that were dealt with, what was closed to callers."""
+"""The rows that a restore must not undo: ids that were given out, firings dealt with, what was closed to callers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RIGHTS = ("is_active", "is_staff", "is_superuser")
 
 @dataclass(frozen=True)
 class Present:
-    """What is carried over: the highest id of each table, how far schedules are dealt with, who may come in."""
+    """The carried values: the highest id of each table, how far schedules are dealt with, who may come in."""
 
     sequences: dict[str, int] = field(default_factory=dict)
     jobs: list[Job] = field(default_factory=list)

@@ -1,1 +1,1 @@
-"""What `manage.py serve` does before the supervisor takes over."""
+"""Web: gunicorn's settings and worker, what a start prepares, and the supervisor of web and daemon."""

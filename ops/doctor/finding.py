@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, what was found, and what to do about it; nothing to do is well."""
+    """A subject, what was found about it, and the remedy; without a remedy all is well."""
 
     subject: str
     found: str

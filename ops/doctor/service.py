@@ -1,4 +1,4 @@
-"""What runs, and what it depends on: web, daemon, GitHub, the vault, the clock."""
+"""Checks of the running service: web, daemon, GitHub, the vault, the clock."""
 
 from __future__ import annotations
 

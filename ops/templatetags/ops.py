@@ -1,4 +1,4 @@
-"""What the templates say with: times, durations, sizes, states, and parts of pages that need a look at the tables."""
+"""Template filters for times, durations, sizes and states, and tags for parts of pages that read the tables."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ for each in (badge, due, duration, size, when):
 
 @register.inclusion_tag("ops/job_live.html", takes_context=True)
 def job_summary(context: dict[str, Any], shown: Job) -> dict[str, Any]:
-    """How a job has been doing."""
+    """Render the summary of a job."""
     return {**job_context(shown, context["request"].user), "csrf_token": context.get("csrf_token")}
 
 
 @register.inclusion_tag("ops/task_note.html")
 def task_note(task: Task) -> dict[str, Any]:
-    """Where a task's note is in the vault, and whether both say the same."""
+    """Render where a task's note is in the vault, and whether both say the same."""
     return {"note": vaultsync.queries.note_status(task)}

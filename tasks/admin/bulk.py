@@ -1,4 +1,4 @@
-"""What operators do to many tasks at once, each asked about first where it takes something away."""
+"""Actions on many tasks at once, with a confirmation where one takes something away."""
 
 from __future__ import annotations
 

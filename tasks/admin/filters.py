@@ -1,4 +1,4 @@
-"""What the list of tasks can be narrowed by. Values are known beforehand: no look at the whole table for them."""
+"""Filters of the list of tasks. Their values are known beforehand: the table is not read for them."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class TaskForm(forms.ModelForm[Task]):
         return self.cleaned_data
 
     def changes(self) -> dict[str, Any]:
-        """What the person changed, as REST would send it; for a new task what was filled in."""
+        """Return what the person changed, as REST would send it; for a new task what was filled in."""
         sent: dict[str, Any] = {}
         for name in self.fields:
             if name not in self.cleaned_data or (self.instance.pk and name not in self.changed_data):

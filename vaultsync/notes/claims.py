@@ -25,7 +25,7 @@ _FIRST_SEEN: dict[str, set[str]] = {
 
 @dataclass
 class Judgement:
-    """What the four keys of a system task's note mean: changes for the row, or a sentence why not."""
+    """The meaning of the four keys of a system task's note: changes for the row, or a sentence why not."""
 
     changes: dict[str, str | None] = field(default_factory=dict)
     sentence: str = ""

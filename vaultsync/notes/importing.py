@@ -24,7 +24,7 @@ _TEXTS = ("model", "assigned_to", "discord_thread_id", "workflow")
 
 @dataclass
 class ImportReport:
-    """What an import found and did; each entry is a path and a sentence."""
+    """The result of an import; each entry is a path and a sentence."""
 
     imported: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)

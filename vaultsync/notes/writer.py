@@ -26,7 +26,7 @@ _HEADING = 300
 
 @dataclass
 class _Plan:
-    """What is to become of one task's note."""
+    """The planned change of one task's note."""
 
     task: Task
     values: dict[str, Value]
@@ -224,7 +224,7 @@ class NoteWriter:
 
     # --- contents
     def _restored(self, record: NoteRecord | None) -> str | None:
-        """What was last written into a note that is gone."""
+        """Return what was last written into a note that is gone; None when that is not known."""
         content = self.git.blobs([record.blob]).get(record.blob) if record and record.blob else None
         return content.decode() if content else None
 

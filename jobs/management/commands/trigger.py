@@ -25,7 +25,7 @@ class Command(OperatorCommand):
     arguments: list[str] | None = None
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """What follows `--` is the script's, whatever it looks like; argparse would take some of it."""
+        """Leave what follows `--` to the script, whatever it looks like; argparse would take some of it."""
         if "--" in argv:
             cut = argv.index("--")
             argv, self.arguments = argv[:cut], argv[cut + 1 :]
@@ -59,7 +59,7 @@ class Command(OperatorCommand):
 
 
 def exit_code(run: JobRun) -> int:
-    """What a shell should make of the run."""
+    """Return the exit code for a run's end."""
     if run.state == State.TIMEOUT:
         return TIMED_OUT
     if run.state == State.ABORTED:

@@ -1,4 +1,4 @@
-"""What the fleet's scheduled scripts share. They talk to lobwife over REST, and use its git wrapper and its locks."""
+"""Shared code of the fleet's scheduled scripts. They talk to lobwife over REST, and use its git wrapper and lock."""
 
 import pathlib
 import sys

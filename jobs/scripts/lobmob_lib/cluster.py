@@ -1,4 +1,4 @@
-"""What Kubernetes knows of the fleet, by kubectl."""
+"""The fleet's jobs, pods and nodes in Kubernetes, by kubectl."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def lobsters() -> dict[str, dict[str, int]]:
 
 
 def node_count() -> int:
-    """How many nodes there are; raises Missing or Failed."""
+    """Count the nodes; raises Missing or Failed."""
     return len(_items("nodes"))
 
 

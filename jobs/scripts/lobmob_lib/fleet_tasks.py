@@ -22,7 +22,7 @@ def title(task: Task) -> str:
 
 
 def assignment(task: Task) -> str:
-    """What tells one assignment of a task from another, in the details of events."""
+    """Return the mark of an assignment of a task in the details of events."""
     return f"[assigned to {task.get('assigned_to') or 'nobody'} at {task.get('assigned_at') or task.get('updated_at')}]"
 
 
@@ -32,7 +32,7 @@ def assigned_at(task: Task) -> datetime | None:
 
 @contextlib.contextmanager
 def alone(task: Task, report: Report) -> Iterator[None]:
-    """What lobwife refuses for one task is said, and does not keep the others from being looked at."""
+    """Print what lobwife refuses for one task, and go on with the others."""
     try:
         yield
     except RestError as error:
@@ -60,7 +60,7 @@ class Tasks:
         return [event for event in self.history(task) if event.get("event_type") == kind]
 
     def said(self, task: Task, kind: str, mark: str) -> bool:
-        """Whether the task has such an event whose detail bears the mark."""
+        """Return True when the task has such an event whose detail bears the mark."""
         return any(mark in str(event.get("detail") or "") for event in self.events(task, kind))
 
     def say(self, task: Task, kind: str, detail: str) -> None:
@@ -80,7 +80,7 @@ class Tasks:
             self.rest.delete(f"/api/tasks/{task['task_id']}")
 
     def unchanged(self, task: Task) -> bool:
-        """Whether the task still is as it was listed: it may have ended, or been given to another, meanwhile."""
+        """Return True while the task is as it was listed: it may have ended, or been given to another, meanwhile."""
         current = self.rest.get(f"/api/v1/tasks/{task['id']}")
         return all(current.get(name) == task.get(name) for name in ("status", "assigned_to", "assigned_at", "type"))
 

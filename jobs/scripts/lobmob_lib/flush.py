@@ -136,7 +136,7 @@ def _rests(log: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _flushed(vault: Vault, commit: str, rests: Sequence[pathlib.Path]) -> dict[str, int]:
-    """How many bytes of each renamed log the history of a commit has."""
+    """Return how many bytes of each renamed log the history of a commit has."""
     if not rests or not vault.git.resolve(commit):
         return {}
     greps = [f"--grep=Flush-Of: {path.name} " for path in rests]
@@ -147,7 +147,7 @@ def _flushed(vault: Vault, commit: str, rests: Sequence[pathlib.Path]) -> dict[s
 
 
 def _parts(rests: Sequence[pathlib.Path], flushed: Mapping[str, int]) -> list[Part]:
-    """What is still to be flushed, up to a bound; a line that is not ended waits while someone may end it."""
+    """Return what is still to be flushed, up to a bound; a line that is not ended waits while someone may end it."""
     parts, room = [], _MOST_BYTES
     for path in rests:
         start = flushed.get(path.name, 0)
@@ -180,7 +180,7 @@ def _drop_done(vault: Vault, log: pathlib.Path) -> None:
 
 
 def _is_alone(descriptor: int, path: pathlib.Path) -> bool:
-    """Whether no other process has the file open: then, and only then, the kernel grants a write lease."""
+    """Return True when no other process has the file open: then, and only then, the kernel grants a write lease."""
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)

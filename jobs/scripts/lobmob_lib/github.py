@@ -1,4 +1,4 @@
-"""What GitHub knows of the fleet's work, by gh."""
+"""The fleet's pull requests and branches on GitHub, by gh."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def branches(repo: str) -> dict[int, list[str]]:
 
 
 def is_ahead(repo: str, branch: str) -> bool:
-    """Whether a branch has commits that main does not have; raises Missing or Failed."""
+    """Return True when a branch has commits that main lacks; raises Missing or Failed."""
     answer = run_json("gh", "api", f"repos/{repo}/compare/{MAIN}...{quote(branch, safe='/')}", kind=dict)
     if not isinstance(answer.get("ahead_by"), int):
         raise Failed("gh api answered something that is not a comparison")
@@ -96,7 +96,7 @@ def open_pull(repo: str, branch: str, *, title: str, body: str) -> str:
 
 
 def count_open_pulls(repo: str) -> int:
-    """How many pull requests are open; raises Missing or Failed."""
+    """Count the open pull requests; raises Missing or Failed."""
     arguments = ("--repo", repo, "--state", "open", "--limit", str(_MOST_PULLS), "--json", "number")
     return len(run_json("gh", "pr", "list", *arguments, kind=list))
 

@@ -65,7 +65,7 @@ def _settle(tasks: Tasks, task: Task, pulls: Pulls, investigations: Investigatio
 
 
 def _saved_by_pull(tasks: Tasks, task: Task, pulls: Pulls, mark: str) -> bool:
-    """Whether a branch of the task has work that is now, or would be, in a pull request."""
+    """Return True when a branch of the task has work that is now, or would be, in a pull request."""
     repo = pulls.vault_repo
     branch = next((name for name in pulls.branches_of(task) if github.is_ahead(repo, name)), None)
     if branch is None:

@@ -1,4 +1,4 @@
-"""Where the work of tasks is: open pull requests and branches."""
+"""The work of tasks: open pull requests and branches."""
 
 from __future__ import annotations
 

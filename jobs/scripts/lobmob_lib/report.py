@@ -1,4 +1,4 @@
-"""What a script says: lines for people while it works, and one last line that sums up."""
+"""A script's output: lines for people while it works, and one last line that sums up."""
 
 from __future__ import annotations
 

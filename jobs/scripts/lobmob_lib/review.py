@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _me() -> str:
-    """Who we are on GitHub: an app's bot, `name[bot]`, or a person. Raises Missing or Failed."""
+    """Return our login on GitHub: an app's bot, `name[bot]`, or a person. Raises Missing or Failed."""
     answer = run_json("gh", "api", "graphql", "-f", "query={viewer{login}}", kind=dict)
     try:
         return str(answer["data"]["viewer"]["login"])

@@ -31,7 +31,7 @@ class Failed(ToolError):
 
 
 def run(name: str, *arguments: str, timeout: float = 60, stdin: str | None = None) -> str:
-    """What the program printed; raises Missing or Failed."""
+    """Return the program's output; raises Missing or Failed."""
     path = shutil.which(name)
     if path is None:
         raise Missing(f"{name} is not installed")

@@ -88,7 +88,7 @@ class Vault:
         raise VaultError("the vault's remote moved on five times meanwhile")
 
     def unpushed_differs(self) -> bool:
-        """Whether our copy and the remote each have commits that the other lacks: the sync has to merge them first."""
+        """Return True when our copy and the remote have diverged: the sync has to merge them first."""
         head, remote = self.git.resolve(f"refs/heads/{BRANCH}"), self.git.resolve(TRACKED)
         if not head or not remote:
             return False

@@ -1,4 +1,4 @@
-"""What is wrong with a change of the vault, by rules alone."""
+"""Rules that a change of the vault must pass."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Command(BaseCommand):
 
 
 def _findings(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """What can't be looked at is a finding too."""
+    """Yield a check's findings; what can't be read is one too."""
     try:
         yield from look()
     except OSError as error:
