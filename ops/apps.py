@@ -1,7 +1,7 @@
 from django.apps import AppConfig
 from django.contrib.admin import apps
 
-from ops import checks
+from ops.checks import system
 
 
 class OpsConfig(AppConfig):
@@ -9,7 +9,7 @@ class OpsConfig(AppConfig):
     default = True
 
     def ready(self) -> None:
-        checks.register()
+        system.register()
 
 
 class OperationsAdminConfig(apps.AdminConfig):

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from ops import checks
+from ops.checks import system
 from tests.support import old_service
 from tests.support.installation import Installation
 
@@ -86,9 +86,9 @@ def test_a_database_without_wal_is_a_warning(sound: Installation) -> None:
 
 
 def test_an_old_sqlite_is_an_error_that_mentions_arm64(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert checks.sqlite_version(None) == []
+    assert system.sqlite_version(None) == []
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 2))
-    (finding,) = checks.sqlite_version(None)
+    (finding,) = system.sqlite_version(None)
     assert finding.id == "lobwife.E001"
     assert finding.is_serious()
     assert "arm64" in str(finding.hint)

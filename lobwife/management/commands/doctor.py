@@ -7,21 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from ops.doctor import service, storage
-from ops.doctor.finding import Finding
-
-_LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    service.configuration,
-    storage.permissions,
-    storage.disk,
-    storage.database,
-    storage.copies,
-    service.daemon,
-    service.web,
-    service.clock,
-    service.broker_and_clock,
-    service.vault,
-)
+from ops.checks.finding import Finding
+from ops.checks.service import MACHINE
 
 
 class Command(BaseCommand):
@@ -30,21 +17,21 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         ill = 0
-        for look in _LOOKS:
-            for finding in _findings(look):
+        for check in MACHINE:
+            for finding in _findings(check):
                 ill += not finding.is_well
                 mark = "ok" if finding.is_well else "DO"
-                self.stdout.write(f"{mark}  {finding.subject}: {finding.found}")
-                if finding.todo:
-                    self.stdout.write(f"    -> {finding.todo}")
+                self.stdout.write(f"{mark}  {finding.check}: {finding.sentence}")
+                if finding.remedy:
+                    self.stdout.write(f"    -> {finding.remedy}")
         if ill:
             raise SystemExit(1)
 
 
-def _findings(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def _findings(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     """Yield a check's findings; what can't be read is one too."""
     try:
-        yield from look()
+        yield from check()
     except OSError as error:
         place = error.filename or "it"
-        yield Finding(look.__name__, f"{place} can't be looked at: {error.strerror}", "see to its rights and its disk")
+        yield Finding(check.__name__, f"{place} can't be looked at: {error.strerror}", "see to its rights and its disk")

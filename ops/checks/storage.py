@@ -19,7 +19,7 @@ from django.db.utils import DatabaseError
 from core.sqlite.copies import kept_copies
 from core.sqlite.restore_test import EVERY, last_restore_test
 from core.timestamps import parse, utc_now
-from ops.doctor.finding import Finding
+from ops.checks.finding import Finding
 from tasks.models import Task, TaskEvent
 
 _SCARCE_BYTES = 200 * 2**20

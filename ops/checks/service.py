@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import httpx2
@@ -19,7 +19,8 @@ from broker.github import app
 from core.errors import LobwifeError
 from core.timestamps import utc_now
 from jobs.models import Daemon
-from ops.doctor.finding import Finding
+from ops.checks import storage
+from ops.checks.finding import Finding
 from ops.health import daemon_summary
 from ops.write_diagnosis import obstacle
 
@@ -172,3 +173,18 @@ def _sync() -> Iterator[Finding]:
 def _has_database() -> bool:
     """A look must not make one."""
     return os.path.exists(settings.STATE_DIR / settings.DATABASE_FILE)
+
+
+# In this order: what comes later depends on what comes before.
+MACHINE: tuple[Callable[[], Iterator[Finding]], ...] = (
+    configuration,
+    storage.permissions,
+    storage.disk,
+    storage.database,
+    storage.copies,
+    daemon,
+    web,
+    clock,
+    broker_and_clock,
+    vault,
+)

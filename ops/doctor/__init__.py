@@ -1,1 +1,0 @@
-"""`manage.py doctor`: everything that an installation needs, looked at for real, each in a line."""
