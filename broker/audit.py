@@ -23,7 +23,7 @@ def record(
     *,
     action: Action,
     outcome: Outcome,
-    shown_id: str,
+    requested_id: str,
     caller: Caller,
     task_number: int | None = None,
     repos: Sequence[str] | None = None,
@@ -35,7 +35,7 @@ def record(
     """Add an entry, within the transaction of what it is about where there is one."""
     with transaction.atomic(savepoint=False):
         TokenAudit.objects.create(
-            task_id=shown_id[:_LONGEST_TEXT],
+            task_id=requested_id[:_LONGEST_TEXT],
             task_number=task_number,
             action=action,
             outcome=outcome,

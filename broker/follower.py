@@ -73,7 +73,7 @@ def reconcile() -> None:
     with transaction.atomic():
         if state.cursor is None or state.cursor > newest:
             GitHubState.objects.filter(pk=1).update(cursor=newest)
-        for key in IssuedToken.objects.filter(state=State.LIVE).values_list("subject", flat=True).distinct():
+        for key in IssuedToken.objects.filter(state=State.LIVE).values_list("key", flat=True).distinct():
             number = task_number_of_key(key)
             if number is not None and not Task.objects.open().filter(pk=number).exists():
                 services.end_tokens(key=key, reason="the task is over")

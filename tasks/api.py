@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
 from core.callers import caller_of
-from core.errors import Invalid, NotFound
-from core.rest import Problem, json_body, json_response, query_parameter, request_body, validate
+from core.errors import NotFound
+from core.rest import Problem, integer_parameter, json_body, json_response, query_parameter, request_body, validate
 from tasks import queries, services
 from tasks.ids import parse_path_id
 from tasks.schemas import (
@@ -26,9 +25,7 @@ from tasks.schemas import (
 )
 
 router = Router(tags=["tasks"])
-_MOST_DIGITS = 19
 _DEFAULT_LIMIT, _LARGEST_LIMIT = 100, 500
-_LIMIT = re.compile(r"\d+", re.ASCII)
 _LIST_PARAMETERS: list[dict[str, Any]] = [
     {"in": "query", "name": "status", "schema": {"type": "string"}},
     {"in": "query", "name": "type", "schema": {"type": "string"}},
@@ -56,14 +53,8 @@ def create_task(request: HttpRequest) -> HttpResponse:
 )
 def list_tasks(request: HttpRequest) -> HttpResponse:
     """List tasks, newest first, without their broker fields; at most 500. An agent sees its own task alone."""
-    raw_limit = query_parameter(request, "limit") or str(_DEFAULT_LIMIT)
-    if not _LIMIT.fullmatch(raw_limit):
-        raise Invalid("limit must be a whole number, 0 or more")
-    limit = _LARGEST_LIMIT if len(raw_limit) > _MOST_DIGITS else min(int(raw_limit), _LARGEST_LIMIT)
-    raw_before = query_parameter(request, "before_id")
-    if raw_before and not _LIMIT.fullmatch(raw_before):
-        raise Invalid("before_id must be a whole number, 0 or more")
-    before = int(raw_before) if raw_before and len(raw_before) < _MOST_DIGITS else None
+    limit = min(integer_parameter(request, "limit", _DEFAULT_LIMIT), _LARGEST_LIMIT)
+    before = integer_parameter(request, "before_id", None)
     status, type = query_parameter(request, "status"), query_parameter(request, "type")
     caller = caller_of(request)
     only_id = caller.task_id or 0 if caller.is_agent else None

@@ -40,9 +40,7 @@ def test_a_task_that_is_over_gets_no_token_and_loses_the_ones_it_has(rig: Rig, s
     rig.tick()
     assert not is_live(rig, token)
     with rig.database() as database:
-        kept = database.execute(
-            "SELECT sealed FROM broker_issuedtoken WHERE subject = ?", [f"task:{number}"]
-        ).fetchall()
+        kept = database.execute("SELECT encrypted FROM broker_issuedtoken WHERE key = ?", [f"task:{number}"]).fetchall()
         assert [row[0] for row in kept] == [""]
     entry = rig.audit(f"?task_id=T{number}&outcome=revoked")[0]
     assert entry["token_sha256"] == rig.audit(f"?task_id=T{number}&outcome=issued")[0]["token_sha256"]
@@ -168,7 +166,7 @@ def test_a_revocation_that_fails_is_retried_and_blocks_nothing(rig: Rig, due: st
     assert is_live(rig, token)
     with rig.database() as database:
         soon = "retry_at > minted_at AND retry_at < datetime('now', '10 minutes')"
-        mine = f"SELECT attempts, {soon} FROM broker_issuedtoken WHERE subject = ?"
+        mine = f"SELECT attempts, {soon} FROM broker_issuedtoken WHERE key = ?"
         assert [tuple(row) for row in database.execute(mine, [f"task:{number}"])] == [(1, 1)]
         database.execute(f"UPDATE broker_issuedtoken SET retry_at = {due} WHERE state = 'ended'")
     rig.tick()
