@@ -18,7 +18,7 @@ from django.utils.text import Truncator, capfirst
 from broker import registrations, services
 from broker.github import app
 from broker.models import AllowedService, GitHubState, LegacyRegistration, TaskRegistration, TokenAudit
-from core.callers import Caller, Role
+from core.callers import operator_of
 from core.display import ReadOnlyAdmin, badge, duration, when
 from core.timestamps import utc_now, whole_seconds
 from tasks.admin.bulk import apply_to_each
@@ -77,10 +77,8 @@ class RegistrationAdmin(ReadOnlyAdmin):
     @admin.display(description="state")
     def state(self, obj: Any) -> SafeString:
         registration = registrations.from_row(obj)
-        status = registration.current_status
-        if status == registrations.ACTIVE and registration.task_status in OVER:
-            status = registration.task_status
-        return badge(status or "none")
+        is_over = registration.task_status in OVER
+        return badge((registration.task_status if is_over else registration.current_status) or "none")
 
     @admin.display(description="tokens", ordering="token_count")
     def tokens(self, obj: Any) -> int:
@@ -100,7 +98,7 @@ class RegistrationAdmin(ReadOnlyAdmin):
             question="End these registrations? Tokens that are out are revoked at GitHub.",
             yes="Yes, end them",
             apply=lambda row: services.end_registration(
-                key=self.key_of(row.pk), reason="ended by an operator", caller=_operator(request)
+                key=self.key_of(row.pk), reason="ended by an operator", caller=operator_of(request)
             ),
         )
 
@@ -113,7 +111,7 @@ class RegistrationAdmin(ReadOnlyAdmin):
             label="Register again",
             question="Register these again, for the repositories that they have?",
             yes="Yes, register them again",
-            apply=lambda row: services.register_again(key=self.key_of(row.pk), caller=_operator(request)),
+            apply=lambda row: services.register_again(key=self.key_of(row.pk), caller=operator_of(request)),
         )
 
 
@@ -279,10 +277,6 @@ class AllowedServiceAdmin(admin.ModelAdmin[AllowedService]):
 
     def get_readonly_fields(self, request: HttpRequest, obj: AllowedService | None = None) -> tuple[str, ...]:
         return ("name",) if obj is not None else ()
-
-
-def _operator(request: HttpRequest) -> Caller:
-    return Caller(request.user.get_username(), Role.OPERATOR, request.META.get("REMOTE_ADDR", ""))
 
 
 def _first(repositories: Sequence[str]) -> str:

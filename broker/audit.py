@@ -14,7 +14,6 @@ from core.callers import Caller, Role
 from core.timestamps import iso_text, parse, utc_now
 
 SYSTEM = Caller("lobwife", Role.SERVICE)
-_UNIDENTIFIED = "unidentified"
 _TRIM_BATCH = 500
 _LONGEST_TEXT = 500
 
@@ -39,7 +38,7 @@ def record(
             task_number=task_number,
             action=action,
             outcome=outcome,
-            identity=(caller.identity or _UNIDENTIFIED)[:_LONGEST_TEXT],
+            identity=caller.name[:_LONGEST_TEXT],
             address=caller.address,
             repos=json.dumps(list(repos)) if repos is not None else None,
             permissions=json.dumps(dict(permissions)) if permissions is not None else None,

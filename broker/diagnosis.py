@@ -13,6 +13,7 @@ from broker.tokens.issue import scope_of
 from broker.tokens.scope import bare_names
 from core.errors import LobwifeError
 from core.timestamps import utc_now
+from tasks.models import OVER
 
 _ENTRIES = 5
 
@@ -40,7 +41,7 @@ def steps(task_id: str) -> Iterator[Step]:
     yield Step(True, f"{task_id} is {holder}")
     refusal = registration.refusal(task_id)
     if refusal is not None:
-        if number is not None and not registration.repos:
+        if number is not None and registration.task_status not in OVER:
             refusal += f': POST /api/v1/tasks/{number}/register with {{"repos": […]}} registers it'
         yield Step(False, refusal)
         return

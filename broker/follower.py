@@ -71,6 +71,8 @@ def reconcile() -> None:
     newest = newest_event_id()
     state = GitHubState.load()
     with transaction.atomic():
+        over = Task.objects.filter(broker_status=registrations.ACTIVE, status__in=OVER)
+        over.update(broker_status=registrations.ENDED)
         if state.cursor is None or state.cursor > newest:
             GitHubState.objects.filter(pk=1).update(cursor=newest)
         for key in IssuedToken.objects.filter(state=State.LIVE).values_list("key", flat=True).distinct():

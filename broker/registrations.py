@@ -10,10 +10,10 @@ from django.conf import settings
 from broker.models import Grant, LegacyRegistration
 from core.timestamps import parse, utc_now
 from tasks.ids import parse_task_id
-from tasks.models import OVER, Task, read_repos
+from tasks.models import OVER, REGISTRATION_ACTIVE, REGISTRATION_ENDED, Task, read_repos
 
 LEGACY_LIFETIME = timedelta(hours=24)
-ACTIVE, ENDED, EXPIRED = "active", "ended", "expired"
+ACTIVE, ENDED, EXPIRED = REGISTRATION_ACTIVE, REGISTRATION_ENDED, "expired"
 
 
 # --- keys: one text for the holder of a registration or a token, in the columns `key`
@@ -84,13 +84,13 @@ class Registration:
         """Return the sentence that refuses a token; None when there is a right to one."""
         if not self.repos:
             return f"Task {requested_id} not registered"
+        if self.task_status in OVER:
+            return f"Task {requested_id} is {self.task_status}: its tokens ended with it"
         status = self.current_status
         if status != ACTIVE and self.task_number is None:
             return f"Task {requested_id} is {status}, not active"
         if status != ACTIVE:
             return f"Task {requested_id} broker is {status}, not active"
-        if self.task_status in OVER:
-            return f"Task {requested_id} is {self.task_status}: its tokens ended with it"
         return None
 
 

@@ -52,6 +52,7 @@ def register_task(
             event_type="broker_registered",
             detail=f"Broker registered for {', '.join(names)}",
             actor=lobster_type,
+            caller=caller,
         )
         _registered(before, requested_id or task.task_id, names, lobster_type, caller)
 
@@ -81,7 +82,9 @@ def update_task(*, task_id: int, changes: Mapping[str, Any], actor: str | None, 
         registration = {}
         if BROKER_FIELDS & changes.keys():
             registration = _register_by_change(get_task(task_id), changes, caller)
-        return tasks.update_task(task_id=task_id, changes=changes, actor=actor, registration=registration)
+        return tasks.update_task(
+            task_id=task_id, changes=changes, actor=actor, registration=registration, caller=caller
+        )
 
 
 def _register_by_change(task: Task, changes: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
@@ -128,7 +131,9 @@ def end_registration(*, key: str, reason: str, caller: Caller, status: str = END
         if number is not None:
             before = registrations.of(get_task(number))
             Task.objects.filter(pk=number).update(broker_status=status, updated_at=seconds_text())
-            log_event(task_id=number, event_type=f"broker_{status}", detail=reason, actor=caller.identity)
+            log_event(
+                task_id=number, event_type=f"broker_{status}", detail=reason, actor=caller.identity, caller=caller
+            )
             _ended(before, f"T{number}", reason, caller)
             return
         row = LegacyRegistration.objects.filter(pk=legacy_id_of_key(key)).first()
@@ -183,7 +188,7 @@ def _end_task(task_id: int, requested_id: str, reason: str, caller: Caller) -> N
     if not before.repos and before.status is None:
         return
     Task.objects.filter(pk=task_id).update(broker_repos=None, broker_status=None, updated_at=seconds_text())
-    log_event(task_id=task_id, event_type="broker_deregistered", detail=reason, actor=caller.identity)
+    log_event(task_id=task_id, event_type="broker_deregistered", detail=reason, actor=caller.identity, caller=caller)
     _ended(before, requested_id, reason, caller)
 
 

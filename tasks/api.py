@@ -42,7 +42,7 @@ _LIST_PARAMETERS: list[dict[str, Any]] = [
 def create_task(request: HttpRequest) -> HttpResponse:
     """Create a task."""
     body = validate(NewTask, json_body(request))
-    task = services.create_task(fields=body.model_dump(exclude={"actor"}), actor=body.actor)
+    task = services.create_task(fields=body.model_dump(exclude={"actor"}), actor=body.actor, caller=caller_of(request))
     return json_response({"id": task.pk, "task_id": task.task_id}, 201)
 
 
@@ -82,7 +82,7 @@ def get_task(request: HttpRequest, task_id: str) -> HttpResponse:
 def cancel_task(request: HttpRequest, task_id: str) -> HttpResponse:
     """Cancel a task; its row and history stay."""
     number = parse_path_id(task_id)
-    services.cancel_task(task_id=number, actor=None)
+    services.cancel_task(task_id=number, actor=None, caller=caller_of(request))
     return json_response({"id": number, "task_id": f"T{number}", "status": "cancelled"})
 
 
@@ -103,7 +103,13 @@ def log_event(request: HttpRequest, task_id: str) -> HttpResponse:
     number = parse_path_id(task_id)
     check_exists(number)
     body = validate(NewEvent, data)
-    services.log_event(task_id=number, event_type=body.event_type or "", detail=body.detail, actor=body.actor)
+    services.log_event(
+        task_id=number,
+        event_type=body.event_type or "",
+        detail=body.detail,
+        actor=body.actor,
+        caller=caller_of(request),
+    )
     return json_response({"status": "logged", "task_id": f"T{number}"}, 201)
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from django.db import transaction
 
+from core.callers import Caller
 from core.errors import Conflict, Invalid, NotFound
 from core.timestamps import seconds_text
 from tasks import queries
-from tasks.models import Status, Task, TaskEvent, field_values
+from tasks.models import OVER, REGISTRATION_ACTIVE, REGISTRATION_ENDED, Status, Task, TaskEvent, field_values
 
 UNCANCELLABLE = (Status.COMPLETED, Status.CANCELLED)
 _MOST_QUOTED_CHARACTERS = 100
@@ -25,7 +26,12 @@ def get_task(task_id: int) -> Task:
 
 
 def create_task(
-    *, fields: Mapping[str, Any], actor: str | None, detail: str | None = None, created_at: str | None = None
+    *,
+    fields: Mapping[str, Any],
+    actor: str | None,
+    detail: str | None = None,
+    created_at: str | None = None,
+    caller: Caller | None = None,
 ) -> Task:
     """Create a task and its `created` event; raises Invalid for a missing name or an unknown status.
 
@@ -40,15 +46,23 @@ def create_task(
     task = Task(**values, created_at=created_at or now, updated_at=now, queued_at=now)
     with transaction.atomic():
         queries.insert_row(task)
-        _append(task.pk, "created", detail or f"Task created with status={task.status}", actor, now, task.status)
+        _append(
+            task.pk, "created", detail or f"Task created with status={task.status}", actor, now, task.status, caller
+        )
     return task
 
 
 def update_task(
-    *, task_id: int, changes: Mapping[str, Any], actor: str | None, registration: Mapping[str, Any] | None = None
+    *,
+    task_id: int,
+    changes: Mapping[str, Any],
+    actor: str | None,
+    caller: Caller | None = None,
+    registration: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Set fields and log `updated`; returns the names in the order given. Raises Invalid, NotFound.
 
+    Raises Conflict for an agent whose task is over. The end of a task ends its registration for tokens.
     `registration` holds the broker fields to store in place of those in `changes`; only the broker passes it.
     """
     if not changes:
@@ -59,26 +73,35 @@ def update_task(
         check_status(changes["status"])
     now = seconds_text()
     with transaction.atomic():
+        if caller is not None and caller.is_agent:
+            _check_not_over(task_id, queries.task_status(task_id))
         values = {**changes, **(registration or {}), "updated_at": now}
         status = queries.update_row(task_id, field_values(**values))
         if status is None:
             raise NotFound(f"Task T{task_id} not found")
-        _append(task_id, "updated", f"Updated: {', '.join(changes)}", actor, now, status)
+        if status in OVER:
+            _end_registration(task_id)
+        _append(task_id, "updated", f"Updated: {', '.join(changes)}", actor, now, status, caller)
     return list(changes)
 
 
-def cancel_task(*, task_id: int, actor: str | None, detail: str = "Task cancelled via API") -> None:
+def cancel_task(
+    *, task_id: int, actor: str | None, detail: str = "Task cancelled via API", caller: Caller | None = None
+) -> None:
     """Cancel a task, which keeps its row; raises NotFound, or Conflict when it is already completed or cancelled."""
     now = seconds_text()
     with transaction.atomic():
         open_or_failed = Task.objects.filter(pk=task_id).exclude(status__in=UNCANCELLABLE)
         if not open_or_failed.update(status=Status.CANCELLED, updated_at=now):
             raise Conflict(f"Task T{task_id} is already {get_task(task_id).status}")
-        _append(task_id, "cancelled", detail, actor, now, Status.CANCELLED)
+        _end_registration(task_id)
+        _append(task_id, "cancelled", detail, actor, now, Status.CANCELLED, caller)
 
 
-def log_event(*, task_id: int, event_type: str, detail: str | None, actor: str | None) -> TaskEvent:
-    """Append an event to a task's history; raises Invalid, NotFound."""
+def log_event(
+    *, task_id: int, event_type: str, detail: str | None, actor: str | None, caller: Caller | None = None
+) -> TaskEvent:
+    """Append an event to a task's history; raises Invalid, NotFound, and Conflict for an agent whose task is over."""
     event_type = event_type.strip()
     if not event_type:
         raise Invalid("event_type is required")
@@ -86,7 +109,9 @@ def log_event(*, task_id: int, event_type: str, detail: str | None, actor: str |
         status = queries.task_status(task_id)
         if status is None:
             raise NotFound(f"Task T{task_id} not found")
-        return _append(task_id, event_type, detail, actor, seconds_text(), status)
+        if caller is not None and caller.is_agent:
+            _check_not_over(task_id, status)
+        return _append(task_id, event_type, detail, actor, seconds_text(), status, caller)
 
 
 def events_after(event_id: int, *, limit: int = 500) -> list[TaskEvent]:
@@ -109,9 +134,26 @@ def check_status(status: str) -> None:
         raise Invalid(f"invalid status: {status[:_MOST_QUOTED_CHARACTERS]}")
 
 
+def _check_not_over(task_id: int, status: str | None) -> None:
+    if status in OVER:
+        raise Conflict(f"Task T{task_id} is {status}: an agent changes nothing on a task that is over")
+
+
+def _end_registration(task_id: int) -> None:
+    registered = Task.objects.filter(pk=task_id, broker_status=REGISTRATION_ACTIVE)
+    registered.update(broker_status=REGISTRATION_ENDED)
+
+
 def _append(
-    task_id: int, event_type: str, detail: str | None, actor: str | None, now: str, status: str | None
+    task_id: int,
+    event_type: str,
+    detail: str | None,
+    actor: str | None,
+    now: str,
+    status: str | None,
+    caller: Caller | None,
 ) -> TaskEvent:
     event = TaskEvent(task_id=task_id, event_type=event_type, detail=detail, actor=actor, created_at=now, status=status)
+    event.caller = caller.name if caller is not None else None
     queries.insert_row(event)
     return event

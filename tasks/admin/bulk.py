@@ -11,13 +11,14 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
+from core.callers import Caller, operator_of
 from core.errors import LobwifeError
 from core.timestamps import iso_text
 from tasks import services
 from tasks.admin.forms import PRIORITIES
 from tasks.models import Status, Task
 
-Apply = Callable[[Task, str], object]
+Apply = Callable[[Task, Caller], object]
 _CANCEL_DETAIL = "Task cancelled by an operator"
 
 
@@ -56,8 +57,8 @@ def apply_to_each(
 def act(site: admin.ModelAdmin[Any], request: HttpRequest, tasks: QuerySet[Task]) -> TemplateResponse | None:
     """Apply the action that was chosen in the list to the tasks."""
     label, question, apply = _ACTIONS[request.POST["action"]]
-    actor = request.user.get_username()
-    return apply_to_each(site, request, tasks, label=label, question=question, apply=lambda task: apply(task, actor))
+    caller = operator_of(request)
+    return apply_to_each(site, request, tasks, label=label, question=question, apply=lambda task: apply(task, caller))
 
 
 def cancel(site: admin.ModelAdmin[Any], request: HttpRequest, tasks: QuerySet[Task]) -> TemplateResponse | None:
@@ -70,22 +71,23 @@ def cancel(site: admin.ModelAdmin[Any], request: HttpRequest, tasks: QuerySet[Ta
         title="Cancel these tasks?",
         question="They get no more work and no more tokens; their history stays.",
         yes="Yes, cancel them",
-        apply=lambda task: cancel_task(task.pk, request.user.get_username()),
+        apply=lambda task: cancel_task(task.pk, operator_of(request)),
     )
 
 
-def cancel_task(number: int, actor: str) -> None:
+def cancel_task(number: int, caller: Caller) -> None:
     """Cancel a task as an operator; raises NotFound, Conflict."""
-    services.cancel_task(task_id=number, actor=actor, detail=_CANCEL_DETAIL)
+    services.cancel_task(task_id=number, actor=caller.identity, caller=caller, detail=_CANCEL_DETAIL)
 
 
 def _update(**changes: Any) -> Apply:
-    return lambda task, actor: services.update_task(task_id=task.pk, changes=changes, actor=actor)
+    return lambda task, caller: services.update_task(
+        task_id=task.pk, changes=changes, actor=caller.identity, caller=caller
+    )
 
 
-def _complete(task: Task, actor: str) -> object:
-    changes = {"status": Status.COMPLETED, "completed_at": iso_text()}
-    return services.update_task(task_id=task.pk, changes=changes, actor=actor)
+def _complete(task: Task, caller: Caller) -> object:
+    return _update(status=Status.COMPLETED, completed_at=iso_text())(task, caller)
 
 
 _REQUEUED = {"status": Status.QUEUED, "assigned_to": None, "assigned_at": None, "completed_at": None}

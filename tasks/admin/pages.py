@@ -16,6 +16,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
+from core.callers import operator_of
 from core.display import ReadOnlyAdmin, badge, when
 from core.errors import LobwifeError
 from tasks import services
@@ -87,12 +88,12 @@ class TaskAdmin(admin.ModelAdmin[Task]):
 
     # --- writing
     def save_model(self, request: HttpRequest, obj: Task, form: Any, change: bool) -> None:
-        values, actor = form.validated(), request.user.get_username()
+        values, caller = form.validated(), operator_of(request)
         if not change:
-            created = services.create_task(fields=values, actor=actor)
+            created = services.create_task(fields=values, actor=caller.identity, caller=caller)
             obj.pk, obj.name = created.pk, created.name
         elif values:
-            services.update_task(task_id=obj.pk, changes=values, actor=actor)
+            services.update_task(task_id=obj.pk, changes=values, actor=caller.identity, caller=caller)
             obj.name = values.get("name", obj.name)  # for the sentence that says it was saved
 
     def has_delete_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
@@ -104,7 +105,7 @@ class TaskAdmin(admin.ModelAdmin[Task]):
         if not self.has_change_permission(request):
             raise PermissionDenied
         try:
-            bulk.cancel_task(pk, request.user.get_username())
+            bulk.cancel_task(pk, operator_of(request))
         except LobwifeError as error:
             messages.error(request, str(error))
         else:
@@ -161,9 +162,9 @@ class TaskAdmin(admin.ModelAdmin[Task]):
 class TaskEventAdmin(ReadOnlyAdmin):
     """The history of all tasks."""
 
-    list_display = ("created_at", "of_task", "event_type", "detail", "actor")
+    list_display = ("created_at", "of_task", "event_type", "detail", "actor", "caller")
     list_display_links = None
-    search_fields = ("event_type", "detail", "actor")
+    search_fields = ("event_type", "detail", "actor", "caller")
     search_help_text = "By task (T42), type, detail or actor"
     show_full_result_count = False
     list_per_page = 100

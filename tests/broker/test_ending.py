@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.support.access import make_key
 from tests.support.broker_rig import Rig
 from tests.support.github import Canned
 from tests.support.installation import wait_for
@@ -46,6 +47,48 @@ def test_a_task_that_is_over_gets_no_token_and_loses_the_ones_it_has(rig: Rig, s
     assert entry["token_sha256"] == rig.audit(f"?task_id=T{number}&outcome=issued")[0]["token_sha256"]
 
 
+@pytest.mark.parametrize("end", ["DELETE", "completed", "failed", "cancelled", "by the agent"])
+def test_an_agent_changes_nothing_on_a_task_that_is_over(rig: Rig, end: str) -> None:
+    number = rig.task("repo", status="active")
+    path = f"/api/v1/tasks/{number}"
+    agent = make_key(rig, f"agent-{number}", "agent", "--task", f"T{number}")
+    if end == "DELETE":
+        rig.request("DELETE", path)
+    elif end == "by the agent":
+        assert rig.request("PATCH", path, {"status": "completed"}, headers=agent).status == 200
+    else:
+        rig.request("PATCH", path, {"status": end})
+    before = rig.get(path).json
+    for status in ("active", "blocked", "completed", "failed"):
+        refused = rig.request("PATCH", path, {"status": status}, headers=agent)
+        assert refused.status == 409
+        assert "an agent changes nothing on a task that is over" in refused.json["error"]
+    assert rig.post(f"{path}/events", {"event_type": "note"}, headers=agent).status == 409
+    assert rig.get(path).json == before
+    assert rig.post("/api/token", {"task_id": f"T{number}"}, headers=agent).status == 403
+
+
+def test_a_task_that_was_revived_gets_no_token_before_it_is_registered_anew(rig: Rig) -> None:
+    number = rig.task("repo", status="active")
+    path = f"/api/v1/tasks/{number}"
+    agent = make_key(rig, f"agent-{number}", "agent", "--task", f"T{number}")
+    service = make_key(rig, f"service-{number}", "service")
+    rig.request("PATCH", path, {"status": "failed"}, headers=agent)
+    assert rig.get(path).json["broker_status"] == "ended"
+    assert rig.request("PATCH", path, {"status": "active"}, headers=service).status == 200
+    assert rig.post("/api/token", {"task_id": f"T{number}"}, headers=agent).status == 403
+    assert rig.post(f"{path}/register", {"repos": ["repo"]}, headers=service).status == 200
+    assert rig.post("/api/token", {"task_id": f"T{number}"}, headers=agent).status == 200
+
+
+def test_the_daemon_ends_registrations_of_tasks_that_were_over_before_it_came(rig: Rig) -> None:
+    number = rig.task("repo")
+    with rig.database() as database:
+        database.execute("UPDATE tasks SET status = 'completed' WHERE id = ?", [number])
+    rig.tick()
+    assert rig.get(f"/api/v1/tasks/{number}").json["broker_status"] == "ended"
+
+
 @pytest.mark.parametrize("status", ["queued", "active", "blocked"])
 def test_a_task_that_is_not_over_gets_its_token(rig: Rig, status: str) -> None:
     number = rig.task("repo", status=status)
@@ -78,6 +121,9 @@ def test_a_task_queued_again_gets_a_new_token_that_the_old_end_does_not_touch(ri
     first = rig.token(f"T{number}").json["token"]
     rig.request("PATCH", f"/api/v1/tasks/{number}", {"status": "failed"})
     rig.request("PATCH", f"/api/v1/tasks/{number}", {"status": "queued"})
+    refused = rig.token(f"T{number}")
+    assert (refused.status, refused.json["error"]) == (403, f"Task T{number} broker is ended, not active")
+    rig.register(number, "repo")
     second = rig.token(f"T{number}").json["token"]
     assert first != second
     rig.tick()
