@@ -71,6 +71,7 @@ class Action(models.TextChoices):
     SERVICE_TOKEN = "service_token_issued"  # noqa: S105
     TOKEN_REFUSED = "token_refused"  # noqa: S105
     TOKEN_REVOKED = "token_revoked"  # noqa: S105
+    ACCESS_REFUSED = "access_refused"
 
 
 CONTRACT_ACTIONS = (Action.REGISTERED, Action.DEREGISTERED, Action.TOKEN, Action.SERVICE_TOKEN)
