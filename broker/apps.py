@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
 from broker.github.app import is_safe_url, problem
-from broker.tokens.scope import well_formed
+from broker.tokens.scope import SERVICE_PREFIX, well_formed
 
 
 class BrokerConfig(AppConfig):
@@ -31,6 +31,14 @@ def check_settings(**_: Any) -> list[CheckMessage]:
                     f"LOBWIFE_BROKER_PERMISSIONS: what {kind!r} may do can't be read.",
                     hint='Each value is an object such as {"contents": "read", "metadata": "read"}.',
                     id="broker.E001",
+                )
+            )
+        if kind in settings.BROKER_SERVICES:
+            messages.append(
+                Error(
+                    f"LOBWIFE_BROKER_PERMISSIONS: {kind!r} is the type of an agent there, and the name of a service.",
+                    hint=f"What the service may do stands under {SERVICE_PREFIX + kind!r}.",
+                    id="broker.E002",
                 )
             )
     if not is_safe_url(settings.GITHUB_API_URL):

@@ -243,7 +243,7 @@ DAEMON_DOWN_SECONDS = env.integer("LOBWIFE_DAEMON_DOWN_SECONDS", 60, at_least=1)
 GITHUB_API_URL = env.text("GITHUB_API_URL", "https://api.github.com")
 GH_APP_ID = env.text("GH_APP_ID")
 GH_APP_INSTALL_ID = env.text("GH_APP_INSTALL_ID")
-# What a token may do, by the agent type of the registration (or the service's name); "default" for all others.
+# What a token may do, by the agent type of the registration, or `service:NAME`; "default" for all others.
 BROKER_PERMISSIONS = {
     "default": {"contents": "write", "pull_requests": "write", "metadata": "read"},
     **env.json_object("LOBWIFE_BROKER_PERMISSIONS"),

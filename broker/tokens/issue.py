@@ -17,7 +17,7 @@ from broker.github import app
 from broker.models import Action, AllowedService, GitHubState, IssuedToken, LegacyRegistration, Outcome
 from broker.registrations import ACTIVE, Registration, legacy_id_of_key, service_key
 from broker.tokens import encryption, mint, revoke
-from broker.tokens.scope import Scope, permissions_for
+from broker.tokens.scope import Scope, agent_permissions, service_permissions
 from broker.tokens.single_flight import flights
 from core.callers import Caller
 from core.errors import Conflict, Forbidden, LobwifeError, NotFound, Unavailable
@@ -87,7 +87,7 @@ def scope_of(registration: Registration, permissions: Mapping[str, str] | None =
         key=registration.key,
         generation=registration.generation,
         repositories=registration.repos,
-        permissions=permissions_for(registration.lobster_type, permissions),
+        permissions=agent_permissions(registration.lobster_type, permissions),
         installation_id=settings.GH_APP_INSTALL_ID,
     )
 
@@ -112,7 +112,7 @@ def _right_of_service(service: str) -> _Right:
         key=service_key(service),
         generation=0,
         repositories=None,
-        permissions=permissions_for(service),
+        permissions=service_permissions(service),
         installation_id=settings.GH_APP_INSTALL_ID,
     )
     return _Right(scope, None)
