@@ -79,6 +79,8 @@ class Gate:
             raise Forbidden(f"this needs the role {roles}; {caller.identity or 'this caller'} is {caller.role}")
         if rule.hands_out_tokens:
             self._limit_tokens(caller, request)
+        elif request.method != "GET":
+            self._limit_writes(caller)
         if rule.scope is not None:
             rule.scope(request, caller, match.kwargs)
 
@@ -144,6 +146,13 @@ class Gate:
         address = request.META.get("REMOTE_ADDR", "")
         self._recorder.record(address=address, program=request.META.get("HTTP_USER_AGENT", ""), route=entry)
         return _stranger(request)
+
+    def _limit_writes(self, caller: Caller) -> None:
+        """Count a write of an agent or service; raises TooManyRequests."""
+        rate = settings.WRITES_PER_MINUTE.get(caller.role)
+        wait = self._limits.take("writes", caller.identity, rate) if rate else 0
+        if wait:
+            raise TooManyRequests(f"too many writes of {caller.identity}; try again in {wait} s", retry_after=wait)
 
     def _limit_tokens(self, caller: Caller, request: HttpRequest) -> None:
         """Count a GitHub token; raises TooManyRequests. Local programs can read the App's key: they have no limit."""

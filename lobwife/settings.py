@@ -65,6 +65,13 @@ KUBERNETES_ROLES = env.pairs(
     allowed=("agent", "service", "operator", "viewer"),
 )
 
+# Writes of one caller in a minute, and the bytes that the history of a task may grow to by agents and services.
+WRITES_PER_MINUTE = {
+    "agent": env.integer("LOBWIFE_AGENT_WRITES_PER_MINUTE", 240),
+    "service": env.integer("LOBWIFE_SERVICE_WRITES_PER_MINUTE", 2400),
+}
+TASK_HISTORY_BYTES = env.integer("LOBWIFE_TASK_HISTORY_BYTES", 8 * 2**20, at_least=2**20)
+
 # --- Secrets
 DEBUG = env.boolean("LOBWIFE_DEBUG", False)
 

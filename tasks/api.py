@@ -32,6 +32,10 @@ _LIST_PARAMETERS: list[dict[str, Any]] = [
     {"in": "query", "name": "limit", "schema": {"type": "integer", "minimum": 0, "default": 100}},
     {"in": "query", "name": "before_id", "schema": {"type": "integer", "minimum": 0}},
 ]
+_EVENT_PARAMETERS: list[dict[str, Any]] = [
+    {"in": "query", "name": "limit", "schema": {"type": "integer", "minimum": 0, "default": queries.EVENTS_MOST}},
+    _LIST_PARAMETERS[3],
+]
 
 
 @router.post(
@@ -86,10 +90,23 @@ def cancel_task(request: HttpRequest, task_id: str) -> HttpResponse:
     return json_response({"id": number, "task_id": f"T{number}", "status": "cancelled"})
 
 
-@router.get("/v1/tasks/{task_id}/events", response={200: list[EventListItem], 400: Problem, 404: Problem, 503: Problem})
+@router.get(
+    "/v1/tasks/{task_id}/events",
+    response={200: list[EventListItem], 400: Problem, 404: Problem, 503: Problem},
+    openapi_extra={"parameters": _EVENT_PARAMETERS},
+)
 def list_events(request: HttpRequest, task_id: str) -> HttpResponse:
-    """List a task's whole history, newest first; an unknown task has none."""
-    return json_response(queries.task_events(parse_path_id(task_id)))
+    """List a task's history, newest first; an unknown task has none.
+
+    Of more than 5,000 events or 4 MiB of texts the newest come, and the header `Link` has the address of the next.
+    """
+    limit = min(integer_parameter(request, "limit", queries.EVENTS_MOST), queries.EVENTS_MOST)
+    before = integer_parameter(request, "before_id", None)
+    page = queries.task_events(parse_path_id(task_id), limit=limit, before_id=before)
+    response = json_response(page.events)
+    if page.before_id is not None:
+        response["Link"] = f'<{request.path}?limit={limit}&before_id={page.before_id}>; rel="next"'
+    return response
 
 
 @router.post(
