@@ -22,9 +22,9 @@ from prometheus_client.registry import Collector
 import broker.queries
 import vaultsync.queries
 from broker.models import GitHubState, IssuedToken, TokenAudit
-from core.coerce import number
 from core.sqlite.copies import kept_copies
 from core.sqlite.restore_test import last_restore_test
+from core.text import as_number
 from core.timestamps import parse, utc_now
 from jobs.models import Alert, Delivery, Job, JobRun, JobState, State
 from ops.health import daemon_summary
@@ -86,13 +86,13 @@ def _jobs(now: datetime) -> Iterator[Metric]:
     for job in Job.objects.order_by("id"):
         state = states.get(job.name) or JobState(name=job.name)
         label = [job.name]
-        runs.add_metric(label, number(state.run_count) or 0)
-        failures.add_metric(label, number(state.fail_count) or 0)
+        runs.add_metric(label, as_number(state.run_count) or 0)
+        failures.add_metric(label, as_number(state.fail_count) or 0)
         enabled.add_metric(label, bool(state.enabled))
         failing.add_metric(label, job.failures_in_row > 0)
         late = (now - job.next_firing).total_seconds() if job.next_firing and state.enabled else 0
         overdue.add_metric(label, max(0.0, late))
-        last_duration, last_start = number(state.last_duration), parse(state.last_run)
+        last_duration, last_start = as_number(state.last_duration), parse(state.last_run)
         if last_duration is not None:
             duration.add_metric(label, last_duration)
         if last_start is not None:

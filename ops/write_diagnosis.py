@@ -9,8 +9,8 @@ from django.conf import settings
 from django.db import transaction
 from django.db.utils import OperationalError
 
+from core.sqlite.gate import writing_until
 from core.sqlite.messages import in_words, is_about_a_lock
-from core.write_deadline import writing_until
 
 _FULL_BYTES = 2**20
 _LOCKED = (

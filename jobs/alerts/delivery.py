@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
-from core import backoff
+from core import processes
 from core.timestamps import utc_now
 from jobs import secret_fields
 from jobs.alerts import rules
@@ -104,7 +104,7 @@ def _record(alert: Alert, error: str) -> None:
         log.info("alert %s (%s) was sent to %s", alert.pk, alert.title, alert.destination)
         _change(alert, state=Delivery.SENT, error="", sent_at=utc_now(), attempts=alert.attempts + 1)
         return
-    wait = backoff.delay(alert.attempts, _FIRST_WAIT, _LONGEST_WAIT)
+    wait = processes.backoff(alert.attempts, _FIRST_WAIT, _LONGEST_WAIT)
     log.warning("alert %s was not sent to %s: %s; again in %.0f s", alert.pk, alert.destination, error, wait)
     again = utc_now() + timedelta(seconds=wait)
     _change(alert, error=error, attempts=alert.attempts + 1, next_attempt_at=again)

@@ -12,9 +12,9 @@ from typing import Any
 from django.db import models, transaction
 
 from broker.models import LegacyRegistration, TokenAudit
-from core import coerce
 from core.errors import Invalid, LobwifeError, Unavailable
 from core.files import replace_with_numbered_backup
+from core.text import as_count, as_number, as_text
 from jobs.models import JobState
 
 Convert = Callable[[object], object]
@@ -25,7 +25,7 @@ class Column:
     """A column, the key of its value in the file, and how it is converted; the default stands for an empty one."""
 
     name: str
-    convert: Convert = coerce.text
+    convert: Convert = as_text
     default: object = None
     key: str | None = None
 
@@ -52,7 +52,7 @@ class Layout:
         if not isinstance(data, dict):
             raise Invalid("it is not an object")
         return [
-            self._row(entry, f"the entry {name[:100]!r}", **{self.primary_key: coerce.text(name)})
+            self._row(entry, f"the entry {name[:100]!r}", **{self.primary_key: as_text(name)})
             for name, entry in data.items()
         ]
 
@@ -69,10 +69,10 @@ LAYOUTS = (
         (
             Column("last_run"),
             Column("last_status"),
-            Column("last_duration", coerce.number),
+            Column("last_duration", as_number),
             Column("last_output"),
-            Column("run_count", coerce.count),
-            Column("fail_count", coerce.count),
+            Column("run_count", as_count),
+            Column("fail_count", as_count),
             Column("enabled", lambda value: value is None or bool(value)),
         ),
         primary_key="name",
@@ -85,7 +85,7 @@ LAYOUTS = (
             Column("lobster_type", default="unknown"),
             Column("registered_at", default=""),
             Column("status", default="active"),
-            Column("token_count", coerce.count),
+            Column("token_count", as_count),
         ),
         primary_key="task_id",
     ),

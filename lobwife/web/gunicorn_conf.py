@@ -11,7 +11,7 @@ import gevent
 from gunicorn.glogging import Logger
 
 from core import env, logs
-from core.parent_death import stop_with_parent, stop_with_supervisor
+from core.processes import stop_with_parent, stop_with_supervisor
 
 log = logging.getLogger("lobwife.web")
 
