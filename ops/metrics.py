@@ -5,7 +5,6 @@ So both web processes say the same, nothing is lost with a process, and no reque
 
 from __future__ import annotations
 
-import pathlib
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -20,16 +19,12 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 import broker.queries
-import vaultsync.queries
-from broker.models import GitHubState, IssuedToken, TokenAudit
-from core.sqlite.copies import kept_copies
-from core.sqlite.restore_test import last_restore_test
+from broker.models import IssuedToken, TokenAudit
 from core.text import as_number
 from core.timestamps import parse, utc_now
 from jobs.models import Alert, Delivery, Job, JobRun, JobState, State
-from ops.health import daemon_summary
+from ops.checks import state
 from tasks.models import OVER, Task
-from vaultsync.models import VaultState
 
 router = Router(tags=["health"])
 _AUDIT_ENTRIES = 5000
@@ -64,11 +59,12 @@ class Figures(Collector):
 
 
 def _daemon() -> Iterator[Metric]:
-    summary = daemon_summary()
-    yield _gauge("lobwife_daemon_up", "Whether the daemon's heartbeat is fresh.", summary["alive"])
-    yield _gauge("lobwife_daemon_heartbeat_age_seconds", "Since its last sign of life.", summary["heartbeat_age"])
-    yield _gauge("lobwife_daemon_trouble", "Whether it says that it can't do something.", bool(summary["trouble"]))
-    yield _gauge("lobwife_daemon_paused", "Whether starts of scripts are paused.", summary["paused"])
+    daemon = state.daemon()
+    age = daemon.age.total_seconds() if daemon.age is not None else None
+    yield _gauge("lobwife_daemon_up", "Whether the daemon's heartbeat is fresh.", daemon.is_alive)
+    yield _gauge("lobwife_daemon_heartbeat_age_seconds", "Since its last sign of life.", age)
+    yield _gauge("lobwife_daemon_trouble", "Whether it says that it can't do something.", bool(daemon.trouble))
+    yield _gauge("lobwife_daemon_paused", "Whether starts of scripts are paused.", daemon.paused_at is not None)
     waiting = Alert.objects.filter(state=Delivery.PENDING).count()
     yield _gauge("lobwife_alerts_pending", "Alerts that are still to be delivered.", waiting)
 
@@ -82,17 +78,17 @@ def _jobs(now: datetime) -> Iterator[Metric]:
     enabled = GaugeMetricFamily("lobwife_job_enabled", "Whether its schedule counts.", labels=names)
     failing = GaugeMetricFamily("lobwife_job_failing", "Whether its last runs failed.", labels=names)
     overdue = GaugeMetricFamily("lobwife_job_overdue_seconds", "Since a firing that was not dealt with.", labels=names)
-    states = {state.name: state for state in JobState.objects.defer("last_output")}
+    states = {row.name: row for row in JobState.objects.defer("last_output")}
     for job in Job.objects.order_by("id"):
-        state = states.get(job.name) or JobState(name=job.name)
+        job_state = states.get(job.name) or JobState(name=job.name)
         label = [job.name]
-        runs.add_metric(label, as_number(state.run_count) or 0)
-        failures.add_metric(label, as_number(state.fail_count) or 0)
-        enabled.add_metric(label, bool(state.enabled))
+        runs.add_metric(label, as_number(job_state.run_count) or 0)
+        failures.add_metric(label, as_number(job_state.fail_count) or 0)
+        enabled.add_metric(label, bool(job_state.enabled))
         failing.add_metric(label, job.failures_in_row > 0)
-        late = (now - job.next_firing).total_seconds() if job.next_firing and state.enabled else 0
+        late = (now - job.next_firing).total_seconds() if job.next_firing and job_state.enabled else 0
         overdue.add_metric(label, max(0.0, late))
-        last_duration, last_start = as_number(state.last_duration), parse(state.last_run)
+        last_duration, last_start = as_number(job_state.last_duration), parse(job_state.last_run)
         if last_duration is not None:
             duration.add_metric(label, last_duration)
         if last_start is not None:
@@ -104,9 +100,9 @@ def _runs(now: datetime) -> Iterator[Metric]:
     kept = GaugeMetricFamily("lobwife_runs", "Runs in the history, by job and state.", labels=["job", "state"])
     names = dict(Job.objects.values_list("pk", "name"))
     counted = JobRun.objects.order_by().values_list("job_id", "state").annotate(count=Count("pk"))
-    for job, state, count in counted:
+    for job, run_state, count in counted:
         if job in names:
-            kept.add_metric([names[job], state], count)
+            kept.add_metric([names[job], run_state], count)
     yield kept
     oldest = JobRun.objects.filter(state=State.QUEUED, not_before=None).aggregate(at=Min("queued_at"))["at"]
     yield _gauge("lobwife_queue_oldest_seconds", "How long the longest waiting run waits.", _age(oldest, now) or 0)
@@ -148,13 +144,13 @@ def _tokens(now: datetime) -> Iterator[Metric]:
         recent.add_metric([outcome], outcomes[outcome])
     yield recent
     out = GaugeMetricFamily("lobwife_tokens", "Tokens that are remembered, by state.", labels=["state"])
-    for state, count in IssuedToken.objects.order_by().values_list("state").annotate(count=Count("pk")):
-        out.add_metric([state], count)
+    for token_state, count in IssuedToken.objects.order_by().values_list("state").annotate(count=Count("pk")):
+        out.add_metric([token_state], count)
     yield out
 
 
 def _github(now: datetime) -> Iterator[Metric]:
-    row = GitHubState.objects.filter(pk=1).first() or GitHubState()
+    row = state.github().row
     yield _gauge("lobwife_github_rate_left", "Calls that GitHub still allows.", row.rate_left)
     blocked = (row.blocked_until - now).total_seconds() if row.blocked_until else 0
     yield _gauge("lobwife_github_blocked_seconds", "How long GitHub told to wait.", max(0.0, blocked))
@@ -163,31 +159,28 @@ def _github(now: datetime) -> Iterator[Metric]:
 
 
 def _sync(now: datetime) -> Iterator[Metric]:
-    shown = vaultsync.queries.sync_status()
-    yield _gauge("lobwife_sync_enabled", "Whether tasks are mirrored into a vault.", shown["enabled"])
-    if not shown["enabled"]:
+    vault = state.vault()
+    status, row = vault.status, vault.row
+    yield _gauge("lobwife_sync_enabled", "Whether tasks are mirrored into a vault.", status["enabled"])
+    if not status["enabled"]:
         return
-    row = VaultState.objects.first() or VaultState()
-    yield _gauge("lobwife_sync_up", "Whether the sync loop gives signs of life.", shown["running"])
+    yield _gauge("lobwife_sync_up", "Whether the sync loop gives signs of life.", status["running"])
     yield _gauge("lobwife_sync_age_seconds", "Since the last sync.", _age(row.last_sync_at, now))
-    yield _gauge("lobwife_sync_pending_events", "Task events that no commit has yet.", shown["pending_events"])
+    yield _gauge("lobwife_sync_pending_events", "Task events that no commit has yet.", status["pending_events"])
     yield _gauge("lobwife_sync_commits_ahead", "Commits that the remote does not have.", row.ahead)
     yield _gauge("lobwife_sync_failures", "Syncs that failed in a row.", row.failures)
     yield _gauge("lobwife_sync_remote_failures", "Tries at the remote that failed in a row.", row.remote_failures)
-    yield _gauge("lobwife_sync_problems", "Notes that people should look at.", shown["problems"])
+    yield _gauge("lobwife_sync_problems", "Notes that people should look at.", status["problems"])
 
 
 def _storage(now: datetime) -> Iterator[Metric]:
-    database = pathlib.Path(settings.STATE_DIR) / settings.DATABASE_FILE
-    wal = database.with_name(f"{database.name}-wal")
-    yield _gauge("lobwife_database_bytes", "Size of the database.", _size(database))
-    yield _gauge("lobwife_wal_bytes", "Size of its WAL.", _size(wal))
-    copies = kept_copies()
-    newest = copies[-1].moment if copies else None
-    yield _gauge("lobwife_backup_age_seconds", "Of the newest kept copy.", _age(newest, now))
-    yield _gauge("lobwife_backup_copies", "Kept copies.", len(copies))
-    yield _gauge("lobwife_backup_bytes", "Size of the kept copies.", sum(copy.size for copy in copies))
-    test = last_restore_test()
+    copies = state.copies()
+    test = copies.test
+    yield _gauge("lobwife_database_bytes", "Size of the database.", state.database_bytes())
+    yield _gauge("lobwife_wal_bytes", "Size of its WAL.", state.wal_bytes())
+    yield _gauge("lobwife_backup_age_seconds", "Of the newest kept copy.", _age(copies.newest_at, now))
+    yield _gauge("lobwife_backup_copies", "Kept copies.", len(copies.kept))
+    yield _gauge("lobwife_backup_bytes", "Size of the kept copies.", copies.bytes)
     yield _gauge("lobwife_backup_trial_passed", "Whether the last restore test passed.", test.passed if test else None)
     age = _age(test.tested_at if test else None, now)
     yield _gauge("lobwife_backup_trial_age_seconds", "Since the last restore test.", age)
@@ -203,10 +196,3 @@ def _gauge(name: str, help_text: str, value: float | None) -> GaugeMetricFamily:
 
 def _age(moment: datetime | None, now: datetime) -> float | None:
     return max(0.0, (now - moment).total_seconds()) if moment is not None else None
-
-
-def _size(path: pathlib.Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
