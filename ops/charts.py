@@ -66,7 +66,7 @@ def run_strip(runs: Sequence[Run], most: int = STRIP_RUNS) -> Chart:
 def day_columns(days: Sequence[tuple[str, dict[str, int]]], kinds: Sequence[str]) -> Chart:
     """Draw side by side for each day one bar a kind; `days` are (label, counts by kind)."""
     highest = max((count for _, counts in days for count in counts.values()), default=0) or 1
-    each = (_DAY_WIDTH - 8) / len(kinds)
+    width = (_DAY_WIDTH - 8) / len(kinds)
     bars, labels = [], []
     for place, (label, counts) in enumerate(days):
         left = place * _DAY_WIDTH + 4
@@ -75,7 +75,7 @@ def day_columns(days: Sequence[tuple[str, dict[str, int]]], kinds: Sequence[str]
             count = counts.get(kind, 0)
             height = _DAY_HEIGHT * count / highest
             title = f"{label}: {count} {kind}"
-            bars.append(Bar(left + number * each, _DAY_HEIGHT - height, each - 1, height, kind, title))
+            bars.append(Bar(left + number * width, _DAY_HEIGHT - height, width - 1, height, kind, title))
     total = {kind: sum(counts.get(kind, 0) for _, counts in days) for kind in kinds}
     text = f"{len(days)} days: " + ", ".join(f"{count} {kind}" for kind, count in total.items())
     return Chart(len(days) * _DAY_WIDTH, _DAY_HEIGHT, bars, labels, text)

@@ -101,7 +101,7 @@ def _count_days(first: datetime, count: int) -> list[tuple[str, dict[str, int]]]
         for day, kind, number in cursor.fetchall():
             if day in counts:
                 counts[day][kind] += number
-    return [(day[5:], each) for day, each in counts.items()]
+    return [(day[5:], by_kind) for day, by_kind in counts.items()]
 
 
 def _first_id(model: type[models.Model], since: str) -> int:

@@ -28,7 +28,7 @@ from core.sqlite.copy_reader import check_schema, known_migrations, unpacked
 from core.sqlite.gate import GateTimeout, gate_for
 from lobwife.backups import carry_over
 from lobwife.backups.carry_over import Present
-from lobwife.takeover.inspection import is_complete
+from lobwife.takeover.database import is_complete
 from tasks.models import Task
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from broker.github import app
 from broker.models import GitHubState
 from core.sqlite.copies import Copy, kept_copies
 from core.sqlite.gate import writing_until
-from core.sqlite.messages import in_words, is_about_a_lock
+from core.sqlite.messages import as_sentence, is_about_a_lock
 from core.sqlite.restore_test import RestoreTest, last_restore_test
 from core.timestamps import utc_now
 from jobs.models import is_fresh
@@ -157,10 +157,7 @@ def obstacle() -> str:
             transaction.set_rollback(True)  # nothing was written: nobody is to be woken, the disk not waited for
             return ""
     except OperationalError as error:
-        if is_about_a_lock(error):
-            return _LOCKED
-        sentence = in_words(error)
-        return f"{sentence[0].upper()}{sentence[1:]}."
+        return _LOCKED if is_about_a_lock(error) else as_sentence(error)
 
 
 def _one_row(model: type[Row]) -> Row:
