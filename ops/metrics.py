@@ -6,8 +6,9 @@ So both web processes say the same, nothing is lost with a process, and no reque
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db.models import Count, Min
@@ -65,95 +66,80 @@ def _daemon() -> Iterator[Metric]:
     yield _gauge("lobwife_daemon_heartbeat_age_seconds", "Since its last sign of life.", age)
     yield _gauge("lobwife_daemon_trouble", "Whether it says that it can't do something.", bool(daemon.trouble))
     yield _gauge("lobwife_daemon_paused", "Whether starts of scripts are paused.", daemon.paused_at is not None)
-    waiting = Alert.objects.filter(state=Delivery.PENDING).count()
-    yield _gauge("lobwife_alerts_pending", "Alerts that are still to be delivered.", waiting)
+    pending = Alert.objects.filter(state=Delivery.PENDING).count()
+    yield _gauge("lobwife_alerts_pending", "Alerts that are still to be delivered.", pending)
 
 
 def _jobs(now: datetime) -> Iterator[Metric]:
-    names = ["job"]
-    runs = CounterMetricFamily("lobwife_job_runs", "Runs of the job that were started.", labels=names)
-    failures = CounterMetricFamily("lobwife_job_failures", "Runs of the job that failed.", labels=names)
-    duration = GaugeMetricFamily("lobwife_job_last_duration_seconds", "Of the last run that ended.", labels=names)
-    started = GaugeMetricFamily("lobwife_job_last_start_timestamp_seconds", "Of the last run.", labels=names)
-    enabled = GaugeMetricFamily("lobwife_job_enabled", "Whether its schedule counts.", labels=names)
-    failing = GaugeMetricFamily("lobwife_job_failing", "Whether its last runs failed.", labels=names)
-    overdue = GaugeMetricFamily("lobwife_job_overdue_seconds", "Since a firing that was not dealt with.", labels=names)
     states = {row.name: row for row in JobState.objects.defer("last_output")}
-    for job in Job.objects.order_by("id"):
-        job_state = states.get(job.name) or JobState(name=job.name)
-        label = [job.name]
-        runs.add_metric(label, as_number(job_state.run_count) or 0)
-        failures.add_metric(label, as_number(job_state.fail_count) or 0)
-        enabled.add_metric(label, bool(job_state.enabled))
-        failing.add_metric(label, job.failures_in_row > 0)
-        late = (now - job.next_firing).total_seconds() if job.next_firing and job_state.enabled else 0
-        overdue.add_metric(label, max(0.0, late))
-        last_duration, last_start = as_number(job_state.last_duration), parse(job_state.last_run)
-        if last_duration is not None:
-            duration.add_metric(label, last_duration)
-        if last_start is not None:
-            started.add_metric(label, last_start.timestamp())
-    yield from (runs, failures, duration, started, enabled, failing, overdue)
+    jobs = [(job, states.get(job.name) or JobState(name=job.name)) for job in Job.objects.order_by("id")]
+
+    def gauge(name: str, help_text: str, value: Callable[[Job, JobState], float | None]) -> Metric:
+        samples = {job.name: value(job, job_state) for job, job_state in jobs}
+        return _labelled(GaugeMetricFamily(f"lobwife_job_{name}", help_text, labels=["job"]), samples)
+
+    def counter(name: str, help_text: str, value: Callable[[JobState], object]) -> Metric:
+        samples = {job.name: as_number(value(job_state)) or 0 for job, job_state in jobs}
+        return _labelled(CounterMetricFamily(f"lobwife_job_{name}", help_text, labels=["job"]), samples)
+
+    def overdue(job: Job, job_state: JobState) -> float:
+        is_expected = job.next_firing is not None and job_state.enabled
+        return max(0.0, (now - job.next_firing).total_seconds()) if job.next_firing and is_expected else 0.0
+
+    def last_start(job: Job, job_state: JobState) -> float | None:
+        started = parse(job_state.last_run)
+        return started.timestamp() if started else None
+
+    yield counter("runs", "Runs of the job that were started.", lambda job_state: job_state.run_count)
+    yield counter("failures", "Runs of the job that failed.", lambda job_state: job_state.fail_count)
+    last_duration = "Of the last run that ended."
+    yield gauge("last_duration_seconds", last_duration, lambda job, job_state: as_number(job_state.last_duration))
+    yield gauge("last_start_timestamp_seconds", "Of the last run.", last_start)
+    yield gauge("enabled", "Whether its schedule counts.", lambda job, job_state: bool(job_state.enabled))
+    yield gauge("failing", "Whether its last runs failed.", lambda job, job_state: job.failures_in_row > 0)
+    yield gauge("overdue_seconds", "Since a firing that was not dealt with.", overdue)
 
 
 def _runs(now: datetime) -> Iterator[Metric]:
-    kept = GaugeMetricFamily("lobwife_runs", "Runs in the history, by job and state.", labels=["job", "state"])
-    names = dict(Job.objects.values_list("pk", "name"))
-    counted = JobRun.objects.order_by().values_list("job_id", "state").annotate(count=Count("pk"))
-    for job, run_state, count in counted:
-        if job in names:
-            kept.add_metric([names[job], run_state], count)
-    yield kept
+    counts = JobRun.objects.order_by().values_list("job__name", "state").annotate(count=Count("pk"))
+    family = GaugeMetricFamily("lobwife_runs", "Runs in the history, by job and state.", labels=["job", "state"])
+    yield _labelled(family, {(name, run_state): count for name, run_state, count in counts})
     oldest = JobRun.objects.filter(state=State.QUEUED, not_before=None).aggregate(at=Min("queued_at"))["at"]
     yield _gauge("lobwife_queue_oldest_seconds", "How long the longest waiting run waits.", _age(oldest, now) or 0)
 
 
 def _tasks(now: datetime) -> Iterator[Metric]:
+    rows = list(Task.objects.order_by().values_list("status").annotate(count=Count("pk"), first=Min("pk")))
     count = GaugeMetricFamily("lobwife_tasks", "Tasks, by status.", labels=["status"])
+    yield _labelled(count, {status: tasks for status, tasks, _ in rows})
+    oldest = {status: first for status, _, first in rows if status not in OVER}
+    times = dict(Task.objects.filter(pk__in=oldest.values()).values_list("pk", "created_at"))
     age = GaugeMetricFamily("lobwife_tasks_oldest_age_seconds", "Of the oldest of those not over.", labels=["status"])
-    first: dict[str, int] = {}
-    rows = Task.objects.order_by().values_list("status").annotate(count=Count("pk"), first=Min("pk"))
-    for status, tasks, oldest in rows:
-        count.add_metric([status], tasks)
-        if status not in OVER:
-            first[status] = oldest
-    times = dict(Task.objects.filter(pk__in=first.values()).values_list("pk", "created_at"))
-    for status, oldest in first.items():
-        created = _age(parse(times.get(oldest)), now)
-        if created is not None:
-            age.add_metric([status], created)
-    yield from (count, age)
+    yield _labelled(age, {status: _age(parse(times.get(first)), now) for status, first in oldest.items()})
 
 
 def _tokens(now: datetime) -> Iterator[Metric]:
     summary = broker.queries.summary()
     yield _gauge("lobwife_broker_enabled", "Whether a GitHub App is configured.", summary["enabled"])
-    yield CounterMetricFamily(
-        "lobwife_tokens_issued", "Tokens that were given to tasks.", summary["total_tokens_issued"]
-    )
+    issued = summary["total_tokens_issued"]
+    yield CounterMetricFamily("lobwife_tokens_issued", "Tokens that tasks got.", issued)
     yield _gauge("lobwife_registrations_active", "Tasks that may have tokens.", summary["active_tasks"])
-    recent = GaugeMetricFamily(
-        "lobwife_token_outcomes_last_hour",
-        "What came of asking, in the audit's newest 5,000 entries.",
-        labels=["outcome"],
-    )
     since = now - timedelta(hours=1)
     newest = TokenAudit.objects.order_by("-pk").values_list("outcome", "created_at")[:_AUDIT_ENTRIES]
     outcomes = Counter(outcome for outcome, at in newest if outcome and (parse(at) or since) > since)
-    for outcome in ("issued", "cached", "refused", "failed", "revoked"):
-        recent.add_metric([outcome], outcomes[outcome])
-    yield recent
-    out = GaugeMetricFamily("lobwife_tokens", "Tokens that are remembered, by state.", labels=["state"])
-    for token_state, count in IssuedToken.objects.order_by().values_list("state").annotate(count=Count("pk")):
-        out.add_metric([token_state], count)
-    yield out
+    help_text = "Outcomes of requests for tokens, in the audit's newest 5,000 entries."
+    recent = GaugeMetricFamily("lobwife_token_outcomes_last_hour", help_text, labels=["outcome"])
+    yield _labelled(recent, {name: outcomes[name] for name in ("issued", "cached", "refused", "failed", "revoked")})
+    stored = GaugeMetricFamily("lobwife_tokens", "Tokens that are remembered, by state.", labels=["state"])
+    by_state = IssuedToken.objects.order_by().values_list("state").annotate(count=Count("pk"))
+    yield _labelled(stored, dict(by_state))
 
 
 def _github(now: datetime) -> Iterator[Metric]:
     row = state.github().row
     yield _gauge("lobwife_github_rate_left", "Calls that GitHub still allows.", row.rate_left)
     blocked = (row.blocked_until - now).total_seconds() if row.blocked_until else 0
-    yield _gauge("lobwife_github_blocked_seconds", "How long GitHub told to wait.", max(0.0, blocked))
+    yield _gauge("lobwife_github_blocked_seconds", "How long GitHub said to wait.", max(0.0, blocked))
     yield _gauge("lobwife_github_last_error_age_seconds", "Since its last error.", _age(row.last_error_at, now))
     yield _gauge("lobwife_github_clock_skew_seconds", "How far GitHub's clock is ahead.", row.clock_skew)
 
@@ -186,11 +172,21 @@ def _storage(now: datetime) -> Iterator[Metric]:
     yield _gauge("lobwife_backup_trial_age_seconds", "Since the last restore test.", age)
 
 
-def _gauge(name: str, help_text: str, value: float | None) -> GaugeMetricFamily:
-    """Without a sample when the value is not known."""
+def _gauge(name: str, help_text: str, value: float | None) -> Metric:
+    """Return a gauge, without a sample when the value is not known."""
     family = GaugeMetricFamily(name, help_text)
     if value is not None:
         family.add_metric([], float(value))
+    return family
+
+
+def _labelled(
+    family: GaugeMetricFamily | CounterMetricFamily, samples: Mapping[Any, float | None]
+) -> GaugeMetricFamily | CounterMetricFamily:
+    """Add a sample for each label, or tuple of labels, whose value is known."""
+    for labels, value in samples.items():
+        if value is not None:
+            family.add_metric(labels if isinstance(labels, tuple) else (labels,), value)
     return family
 
 
