@@ -1,4 +1,4 @@
-"""Processes and threads: ending with a parent, native threads under gevent, back-off between attempts."""
+"""Processes and threads: ending with a parent, private files, native threads under gevent, back-off."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 SUPERVISOR_VARIABLE = "LOBWIFE_SUPERVISOR_PID"
+UMASK_VARIABLE = "LOBWIFE_UMASK"  # of whoever started us; jobs/supervisor gives it to scripts
 _PR_SET_PDEATHSIG = 1  # on Linux only
+
+
+def keep_files_private() -> None:
+    """Have all files of this process and its children readable by its user alone; scripts get the former umask."""
+    os.environ.setdefault(UMASK_VARIABLE, f"{os.umask(0o077):03o}")
 
 
 def stop_with_supervisor() -> None:

@@ -30,6 +30,7 @@ _FILES = ("", "-wal", "-journal")
 _ATTEMPTS = 5
 _GATE_SECONDS = 10.0
 _FOLDER = ".take-over-"
+_PRIVATE = ("lobmob.db*", "daemon.log*", "*.lock", "backups", "runs", "*.json*")
 
 
 @contextlib.contextmanager
@@ -73,12 +74,19 @@ def make_file(database: pathlib.Path) -> None:
     """Make an empty file where there is none, for SQLite to fill; raises Unavailable when it can't be made."""
     try:
         if not database.exists():
-            database.touch()
+            database.touch(mode=0o600)
     except OSError as error:
         raise Unavailable(
             f"{database} can't be made ({error.strerror}): make its directory writable and see that its disk has room,"
             " then start again"
         ) from error
+
+
+def make_private(state: pathlib.Path) -> None:
+    """Take from others what an earlier start left for them to read: the database and its copies, logs, output."""
+    for path in (path for pattern in _PRIVATE for path in state.glob(pattern)):
+        with contextlib.suppress(OSError):  # another user's, who has to do it
+            path.chmod(path.stat().st_mode & ~0o077)
 
 
 @contextlib.contextmanager
