@@ -1,4 +1,4 @@
-"""Base classes of the commands: sentences for errors, tables for people, tab-separated lines and JSON for programs."""
+"""The commands' common parts: errors as sentences, tables for people and JSON for programs, following a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -16,13 +17,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from core.errors import LobwifeError
+from core.errors import LobwifeError, Unavailable
 from core.sqlite.messages import in_words_for_the_console
 from core.text import one_line
-from jobs import services
+from jobs import queries, services
+from jobs.execution import output, queue_reasons
+from jobs.models import ACTIVE, JobRun, State
 
 OPERATOR_VARIABLES = ("SUDO_USER", "USER", "LOGNAME")
 INTERRUPTED = 130
+_POLL_SECONDS = 0.1
+_CHUNK = 256 * 1024
 
 
 class OperatorCommand(BaseCommand):
@@ -127,6 +132,46 @@ def add_json(parser: CommandParser) -> None:
 def operator() -> str:
     """Return the name by which the system knows who types."""
     return next((os.environ[name] for name in OPERATOR_VARIABLES if os.environ.get(name)), "the command line")
+
+
+def wait_for_end(
+    run: JobRun, show: Callable[[str], object] | None = None, tell: Callable[[str], object] | None = None
+) -> JobRun:
+    """Return the run when it is over; `show` gets its output meanwhile, `tell` what it waits for before it starts.
+
+    Raises Unavailable without a daemon.
+    """
+    offset, last_reason = 0, queue_reasons.NEXT_LOOK
+    while True:
+        run.refresh_from_db()  # before the output is read: what a run that is over wrote is all there
+        if show:
+            offset = show_from(run, offset, show)
+        if run.state not in ACTIVE:
+            return run
+        if not queries.daemon_is_alive():
+            raise Unavailable(
+                f"run {run.pk} is {run.state}, but the daemon is not running: start it (make run, manage.py daemon)"
+                + (", and the run follows" if run.state == State.QUEUED else ", and it settles the run")
+            )
+        reason = queue_reasons.for_run(run)
+        if tell and reason and reason not in (last_reason, queue_reasons.NEXT_LOOK):
+            tell(f"Run {run.pk} is queued; it waits for {reason}.")
+            last_reason = reason
+        time.sleep(_POLL_SECONDS)
+
+
+def show_from(run: JobRun, offset: int, show: Callable[[str], object]) -> int:
+    """Show all output there is from an offset on; return where to go on."""
+    while True:
+        chunk = output.read(run.pk, offset, _CHUNK)
+        if chunk.skipped:
+            show(f"\n[{chunk.skipped} bytes left out]\n")
+        more = run.state in ACTIVE or len(chunk.data) == _CHUNK
+        text, used = output.whole_characters(chunk.data, more=more)
+        if not used:
+            return offset
+        show(text)
+        offset = chunk.next_offset - (len(chunk.data) - used)
 
 
 def _text(value: object) -> str:

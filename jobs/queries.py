@@ -84,7 +84,7 @@ def _as_json(run: JobRun, waits_for: str | None) -> dict[str, Any]:
         | {name: _iso(getattr(run, name)) for name in times}
         | {
             "retry_of": run.retry_of_id,
-            "arguments": (run.definition.get("arguments") if isinstance(run.definition, dict) else None) or [],
+            "arguments": run.arguments,
             "output_bytes": run.output_bytes,
             "abort_requested_by": run.abort_requested_by or None,
             "waits_for": waits_for,

@@ -59,7 +59,7 @@ class Command(OperatorCommand):
             for name, job in jobs.items()
         ]
         self.show_table(("job", "state", "schedule", "last", "last run", "next run", "description"), rows)
-        if services.is_paused():
+        if services.pause():
             self.say("Starts are paused; `manage.py resume` ends that.")
         return 0
 

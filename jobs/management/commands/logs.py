@@ -8,8 +8,8 @@ from django.core.management.base import CommandParser
 
 from core.errors import NotFound
 from jobs import services
-from jobs.console import OperatorCommand
-from jobs.execution import follow, runs
+from jobs.console import OperatorCommand, show_from, wait_for_end
+from jobs.execution import runs
 from jobs.models import JobRun
 
 
@@ -23,9 +23,9 @@ class Command(OperatorCommand):
     def act(self, **options: Any) -> int:
         run = find_run(options["which"])
         if options["follow"]:
-            follow.wait_for_end(run, self.pass_on, tell=self.say)
+            wait_for_end(run, self.pass_on, tell=self.say)
         else:
-            follow.show_from(run, 0, self.pass_on)
+            show_from(run, 0, self.pass_on)
         return 0
 
 

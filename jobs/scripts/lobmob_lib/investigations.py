@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from .fleet_tasks import ACTOR, Event, Task, Tasks
+from .tasks import ACTOR, Event, Task, Tasks
 from .vault import NoVault, Read, Vault, VaultError, opened
 
 _NAME = "Investigate failed task: T"
@@ -39,7 +39,7 @@ class Investigations:
             answer = self.tasks.rest.post("/api/v1/tasks", {**fields, "actor": ACTOR})
             made = {**fields, "id": answer["id"], "task_id": answer["task_id"]}
             waiting[task["id"]] = made
-        self.tasks.say(task, "investigation", f"{made['task_id']} is to find out why")
+        self.tasks.log_event(task, "investigation", f"{made['task_id']} is to find out why")
 
     def has_failed(self, task: Task) -> None:
         """The task is set to failed: its investigation can begin."""
