@@ -61,11 +61,11 @@ def disable_job(request: HttpRequest, name: str) -> HttpResponse:
     openapi_extra={"parameters": [{"in": "query", "name": "count", "schema": {"type": "integer", "default": 10}}]},
 )
 def next_firings(request: HttpRequest, name: str) -> HttpResponse:
-    """When a job's schedule fires next, whether it is enabled or not; at most 100."""
+    """List when a job's schedule fires next, whether it is enabled or not; at most 100."""
     job = services.get_job(name)
     count = min(integer_parameter(request, "count", 10), 100)
-    shown = {"job": job.name, "schedule": job.schedule, "description": cron.describe(job.schedule)}
-    return json_response({**shown, "timezone": job.timezone, "next": queries.next_firings(job, count)})
+    about = {"job": job.name, "schedule": job.schedule, "description": cron.describe(job.schedule)}
+    return json_response({**about, "timezone": job.timezone, "next": queries.next_firings(job, count)})
 
 
 @v1.post(

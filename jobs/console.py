@@ -61,11 +61,11 @@ class OperatorCommand(BaseCommand):
         """Do the command's work and return its exit code; raises LobwifeError."""
 
     def say(self, sentence: str) -> None:
-        """To the person, beside the output."""
+        """Write to the person, beside the output."""
         self.stderr.write(sentence, self.style.NOTICE)
 
     def pass_on(self, text: str) -> None:
-        """A piece of a script's output as it is, at once."""
+        """Write a piece of a script's output as it is, at once."""
         self.stdout.write(text, ending="")
         self.stdout.flush()
 
@@ -73,7 +73,7 @@ class OperatorCommand(BaseCommand):
         self.stdout.write(json.dumps(data, indent=2, ensure_ascii=False))
 
     def show_table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table on a terminal, else a line of names and lines of values between tabs."""
+        """Write a table on a terminal, else a line of names and lines of values between tabs."""
         texts = [[_text(value) for value in row] for row in rows]
         if not self.stdout.isatty():
             for line in [[column.upper() for column in columns], *texts]:
@@ -175,5 +175,5 @@ def show_from(run: JobRun, offset: int, show: Callable[[str], object]) -> int:
 
 
 def _text(value: object) -> str:
-    """A value on one line without control characters; a dash for nothing."""
+    """Return a value on one line without control characters; a dash for nothing."""
     return "-" if value is None or value == "" else one_line(str(value))

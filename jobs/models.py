@@ -187,7 +187,7 @@ class JobRun(models.Model):
     duration = models.FloatField(null=True, blank=True, help_text="Seconds.")
     note = models.TextField(blank=True, default="", help_text="Why the run stands where it does, in a sentence.")
     definition = models.JSONField(default=dict, help_text="The job as it was when the run was asked for.")
-    # The run's own parent: with the boot id and its start time a reused pid is told apart.
+    # The run's supervisor: with the boot id and its start time a reused pid is told apart.
     pid = models.IntegerField(null=True, blank=True)
     pid_started = models.BigIntegerField(null=True, blank=True)
     boot_id = models.TextField(blank=True, default="")

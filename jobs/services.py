@@ -144,18 +144,18 @@ def pause() -> Daemon | None:
 
 
 def count_start(name: str, *, started: str) -> None:
-    """A run of the job started: its summary counts it. Called within the transaction that records the start."""
+    """Count a start in the job's summary. Called within the transaction that records the start."""
     JobState.objects.get_or_create(name=name)
     JobState.objects.filter(name=name).update(last_run=started, run_count=F("run_count") + 1)
 
 
 def uncount_start(name: str) -> None:
-    """A start that was counted did not happen. Called within the transaction that takes it back."""
+    """Take back a start that did not happen. Called within the transaction that takes it back."""
     JobState.objects.filter(name=name, run_count__gt=0).update(run_count=F("run_count") - 1)
 
 
 def _set_enabled(names: Sequence[str], enabled: bool) -> bool:
-    """Within a transaction: those that become enabled go on from now. Whether that changed any."""
+    """Switch jobs within a transaction; those that become enabled go on from now. Return whether any changed."""
     changed = list(JobState.objects.filter(name__in=names).exclude(enabled=enabled).values_list("name", flat=True))
     JobState.objects.filter(name__in=changed).update(enabled=enabled)
     if enabled:

@@ -40,7 +40,7 @@ def with_summary(jobs: QuerySet[Job]) -> QuerySet[Job]:
 
 
 class JobFilter(admin.SimpleListFilter):
-    """By job; of very many only the first by name are listed, and the one that is chosen."""
+    """Filter by job; of very many only the first by name are listed, and the one that is chosen."""
 
     title = "job"
     parameter_name = "job"
@@ -56,7 +56,7 @@ class JobFilter(admin.SimpleListFilter):
 
 
 class EnabledFilter(admin.SimpleListFilter):
-    """By whether the schedule runs the job."""
+    """Filter by whether the schedule runs the job."""
 
     title = "enabled"
     parameter_name = "enabled"
@@ -69,7 +69,7 @@ class EnabledFilter(admin.SimpleListFilter):
 
 
 class LastStatusFilter(admin.SimpleListFilter):
-    """By how the last run ended."""
+    """Filter by how the last run ended."""
 
     title = "last status"
     parameter_name = "last_status"
@@ -146,7 +146,7 @@ class JobAdmin(admin.ModelAdmin[Job]):
     # --- columns
     @admin.display(description="enabled", ordering="is_enabled")
     def switch(self, job: Any) -> SafeString:
-        """A button of the list's own form, so that it works without a script."""
+        """Return a button of the list's own form, so that it works without a script."""
         verb = "disable" if job.is_enabled else "enable"
         return format_html(
             '{} <button class="act" formmethod="post" formaction="{}" aria-label="{} {}">{}</button>',
@@ -209,10 +209,10 @@ class JobAdmin(admin.ModelAdmin[Job]):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         job = self.get_object(request, object_id)
-        shown = {**(extra_context or {}), "job": job, "pause": services.pause()}
+        context = {**(extra_context or {}), "job": job, "pause": services.pause()}
         if job:
-            shown |= {"title": f"Job {job.name}", "subtitle": None}
-        return super().change_view(request, object_id, form_url, shown)
+            context |= {"title": f"Job {job.name}", "subtitle": None}
+        return super().change_view(request, object_id, form_url, context)
 
 
 @admin.register(JobRun)

@@ -37,13 +37,13 @@ _LABELS = {
 
 
 def context(request: HttpRequest, run: JobRun) -> dict[str, Any]:
-    """The page's part about output, what ran and what may be done."""
+    """Return the page's part about output, what ran and what may be done."""
     siblings = JobRun.objects.filter(job_id=run.job_id)
     end = output.end(run.pk)
     start = max(0, end - _SHOWN_BYTES)
     query = request.GET.get("find", "").strip()[:200]
     return {
-        **_standing(request, run),
+        **_state(request, run),
         "previous_run": siblings.filter(pk__lt=run.pk).order_by("-pk").values_list("pk", flat=True).first(),
         "next_run": siblings.filter(pk__gt=run.pk).order_by("pk").values_list("pk", flat=True).first(),
         "what_ran": definition_rows(run.definition),
@@ -64,13 +64,13 @@ def live(request: HttpRequest, pk: int) -> HttpResponse:
     if run is None or not (offset.isascii() and offset.isdigit() and len(offset) < 16):
         raise Http404
     style = ansi.read_style(request.GET.get("style", ""))
-    values = {"is_live": True, **_standing(request, run), **_piece(run, int(offset), style)}
+    values = {"is_live": True, **_state(request, run), **_piece(run, int(offset), style)}
     headers = {} if values["more"] else {"HX-Trigger": "over"}
     return TemplateResponse(request, "admin/jobs/run_live.html", values, headers=headers)
 
 
 def find_lines(run_id: int, query: str) -> list[tuple[int, str]]:
-    """The first lines that hold the words, in any case, with their numbers."""
+    """Return the first lines that hold the words, in any case, with their numbers."""
     matches = (
         (number, ansi.plain_text(line)[:_LINE_MOST])
         for number, line in enumerate(_lines(run_id), 1)
@@ -88,7 +88,7 @@ def _lines(run_id: int) -> Iterator[str]:
 
 
 def _piece(run: JobRun, offset: int, style: ansi.Style) -> dict[str, Any]:
-    """Output from an offset on, whole lines as long as the run may go on with the last one."""
+    """Return output from an offset on, whole lines as long as the run may go on with the last one."""
     data, skipped, place = b"", 0, offset
     while len(data) < _SHOWN_BYTES:
         chunk = output.read(run.pk, place, _SHOWN_BYTES - len(data))
@@ -112,7 +112,7 @@ def _piece(run: JobRun, offset: int, style: ansi.Style) -> dict[str, Any]:
     }
 
 
-def _standing(request: HttpRequest, run: JobRun) -> dict[str, Any]:
+def _state(request: HttpRequest, run: JobRun) -> dict[str, Any]:
     """Return the run, why it is still queued, and what this person may do with it."""
     may = request.user.has_perm(CHANGE_RUN)
     return {

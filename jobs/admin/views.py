@@ -30,7 +30,7 @@ CHANGE_JOB, CHANGE_RUN, VIEW_RUN = "jobs.change_job", "jobs.change_jobrun", "job
 
 
 def actor_of(request: HttpRequest) -> str:
-    """The operator's user name, for histories."""
+    """Return the operator's user name, for histories."""
     user: AbstractBaseUser | AnonymousUser = request.user
     return user.get_username()
 
@@ -89,14 +89,14 @@ def retry_run(request: HttpRequest, pk: int) -> tuple[str, str]:
 
 
 def preview(request: HttpRequest) -> HttpResponse:
-    """The next firings of a schedule that is being typed, or what is wrong with it."""
+    """Return the next firings of a schedule that is being typed, or what is wrong with it."""
     if not request.user.has_perm("jobs.view_job"):
         raise PermissionDenied
     return HttpResponse(firings_shown(request.GET.get("schedule", ""), request.GET.get("timezone", "") or "UTC"))
 
 
 def firings_shown(expression: str, timezone: str) -> SafeString:
-    """The schedule in words and its next ten firings, as HTML."""
+    """Return the schedule in words and its next ten firings, as HTML."""
     try:
         moments = cron.firings_after(expression, timezone, utc_now(), _FIRINGS_SHOWN)
         words = cron.describe(expression)
@@ -107,7 +107,7 @@ def firings_shown(expression: str, timezone: str) -> SafeString:
 
 
 def whole_output(request: HttpRequest, pk: int) -> HttpResponseBase:
-    """All that was kept, as plain text."""
+    """Return all that was kept, as plain text."""
     if not request.user.has_perm(VIEW_RUN):
         raise PermissionDenied
     if not JobRun.objects.filter(pk=pk).exists():
@@ -139,7 +139,7 @@ def _button(site: admin.AdminSite, permission: str, act: Callable[..., tuple[str
 
 
 def _arguments(text: str) -> list[str] | None:
-    """Words as a shell splits them; nothing means the job's own. Raises Invalid."""
+    """Split words as a shell does; nothing means the job's own. Raises Invalid."""
     try:
         return shlex.split(text) or None
     except ValueError as error:

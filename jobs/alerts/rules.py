@@ -19,7 +19,7 @@ from jobs.models import FAILURES, Alert, AlertKind, Daemon, Job, JobRun, Ping, P
 
 
 def on_start(run: JobRun, now: datetime) -> None:
-    """A run started: late, or in time again."""
+    """Judge a run that started: late, or in time again."""
     _ping(run.job, PingEvent.START, now)
     limit = run.job.late_after_seconds
     if limit is None:
@@ -32,7 +32,7 @@ def on_start(run: JobRun, now: datetime) -> None:
 
 
 def on_end(run: JobRun, state: str, how: str, seconds: float | None, now: datetime) -> None:
-    """A run ended: it may be the failure too many, the recovery, or the one that took too long."""
+    """Judge a run that ended: it may be the failure too many, the recovery, or the one that took too long."""
     if state != State.SKIPPED:
         _ping(run.job, PingEvent.SUCCESS if state == State.SUCCESS else PingEvent.FAIL, now)
     if state in FAILURES:
@@ -53,7 +53,7 @@ def on_end(run: JobRun, state: str, how: str, seconds: float | None, now: dateti
 
 
 def on_daemon_start(now: datetime) -> None:
-    """A daemon starts: if none was there for a while, people should know what that means for their jobs."""
+    """Alert when no daemon was there for a while."""
     daemon = Daemon.load()
     if daemon.beat_at is None:
         return
@@ -69,7 +69,7 @@ def on_daemon_start(now: datetime) -> None:
 
 
 class Watch:
-    """Finds what is late or too long while it still is, for the daemon's loop."""
+    """Alerts about what is late or too long while it still is, for the daemon's loop."""
 
     def tick(self) -> bool:
         """One look at the active runs; never asks for another at once."""

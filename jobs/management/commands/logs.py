@@ -30,7 +30,7 @@ class Command(OperatorCommand):
 
 
 def find_run(which: str) -> JobRun:
-    """The run with that number, else the latest of the job with that name; raises NotFound."""
+    """Return the run with that number, else the latest of the job with that name; raises NotFound."""
     if which.isascii() and which.isdigit() and len(which) < 19:
         return runs.get_run(int(which))
     job = services.get_job(which)

@@ -1,9 +1,8 @@
 """Move the event log into the vault: no line lost, none doubled.
 
-The log is renamed, and stays under its new name until every line of it is in the remote's history. How far that is, is
-said by the commits themselves (`Flush-Of: <name> <bytes>`), so that a flush that was killed after its push, or whose
-push failed on the way back, is never repeated. A renamed log that another process still has open is kept and looked at
-again.
+The log is renamed, and stays under its new name until every line of it is in the remote's history. The commits say how
+far that is (`Flush-Of: <name> <bytes>`), so that a flush that was killed after its push, or whose push failed on the
+way back, is never repeated. A renamed log that another process still has open is kept and looked at again.
 """
 
 from __future__ import annotations

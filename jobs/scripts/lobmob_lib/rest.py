@@ -48,7 +48,7 @@ class Rest:
 
     @classmethod
     def from_environment(cls) -> Rest:
-        """By LOBWIFE_URL, with LOBWIFE_API_KEY or what the file LOBWIFE_TOKEN_PATH holds, if there is one."""
+        """Make a client of LOBWIFE_URL, with LOBWIFE_API_KEY or what the file LOBWIFE_TOKEN_PATH holds."""
         return cls(os.environ.get("LOBWIFE_URL") or "http://127.0.0.1:8081", _credential())
 
     # --- calls
