@@ -22,12 +22,11 @@ from core.sqlite.messages import in_words_for_the_console
 from core.text import one_line
 from jobs import queries, services
 from jobs.execution import output, queue_reasons
-from jobs.models import ACTIVE, JobRun, State
+from jobs.models import JobRun, State
 
 OPERATOR_VARIABLES = ("SUDO_USER", "USER", "LOGNAME")
 INTERRUPTED = 130
 _POLL_SECONDS = 0.1
-_CHUNK = 256 * 1024
 
 
 class OperatorCommand(BaseCommand):
@@ -146,7 +145,7 @@ def wait_for_end(
         run.refresh_from_db()  # before the output is read: what a run that is over wrote is all there
         if show:
             offset = show_from(run, offset, show)
-        if run.state not in ACTIVE:
+        if not run.is_active:
             return run
         if not queries.daemon_is_alive():
             raise Unavailable(
@@ -163,15 +162,13 @@ def wait_for_end(
 def show_from(run: JobRun, offset: int, show: Callable[[str], object]) -> int:
     """Show all output there is from an offset on; return where to go on."""
     while True:
-        chunk = output.read(run.pk, offset, _CHUNK)
-        if chunk.skipped:
-            show(f"\n[{chunk.skipped} bytes left out]\n")
-        more = run.state in ACTIVE or len(chunk.data) == _CHUNK
-        text, used = output.whole_characters(chunk.data, more=more)
-        if not used:
+        piece = output.read_text(run, offset)
+        if piece.skipped:
+            show(f"\n[{piece.skipped} bytes left out]\n")
+        if piece.next_offset == offset:
             return offset
-        show(text)
-        offset = chunk.next_offset - (len(chunk.data) - used)
+        show(piece.text)
+        offset = piece.next_offset
 
 
 def _text(value: object) -> str:

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
+from jobs.models import JobRun
+
 LINES_SHOWN = 200
 _LINE_BYTES = 1000
+_TEXT_BYTES = 256 * 1024
 RUNS_PER_FOLDER = 1000
 
 
@@ -22,6 +25,16 @@ class Chunk:
     data: bytes
     skipped: int
     next_offset: int
+
+
+@dataclass(frozen=True)
+class Text:
+    """A piece of output as text; `complete` when the run is over and nothing follows."""
+
+    text: str
+    skipped: int
+    next_offset: int
+    complete: bool
 
 
 def output_path(run_id: int) -> pathlib.Path:
@@ -61,11 +74,13 @@ def whole(run_id: int, offset: int = 0) -> Iterator[bytes]:
         offset = chunk.next_offset
 
 
-def whole_characters(data: bytes, *, more: bool) -> tuple[str, int]:
-    """Return the data as text and how many bytes of it were used: a character cut at the end is left to the rest."""
+def read_text(run: JobRun, offset: int) -> Text:
+    """Return output from an offset on; a character that is cut at the end is left to the rest."""
+    chunk = read(run.pk, offset, _TEXT_BYTES)
+    complete = not run.is_active and chunk.next_offset >= end(run.pk)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    text = decoder.decode(data, final=not more)
-    return text, len(data) - len(decoder.getstate()[0])
+    text = decoder.decode(chunk.data, final=complete)
+    return Text(text, chunk.skipped, chunk.next_offset - len(decoder.getstate()[0]), complete)
 
 
 def tail(run_id: int, budget: int) -> tuple[bytes, bool]:
