@@ -23,7 +23,7 @@ from broker.models import Action, Outcome
 from core.callers import UNIDENTIFIED, Caller
 from core.errors import Forbidden, LobwifeError, NotFound, TooManyRequests, Unauthorized
 from core.rest import json_body
-from core.write_deadline import writing_until
+from core.sqlite.gate import writing_until
 from tasks.ids import parse_path_id
 
 _REMEDY = (

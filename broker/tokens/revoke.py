@@ -15,7 +15,7 @@ from broker.github import app
 from broker.models import Action, IssuedToken, Outcome
 from broker.registrations import task_number_of_key
 from broker.tokens import encryption
-from core import backoff
+from core import processes
 from core.errors import LobwifeError
 from core.timestamps import iso_text, utc_now
 from tasks.models import read_repos
@@ -45,7 +45,7 @@ def revoke(row: IssuedToken, *, seconds: float = 3.0) -> bool:
     try:
         app.without_key().revoke(token, until=time.monotonic() + seconds)
     except LobwifeError as error:
-        delay = backoff.delay(row.attempts, _FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
+        delay = processes.backoff(row.attempts, _FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
         wait = timedelta(seconds=max(delay, error.retry_after or 0))
         with transaction.atomic():
             IssuedToken.objects.filter(pk=row.pk).update(attempts=F("attempts") + 1, retry_at=utc_now() + wait)
