@@ -59,8 +59,8 @@ class ApiMiddleware:
         path = request.path_info
         if not is_api(path):
             return self.get_response(request)
-        if path in {"/health", "/metrics"}:
-            request.META["HTTP_HOST"] = "localhost"  # probes and scrapers send the pod's IP
+        if path == "/health":
+            request.META["HTTP_HOST"] = "localhost"  # probes send the pod's IP
         _keep_encoded_slashes(request)
         is_head = request.method == "HEAD"
         if is_head:
