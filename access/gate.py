@@ -35,6 +35,7 @@ _REFUSALS = (Unauthorized, Forbidden, NotFound, TooManyRequests)
 # Of one caller, and of all together: whoever is refused all the time doesn't fill the audit.
 _AUDITED_PER_MINUTE, _AUDITED_OF_ALL_PER_MINUTE = 10, 120
 _AUDIT_SECONDS = 1
+_BYTES_OF_A_WRITE = 16 * 1024
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -82,7 +83,7 @@ class Gate:
         if rule.hands_out_tokens:
             self._limit_tokens(caller, request)
         elif request.method != "GET":
-            self._limit_writes(caller)
+            self._limit_writes(caller, request)
         if rule.scope is not None:
             rule.scope(request, caller, match.kwargs)
 
@@ -152,10 +153,11 @@ class Gate:
         self._recorder.record(address=address, program=request.META.get("HTTP_USER_AGENT", ""), route=entry)
         return _stranger(request)
 
-    def _limit_writes(self, caller: Caller) -> None:
-        """Count a write of an agent or service; raises TooManyRequests."""
+    def _limit_writes(self, caller: Caller, request: HttpRequest) -> None:
+        """Count a write of an agent or service, a large one as several; raises TooManyRequests."""
         rate = settings.WRITES_PER_MINUTE.get(caller.role)
-        wait = self._limits.take("writes", caller.identity, rate) if rate else 0
+        count = 1 + int(request.META.get("CONTENT_LENGTH") or 0) // _BYTES_OF_A_WRITE
+        wait = self._limits.take("writes", caller.identity, rate, count) if rate else 0
         if wait:
             raise TooManyRequests(f"too many writes of {caller.identity}; try again in {wait} s", retry_after=wait)
 
