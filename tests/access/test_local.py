@@ -77,10 +77,11 @@ def test_what_a_proxy_passed_on_is_not_local(header: str) -> None:
 
 
 @pytest.mark.usefixtures("seeded")
-def test_metrics_check_the_host_as_every_route_but_health() -> None:
+def test_metrics_answer_to_our_names_and_to_addresses() -> None:
     assert Client(headers={"Host": "evil.example"}).get("/metrics").status_code == 400
     assert Client(headers={"Host": "evil.example"}).get("/health").status_code == 200
-    assert Client().get("/metrics").status_code == 200
+    for host in ("localhost", "10.42.0.17:8080", "[fd00::17]:8080"):
+        assert Client(headers={"Host": host}).get("/metrics").status_code == 200, host
 
 
 def test_an_open_service_refuses_wrong_keys_and_lets_in_what_nobody_can_judge(tmp_path: pathlib.Path) -> None:
