@@ -1,4 +1,4 @@
-"""Nobody else on the machine reads what lobwife writes, also in a directory that is open to all; scripts keep their umask."""
+"""Nobody else on the machine reads what lobwife writes, in an open directory either; scripts keep their umask."""
 
 from __future__ import annotations
 
