@@ -1,4 +1,4 @@
-"""The process tree of a script: started in a session of its own, ended with every process that came of it."""
+"""The process tree of a script: started in a session of its own, ended with all its descendants."""
 
 from __future__ import annotations
 
