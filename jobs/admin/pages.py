@@ -16,11 +16,11 @@ from django_apscheduler.models import DjangoJob, DjangoJobExecution
 
 from core.display import ReadOnlyAdmin, badge, duration, when
 from core.errors import LobwifeError
-from jobs import queries, services
+from jobs import queries, secret_fields, secrets, services
 from jobs.admin import run_page, views
-from jobs.admin.forms import JobForm
+from jobs.admin.forms import JobForm, SecretForm
 from jobs.execution import queue_reasons, runs
-from jobs.models import Alert, Job, JobRun, JobState, Trigger
+from jobs.models import Alert, Job, JobRun, JobState, Secret, Trigger
 from jobs.scheduling import cron
 
 _JOBS_LISTED = 100
@@ -96,7 +96,8 @@ class JobAdmin(admin.ModelAdmin[Job]):
     change_list_template = "admin/jobs/job_list.html"
     change_form_template = "admin/jobs/job_form.html"
     fieldsets: ClassVar = [
-        (None, {"fields": ("name", "description", "script", "arguments", "working_directory", "environment")}),
+        (None, {"fields": ("name", "description", "script", "arguments", "working_directory")}),
+        ("Variables", {"fields": ("environment", "secrets")}),
         ("When", {"fields": ("schedule", "timezone", "next_firings")}),
         ("What was missed", {"fields": ("misfire", "misfire_max", "start_deadline_seconds")}),
         ("Limits", {"fields": ("timeout_seconds", "concurrency", "max_parallel")}),
@@ -115,6 +116,13 @@ class JobAdmin(admin.ModelAdmin[Job]):
 
     def get_urls(self) -> list[URLPattern]:
         return [*views.job_urls(self.admin_site), *super().get_urls()]
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Job | None:
+        """Mask what is shown to those who may not change it; the form masks for the others."""
+        job = super().get_object(request, object_id, from_field)
+        if job is not None and not self.has_change_permission(request, job):
+            secret_fields.mask_job(job)
+        return job
 
     def get_readonly_fields(self, request: HttpRequest, obj: Job | None = None) -> tuple[str, ...]:
         return (*self.readonly_fields, "name") if obj else self.readonly_fields
@@ -213,6 +221,45 @@ class JobAdmin(admin.ModelAdmin[Job]):
         if job:
             context |= {"title": f"Job {job.name}", "subtitle": None}
         return super().change_view(request, object_id, form_url, context)
+
+
+@admin.register(Secret)
+class SecretAdmin(admin.ModelAdmin[Secret]):
+    """Values go in and never come out."""
+
+    form = SecretForm
+    fields = ("name", "value")
+    list_display = ("name", "used_by", "changed_at", "changed_by")
+    search_fields = ("name",)
+    show_full_result_count = False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Secret | None = None) -> tuple[str, ...]:
+        return ("name",) if obj else ()
+
+    def get_fields(self, request: HttpRequest, obj: Secret | None = None) -> tuple[str, ...]:
+        return ("name", "value") if self.has_change_permission(request, obj) else ("name", "changed_at", "changed_by")
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Without the bulk deletion: one that a job names is refused."""
+        return {name: action for name, action in super().get_actions(request).items() if name != "delete_selected"}
+
+    def save_model(self, request: HttpRequest, obj: Secret, form: Any, change: bool) -> None:
+        stored = secrets.set_secret(name=obj.name, value=form.cleaned_data["value"], actor=views.actor_of(request))
+        obj.pk = stored.pk
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except LobwifeError as error:
+            messages.error(request, str(error))
+            return HttpResponseRedirect(reverse("admin:jobs_secret_changelist"))
+
+    def delete_model(self, request: HttpRequest, obj: Secret) -> None:
+        secrets.remove_secret(name=obj.name, actor=views.actor_of(request))
+
+    @admin.display(description="used by")
+    def used_by(self, secret: Secret) -> str:
+        return ", ".join(secrets.users_of([secret.name])[secret.name]) or "–"
 
 
 @admin.register(JobRun)

@@ -19,13 +19,12 @@ from core.display import duration
 from jobs.execution import ansi, output, queue_reasons
 from jobs.models import Concurrency, JobRun, State
 from jobs.scheduling import cron
-from jobs.secret_fields import is_secret
+from jobs.secrets import mask_environment
 
 VIEW_RUN, CHANGE_RUN = "jobs.view_jobrun", "jobs.change_jobrun"
 _SHOWN_BYTES = 64 * 1024
 _LINES_FOUND = 200
 _LINE_MOST = 500
-_MASK = "[masked]"
 # Takes its own place when it is answered: what the run printed since.
 _REST = (
     '<span id="more" data-live hx-get="{}?offset={}&amp;style={}" hx-trigger="load delay:1s, live" '
@@ -36,6 +35,7 @@ _LABELS = {
     "script": "Script",
     "arguments": "Arguments",
     "environment": "Environment",
+    "secrets": "Secrets",
     "working_directory": "Working directory",
     "schedule": "Schedule",
     "timeout_seconds": "Time limit",
@@ -142,7 +142,9 @@ def _lines_of(name: str, definition: dict[str, Any]) -> list[str]:
         case "arguments", list() as words:
             return [shlex.join(map(str, words)) or "none"]
         case "environment", dict() as pairs:
-            return [f"{key}={_MASK if is_secret(key) else text}" for key, text in pairs.items()] or ["none of its own"]
+            return [f"{key}={text}" for key, text in mask_environment(pairs).items()] or ["none of its own"]
+        case "secrets", list() as entries:
+            return [", ".join(map(str, entries)) or "none"]
         case "working_directory", "":
             return ["the home directory"]
         case "schedule", str() as expression if expression:
