@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
-from core import backoff
+from core import processes
 from core.timestamps import utc_now
 from jobs import secret_fields
 from jobs.alerts import rules
@@ -112,7 +112,7 @@ def _record(alert: Alert, error: str) -> None:
         log.info("alert %s (%s) was sent to %s", alert.pk, alert.title, alert.destination)
         _change(alert, state=Delivery.SENT, error="", sent_at=utc_now(), attempts=alert.attempts + 1)
         return
-    wait = backoff.delay(alert.attempts, *_ALERT_WAITS)
+    wait = processes.backoff(alert.attempts, *_ALERT_WAITS)
     log.warning("alert %s was not sent to %s: %s; again in %.0f s", alert.pk, alert.destination, error, wait)
     again = utc_now() + timedelta(seconds=wait)
     _change(alert, error=error, attempts=alert.attempts + 1, next_attempt_at=again)
@@ -141,7 +141,7 @@ class PingSender:
             with transaction.atomic():
                 ping.delete()
             return True
-        wait = timedelta(seconds=backoff.delay(ping.attempts, *_PING_WAITS))
+        wait = timedelta(seconds=processes.backoff(ping.attempts, *_PING_WAITS))
         with transaction.atomic():
             Ping.objects.filter(pk=ping.pk).update(next_attempt_at=now + wait, attempts=ping.attempts + 1)
         return True

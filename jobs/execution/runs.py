@@ -11,7 +11,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F
 
-from core import backoff
+from core import processes
 from core.errors import Conflict, Invalid, NotFound
 from core.logs import current_request_id
 from core.timestamps import iso_text, utc_now
@@ -238,7 +238,7 @@ def _queue_retry(run: JobRun, state: str, now: datetime) -> None:
         return  # a newer run is on its way already
     if JobRun.objects.filter(pk=run.pk, abort_requested_at__isnull=False).exists():
         return  # somebody wanted its end, however it came about
-    wait = round(backoff.delay(run.attempt - 1, job.retry_delay_seconds, job.retry_delay_max_seconds))
+    wait = round(processes.backoff(run.attempt - 1, job.retry_delay_seconds, job.retry_delay_max_seconds))
     new_run(
         job,
         Trigger.RETRY,
