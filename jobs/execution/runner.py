@@ -229,7 +229,7 @@ def _outcome(execution: Execution) -> tuple[Ending, str]:
     run, supervisor = execution.run, execution.supervisor
     line, _ = supervisor.communicate()
     ending = _parsed(line) or _parsed(_result_file(run))
-    if ending is None:
+    if ending is None or supervisor.returncode:
         survivors = process.end_run(output.output_path(run.pk), None, grace=1)
         code = supervisor.returncode
         how = f"exit code {code}" if code >= 0 else f"signal {-code}"
