@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import OuterRef, QuerySet, Subquery, Value
-from django.db.models.functions import Coalesce
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, reverse
 from django.utils.html import format_html
@@ -20,23 +19,13 @@ from jobs import queries, secret_fields, secrets, services
 from jobs.admin import run_page, views
 from jobs.admin.forms import JobForm, SecretForm
 from jobs.execution import queue_reasons, runs
-from jobs.models import Alert, Job, JobRun, JobState, Secret, Trigger
+from jobs.models import FAILURES, Alert, Job, JobRun, Secret, State, Trigger
 from jobs.scheduling import cron
 
 _JOBS_LISTED = 100
 # Their action would run jobs within the web process.
 for model in (DjangoJob, DjangoJobExecution):
     admin.site.unregister(model)
-
-
-def with_summary(jobs: QuerySet[Job]) -> QuerySet[Job]:
-    """Annotate `is_enabled`, `last_status` and `last_run` from `job_state`; a missing row is enabled."""
-    state = JobState.objects.filter(name=OuterRef("name"))
-    return jobs.annotate(
-        is_enabled=Coalesce(Subquery(state.values("enabled")[:1]), Value(True)),
-        last_status=Subquery(state.values("last_status")[:1]),
-        last_run=Subquery(state.values("last_run")[:1]),
-    )
 
 
 class JobFilter(admin.SimpleListFilter):
@@ -75,7 +64,7 @@ class LastStatusFilter(admin.SimpleListFilter):
     parameter_name = "last_status"
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        return [(status, status) for status in ("success", "failed", "timeout", "error", "none")]
+        return [(status, status) for status in (State.SUCCESS, *FAILURES, State.ABORTED, "none")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         if self.value() == "none":
@@ -112,7 +101,7 @@ class JobAdmin(admin.ModelAdmin[Job]):
         css: ClassVar = {"all": ["jobs/admin.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
-        return with_summary(super().get_queryset(request))
+        return queries.with_summary(super().get_queryset(request))
 
     def get_urls(self) -> list[URLPattern]:
         return [*views.job_urls(self.admin_site), *super().get_urls()]
@@ -172,7 +161,9 @@ class JobAdmin(admin.ModelAdmin[Job]):
 
     @admin.display(description="next run", ordering="next_firing")
     def next_run(self, job: Any) -> SafeString | str:
-        return when(queries.next_run(job)) if job.is_enabled else "–"
+        if not job.is_enabled:
+            return "–"
+        return badge(job.hold) if job.hold else when(queries.next_run(job))
 
     @admin.display(description="last run", ordering="last_status")
     def last(self, job: Any) -> SafeString | str:
@@ -210,14 +201,22 @@ class JobAdmin(admin.ModelAdmin[Job]):
         self.enable(request, jobs, enabled=False)
 
     # --- pages
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        changelist = super().get_changelist_instance(request)
+        hold = queries.hold()
+        for job in changelist.result_list:
+            job.hold = hold
+        return changelist
+
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        return super().changelist_view(request, {**(extra_context or {}), "pause": services.pause()})
+        context = {**(extra_context or {}), "pause": services.pause(), "hold": queries.hold()}
+        return super().changelist_view(request, context)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         job = self.get_object(request, object_id)
-        context = {**(extra_context or {}), "job": job, "pause": services.pause()}
+        context = {**(extra_context or {}), "job": job, "pause": services.pause(), "hold": queries.hold()}
         if job:
             context |= {"title": f"Job {job.name}", "subtitle": None}
         return super().change_view(request, object_id, form_url, context)
