@@ -33,6 +33,13 @@ def doer(entry: LogEntry) -> str:
     return entry.change_message.partition(_BY)[2] if account == PROGRAMS else account
 
 
+def last_editor(changed: Model) -> str:
+    """Return who changed an object last; empty when nobody did."""
+    kind = ContentType.objects.get_for_model(changed)
+    entry = LogEntry.objects.filter(content_type=kind, object_id=str(changed.pk)).order_by("-pk").first()
+    return doer(entry) if entry else ""
+
+
 def _write(what: str, actor: str, name: str, **subject: Any) -> None:
     person = User.objects.filter(username=actor).first()
     if person is None:

@@ -6,15 +6,16 @@ from typing import Any, ClassVar
 
 from django import forms
 
+from core.conflicts import ConflictAwareForm
 from core.errors import LobwifeError
-from jobs import secret_fields, secrets, services
+from jobs import change_log, secret_fields, secrets, services
 from jobs.execution import script_paths
 from jobs.models import Job, Secret
 
 _ONE_LINE = ("name", "description", "script", "schedule", "timezone", "working_directory", "ping_url")
 
 
-class JobForm(forms.ModelForm[Job]):
+class JobForm(ConflictAwareForm[Job]):
     """Secret URLs are shown masked; a line left as it is keeps what is stored."""
 
     class Meta:
@@ -36,13 +37,20 @@ class JobForm(forms.ModelForm[Job]):
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
+        self.check_conflicts()
+        for name in self.fields:
+            if self.instance.pk and name in data and name not in self.changed_data:
+                data[name] = getattr(self.instance, name)
         for name in secret_fields.URLS:
-            if name in data:
+            if name in data and name in self.changed_data:
                 data[name] = secret_fields.unmasked(data[name], self.stored[name])
         for name in ("arguments", "environment", "secrets"):  # an emptied box
             if name in data and data[name] is None:
                 data[name] = Job._meta.get_field(name).get_default()  # type: ignore[union-attr]
         return data
+
+    def last_editor(self) -> str:
+        return change_log.last_editor(self.instance)
 
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]
