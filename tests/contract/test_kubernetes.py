@@ -95,6 +95,7 @@ def test_names_are_those_of_the_cluster(resources: list[Resource], pod: Resource
     assert (
         deployment["spec"]["selector"]["matchLabels"] == deployment["spec"]["template"]["metadata"]["labels"] == labels
     )
+    assert pod.get("imagePullSecrets", []) in ([], [{"name": "ghcr-pull-secret"}])
     assert pod["serviceAccountName"] == one(resources, "ServiceAccount")["metadata"]["name"] == "lobwife"
     volumes = {each["name"]: each for each in pod["volumes"]}
     assert volumes["home"]["persistentVolumeClaim"]["claimName"] == "lobwife-home"
@@ -185,5 +186,6 @@ def test_the_local_overlay_runs_on_any_node_without_a_registry() -> None:
 def test_the_prod_overlay_brings_the_older_images_scripts() -> None:
     pod = one(built(K8S / "overlays" / "prod"), "Deployment")["spec"]["template"]["spec"]
     assert pod["nodeSelector"] == {"lobmob.io/role": "lobwife"}
+    assert pod["imagePullSecrets"] == [{"name": "ghcr-pull-secret"}]
     daemon = pod["containers"][1]
     assert {"name": "scripts", "mountPath": "/opt/lobmob/scripts", "readOnly": True} in daemon["volumeMounts"]
