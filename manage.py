@@ -12,6 +12,10 @@ def main() -> None:
         print(__version__)
         return
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "lobwife.settings")
+    from core.processes import keep_files_private
+
+    if sys.argv[1:2] not in (["makemigrations"], ["collectstatic"]):  # whose files are the source's and everybody's
+        keep_files_private()
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
     from django.db.utils import OperationalError

@@ -17,7 +17,7 @@ from access import keys
 from access.kubernetes import Cluster
 from core.callers import Caller, Role
 from core.errors import Forbidden, TooLarge
-from core.native_threads import in_native_thread
+from core.processes import in_native_thread
 
 # The groups of people. Their permissions are rules and no rows, so that a new model is covered from its first day.
 OPERATORS = "Operators"

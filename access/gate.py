@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import time
 from dataclasses import replace
+from typing import Any
 
 from django.conf import settings
+from django.db.utils import DatabaseError
 from django.http import HttpRequest, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch
 
-from access import authentication, policy
+from access import authentication, keys, policy
 from access.kubernetes import Cluster
 from access.roles import RULES, Rule, entry_of
 from access.throttle import TokenBuckets
+from broker import audit
+from broker.models import Action, Outcome
 from core.callers import UNIDENTIFIED, Caller
-from core.errors import Forbidden, TooManyRequests, Unauthorized
+from core.errors import Forbidden, LobwifeError, NotFound, TooManyRequests, Unauthorized
+from core.rest import json_body
+from core.sqlite.gate import writing_until
+from tasks.ids import parse_path_id
 
 _REMEDY = (
     "send an API key as `Authorization: Bearer lw_...` (an operator makes one with `manage.py apikey create`), a"
     " Kubernetes token for the audience lobwife, or sign in at /admin/"
 )
+_REFUSALS = (Unauthorized, Forbidden, NotFound, TooManyRequests)
+# Of one caller, and of all together: whoever is refused all the time doesn't fill the audit.
+_AUDITED_PER_MINUTE, _AUDITED_OF_ALL_PER_MINUTE = 10, 120
+_AUDIT_SECONDS = 1
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+log = logging.getLogger(__name__)
 
 
 class Gate:
@@ -47,6 +64,14 @@ class Gate:
             return HttpResponseNotAllowed(allowed)
         if rule.everyone:
             return None
+        try:
+            self._check(request, match, entry, rule)
+        except _REFUSALS as error:
+            self._audit(request, match, rule, error)
+            raise
+        return None
+
+    def _check(self, request: HttpRequest, match: ResolverMatch, entry: str, rule: Rule) -> None:
         caller = self._caller_of(request, entry)
         request.caller = caller  # type: ignore[attr-defined]
         if caller.role not in rule.roles:
@@ -54,9 +79,36 @@ class Gate:
             raise Forbidden(f"this needs the role {roles}; {caller.identity or 'this caller'} is {caller.role}")
         if rule.hands_out_tokens:
             self._limit_tokens(caller, request)
+        elif request.method != "GET":
+            self._limit_writes(caller)
         if rule.scope is not None:
             rule.scope(request, caller, match.kwargs)
-        return None
+
+    def _audit(self, request: HttpRequest, match: ResolverMatch, rule: Rule, error: LobwifeError) -> None:
+        """Record who was refused what, and why. Of strangers without a credential only those that ask for tokens."""
+        caller: Caller = getattr(request, "caller", _stranger(request))
+        if not (caller.identity or rule.hands_out_tokens or "HTTP_AUTHORIZATION" in request.META):
+            return
+        name = caller.identity or f"address {caller.address}"
+        if self._limits.take("audited refusals", name, _AUDITED_PER_MINUTE) or self._limits.take(
+            "audited refusals of all", "", _AUDITED_OF_ALL_PER_MINUTE
+        ):
+            return
+        number = None
+        with contextlib.suppress(LobwifeError):
+            number = parse_path_id(str(match.kwargs.get("task_id", "")))
+        try:
+            with writing_until(time.monotonic() + _AUDIT_SECONDS):
+                audit.record(
+                    action=Action.TOKEN_REFUSED if rule.hands_out_tokens else Action.ACCESS_REFUSED,
+                    outcome=Outcome.REFUSED,
+                    requested_id=_requested_id(request, rule),
+                    task_number=number,
+                    reason=f"{str(error).removesuffix(f': {_REMEDY}')}{_prefix_of_key(request)}",
+                    caller=caller,
+                )
+        except DatabaseError:
+            log.warning("a refusal could not be recorded in the audit: %s: %s", name, error)
 
     def _rule_of(self, method: str | None, route: str) -> tuple[str, Rule | None]:
         """Return the table's entry and rule; the rule is None for a method that the route does not have."""
@@ -93,7 +145,14 @@ class Gate:
             raise Forbidden("a page of another site may not write here")
         address = request.META.get("REMOTE_ADDR", "")
         self._recorder.record(address=address, program=request.META.get("HTTP_USER_AGENT", ""), route=entry)
-        return replace(UNIDENTIFIED, address=address)
+        return _stranger(request)
+
+    def _limit_writes(self, caller: Caller) -> None:
+        """Count a write of an agent or service; raises TooManyRequests."""
+        rate = settings.WRITES_PER_MINUTE.get(caller.role)
+        wait = self._limits.take("writes", caller.identity, rate) if rate else 0
+        if wait:
+            raise TooManyRequests(f"too many writes of {caller.identity}; try again in {wait} s", retry_after=wait)
 
     def _limit_tokens(self, caller: Caller, request: HttpRequest) -> None:
         """Count a GitHub token; raises TooManyRequests. Local programs can read the App's key: they have no limit."""
@@ -105,3 +164,22 @@ class Gate:
         wait = wait or self._limits.take("tokens of an address", address, rate * 4)
         if wait:
             raise TooManyRequests(f"too many tokens asked for; try again in {wait} s", retry_after=wait)
+
+
+def _stranger(request: HttpRequest) -> Caller:
+    return replace(UNIDENTIFIED, address=request.META.get("REMOTE_ADDR", ""))
+
+
+def _requested_id(request: HttpRequest, rule: Rule) -> str:
+    """Return the task or service whose token was asked for, else the method and path."""
+    body: dict[str, Any] = {}
+    if rule.hands_out_tokens:
+        with contextlib.suppress(LobwifeError):
+            body = json_body(request)
+    return str(body.get("task_id") or body.get("service") or f"{request.method} {request.path_info}")
+
+
+def _prefix_of_key(request: HttpRequest) -> str:
+    """Return the part of an API key that identifies it and is no secret, in brackets; empty for other credentials."""
+    match = keys.PREFIX.match(request.META.get("HTTP_AUTHORIZATION", ""))
+    return f" ({match[1]})" if match and not getattr(request, "caller", UNIDENTIFIED).identity else ""

@@ -19,6 +19,7 @@ from core.errors import Conflict, Invalid, NotFound
 from core.timestamps import utc_now
 
 _FORMAT = re.compile(r"lw_([0-9a-f]{8})_[A-Za-z0-9_-]{43}", re.ASCII)
+PREFIX = re.compile(r"Bearer\s+(lw_[0-9a-f]{8})_", re.ASCII | re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}", re.ASCII)
 _NO_DIGEST = "0" * 64
 # A key in use costs one write in ten minutes, not one for each call.

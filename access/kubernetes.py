@@ -10,18 +10,21 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
+from django.conf import settings
 from django.db import close_old_connections
 
+from access.throttle import TokenBuckets
 from core.callers import Caller, Role
-from core.errors import Forbidden, Unavailable
+from core.errors import Forbidden, TooManyRequests, Unavailable
 from tasks.models import Task
 
 AUDIENCE = "lobwife"
 _POD_NAME = "authentication.kubernetes.io/pod-name"
 _ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9.-]{1,253}):([a-z0-9.-]{1,253})", re.ASCII)
+ValueT = TypeVar("ValueT")
 _JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 _LONGEST_TOKEN = 8192
 # The name of a job's pod: `name-x7k2p`, or `name-0-x7k2p` if the job is indexed.
@@ -30,6 +33,9 @@ _TIMEOUT_SECONDS = 3.0
 _CACHE_SECONDS = 60.0
 _REFUSAL_CACHE_SECONDS = 10.0
 _MOST_CACHED = 1000
+# Reviews at once, and how long one more waits for its turn: a slow cluster must not keep all greenlets.
+_MOST_REVIEWS = 8
+_LONGEST_WAIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +58,22 @@ class Cluster:
         self._credentials = credentials
         self._roles = roles
         self._lock = threading.Lock()
-        self._cache: dict[bytes, tuple[float, ServiceAccount | None]] = {}
+        # Refused tokens are kept apart, so that any number of them leaves the accounts of good ones where they are.
+        self._accounts: dict[bytes, tuple[float, ServiceAccount]] = {}
+        self._refused: dict[bytes, float] = {}
+        self._reviews = threading.BoundedSemaphore(_MOST_REVIEWS)
+        self._limits = TokenBuckets()
         self._client: httpx2.Client | None = None
 
     def authenticate(self, token: str, address: str) -> Caller | None:
         """Return the caller of a token; None if the cluster doesn't confirm it.
 
-        Raises Forbidden for an account without a role, Unavailable if the cluster doesn't answer.
+        Raises Forbidden for an account without a role, Unavailable if the cluster doesn't answer, TooManyRequests for
+        an address whose tokens it refused too often.
         """
         if len(token) > _LONGEST_TOKEN or not _JWT.fullmatch(token):
             return None
-        account = self._account_of(token)
+        account = self._account_of(token, address)
         if account is None:
             return None
         try:
@@ -77,19 +88,40 @@ class Cluster:
         service = account.name.partition("/")[2] if role is Role.SERVICE else ""
         return Caller(account.identity, role, address, service=service)
 
-    def _account_of(self, token: str) -> ServiceAccount | None:
+    def _account_of(self, token: str, address: str) -> ServiceAccount | None:
         key = hashlib.sha256(token.encode()).digest()
         now = time.monotonic()
-        with self._lock:
-            until, account = self._cache.get(key, (0.0, None))
+        until, account = self._accounts.get(key, (0.0, None))
         if now < until:
             return account
-        account = _confirmed_account(self._review(token))
-        with self._lock:
-            if len(self._cache) >= _MOST_CACHED:
-                self._cache.clear()
-            self._cache[key] = (now + (_CACHE_SECONDS if account else _REFUSAL_CACHE_SECONDS), account)
+        if now < self._refused.get(key, 0.0):
+            return None
+        account = self._limited_review(token, address)
+        if account is not None:
+            _put(self._accounts, key, (now + _CACHE_SECONDS, account))
+        else:
+            _put(self._refused, key, now + _REFUSAL_CACHE_SECONDS)
         return account
+
+    def _limited_review(self, token: str, address: str) -> ServiceAccount | None:
+        """Have a token reviewed, unless the cluster refused too many of this address: only refusals count."""
+        rate = settings.FAILED_AUTHENTICATIONS_PER_MINUTE
+        wait = self._limits.take("reviews", address, rate)
+        if wait:
+            raise TooManyRequests(f"too many wrong credentials from {address}; try again in {wait} s", retry_after=wait)
+        is_refused = False
+        try:
+            if not self._reviews.acquire(timeout=_LONGEST_WAIT_SECONDS):
+                raise Unavailable("the cluster is slow to check tokens; try again", retry_after=2)
+            try:
+                account = _confirmed_account(self._review(token))
+            finally:
+                self._reviews.release()
+            is_refused = account is None
+            return account
+        finally:
+            if not is_refused:
+                self._limits.give_back("reviews", address, rate)
 
     def _review(self, token: str) -> Any:
         body = {
@@ -113,6 +145,12 @@ class Cluster:
                 context = ssl.create_default_context(cafile=self._credentials / "ca.crt")
                 self._client = httpx2.Client(verify=context, timeout=_TIMEOUT_SECONDS, trust_env=False)
             return self._client
+
+
+def _put(cache: dict[bytes, ValueT], key: bytes, value: ValueT) -> None:
+    if len(cache) >= _MOST_CACHED:
+        cache.clear()
+    cache[key] = value
 
 
 def task_of_pod(pod: str) -> int | None:

@@ -19,7 +19,7 @@ from django.utils.functional import SimpleLazyObject
 
 from access import policy
 from access.throttle import TokenBuckets
-from core.write_deadline import writing_until
+from core.sqlite.gate import writing_until
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,7 @@
-"""The table of routes and roles. A route without an entry is closed to everyone."""
+"""The table of routes and roles, and what agents and services may ask for on them.
+
+A route without an entry is closed to everyone.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,17 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from access import scope
+from broker import registrations
 from core.callers import Caller, Role
+from core.errors import Forbidden, Invalid
+from core.rest import json_body
+from tasks.ids import parse_path_id
+from tasks.schemas import LONGEST_NAME, TaskChanges
 
 Scope = Callable[[HttpRequest, Caller, dict[str, Any]], None]
 _PARAMETER = re.compile(r"<[^>]*>")
+_PROGRESS = frozenset({"status", "completed_at", "actor"})
+_AGENTS_STATUSES = frozenset({"active", "completed", "failed", "blocked"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +33,54 @@ class Rule:
     everyone: bool = False
     scope: Scope | None = None
     hands_out_tokens: bool = False
+
+
+def _own_task(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
+    """Raise NotFound if an agent asks for a task that is not its own."""
+    if caller.is_agent:
+        text = str(parameters["task_id"])
+        number = parse_path_id(text)
+        caller.require_task(number, name=f"T{number}")
+
+
+def _own_progress(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
+    """Let an agent change the progress of its own task only; raises NotFound, Forbidden."""
+    if not caller.is_agent:
+        return
+    _own_task(request, caller, parameters)
+    body = json_body(request)
+    refused = sorted((body.keys() & TaskChanges.model_fields.keys()) - _PROGRESS)
+    if refused:
+        raise Forbidden(f"an agent may set status and completed_at of its task, not {', '.join(refused)}")
+    status = body.get("status")
+    if status is not None and str(status) not in _AGENTS_STATUSES:
+        raise Forbidden(f"an agent may set its task to {', '.join(sorted(_AGENTS_STATUSES))}")
+
+
+def _own_token(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
+    """Raise NotFound if an agent asks for the token of another task, under any name that the broker knows it by."""
+    if not caller.is_agent:
+        return
+    text = _text_of(request, "task_id")
+    if caller.task_id is not None and text == f"T{caller.task_id}":
+        return  # saves the look-up: a number is never taken for a name
+    registration = registrations.find(text)
+    caller.require_task(registration.task_number if registration is not None else None, name=text)
+
+
+def _own_service(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
+    """Raise Forbidden if a service asks for the token of another one."""
+    caller.require_service(_text_of(request, "service"))
+
+
+def _text_of(request: HttpRequest, name: str) -> str:
+    value = json_body(request).get(name)
+    if not value:
+        raise Invalid(f"{name} required")
+    text = str(value)
+    if len(text) > LONGEST_NAME:
+        raise Invalid(f"{name} must be at most {LONGEST_NAME} characters long")
+    return text
 
 
 _AGENT, _SERVICE, _OPERATOR, _VIEWER = Role.AGENT, Role.SERVICE, Role.OPERATOR, Role.VIEWER
@@ -64,18 +121,18 @@ RULES: dict[str, Rule] = {
     "POST /api/v1/tasks": _WRITERS,
     "GET /api/v1/tasks": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER),
     "GET /api/v1/tasks/counts": _READERS,
-    "GET /api/v1/tasks/{}": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER, scope=scope.own_task),
-    "PATCH /api/v1/tasks/{}": _may(_AGENT, _SERVICE, _OPERATOR, scope=scope.own_progress),
+    "GET /api/v1/tasks/{}": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER, scope=_own_task),
+    "PATCH /api/v1/tasks/{}": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_progress),
     "DELETE /api/v1/tasks/{}": _WRITERS,
-    "GET /api/v1/tasks/{}/events": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER, scope=scope.own_task),
-    "POST /api/v1/tasks/{}/events": _may(_AGENT, _SERVICE, _OPERATOR, scope=scope.own_task),
+    "GET /api/v1/tasks/{}/events": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER, scope=_own_task),
+    "POST /api/v1/tasks/{}/events": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
     # Registrations and tokens
     "POST /api/v1/tasks/{}/register": _WRITERS,
     "POST /api/tasks/{}/register": _WRITERS,
     "DELETE /api/tasks/{}": _WRITERS,
     "GET /api/tasks": _READERS,
-    "POST /api/token": _may(_AGENT, _OPERATOR, scope=scope.own_token, tokens=True),
-    "POST /api/v1/service-token": _may(_SERVICE, _OPERATOR, scope=scope.own_service, tokens=True),
+    "POST /api/token": _may(_AGENT, _OPERATOR, scope=_own_token, tokens=True),
+    "POST /api/v1/service-token": _may(_SERVICE, _OPERATOR, scope=_own_service, tokens=True),
     "GET /api/token/audit": _may(_OPERATOR, _VIEWER),
     "GET /api/v1/audit": _may(_OPERATOR, _VIEWER),
     # Vault

@@ -28,7 +28,7 @@ class TokenBuckets:
         """
         if not per_minute:
             return 0
-        interval = 60 / math.ceil(per_minute / settings.WEB_WORKERS)
+        interval = _interval(per_minute)
         now = time.monotonic()
         empty_at = max(now, self._empty_at.pop((kind, name), now))
         wait = empty_at + interval - now - 60
@@ -37,3 +37,13 @@ class TokenBuckets:
         if len(self._empty_at) > _MOST_BUCKETS:
             self._empty_at.popitem(last=False)
         return 0 if is_granted else max(1, math.ceil(wait))
+
+    def give_back(self, kind: str, name: str, per_minute: int) -> None:
+        """Give back a token that was taken and turned out not to count."""
+        if per_minute and (kind, name) in self._empty_at:
+            self._empty_at[kind, name] -= _interval(per_minute)
+
+
+def _interval(per_minute: int) -> float:
+    """Return the seconds in which this process gets a token."""
+    return 60 / math.ceil(per_minute / settings.WEB_WORKERS)

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from django.conf import settings
-from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib import admin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -19,10 +18,10 @@ from django.utils.text import Truncator, capfirst
 from broker import registrations, services
 from broker.github import app
 from broker.models import AllowedService, GitHubState, LegacyRegistration, TaskRegistration, TokenAudit
-from core.callers import Caller, Role
+from core.callers import operator_of
 from core.display import ReadOnlyAdmin, badge, duration, when
-from core.errors import LobwifeError
 from core.timestamps import utc_now, whole_seconds
+from tasks.admin.bulk import apply_to_each
 from tasks.ids import include_typed_id
 from tasks.models import OVER, Task, read_repos
 
@@ -37,6 +36,16 @@ class LowercaseChoicesFilter(admin.ChoicesFieldListFilter):
     def choices(self, changelist: Any) -> Iterator[Any]:
         for choice in super().choices(changelist):
             yield {**choice, "display": capfirst(str(choice["display"]).lower())}
+
+
+def _time(field: str, description: str) -> Callable[[Any, GitHubState], str]:
+    """Return a column that shows a time relative to now."""
+
+    @admin.display(description=description)
+    def column(self: Any, obj: GitHubState) -> str:
+        return when(getattr(obj, field))
+
+    return column
 
 
 class RegistrationAdmin(ReadOnlyAdmin):
@@ -68,10 +77,8 @@ class RegistrationAdmin(ReadOnlyAdmin):
     @admin.display(description="state")
     def state(self, obj: Any) -> SafeString:
         registration = registrations.from_row(obj)
-        status = registration.current_status
-        if status == registrations.ACTIVE and registration.task_status in OVER:
-            status = registration.task_status
-        return badge(status or "none")
+        is_over = registration.task_status in OVER
+        return badge((registration.task_status if is_over else registration.current_status) or "none")
 
     @admin.display(description="tokens", ordering="token_count")
     def tokens(self, obj: Any) -> int:
@@ -83,60 +90,29 @@ class RegistrationAdmin(ReadOnlyAdmin):
 
     @admin.action(description="End: no more tokens, those that are out are revoked", permissions=["end"])
     def end(self, request: HttpRequest, queryset: QuerySet[Any]) -> TemplateResponse | None:
-        return self._confirmed(
+        return apply_to_each(
+            self,
             request,
             queryset,
-            action="end",
+            label="End",
             question="End these registrations? Tokens that are out are revoked at GitHub.",
             yes="Yes, end them",
-            apply=lambda key, caller: services.end_registration(key=key, reason="ended by an operator", caller=caller),
+            apply=lambda row: services.end_registration(
+                key=self.key_of(row.pk), reason="ended by an operator", caller=operator_of(request)
+            ),
         )
 
     @admin.action(description="Register again with the same repositories", permissions=["end"])
     def register_again(self, request: HttpRequest, queryset: QuerySet[Any]) -> TemplateResponse | None:
-        return self._confirmed(
+        return apply_to_each(
+            self,
             request,
             queryset,
-            action="register_again",
+            label="Register again",
             question="Register these again, for the repositories that they have?",
             yes="Yes, register them again",
-            apply=lambda key, caller: services.register_again(key=key, caller=caller),
+            apply=lambda row: services.register_again(key=self.key_of(row.pk), caller=operator_of(request)),
         )
-
-    def _confirmed(
-        self,
-        request: HttpRequest,
-        queryset: QuerySet[Any],
-        *,
-        action: str,
-        question: str,
-        yes: str,
-        apply: Callable[[str, Caller], None],
-    ) -> TemplateResponse | None:
-        """Ask for a confirmation; with it, apply the action to each registration."""
-        if request.POST.get("confirmed") != "yes":
-            context = {
-                **self.admin_site.each_context(request),
-                "title": "Are you sure?",
-                "opts": self.opts,
-                "objects": queryset,
-                "question": question,
-                "yes": yes,
-                "action": action,
-                "checkbox": ACTION_CHECKBOX_NAME,
-            }
-            return TemplateResponse(request, "broker/confirm.html", context)
-        caller = Caller(request.user.get_username(), Role.OPERATOR, request.META.get("REMOTE_ADDR", ""))
-        done = 0
-        for row in queryset:
-            try:
-                apply(self.key_of(row.pk), caller)
-                done += 1
-            except LobwifeError as error:
-                self.message_user(request, f"{row}: {error}", messages.ERROR)
-        if done:
-            self.message_user(request, f"Done for {done}.", messages.SUCCESS)
-        return None
 
 
 @admin.register(TaskRegistration)
@@ -251,6 +227,9 @@ class GitHubStateAdmin(ReadOnlyAdmin):
         *("rate_reset", "asked_again", "last_error", "last_failed", "githubs_clock"),
     )
     readonly_fields = fields
+    last_token = _time("last_mint_at", "last new token")
+    rate_reset = _time("rate_reset_at", "limit is renewed")
+    last_failed = _time("last_error_at", "last error was")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         return redirect("admin:broker_githubstate_change", GitHubState.load().pk)
@@ -267,30 +246,19 @@ class GitHubStateAdmin(ReadOnlyAdmin):
     def installation(self, obj: GitHubState) -> str:
         return settings.GH_APP_INSTALL_ID or NONE
 
-    @admin.display(description="last new token")
-    def last_token(self, obj: GitHubState) -> str:
-        return when(obj.last_mint_at)
-
     @admin.display(description="rate limit")
     def rate(self, obj: GitHubState) -> str:
         return NONE if obj.rate_left is None else f"{obj.rate_left} calls left"
-
-    @admin.display(description="limit is renewed")
-    def rate_reset(self, obj: GitHubState) -> str:
-        return when(obj.rate_reset_at)
 
     @admin.display(description="is asked again")
     def asked_again(self, obj: GitHubState) -> str:
         blocked = obj.blocked_until is not None and obj.blocked_until > utc_now()
         return when(obj.blocked_until) if blocked else "at the next call"
 
-    @admin.display(description="last error was")
-    def last_failed(self, obj: GitHubState) -> str:
-        return when(obj.last_error_at)
-
     @admin.display(description="GitHub's clock")
     def githubs_clock(self, obj: GitHubState) -> str:
-        return _clock(obj.clock_skew)
+        skew = obj.clock_skew
+        return "as ours" if abs(skew) <= 1 else f"{duration(abs(skew))} {'ahead' if skew > 0 else 'behind'}"
 
 
 @admin.register(AllowedService)
@@ -316,10 +284,3 @@ def _first(repositories: Sequence[str]) -> str:
     more = len(repositories) - _FIRST_REPOSITORIES
     names = ", ".join(repositories[:_FIRST_REPOSITORIES])
     return f"{names} and {more} more" if more > 0 else names
-
-
-def _clock(skew: int) -> str:
-    """Return how far GitHub's clock is from ours, from the seconds that it is ahead."""
-    if abs(skew) <= 1:
-        return "as ours"
-    return f"{duration(abs(skew))} {'ahead' if skew > 0 else 'behind'}"

@@ -12,12 +12,12 @@ from broker import queries, services
 from broker.schemas import (
     AuditEntry,
     AuditPage,
-    LegacyShown,
+    LegacyEntry,
     NewRegistration,
     Registered,
     ServiceTokenRequest,
+    TokenAnswer,
     TokenRequest,
-    TokenShown,
 )
 from broker.tokens import issue
 from broker.tokens.scope import read_permissions
@@ -66,13 +66,7 @@ def register_task(request: HttpRequest, task_id: str) -> HttpResponse:
     data = json_body(request)
     number = parse_path_id(task_id)
     get_task(number)
-    body = _registration(data)
-    services.register_task(
-        task_id=number,
-        repos=body.repos or [],
-        lobster_type=body.lobster_type or _UNKNOWN_TYPE,
-        caller=caller_of(request),
-    )
+    services.register_task(task_id=number, caller=caller_of(request), **_registration(data))
     return json_response({"status": "registered", "task_id": f"T{number}"})
 
 
@@ -84,13 +78,7 @@ def register_task(request: HttpRequest, task_id: str) -> HttpResponse:
 def register_named(request: HttpRequest, task_id: str) -> HttpResponse:
     """Register a task named by slug, name or `T42`; where there is none, the id itself."""
     text = exact_id(request, task_id)
-    body = _registration(json_body(request))
-    services.register_named(
-        text=text,
-        repos=body.repos or [],
-        lobster_type=body.lobster_type or _UNKNOWN_TYPE,
-        caller=caller_of(request),
-    )
+    services.register_named(text=text, caller=caller_of(request), **_registration(json_body(request)))
     return json_response({"status": "registered", "task_id": text})
 
 
@@ -102,7 +90,7 @@ def deregister(request: HttpRequest, task_id: str) -> HttpResponse:
     return json_response({"status": "removed", "task_id": text})
 
 
-@router.get("/tasks", response={200: dict[str, LegacyShown], 503: Problem})
+@router.get("/tasks", response={200: dict[str, LegacyEntry], 503: Problem})
 def list_legacy(request: HttpRequest) -> HttpResponse:
     """Return the registrations that no task holds, keyed by id."""
     return json_response(queries.legacy_registrations())
@@ -110,7 +98,7 @@ def list_legacy(request: HttpRequest) -> HttpResponse:
 
 @router.post(
     "/token",
-    response={200: TokenShown, 403: Problem, 404: Problem, 422: Problem, 502: Problem, **_PROBLEMS},
+    response={200: TokenAnswer, 403: Problem, 404: Problem, 422: Problem, 502: Problem, **_PROBLEMS},
     openapi_extra=request_body(TokenRequest),
 )
 def issue_token(request: HttpRequest) -> HttpResponse:
@@ -128,7 +116,7 @@ def issue_token(request: HttpRequest) -> HttpResponse:
 
 @router.post(
     "/v1/service-token",
-    response={200: TokenShown, 403: Problem, 502: Problem, **_PROBLEMS},
+    response={200: TokenAnswer, 403: Problem, 502: Problem, **_PROBLEMS},
     openapi_extra=request_body(ServiceTokenRequest),
 )
 def issue_service_token(request: HttpRequest) -> HttpResponse:
@@ -168,11 +156,12 @@ def exact_id(request: HttpRequest, text: str) -> str:
     return task_id
 
 
-def _registration(data: dict[str, Any]) -> NewRegistration:
+def _registration(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a registration; raises Invalid."""
     body = validate(NewRegistration, data)
     if not body.repos:
         raise Invalid("repos required")
-    return body
+    return {"repos": body.repos, "lobster_type": body.lobster_type or _UNKNOWN_TYPE}
 
 
 def _token_answer(issued: issue.Issued) -> HttpResponse:

@@ -14,7 +14,6 @@ from core.callers import Caller, Role
 from core.timestamps import iso_text, parse, utc_now
 
 SYSTEM = Caller("lobwife", Role.SERVICE)
-_UNIDENTIFIED = "unidentified"
 _TRIM_BATCH = 500
 _LONGEST_TEXT = 500
 
@@ -23,7 +22,7 @@ def record(
     *,
     action: Action,
     outcome: Outcome,
-    shown_id: str,
+    requested_id: str,
     caller: Caller,
     task_number: int | None = None,
     repos: Sequence[str] | None = None,
@@ -35,11 +34,11 @@ def record(
     """Add an entry, within the transaction of what it is about where there is one."""
     with transaction.atomic(savepoint=False):
         TokenAudit.objects.create(
-            task_id=shown_id[:_LONGEST_TEXT],
+            task_id=requested_id[:_LONGEST_TEXT],
             task_number=task_number,
             action=action,
             outcome=outcome,
-            identity=(caller.identity or _UNIDENTIFIED)[:_LONGEST_TEXT],
+            identity=caller.name[:_LONGEST_TEXT],
             address=caller.address,
             repos=json.dumps(list(repos)) if repos is not None else None,
             permissions=json.dumps(dict(permissions)) if permissions is not None else None,

@@ -13,7 +13,7 @@ from broker.tokens.issue import scope_of
 from broker.tokens.scope import bare_names
 from core.errors import LobwifeError
 from core.timestamps import utc_now
-from tasks.models import Task
+from tasks.models import OVER
 
 _ENTRIES = 5
 
@@ -36,12 +36,18 @@ def steps(task_id: str) -> Iterator[Step]:
     if registration is None:
         yield Step(False, _unknown(task_id))
         return
-    yield Step(True, f"{task_id} is {_holder(registration)}")
+    number = registration.task_number
+    holder = "a legacy registration" if number is None else f"task T{number} ({registration.task_status})"
+    yield Step(True, f"{task_id} is {holder}")
     refusal = registration.refusal(task_id)
     if refusal is not None:
-        yield Step(False, _with_remedy(refusal, registration))
+        if number is not None and registration.task_status not in OVER:
+            refusal += f': POST /api/v1/tasks/{number}/register with {{"repos": […]}} registers it'
+        yield Step(False, refusal)
         return
-    yield Step(True, _status(registration))
+    expires_at = registration.expires_at
+    until = f"until {expires_at:%Y-%m-%d %H:%M} UTC" if expires_at is not None else "while the task is not over"
+    yield Step(True, f"registered for {', '.join(registration.repos)}, {until}")
     yield from _scope_steps(registration)
 
 
@@ -63,26 +69,6 @@ def _unknown(task_id: str) -> str:
     if task is not None:
         return f"{task_id} is task {task.task_id}, which has no repositories registered"
     return f"no task with repositories has {task_id} as its number, slug, name or assignee; nor is it a legacy id"
-
-
-def _holder(registration: Registration) -> str:
-    if registration.task_number is None:
-        return "a legacy registration"
-    task = Task.objects.get(pk=registration.task_number)
-    return f"task {task.task_id} ({task.status})"
-
-
-def _with_remedy(refusal: str, registration: Registration) -> str:
-    if registration.task_number is None or not refusal.endswith("not registered"):
-        return refusal
-    path = f"/api/v1/tasks/{registration.task_number}/register"
-    return f'{refusal}: POST {path} with {{"repos": […]}} registers it'
-
-
-def _status(registration: Registration) -> str:
-    expires_at = registration.expires_at
-    until = f"until {expires_at:%Y-%m-%d %H:%M} UTC" if expires_at is not None else "while the task is not over"
-    return f"registered for {', '.join(registration.repos)}, {until}"
 
 
 def _scope_steps(registration: Registration) -> Iterator[Step]:

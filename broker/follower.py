@@ -71,9 +71,11 @@ def reconcile() -> None:
     newest = newest_event_id()
     state = GitHubState.load()
     with transaction.atomic():
+        over = Task.objects.filter(broker_status=registrations.ACTIVE, status__in=OVER)
+        over.update(broker_status=registrations.ENDED)
         if state.cursor is None or state.cursor > newest:
             GitHubState.objects.filter(pk=1).update(cursor=newest)
-        for key in IssuedToken.objects.filter(state=State.LIVE).values_list("subject", flat=True).distinct():
+        for key in IssuedToken.objects.filter(state=State.LIVE).values_list("key", flat=True).distinct():
             number = task_number_of_key(key)
             if number is not None and not Task.objects.open().filter(pk=number).exists():
                 services.end_tokens(key=key, reason="the task is over")

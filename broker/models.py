@@ -32,7 +32,7 @@ class LegacyRegistration(models.Model):
 
 
 class TaskRegistration(Task):
-    """A task as the admin's list of registrations has it."""
+    """A task, as the admin lists of registrations has it."""
 
     class Meta:
         proxy = True
@@ -40,15 +40,15 @@ class TaskRegistration(Task):
 
 
 class Grant(models.Model):
-    """The columns of a registration that the old tables lack. `subject` is its key, `task:42` or `legacy:ID`."""
+    """The columns of a registration that the old tables lack. The key is `task:42` or `legacy:ID`."""
 
-    subject = models.TextField(primary_key=True)
+    key = models.TextField(primary_key=True)
     # Grows whenever tokens that are out stop being this registration's.
     generation = models.IntegerField(default=0)
     lobster_type = models.TextField(default="unknown")
 
     def __str__(self) -> str:
-        return self.subject
+        return self.key
 
 
 class Outcome(models.TextChoices):
@@ -71,6 +71,7 @@ class Action(models.TextChoices):
     SERVICE_TOKEN = "service_token_issued"  # noqa: S105
     TOKEN_REFUSED = "token_refused"  # noqa: S105
     TOKEN_REVOKED = "token_revoked"  # noqa: S105
+    ACCESS_REFUSED = "access_refused"
 
 
 CONTRACT_ACTIONS = (Action.REGISTERED, Action.DEREGISTERED, Action.TOKEN, Action.SERVICE_TOKEN)
@@ -117,11 +118,11 @@ class IssuedToken(models.Model):
         REVOKED = "revoked"
         LEFT = "left", "left to expire"
 
-    subject = models.TextField()
-    shown_id = models.TextField()
+    key = models.TextField()
+    requested_id = models.TextField()
     generation = models.IntegerField()
     scope_digest = models.TextField()
-    sealed = models.TextField()
+    encrypted = models.TextField()
     sha256 = models.TextField()
     repos = models.TextField()
     permissions = models.TextField()
@@ -137,13 +138,13 @@ class IssuedToken(models.Model):
 
     class Meta:
         indexes: ClassVar = [
-            models.Index(fields=["subject", "state"], name="tokens_of_subject"),
+            models.Index(fields=["key", "state"], name="tokens_by_key"),
             models.Index(fields=["retry_at"], name="tokens_to_revoke", condition=Q(state="ended")),
             models.Index(fields=["refresh_at"], name="tokens_by_age"),
         ]
 
     def __str__(self) -> str:
-        return f"token {self.pk} of {self.shown_id}"
+        return f"token {self.pk} of {self.requested_id}"
 
 
 class GitHubState(models.Model):

@@ -57,7 +57,7 @@ def summary() -> Summary:
 
 
 def legacy_registrations() -> dict[str, dict[str, Any]]:
-    """Return the registrations that no task holds, keyed by id, as schemas.LegacyShown."""
+    """Return the registrations that no task holds, keyed by id, as schemas.LegacyEntry."""
     return {
         row.task_id: {
             "repos": read_repos(row.repos),

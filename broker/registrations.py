@@ -10,19 +10,23 @@ from django.conf import settings
 from broker.models import Grant, LegacyRegistration
 from core.timestamps import parse, utc_now
 from tasks.ids import parse_task_id
-from tasks.models import OVER, Task, read_repos
+from tasks.models import OVER, REGISTRATION_ACTIVE, REGISTRATION_ENDED, Task, read_repos
 
 LEGACY_LIFETIME = timedelta(hours=24)
-ACTIVE, ENDED, EXPIRED = "active", "ended", "expired"
+ACTIVE, ENDED, EXPIRED = REGISTRATION_ACTIVE, REGISTRATION_ENDED, "expired"
 
 
-# --- keys: one text for the holder of a registration or a token, in the columns `subject`
+# --- keys: one text for the holder of a registration or a token, in the columns `key`
 def task_key(number: int) -> str:
     return f"task:{number}"
 
 
 def legacy_key(task_id: str) -> str:
     return f"legacy:{task_id}"
+
+
+def key_of(row: Task | LegacyRegistration) -> str:
+    return legacy_key(row.task_id) if isinstance(row, LegacyRegistration) else task_key(row.pk)
 
 
 def service_key(name: str) -> str:
@@ -76,17 +80,17 @@ class Registration:
         """The stored status, or `expired`."""
         return EXPIRED if self.status == ACTIVE and self.is_expired else self.status
 
-    def refusal(self, shown_id: str) -> str | None:
+    def refusal(self, requested_id: str) -> str | None:
         """Return the sentence that refuses a token; None when there is a right to one."""
         if not self.repos:
-            return f"Task {shown_id} not registered"
+            return f"Task {requested_id} not registered"
+        if self.task_status in OVER:
+            return f"Task {requested_id} is {self.task_status}: its tokens ended with it"
         status = self.current_status
         if status != ACTIVE and self.task_number is None:
-            return f"Task {shown_id} is {status}, not active"
+            return f"Task {requested_id} is {status}, not active"
         if status != ACTIVE:
-            return f"Task {shown_id} broker is {status}, not active"
-        if self.task_status in OVER:
-            return f"Task {shown_id} is {self.task_status}: its tokens ended with it"
+            return f"Task {requested_id} broker is {status}, not active"
         return None
 
 
@@ -99,14 +103,14 @@ def find(text: str) -> Registration | None:
     if number is not None:
         task = Task.objects.filter(pk=number).first()
         if task is not None:
-            return for_task(task)
+            return of(task)
     registered = Task.objects.filter(broker_repos__isnull=False)
     for lookup in ({"slug": text}, {"name": text}, {"assigned_to": text}):
         task = registered.filter(**lookup).current()
         if task is not None:
-            return for_task(task)
+            return of(task)
     row = LegacyRegistration.objects.filter(pk=text).first()
-    return for_legacy(row) if row else None
+    return of(row) if row else None
 
 
 def find_task(text: str) -> Task | None:
@@ -118,49 +122,30 @@ def find_task(text: str) -> Task | None:
     return by_name
 
 
-def reload(registration: Registration) -> Registration | None:
-    """Return the registration as the database has it now; None when it is gone."""
-    if registration.task_number is not None:
-        task = Task.objects.filter(pk=registration.task_number).first()
-        return for_task(task) if task else None
-    row = LegacyRegistration.objects.filter(pk=legacy_id_of_key(registration.key)).first()
-    return for_legacy(row) if row else None
+def get(key: str) -> Registration | None:
+    """Return the registration of a key as the database has it now; None when it is gone."""
+    number = task_number_of_key(key)
+    row: Task | LegacyRegistration | None
+    if number is not None:
+        row = Task.objects.filter(pk=number).first()
+    else:
+        row = LegacyRegistration.objects.filter(pk=legacy_id_of_key(key)).first()
+    return of(row) if row is not None else None
 
 
-def for_task(task: Task) -> Registration:
-    """Return the registration that a task holds, or would hold, with its generation."""
-    return from_row(task, _grant(task_key(task.pk)))
-
-
-def for_legacy(row: LegacyRegistration) -> Registration:
-    """Return a registration of the old table, with its generation."""
-    return from_row(row, _grant(legacy_key(row.task_id)))
+def of(row: Task | LegacyRegistration) -> Registration:
+    """Return the registration that a row holds, or would hold, with its generation."""
+    return from_row(row, Grant.objects.filter(pk=key_of(row)).first())
 
 
 def from_row(row: Task | LegacyRegistration, grant: Grant | None = None) -> Registration:
     """Return the registration of a row without a query. Without its grant it can be judged, but gives no token."""
     generation = grant.generation if grant else 0
     if isinstance(row, LegacyRegistration):
-        return Registration(
-            key=legacy_key(row.task_id),
-            task_number=None,
-            repos=tuple(read_repos(row.repos) or ()),
-            status=row.status,
-            registered_at=row.registered_at,
-            lobster_type=row.lobster_type,
-            generation=generation,
-        )
+        repos = tuple(read_repos(row.repos) or ())
+        return Registration(key_of(row), None, repos, row.status, row.registered_at, row.lobster_type, generation)
+    repos = tuple(read_repos(row.broker_repos) or ())
+    lobster_type = (grant.lobster_type if grant else "") or row.type
     return Registration(
-        key=task_key(row.pk),
-        task_number=row.pk,
-        repos=tuple(read_repos(row.broker_repos) or ()),
-        status=row.broker_status,
-        registered_at=row.broker_registered_at,
-        lobster_type=(grant.lobster_type if grant else "") or row.type,
-        generation=generation,
-        task_status=row.status,
+        key_of(row), row.pk, repos, row.broker_status, row.broker_registered_at, lobster_type, generation, row.status
     )
-
-
-def _grant(key: str) -> Grant | None:
-    return Grant.objects.filter(pk=key).first()

@@ -5,38 +5,34 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from ninja import Schema
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
-from tasks.schemas import LONGEST_NAME, Repos, Word, text_up_to
+from tasks.schemas import LONGEST_NAME, Body, Repos, Word, text_up_to
 
 AnyId = Annotated[str, BeforeValidator(text_up_to(LONGEST_NAME))]  # the name of a task is one
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-class NewRegistration(_Body):
+class NewRegistration(Body):
     """The body of the two `register` routes."""
 
     repos: Repos | None = Field(None, description="owner/name; a bare name means the installation's owner")
     lobster_type: Word | None = Field(None, description="The agent's type; the settings may give it other permissions.")
 
 
-class TokenRequest(_Body):
+class TokenRequest(Body):
     """The body of `POST /api/token`."""
 
     task_id: AnyId | None = Field(None, description="T42, a slug, a name, an assignee, or a legacy id")
     permissions: Any = Field(None, description="Narrower permissions than the registration's, if fewer will do.")
 
 
-class ServiceTokenRequest(_Body):
+class ServiceTokenRequest(Body):
     """The body of `POST /api/v1/service-token`."""
 
     service: Word | None = None
 
 
-class TokenShown(Schema):
+class TokenAnswer(Schema):
     token: str
     expires_at: str
 
@@ -46,7 +42,7 @@ class Registered(Schema):
     task_id: str
 
 
-class LegacyShown(Schema):
+class LegacyEntry(Schema):
     repos: list[str] | None
     lobster_type: str
     registered_at: str

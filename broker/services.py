@@ -27,20 +27,20 @@ from core.callers import Caller
 from core.errors import Invalid, NotFound
 from core.timestamps import iso_text, seconds_text, utc_now
 from tasks import services as tasks
-from tasks.models import BROKER_FIELDS, Task, read_repos
+from tasks.models import BROKER_FIELDS, Task
 from tasks.services import get_task, log_event
 
 State = IssuedToken.State
 
 
 def register_task(
-    *, task_id: int, repos: Sequence[str], lobster_type: str, caller: Caller, shown_id: str | None = None
+    *, task_id: int, repos: Sequence[str], lobster_type: str, caller: Caller, requested_id: str | None = None
 ) -> None:
     """Let a task have tokens for these repositories; raises NotFound, Invalid, Unprocessable."""
     names = check_repositories(repos, GitHubState.known_owner())
     with transaction.atomic():
         task = get_task(task_id)
-        before = registrations.for_task(task)
+        before = registrations.of(task)
         Task.objects.filter(pk=task_id).update(
             broker_repos=json.dumps(names),
             broker_status=ACTIVE,
@@ -52,20 +52,21 @@ def register_task(
             event_type="broker_registered",
             detail=f"Broker registered for {', '.join(names)}",
             actor=lobster_type,
+            caller=caller,
         )
-        _registered(before, shown_id or task.task_id, names, lobster_type, caller)
+        _registered(before, requested_id or task.task_id, names, lobster_type, caller)
 
 
 def register_named(*, text: str, repos: Sequence[str], lobster_type: str, caller: Caller) -> None:
     """Register the task that a legacy id names, else the id itself; raises Invalid, Unprocessable."""
     task = registrations.find_task(text)
     if task is not None:
-        register_task(task_id=task.pk, repos=repos, lobster_type=lobster_type, caller=caller, shown_id=text)
+        register_task(task_id=task.pk, repos=repos, lobster_type=lobster_type, caller=caller, requested_id=text)
         return
     names = check_repositories(repos, GitHubState.known_owner())
     with transaction.atomic():
         row = LegacyRegistration.objects.filter(pk=text).first() or LegacyRegistration(task_id=text, repos="[]")
-        before = registrations.for_legacy(row)
+        before = registrations.of(row)
         row.repos, row.lobster_type = json.dumps(names), lobster_type
         row.registered_at, row.status, row.token_count = iso_text(), ACTIVE, 0
         row.save()
@@ -81,13 +82,15 @@ def update_task(*, task_id: int, changes: Mapping[str, Any], actor: str | None, 
         registration = {}
         if BROKER_FIELDS & changes.keys():
             registration = _register_by_change(get_task(task_id), changes, caller)
-        return tasks.update_task(task_id=task_id, changes=changes, actor=actor, registration=registration)
+        return tasks.update_task(
+            task_id=task_id, changes=changes, actor=actor, registration=registration, caller=caller
+        )
 
 
 def _register_by_change(task: Task, changes: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
     """Return the broker fields to store. Repositories are checked as in any registration; null ends it."""
     stored = {name: value for name, value in changes.items() if name.startswith("broker_")}
-    before = registrations.for_task(task)
+    before = registrations.of(task)
     if "broker_repos" in stored:
         repos = stored["broker_repos"]
         if repos is None:
@@ -115,7 +118,7 @@ def deregister_named(*, text: str, caller: Caller) -> None:
     with transaction.atomic():
         row = LegacyRegistration.objects.filter(pk=text).first()
         if row is not None:
-            _ended(registrations.for_legacy(row), text, "deregistered", caller)
+            _ended(registrations.of(row), text, "deregistered", caller)
             row.delete()
         if task is not None:
             _end_task(task.pk, text, "deregistered", caller)
@@ -126,42 +129,46 @@ def end_registration(*, key: str, reason: str, caller: Caller, status: str = END
     number = task_number_of_key(key)
     with transaction.atomic():
         if number is not None:
-            before = registrations.for_task(get_task(number))
+            before = registrations.of(get_task(number))
             Task.objects.filter(pk=number).update(broker_status=status, updated_at=seconds_text())
-            log_event(task_id=number, event_type=f"broker_{status}", detail=reason, actor=caller.identity)
+            log_event(
+                task_id=number, event_type=f"broker_{status}", detail=reason, actor=caller.identity, caller=caller
+            )
             _ended(before, f"T{number}", reason, caller)
             return
         row = LegacyRegistration.objects.filter(pk=legacy_id_of_key(key)).first()
         if row is not None:
             LegacyRegistration.objects.filter(pk=row.pk).update(status=status)
-            _ended(registrations.for_legacy(row), row.task_id, reason, caller)
+            _ended(registrations.of(row), row.task_id, reason, caller)
 
 
 def register_again(*, key: str, caller: Caller) -> None:
     """Renew a registration with the repositories that it has; raises NotFound, Invalid, Unprocessable."""
-    number = task_number_of_key(key)
-    if number is not None:
-        registration = registrations.for_task(get_task(number))
-        register_task(task_id=number, repos=registration.repos, lobster_type=registration.lobster_type, caller=caller)
-        return
-    task_id = legacy_id_of_key(key)
-    row = LegacyRegistration.objects.filter(pk=task_id).first()
-    if row is None:
-        raise NotFound(f"there is no registration {task_id}")
-    register_named(text=task_id, repos=read_repos(row.repos) or (), lobster_type=row.lobster_type, caller=caller)
+    registration = registrations.get(key)
+    if registration is None:
+        raise NotFound(f"there is no registration {legacy_id_of_key(key)}")
+    options: dict[str, Any] = {
+        "repos": registration.repos,
+        "lobster_type": registration.lobster_type,
+        "caller": caller,
+    }
+    if registration.task_number is not None:
+        register_task(task_id=registration.task_number, **options)
+    else:
+        register_named(text=legacy_id_of_key(key), **options)
 
 
 def expire(*, registration: Registration) -> None:
     """End a registration that has expired by age, unless it was renewed just now."""
     with transaction.atomic():
-        current = registrations.reload(registration)
+        current = registrations.get(registration.key)
         if current is not None and current.status == ACTIVE and current.is_expired:
             end_registration(key=registration.key, reason="its time is over", caller=SYSTEM, status=EXPIRED)
 
 
 def end_tokens(*, key: str, reason: str, before_event: int | None = None) -> int:
     """Hand live tokens to the daemon, which revokes them; with `before_event` only those stored before that event."""
-    live = IssuedToken.objects.filter(subject=key, state=State.LIVE)
+    live = IssuedToken.objects.filter(key=key, state=State.LIVE)
     if before_event is not None:
         live = live.filter(event_id__lt=before_event)
     with transaction.atomic():
@@ -176,16 +183,18 @@ def disallow_service(*, name: str) -> None:
             end_tokens(key=service_key(name), reason="the service was taken off the list")
 
 
-def _end_task(task_id: int, shown_id: str, reason: str, caller: Caller) -> None:
-    before = registrations.for_task(get_task(task_id))
+def _end_task(task_id: int, requested_id: str, reason: str, caller: Caller) -> None:
+    before = registrations.of(get_task(task_id))
     if not before.repos and before.status is None:
         return
     Task.objects.filter(pk=task_id).update(broker_repos=None, broker_status=None, updated_at=seconds_text())
-    log_event(task_id=task_id, event_type="broker_deregistered", detail=reason, actor=caller.identity)
-    _ended(before, shown_id, reason, caller)
+    log_event(task_id=task_id, event_type="broker_deregistered", detail=reason, actor=caller.identity, caller=caller)
+    _ended(before, requested_id, reason, caller)
 
 
-def _registered(before: Registration, shown_id: str, repos: Sequence[str], lobster_type: str, caller: Caller) -> None:
+def _registered(
+    before: Registration, requested_id: str, repos: Sequence[str], lobster_type: str, caller: Caller
+) -> None:
     """Audit a registration, and end the tokens that have another scope than it has now."""
     same_repos = {name.lower() for name in before.repos} == {name.lower() for name in repos}
     if not (same_repos and before.lobster_type == lobster_type and before.status == ACTIVE):
@@ -193,19 +202,19 @@ def _registered(before: Registration, shown_id: str, repos: Sequence[str], lobst
     audit.record(
         action=Action.REGISTERED,
         outcome=Outcome.DONE,
-        shown_id=shown_id,
+        requested_id=requested_id,
         task_number=before.task_number,
         repos=repos,
         caller=caller,
     )
 
 
-def _ended(before: Registration, shown_id: str, reason: str, caller: Caller) -> None:
+def _ended(before: Registration, requested_id: str, reason: str, caller: Caller) -> None:
     _outdate(before.key, before.lobster_type, reason)
     audit.record(
         action=Action.DEREGISTERED,
         outcome=Outcome.DONE,
-        shown_id=shown_id,
+        requested_id=requested_id,
         task_number=before.task_number,
         repos=before.repos,
         caller=caller,

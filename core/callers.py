@@ -33,6 +33,11 @@ class Caller:
         return self.identity
 
     @property
+    def name(self) -> str:
+        """The identity as histories and the audit record it."""
+        return self.identity or "unidentified"
+
+    @property
     def is_agent(self) -> bool:
         return self.role is Role.AGENT
 
@@ -54,6 +59,11 @@ class Caller:
 
 
 UNIDENTIFIED = Caller("", Role.OPERATOR)
+
+
+def operator_of(request: HttpRequest) -> Caller:
+    """Return the caller of a page of the admin."""
+    return Caller(request.user.get_username(), Role.OPERATOR, request.META.get("REMOTE_ADDR", ""))
 
 
 def caller_of(request: HttpRequest) -> Caller:

@@ -18,7 +18,8 @@ JSON = "application/json; charset=utf-8"
 _DEEPEST = 32
 BodyT = TypeVar("BodyT", bound=BaseModel)
 DefaultT = TypeVar("DefaultT")
-_WHOLE = re.compile(r"\d{1,18}", re.ASCII)
+_WHOLE = re.compile(r"\d+", re.ASCII)
+_LARGEST = 10**18
 
 
 class Problem(Schema):
@@ -106,4 +107,4 @@ def integer_parameter(request: HttpRequest, name: str, default: DefaultT) -> int
         return default
     if not _WHOLE.fullmatch(raw):
         raise Invalid(f"{name} must be a whole number, 0 or more")
-    return int(raw)
+    return int(raw) if len(raw) < 19 else _LARGEST

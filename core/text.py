@@ -1,7 +1,9 @@
-"""Escaping of text that others wrote, for places where some characters are commands."""
+"""Text that others wrote: escaped for places where some characters are commands, and converted to what columns hold."""
 
 from __future__ import annotations
 
+import json
+import math
 import re
 
 # Controls, among them line breaks and the start of a terminal's escape sequences; overrides of the text's direction;
@@ -23,3 +25,28 @@ def escape_markdown(text: str) -> str:
     """
     line = " ".join(one_line(text).split())
     return _MARKDOWN.sub(lambda match: f"{match[1] * 2}\\{match[2]}", line)
+
+
+def as_text(value: object) -> str | None:
+    """Return text unchanged, anything else as JSON, None as None."""
+    if value is None:
+        return None
+    string = value if isinstance(value, str) else json.dumps(value)
+    return string.encode("utf-8", "replace").decode()  # JSON can contain lone surrogates, UTF-8 can't
+
+
+def as_number(value: object) -> float | None:
+    """Return a number, or text that is one, as a finite float; None for anything else."""
+    if not isinstance(value, int | float | str):
+        return None
+    try:
+        result = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return result if math.isfinite(result) else None
+
+
+def as_count(value: object) -> int:
+    """Return an integer of 64 bits; 0 for anything else."""
+    result = as_number(value)
+    return int(result) if result is not None and abs(result) < 2**63 else 0

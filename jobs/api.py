@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
@@ -12,14 +13,13 @@ from core.errors import Invalid, NotFound
 from core.rest import Problem, integer_parameter, json_body, json_response, query_parameter, request_body, validate
 from jobs import queries, services
 from jobs.execution import output, runs
-from jobs.models import ACTIVE, State, Trigger
+from jobs.models import State, Trigger
 from jobs.scheduling import cron
 from jobs.schemas import Firings, JobDetail, JobShown, Message, NewRun, OutputShown, Pause, RunShown
 
 router = Router(tags=["jobs"])
 v1 = Router(tags=["runs"])
 _RUN_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
-_CHUNK = 256 * 1024
 
 
 @router.get("/jobs", response={200: dict[str, JobShown], 503: Problem})
@@ -61,11 +61,11 @@ def disable_job(request: HttpRequest, name: str) -> HttpResponse:
     openapi_extra={"parameters": [{"in": "query", "name": "count", "schema": {"type": "integer", "default": 10}}]},
 )
 def next_firings(request: HttpRequest, name: str) -> HttpResponse:
-    """When a job's schedule fires next, whether it is enabled or not; at most 100."""
+    """List when a job's schedule fires next, whether it is enabled or not; at most 100."""
     job = services.get_job(name)
     count = min(integer_parameter(request, "count", 10), 100)
-    shown = {"job": job.name, "schedule": job.schedule, "description": cron.describe(job.schedule)}
-    return json_response({**shown, "timezone": job.timezone, "next": queries.next_firings(job, count)})
+    about = {"job": job.name, "schedule": job.schedule, "description": cron.describe(job.schedule)}
+    return json_response({**about, "timezone": job.timezone, "next": queries.next_firings(job, count)})
 
 
 @v1.post(
@@ -141,11 +141,8 @@ def run_output(request: HttpRequest, run_id: str) -> HttpResponse:
     """
     run = runs.get_run(_run_number(run_id))
     offset = integer_parameter(request, "offset", 0)
-    chunk = output.read(run.pk, offset, _CHUNK)
-    text, used = output.whole_characters(chunk.data, more=run.state in ACTIVE or len(chunk.data) == _CHUNK)
-    next_offset = chunk.next_offset - (len(chunk.data) - used)
-    shown = {"run": run.pk, "state": run.state, "offset": offset, "skipped": chunk.skipped, "next_offset": next_offset}
-    return json_response({**shown, "text": text, "complete": run.state not in ACTIVE and len(chunk.data) < _CHUNK})
+    piece = output.read_text(run, offset)
+    return json_response({"run": run.pk, "state": run.state, "offset": offset, **asdict(piece)})
 
 
 @v1.post("/runs/{run_id}/abort", response={200: RunShown, 404: Problem, 409: Problem, 503: Problem})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.hashers import make_password
@@ -19,12 +20,12 @@ _BY = " by "
 def record(jobs: Iterable[Job], what: str, *, actor: str) -> None:
     """Note that somebody did something to these jobs; within the transaction that does it."""
     for job in jobs:
-        _write(f"{what}{_BY}{_named(actor)}", actor, ContentType.objects.get_for_model(Job), str(job.pk), job.name)
+        _write(what, actor, job.name, content_type=ContentType.objects.get_for_model(Job), object_id=str(job.pk))
 
 
 def record_for_all(what: str, *, actor: str) -> None:
     """Note what concerns all jobs at once; within the transaction that does it."""
-    _write(f"{what}{_BY}{_named(actor)}", actor, None, None, "all jobs")
+    _write(what, actor, "all jobs")
 
 
 def doer(entry: LogEntry) -> str:
@@ -33,24 +34,10 @@ def doer(entry: LogEntry) -> str:
     return entry.change_message.partition(_BY)[2] if account == PROGRAMS else account
 
 
-def _write(message: str, actor: str, kind: ContentType | None, pk: str | None, name: str) -> None:
-    LogEntry.objects.create(
-        user=_account(actor),
-        content_type=kind,
-        object_id=pk,
-        object_repr=name,
-        action_flag=CHANGE,
-        change_message=message,
-    )
-
-
-def _account(actor: str) -> User:
+def _write(what: str, actor: str, name: str, **subject: Any) -> None:
     person = User.objects.filter(username=actor).first()
     if person is None:
         unusable = {"is_active": False, "password": make_password(None)}
         person = User.objects.get_or_create(username=PROGRAMS, defaults=unusable)[0]
-    return person
-
-
-def _named(actor: str) -> str:
-    return actor or "a caller over REST"
+    message = f"{what}{_BY}{actor or 'a caller over REST'}"
+    LogEntry.objects.create(user=person, object_repr=name, action_flag=CHANGE, change_message=message, **subject)

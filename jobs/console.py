@@ -1,4 +1,4 @@
-"""Base classes of the commands: sentences for errors, tables for people, tab-separated lines and JSON for programs."""
+"""The commands' common parts: errors as sentences, tables for people and JSON for programs, following a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -16,13 +17,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from core.errors import LobwifeError
+from core.errors import LobwifeError, Unavailable
 from core.sqlite.messages import in_words_for_the_console
 from core.text import one_line
-from jobs import services
+from jobs import queries, services
+from jobs.execution import output, queue_reasons
+from jobs.models import JobRun, State
 
 OPERATOR_VARIABLES = ("SUDO_USER", "USER", "LOGNAME")
 INTERRUPTED = 130
+_POLL_SECONDS = 0.1
 
 
 class OperatorCommand(BaseCommand):
@@ -56,11 +60,11 @@ class OperatorCommand(BaseCommand):
         """Do the command's work and return its exit code; raises LobwifeError."""
 
     def say(self, sentence: str) -> None:
-        """To the person, beside the output."""
+        """Write to the person, beside the output."""
         self.stderr.write(sentence, self.style.NOTICE)
 
     def pass_on(self, text: str) -> None:
-        """A piece of a script's output as it is, at once."""
+        """Write a piece of a script's output as it is, at once."""
         self.stdout.write(text, ending="")
         self.stdout.flush()
 
@@ -68,7 +72,7 @@ class OperatorCommand(BaseCommand):
         self.stdout.write(json.dumps(data, indent=2, ensure_ascii=False))
 
     def show_table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table on a terminal, else a line of names and lines of values between tabs."""
+        """Write a table on a terminal, else a line of names and lines of values between tabs."""
         texts = [[_text(value) for value in row] for row in rows]
         if not self.stdout.isatty():
             for line in [[column.upper() for column in columns], *texts]:
@@ -129,6 +133,44 @@ def operator() -> str:
     return next((os.environ[name] for name in OPERATOR_VARIABLES if os.environ.get(name)), "the command line")
 
 
+def wait_for_end(
+    run: JobRun, show: Callable[[str], object] | None = None, tell: Callable[[str], object] | None = None
+) -> JobRun:
+    """Return the run when it is over; `show` gets its output meanwhile, `tell` what it waits for before it starts.
+
+    Raises Unavailable without a daemon.
+    """
+    offset, last_reason = 0, queue_reasons.NEXT_LOOK
+    while True:
+        run.refresh_from_db()  # before the output is read: what a run that is over wrote is all there
+        if show:
+            offset = show_from(run, offset, show)
+        if not run.is_active:
+            return run
+        if not queries.daemon_is_alive():
+            raise Unavailable(
+                f"run {run.pk} is {run.state}, but the daemon is not running: start it (make run, manage.py daemon)"
+                + (", and the run follows" if run.state == State.QUEUED else ", and it settles the run")
+            )
+        reason = queue_reasons.for_run(run)
+        if tell and reason and reason not in (last_reason, queue_reasons.NEXT_LOOK):
+            tell(f"Run {run.pk} is queued; it waits for {reason}.")
+            last_reason = reason
+        time.sleep(_POLL_SECONDS)
+
+
+def show_from(run: JobRun, offset: int, show: Callable[[str], object]) -> int:
+    """Show all output there is from an offset on; return where to go on."""
+    while True:
+        piece = output.read_text(run, offset)
+        if piece.skipped:
+            show(f"\n[{piece.skipped} bytes left out]\n")
+        if piece.next_offset == offset:
+            return offset
+        show(piece.text)
+        offset = piece.next_offset
+
+
 def _text(value: object) -> str:
-    """A value on one line without control characters; a dash for nothing."""
+    """Return a value on one line without control characters; a dash for nothing."""
     return "-" if value is None or value == "" else one_line(str(value))

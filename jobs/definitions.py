@@ -61,7 +61,7 @@ class Plan:
     after: str = ""
 
     def diff(self) -> str:
-        """The change as a unified diff, secret URLs masked; empty when there is none."""
+        """Return the change as a unified diff, secret URLs masked; empty when there is none."""
         lines = difflib.unified_diff(
             self.before.splitlines(keepends=True), self.after.splitlines(keepends=True), "now", "after the import"
         )
@@ -69,7 +69,7 @@ class Plan:
 
 
 def exported(*, secrets: bool) -> str:
-    """All jobs as YAML. Without `secrets` the URLs of alerts and watchdogs are left out, and an import keeps them."""
+    """Return all jobs as YAML; without `secrets` the secret URLs are left out, and an import keeps them."""
     enabled = _enabled_by_name()
     leave_out = () if secrets else secret_fields.FIELDS
     return _as_yaml(
@@ -77,8 +77,8 @@ def exported(*, secrets: bool) -> str:
     )
 
 
-def shown(job: Job) -> dict[str, Any]:
-    """A job's definition for people: what differs from the defaults, secret URLs masked."""
+def for_people(job: Job) -> dict[str, Any]:
+    """Return a job's definition: what differs from the defaults, secret URLs masked."""
     return _masked(_fields(job, _enabled_by_name([job.name]).get(job.name, True), ()))
 
 
@@ -102,7 +102,7 @@ def plan_import(text: str) -> Plan:
         if old and is_now:
             before[name] = _masked(is_now)
         after[name] = _masked(_fields(job, will_be, ()))
-    plan.before, plan.after = (_as_yaml(each) if each else "" for each in (before, after))
+    plan.before, plan.after = (_as_yaml(fields) if fields else "" for fields in (before, after))
     return plan
 
 
@@ -138,7 +138,7 @@ def _read(text: str) -> dict[str, Defined]:
 
 
 def _applied(name: str, defined: Defined, old: Job | None) -> Job:
-    """The job as the file has it, checked; what the daemon keeps in the row is untouched."""
+    """Return the job as the file has it, checked; what the daemon keeps in the row is untouched."""
     values = defined.model_dump(exclude={"enabled"})
     for secret in secret_fields.FIELDS:
         if values[secret] is None:
@@ -160,7 +160,7 @@ def _fields(job: Job, enabled: bool, leave_out: Iterable[str]) -> dict[str, Any]
 
 
 def _plain(value: Any) -> Any:
-    """A choice of Django's is a text of a class of its own, which YAML does not know."""
+    """Return a plain text: a choice of Django's is a text of a class of its own, which YAML does not know."""
     return str(value) if isinstance(value, str) else value
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.core.validators import RegexValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Concat
 
 _is_a_name = RegexValidator(
     r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z", "Use up to 100 letters, digits, dots, dashes, underscores."
@@ -154,6 +156,17 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         """Waiting, but for retries whose time has not come; one queued later than now: the clock was set back since."""
         return self.waiting().exclude(not_before__gt=now, queued_at__lte=now)
 
+    def end_queued(self, state: State, now: datetime, reason: str, **values: object) -> int:
+        """End those that are queued; the reason goes after what their note says already. Return how many."""
+        longer = Concat(F("note"), Value("; "), Value(reason))
+        note = Case(When(note="", then=Value(reason)), default=longer, output_field=models.TextField())
+        return self.filter(state=State.QUEUED).update(state=state, ended_at=now, note=note, **values)
+
+    def request_abort(self, now: datetime, actor: str) -> None:
+        """Ask the daemon to end those that run; the first one who asked is recorded."""
+        running = self.filter(state=State.RUNNING, abort_requested_at__isnull=True)
+        running.update(abort_requested_at=now, abort_requested_by=actor)
+
 
 class JobRun(models.Model):
     """One execution of a job, from the moment it is asked for."""
@@ -174,7 +187,7 @@ class JobRun(models.Model):
     duration = models.FloatField(null=True, blank=True, help_text="Seconds.")
     note = models.TextField(blank=True, default="", help_text="Why the run stands where it does, in a sentence.")
     definition = models.JSONField(default=dict, help_text="The job as it was when the run was asked for.")
-    # The run's own parent: with the boot id and its start time a reused pid is told apart.
+    # The run's supervisor: with the boot id and its start time a reused pid is told apart.
     pid = models.IntegerField(null=True, blank=True)
     pid_started = models.BigIntegerField(null=True, blank=True)
     boot_id = models.TextField(blank=True, default="")
@@ -201,6 +214,15 @@ class JobRun(models.Model):
     @property
     def is_active(self) -> bool:
         return self.state in ACTIVE
+
+    @property
+    def arguments(self) -> list[str]:
+        """The arguments of the script; none where the definition was broken by hand."""
+        return (self.definition.get("arguments") if isinstance(self.definition, dict) else None) or []
+
+    def change(self, states: Sequence[str], **values: Any) -> bool:
+        """Change the row, not this object, if it is in one of these states; return whether it was."""
+        return bool(JobRun.objects.filter(pk=self.pk, state__in=states).update(**values))
 
 
 class Daemon(models.Model):

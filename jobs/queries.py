@@ -19,7 +19,7 @@ RUNS_SHOWN, RUNS_MOST = 50, 500
 
 
 def job_list() -> dict[str, dict[str, Any]]:
-    """All jobs, keyed by name, in the order they were defined, as the contract's JOBS has them."""
+    """Return all jobs, keyed by name, in the order they were defined, as the contract's JOBS has them."""
     states = {state.name: state for state in JobState.objects.defer("last_output")}
     running = set(JobRun.objects.filter(_counts_as_running()).values_list("job_id", flat=True))
     now = utc_now()
@@ -28,7 +28,7 @@ def job_list() -> dict[str, dict[str, Any]]:
 
 
 def job_detail(name: str) -> dict[str, Any]:
-    """One job with its script and last output; raises NotFound."""
+    """Return one job with its script and last output; raises NotFound."""
     job = services.get_job(name)
     state = JobState.objects.filter(name=name).first() or JobState(name=name)
     running = set(JobRun.objects.filter(_counts_as_running(), job=job).values_list("job_id", flat=True))
@@ -47,12 +47,12 @@ def daemon_is_alive() -> bool:
 
 
 def next_firings(job: Job, count: int) -> list[str]:
-    """When the job fires next, in the contract's form."""
+    """Return when the job fires next, in the contract's form."""
     return [str(moment) for moment in cron.firings_after(job.schedule, job.timezone, utc_now(), count)]
 
 
 def run_list(*, job: str | None, state: str | None, before_id: int | None, limit: int) -> list[dict[str, Any]]:
-    """Runs, newest first."""
+    """Return runs, newest first."""
     runs = JobRun.objects.select_related("job").order_by("-id")
     if job is not None:
         runs = runs.filter(job__name=job)
@@ -84,7 +84,7 @@ def _as_json(run: JobRun, waits_for: str | None) -> dict[str, Any]:
         | {name: _iso(getattr(run, name)) for name in times}
         | {
             "retry_of": run.retry_of_id,
-            "arguments": (run.definition.get("arguments") if isinstance(run.definition, dict) else None) or [],
+            "arguments": run.arguments,
             "output_bytes": run.output_bytes,
             "abort_requested_by": run.abort_requested_by or None,
             "waits_for": waits_for,
@@ -113,7 +113,7 @@ def _summary(job: Job, state: JobState, running: set[int], now: datetime) -> dic
 
 
 def next_run(job: Job, now: datetime | None = None) -> str | None:
-    """When the job's schedule fires next, enabled or not."""
+    """Return when the job's schedule fires next, enabled or not."""
     now = now or utc_now()
     moment = job.next_firing
     if moment is None or moment <= now:  # not seen by the daemon yet, or the daemon is down

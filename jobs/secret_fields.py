@@ -24,7 +24,7 @@ def is_secret(variable: str) -> bool:
 
 
 def split(text: str) -> list[str]:
-    """The URLs in a text that has one a line, or several between blanks."""
+    """Return the URLs of a text that has one a line, or several between blanks."""
     return text.split()
 
 
@@ -41,20 +41,20 @@ def mask(url: str) -> str:
 
 
 def fingerprint(url: str) -> str:
-    """Tells one URL from another without giving it away."""
+    """Tell one URL from another without giving it away."""
     return hashlib.sha256(url.encode()).hexdigest()[:32]
 
 
 def masked(text: str) -> str:
-    """All URLs of a text, masked, one a line."""
+    """Return all URLs of a text, masked, one a line."""
     return "\n".join(mask(url) for url in split(text))
 
 
-def unmasked(shown: str, stored: str) -> str:
+def unmasked(sent: str, stored: str) -> str:
     """Return the text that a person sent back for a masked one: a line left as it was stands for what is stored."""
     left = split(stored)
     result = []
-    for line in split(shown):
+    for line in split(sent):
         kept = next((url for url in left if mask(url) == line), None)
         if kept is not None:
             left.remove(kept)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def get_job(name: str) -> Job:
-    """The job; raises NotFound in the contract's words."""
+    """Return the job; raises NotFound in the contract's words."""
     job = Job.objects.filter(name=name).first()
     if job is None:
         raise NotFound(f"Unknown job: {name[:100]}")
@@ -56,10 +56,11 @@ def save_jobs(jobs: Sequence[Job], *, actor: str, enabled: Mapping[str, bool] | 
             Job.objects.bulk_create(new)
             _update(jobs, before)
             JobState.objects.bulk_create([JobState(name=job.name) for job in jobs], ignore_conflicts=True)
-            for wanted in (True, False):
-                _set_enabled([name for name, value in (enabled or {}).items() if value is wanted], wanted)
+            for switch in (True, False):
+                _set_enabled([name for name, value in (enabled or {}).items() if value is switch], switch)
     except IntegrityError:
-        raise Conflict(f"there is a job already that is named {_either(job.name for job in new)}") from None
+        names = " or ".join(sorted(job.name for job in new)[:5])
+        raise Conflict(f"there is a job already that is named {names}") from None
     for job in jobs:
         log.info("job %s was %s by %s", job.name, "changed" if job.pk in before else "defined", actor)
 
@@ -121,8 +122,8 @@ def set_enabled(*, name: str, enabled: bool, actor: str) -> Job:
     with transaction.atomic():
         JobState.objects.get_or_create(name=name)
         if _set_enabled([name], enabled):
-            change_log.record([job], _switched(enabled), actor=actor)
-    log.info("job %s was %s by %s", name, _switched(enabled), actor or "a caller over REST")
+            change_log.record([job], "enabled" if enabled else "disabled", actor=actor)
+    log.info("job %s was %s by %s", name, "enabled" if enabled else "disabled", actor or "a caller over REST")
     return job
 
 
@@ -136,11 +137,6 @@ def set_paused(*, paused: bool, actor: str) -> None:
     log.info("starts were %s by %s", "paused" if paused else "resumed", actor)
 
 
-def is_paused() -> bool:
-    """Return whether no runs are started for now."""
-    return Daemon.load().paused_at is not None
-
-
 def pause() -> Daemon | None:
     """Return the daemon's row, with when and by whom starts were paused; None when they are not."""
     daemon = Daemon.load()
@@ -148,22 +144,18 @@ def pause() -> Daemon | None:
 
 
 def count_start(name: str, *, started: str) -> None:
-    """A run of the job started: its summary counts it. Called within the transaction that records the start."""
+    """Count a start in the job's summary. Called within the transaction that records the start."""
     JobState.objects.get_or_create(name=name)
     JobState.objects.filter(name=name).update(last_run=started, run_count=F("run_count") + 1)
 
 
 def uncount_start(name: str) -> None:
-    """A start that was counted did not happen. Called within the transaction that takes it back."""
+    """Take back a start that did not happen. Called within the transaction that takes it back."""
     JobState.objects.filter(name=name, run_count__gt=0).update(run_count=F("run_count") - 1)
 
 
-def _switched(enabled: bool) -> str:
-    return "enabled" if enabled else "disabled"
-
-
 def _set_enabled(names: Sequence[str], enabled: bool) -> bool:
-    """Within a transaction: those that become enabled go on from now. Whether that changed any."""
+    """Switch jobs within a transaction; those that become enabled go on from now. Return whether any changed."""
     changed = list(JobState.objects.filter(name__in=names).exclude(enabled=enabled).values_list("name", flat=True))
     JobState.objects.filter(name__in=changed).update(enabled=enabled)
     if enabled:
@@ -195,14 +187,10 @@ def _fires_as(job: Job | None) -> tuple[str, str] | None:
     return (job.schedule, job.timezone) if job else None
 
 
-def _either(names: Iterable[str]) -> str:
-    return " or ".join(sorted(names)[:5])
-
-
 def _check_arguments(arguments: object) -> None:
-    if not isinstance(arguments, list) or not all(isinstance(each, str) for each in arguments):
+    if not isinstance(arguments, list) or not all(isinstance(word, str) for word in arguments):
         raise Invalid("must be a list of texts")
-    if any("\0" in each for each in arguments):
+    if any("\0" in word for word in arguments):
         raise Invalid("must not contain a NUL character")
 
 

@@ -65,6 +65,13 @@ KUBERNETES_ROLES = env.pairs(
     allowed=("agent", "service", "operator", "viewer"),
 )
 
+# Writes of one caller in a minute, and the bytes that the history of a task may grow to by agents and services.
+WRITES_PER_MINUTE = {
+    "agent": env.integer("LOBWIFE_AGENT_WRITES_PER_MINUTE", 240),
+    "service": env.integer("LOBWIFE_SERVICE_WRITES_PER_MINUTE", 2400),
+}
+TASK_HISTORY_BYTES = env.integer("LOBWIFE_TASK_HISTORY_BYTES", 8 * 2**20, at_least=2**20)
+
 # --- Secrets
 DEBUG = env.boolean("LOBWIFE_DEBUG", False)
 
@@ -243,7 +250,7 @@ DAEMON_DOWN_SECONDS = env.integer("LOBWIFE_DAEMON_DOWN_SECONDS", 60, at_least=1)
 GITHUB_API_URL = env.text("GITHUB_API_URL", "https://api.github.com")
 GH_APP_ID = env.text("GH_APP_ID")
 GH_APP_INSTALL_ID = env.text("GH_APP_INSTALL_ID")
-# What a token may do, by the agent type of the registration (or the service's name); "default" for all others.
+# What a token may do, by the agent type of the registration, or `service:NAME`; "default" for all others.
 BROKER_PERMISSIONS = {
     "default": {"contents": "write", "pull_requests": "write", "metadata": "read"},
     **env.json_object("LOBWIFE_BROKER_PERMISSIONS"),

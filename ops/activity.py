@@ -37,14 +37,14 @@ Source = Callable[[datetime, str], Iterator[Entry]]
 
 
 def entries(*, before: datetime, kind: str = "", who: str = "") -> list[Entry]:
-    """A page or a little more of what happened before a moment; `kind` of KINDS, `who` a part of the actor's name."""
+    """Return a page or a little more of what happened before a moment; `who` is a part of the actor's name."""
     chosen = [SOURCES[kind]] if kind in SOURCES else list(SOURCES.values())
-    found = [entry for source in chosen for entry in islice(source(before, who), PAGE)]
-    found.sort(key=lambda entry: entry.at, reverse=True)
-    if len(found) <= PAGE:
-        return found
-    second = found[PAGE - 1].at.replace(microsecond=0)  # what happened within one second stays on one page
-    return [entry for entry in found if entry.at >= second]
+    newest = [entry for source in chosen for entry in islice(source(before, who), PAGE)]
+    newest.sort(key=lambda entry: entry.at, reverse=True)
+    if len(newest) <= PAGE:
+        return newest
+    second = newest[PAGE - 1].at.replace(microsecond=0)  # what happened within one second stays on one page
+    return [entry for entry in newest if entry.at >= second]
 
 
 def _task_events(before: datetime, who: str) -> Iterator[Entry]:

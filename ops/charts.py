@@ -17,7 +17,7 @@ _DAY_WIDTH, _DAY_HEIGHT = 40, 96
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar of a chart, in the chart's own units, and what it says to a reader."""
+    """A bar of a chart, in the chart's own units, and its title."""
 
     x: float
     y: float
@@ -39,18 +39,19 @@ class Chart:
     text: str = ""
 
 
-def as_bar(pk: int, state: str, seconds: float | None, queued: object) -> tuple[str, float | None, str, str]:
-    """A run as run_strip() takes it."""
+# A run as run_strip() takes it: state, seconds, title, url.
+Run = tuple[str, float | None, str, str]
+
+
+def as_bar(pk: int, state: str, seconds: float | None, queued: object) -> Run:
+    """Return a run as run_strip() takes it."""
     took = "" if seconds is None else f", {seconds:.1f} s"
     url = reverse("admin:jobs_jobrun_change", args=[pk])
     return state, seconds, f"run {pk}: {state}{took}, {str(queued)[:16]}", url
 
 
-def run_strip(runs: Sequence[tuple[str, float | None, str, str]], most: int = STRIP_RUNS) -> Chart:
-    """A bar for each run, oldest first, newest at the right: height is duration, colour is state.
-
-    `runs` are (state, seconds, title, url).
-    """
+def run_strip(runs: Sequence[Run], most: int = STRIP_RUNS) -> Chart:
+    """Draw a bar for each run, oldest first, newest at the right: height is duration, colour is state."""
     longest = max([seconds or 0 for _, seconds, _, _ in runs], default=0) or 1
     bars = []
     first = most - len(runs)
@@ -63,9 +64,9 @@ def run_strip(runs: Sequence[tuple[str, float | None, str, str]], most: int = ST
 
 
 def day_columns(days: Sequence[tuple[str, dict[str, int]]], kinds: Sequence[str]) -> Chart:
-    """Side by side for each day one bar a kind; `days` are (label, counts by kind)."""
+    """Draw side by side for each day one bar a kind; `days` are (label, counts by kind)."""
     highest = max((count for _, counts in days for count in counts.values()), default=0) or 1
-    each = (_DAY_WIDTH - 8) / len(kinds)
+    width = (_DAY_WIDTH - 8) / len(kinds)
     bars, labels = [], []
     for place, (label, counts) in enumerate(days):
         left = place * _DAY_WIDTH + 4
@@ -74,7 +75,7 @@ def day_columns(days: Sequence[tuple[str, dict[str, int]]], kinds: Sequence[str]
             count = counts.get(kind, 0)
             height = _DAY_HEIGHT * count / highest
             title = f"{label}: {count} {kind}"
-            bars.append(Bar(left + number * each, _DAY_HEIGHT - height, each - 1, height, kind, title))
+            bars.append(Bar(left + number * width, _DAY_HEIGHT - height, width - 1, height, kind, title))
     total = {kind: sum(counts.get(kind, 0) for _, counts in days) for kind in kinds}
     text = f"{len(days)} days: " + ", ".join(f"{count} {kind}" for kind, count in total.items())
     return Chart(len(days) * _DAY_WIDTH, _DAY_HEIGHT, bars, labels, text)

@@ -63,7 +63,7 @@ def make_fleet(*, now: datetime | None = None) -> dict[str, int]:
 
 
 def _age_of(number: int) -> timedelta:
-    """Evenly over the days, but for the newest, who are of the last hours: a fleet at work."""
+    """Return an age: evenly over the days, but for the newest, which are of the last hours."""
     if number < _TASKS - _RECENT:
         return timedelta(days=_DAYS) * (1 - number / (_TASKS - _RECENT)) + timedelta(hours=8)
     return timedelta(minutes=3 + 6 * (_TASKS - number))
@@ -144,7 +144,7 @@ def _runs_of(chance: random.Random, job: Job, now: datetime) -> list[JobRun]:
 
 
 def _sum_up(job: Job) -> None:
-    """The newest run's output, and the summary of the job."""
+    """Write the newest run's output, and the summary of the job."""
     newest = JobRun.objects.filter(job=job).latest("id")
     text = "checked 14 pull requests\n\033[32mok\033[0m 13 are in order\n\033[33mwaiting\033[0m 1 for a review\n"
     path = output.output_path(newest.pk)

@@ -1,4 +1,4 @@
-"""Search everywhere: one field that finds tasks, jobs and runs."""
+"""Search everywhere: one field for tasks, jobs and runs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _MOST = 20
 
 
 @dataclass(frozen=True)
-class Found:
-    """One thing that fits, with what a person needs to tell it from others."""
+class Match:
+    """A task, job or run that matches, with what a person needs to tell it from others."""
 
     kind: str
     title: str
@@ -25,38 +25,40 @@ class Found:
     url: str
 
 
-def search(query: str) -> list[Found]:
+def search(query: str) -> list[Match]:
     """Return what matches the words, the best first: an id, then names that begin so, then names that hold them."""
     query = query.strip()
     if not query:
         return []
     number = parse_typed_id(query)
-    found = _by_number(number, query) if number is not None else []
-    if found and not query.isdigit():
-        return found  # T42 means that one task, not also who is called lobster-t42
-    found += [_job(job) for job in Job.objects.filter(name__icontains=query)[:_MOST]]
-    fits = Q(name__icontains=query) | Q(slug__icontains=query) | Q(assigned_to__icontains=query)
-    tasks = sorted(Task.objects.filter(fits)[:_MOST], key=lambda task: not task.name.lower().startswith(query.lower()))
-    found += [each for each in map(_task, tasks) if each not in found]
-    return found
+    matches = _by_number(number, query) if number is not None else []
+    if matches and not query.isdigit():
+        return matches  # T42 means that one task, not also who is called lobster-t42
+    matches += [_job(job) for job in Job.objects.filter(name__icontains=query)[:_MOST]]
+    condition = Q(name__icontains=query) | Q(slug__icontains=query) | Q(assigned_to__icontains=query)
+    tasks = sorted(
+        Task.objects.filter(condition)[:_MOST], key=lambda task: not task.name.lower().startswith(query.lower())
+    )
+    matches += [match for match in map(_task, tasks) if match not in matches]
+    return matches
 
 
-def _by_number(number: int, query: str) -> list[Found]:
-    found = [_task(task) for task in Task.objects.filter(pk=number)]
+def _by_number(number: int, query: str) -> list[Match]:
+    matches = [_task(task) for task in Task.objects.filter(pk=number)]
     if query.isdigit():
-        found += [_run(run) for run in JobRun.objects.filter(pk=number).select_related("job")]
-    return found
+        matches += [_run(run) for run in JobRun.objects.filter(pk=number).select_related("job")]
+    return matches
 
 
-def _task(task: Task) -> Found:
+def _task(task: Task) -> Match:
     detail = f"{task.type}, assigned to {task.assigned_to}" if task.assigned_to else task.type
-    return Found("task", str(task), detail, task.status, reverse("admin:tasks_task_change", args=[task.pk]))
+    return Match("task", str(task), detail, task.status, reverse("admin:tasks_task_change", args=[task.pk]))
 
 
-def _job(job: Job) -> Found:
-    return Found("job", job.name, job.description, None, reverse("admin:jobs_job_change", args=[job.pk]))
+def _job(job: Job) -> Match:
+    return Match("job", job.name, job.description, None, reverse("admin:jobs_job_change", args=[job.pk]))
 
 
-def _run(run: JobRun) -> Found:
+def _run(run: JobRun) -> Match:
     url = reverse("admin:jobs_jobrun_change", args=[run.pk])
-    return Found("run", f"run {run.pk} of {run.job.name}", f"asked for by {run.trigger}", run.state, url)
+    return Match("run", f"run {run.pk} of {run.job.name}", f"asked for by {run.trigger}", run.state, url)

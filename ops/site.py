@@ -80,10 +80,10 @@ class OperationsSite(AdminSite):
     def search(self, request: HttpRequest) -> HttpResponse:
         """Tasks, jobs and runs that fit; a single one is gone to at once."""
         query = request.GET.get("q", "")
-        found = search.search(query)
-        if len(found) == 1:
-            return HttpResponseRedirect(found[0].url)
-        context = {**self.each_context(request), "title": "Search", "search_query": query, "found": found}
+        matches = search.search(query)
+        if len(matches) == 1:
+            return HttpResponseRedirect(matches[0].url)
+        context = {**self.each_context(request), "title": "Search", "search_query": query, "matches": matches}
         return TemplateResponse(request, "ops/search.html", context)
 
     def activity(self, request: HttpRequest) -> HttpResponse:
@@ -91,13 +91,13 @@ class OperationsSite(AdminSite):
         until_then = parse(request.GET.get("before"))
         before = until_then or utc_now() + timedelta(seconds=1)
         chosen = {"kind": request.GET.get("kind", ""), "who": request.GET.get("who", "").strip()}
-        found = activity.entries(before=before, **chosen)
-        until = iso_text(found[-1].at.replace(microsecond=0)) if len(found) >= activity.PAGE else ""
+        entries = activity.entries(before=before, **chosen)
+        until = iso_text(entries[-1].at.replace(microsecond=0)) if len(entries) >= activity.PAGE else ""
         older = urlencode({**chosen, "before": until}) if until else ""
         is_newest = until_then is None and not any(chosen.values())
-        context = {**self.each_context(request), "title": "Activity", "entries": found, "kinds": activity.KINDS}
-        shown = {**context, **chosen, "older": older, "is_newest": is_newest}
-        return TemplateResponse(request, "ops/activity.html", shown)
+        context = {**self.each_context(request), "title": "Activity", "entries": entries, "kinds": activity.KINDS}
+        context |= {**chosen, "older": older, "is_newest": is_newest}
+        return TemplateResponse(request, "ops/activity.html", context)
 
 
 def job_page(request: HttpRequest, name: str) -> HttpResponse:

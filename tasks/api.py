@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
 from core.callers import caller_of
-from core.errors import Invalid, NotFound
-from core.rest import Problem, json_body, json_response, query_parameter, request_body, validate
+from core.errors import NotFound
+from core.rest import Problem, integer_parameter, json_body, json_response, query_parameter, request_body, validate
 from tasks import queries, services
 from tasks.ids import parse_path_id
 from tasks.schemas import (
@@ -26,14 +25,16 @@ from tasks.schemas import (
 )
 
 router = Router(tags=["tasks"])
-_MOST_DIGITS = 19
 _DEFAULT_LIMIT, _LARGEST_LIMIT = 100, 500
-_LIMIT = re.compile(r"\d+", re.ASCII)
 _LIST_PARAMETERS: list[dict[str, Any]] = [
     {"in": "query", "name": "status", "schema": {"type": "string"}},
     {"in": "query", "name": "type", "schema": {"type": "string"}},
     {"in": "query", "name": "limit", "schema": {"type": "integer", "minimum": 0, "default": 100}},
     {"in": "query", "name": "before_id", "schema": {"type": "integer", "minimum": 0}},
+]
+_EVENT_PARAMETERS: list[dict[str, Any]] = [
+    {"in": "query", "name": "limit", "schema": {"type": "integer", "minimum": 0, "default": queries.EVENTS_MOST}},
+    _LIST_PARAMETERS[3],
 ]
 
 
@@ -45,7 +46,7 @@ _LIST_PARAMETERS: list[dict[str, Any]] = [
 def create_task(request: HttpRequest) -> HttpResponse:
     """Create a task."""
     body = validate(NewTask, json_body(request))
-    task = services.create_task(fields=body.model_dump(exclude={"actor"}), actor=body.actor)
+    task = services.create_task(fields=body.model_dump(exclude={"actor"}), actor=body.actor, caller=caller_of(request))
     return json_response({"id": task.pk, "task_id": task.task_id}, 201)
 
 
@@ -56,14 +57,8 @@ def create_task(request: HttpRequest) -> HttpResponse:
 )
 def list_tasks(request: HttpRequest) -> HttpResponse:
     """List tasks, newest first, without their broker fields; at most 500. An agent sees its own task alone."""
-    raw_limit = query_parameter(request, "limit") or str(_DEFAULT_LIMIT)
-    if not _LIMIT.fullmatch(raw_limit):
-        raise Invalid("limit must be a whole number, 0 or more")
-    limit = _LARGEST_LIMIT if len(raw_limit) > _MOST_DIGITS else min(int(raw_limit), _LARGEST_LIMIT)
-    raw_before = query_parameter(request, "before_id")
-    if raw_before and not _LIMIT.fullmatch(raw_before):
-        raise Invalid("before_id must be a whole number, 0 or more")
-    before = int(raw_before) if raw_before and len(raw_before) < _MOST_DIGITS else None
+    limit = min(integer_parameter(request, "limit", _DEFAULT_LIMIT), _LARGEST_LIMIT)
+    before = integer_parameter(request, "before_id", None)
     status, type = query_parameter(request, "status"), query_parameter(request, "type")
     caller = caller_of(request)
     only_id = caller.task_id or 0 if caller.is_agent else None
@@ -91,14 +86,27 @@ def get_task(request: HttpRequest, task_id: str) -> HttpResponse:
 def cancel_task(request: HttpRequest, task_id: str) -> HttpResponse:
     """Cancel a task; its row and history stay."""
     number = parse_path_id(task_id)
-    services.cancel_task(task_id=number, actor=None)
+    services.cancel_task(task_id=number, actor=None, caller=caller_of(request))
     return json_response({"id": number, "task_id": f"T{number}", "status": "cancelled"})
 
 
-@router.get("/v1/tasks/{task_id}/events", response={200: list[EventListItem], 400: Problem, 404: Problem, 503: Problem})
+@router.get(
+    "/v1/tasks/{task_id}/events",
+    response={200: list[EventListItem], 400: Problem, 404: Problem, 503: Problem},
+    openapi_extra={"parameters": _EVENT_PARAMETERS},
+)
 def list_events(request: HttpRequest, task_id: str) -> HttpResponse:
-    """List a task's whole history, newest first; an unknown task has none."""
-    return json_response(queries.task_events(parse_path_id(task_id)))
+    """List a task's history, newest first; an unknown task has none.
+
+    Of more than 5,000 events or 4 MiB of texts the newest come, and the header `Link` has the address of the next.
+    """
+    limit = min(integer_parameter(request, "limit", queries.EVENTS_MOST), queries.EVENTS_MOST)
+    before = integer_parameter(request, "before_id", None)
+    page = queries.task_events(parse_path_id(task_id), limit=limit, before_id=before)
+    response = json_response(page.events)
+    if page.before_id is not None:
+        response["Link"] = f'<{request.path}?limit={limit}&before_id={page.before_id}>; rel="next"'
+    return response
 
 
 @router.post(
@@ -112,7 +120,13 @@ def log_event(request: HttpRequest, task_id: str) -> HttpResponse:
     number = parse_path_id(task_id)
     check_exists(number)
     body = validate(NewEvent, data)
-    services.log_event(task_id=number, event_type=body.event_type or "", detail=body.detail, actor=body.actor)
+    services.log_event(
+        task_id=number,
+        event_type=body.event_type or "",
+        detail=body.detail,
+        actor=body.actor,
+        caller=caller_of(request),
+    )
     return json_response({"status": "logged", "task_id": f"T{number}"}, 201)
 
 

@@ -35,7 +35,8 @@ class Status(models.TextChoices):
 
 
 OVER = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
-# Set by the broker alone.
+# Set by the broker alone; of its states, the end of a task knows these two.
+REGISTRATION_ACTIVE, REGISTRATION_ENDED = "active", "ended"
 BROKER_FIELDS = frozenset({"broker_repos", "broker_status", "token_count", "broker_registered_at"})
 
 
@@ -123,6 +124,8 @@ class TaskEvent(models.Model):
     created_at = models.TextField(default=seconds_text, db_default=UtcNow(), editable=False)
     # The task's status after the event; null on events that the older service wrote.
     status = models.TextField(null=True, blank=True)
+    # Who was identified, whatever the body calls its `actor`; null where nobody called, and on older events.
+    caller = models.TextField(null=True, blank=True)
 
     class Meta:
         db_table = "task_events"

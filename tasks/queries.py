@@ -7,10 +7,13 @@ queryset and 5,420 times so; 640 tasks a second were created and 1,900 so, while
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection, models
+from django.db.models import F, Func
+from django.db.models.functions import Coalesce
 
 from core.timestamps import whole_seconds
 from tasks.models import BROKER_FIELDS, Status, Task, TaskEvent, read_repos
@@ -18,6 +21,17 @@ from tasks.models import BROKER_FIELDS, Status, Task, TaskEvent, read_repos
 _DETAIL_COLUMNS = tuple(str(field.column) for field in Task._meta.concrete_fields)
 _LIST_COLUMNS = tuple(name for name in _DETAIL_COLUMNS if name not in BROKER_FIELDS)
 _EVENT_COLUMNS = ("id", "task_id", "event_type", "detail", "actor", "created_at")
+
+EVENTS_MOST = 5_000
+_EVENTS_CHARACTERS = 4 * 2**20
+_ROW_BYTES = 500  # of an event besides its texts, so that small ones don't make a history long
+
+
+class EventPage(NamedTuple):
+    """Events, newest first; `before_id` is the id to go on below, None on the last page."""
+
+    events: list[dict[str, Any]]
+    before_id: int | None
 
 
 # --- reads
@@ -59,12 +73,31 @@ def task_counts() -> dict[str, Any]:
     return {"total": sum(counts.values()), "by_status": by_status}
 
 
-def task_events(task_id: int) -> list[dict[str, Any]]:
-    """Return a task's history, newest first."""
-    events = list(TaskEvent.objects.filter(task_id=task_id).order_by("-id").values(*_EVENT_COLUMNS))
-    for event in events:
+def task_events(task_id: int, *, limit: int = EVENTS_MOST, before_id: int | None = None) -> EventPage:
+    """Return a page of a task's history, newest first: `limit` events at most, and 4 MiB of their texts."""
+    rows = TaskEvent.objects.filter(task_id=task_id).order_by("-id")
+    if before_id is not None:
+        rows = rows.filter(pk__lt=before_id)
+    events: list[dict[str, Any]] = []
+    characters = 0
+    for event in rows.values(*_EVENT_COLUMNS)[: limit + 1].iterator(chunk_size=16):
+        characters += len(event["detail"] or "")
+        if events and (len(events) == limit or characters > _EVENTS_CHARACTERS):
+            return EventPage(events, before_id=events[-1]["id"])
         event["created_at"] = whole_seconds(event["created_at"])
-    return events
+        events.append(event)
+    return EventPage(events[:limit], before_id=None)
+
+
+def history_bytes(task_id: int) -> int:
+    """Return how many bytes the events of a task take, those of each row included."""
+    lengths = (
+        Coalesce(Func(F(name), function="OCTET_LENGTH", output_field=models.IntegerField()), 0)
+        for name in ("event_type", "detail", "actor")
+    )
+    rows = TaskEvent.objects.filter(task_id=task_id)
+    total = rows.aggregate(total=models.Sum(functools.reduce(operator.add, lengths) + _ROW_BYTES))["total"]
+    return int(total or 0)
 
 
 # --- writes

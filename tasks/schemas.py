@@ -98,11 +98,13 @@ Repos = Annotated[
 Boolean = Annotated[bool, BeforeValidator(bool)]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """A body of which unknown keys are ignored."""
+
     model_config = ConfigDict(extra="ignore")
 
 
-class TaskFields(_Body):
+class TaskFields(Body):
     """The fields that both creation and change take."""
 
     model: Word | None = None
@@ -142,7 +144,7 @@ class TaskChanges(TaskFields):
     broker_registered_at: Time | None = None
 
 
-class NewEvent(_Body):
+class NewEvent(Body):
     """The body of `POST /api/v1/tasks/{id}/events`."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["event_type"]})

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
-from core.errors import Conflict, Invalid, NotFound
+from core.callers import Caller, Role
+from core.errors import Conflict, Invalid, NotFound, TooLarge
 from core.timestamps import seconds_text
 from tasks import queries
-from tasks.models import Status, Task, TaskEvent, field_values
+from tasks.models import OVER, REGISTRATION_ACTIVE, REGISTRATION_ENDED, Status, Task, TaskEvent, field_values
 
 UNCANCELLABLE = (Status.COMPLETED, Status.CANCELLED)
 _MOST_QUOTED_CHARACTERS = 100
+# The longest text that an agent or a service may send, in bytes; operators are bound by the size of a body alone.
+_LONGEST_TEXT = {Role.AGENT: 64 * 1024, Role.SERVICE: 256 * 1024}
+# So much more than events may changes add to a history, so that a task whose history is full can still be ended.
+_HISTORY_RESERVE_BYTES = 2**20
 
 
 def get_task(task_id: int) -> Task:
@@ -25,9 +31,14 @@ def get_task(task_id: int) -> Task:
 
 
 def create_task(
-    *, fields: Mapping[str, Any], actor: str | None, detail: str | None = None, created_at: str | None = None
+    *,
+    fields: Mapping[str, Any],
+    actor: str | None,
+    detail: str | None = None,
+    created_at: str | None = None,
+    caller: Caller | None = None,
 ) -> Task:
-    """Create a task and its `created` event; raises Invalid for a missing name or an unknown status.
+    """Create a task and its `created` event; raises Invalid for a missing name or an unknown status, TooLarge.
 
     `created_at`, in the form of `seconds_text()`, is for a task that is older than its row.
     """
@@ -35,20 +46,30 @@ def create_task(
     if not name:
         raise Invalid("name is required")
     check_status(fields.get("status", Status.QUEUED))
+    _check_texts(fields, caller)
     now = seconds_text()
     values = field_values(**{**fields, "name": name, "repos": fields.get("repos") or None})
     task = Task(**values, created_at=created_at or now, updated_at=now, queued_at=now)
     with transaction.atomic():
         queries.insert_row(task)
-        _append(task.pk, "created", detail or f"Task created with status={task.status}", actor, now, task.status)
+        _append(
+            task.pk, "created", detail or f"Task created with status={task.status}", actor, now, task.status, caller
+        )
     return task
 
 
 def update_task(
-    *, task_id: int, changes: Mapping[str, Any], actor: str | None, registration: Mapping[str, Any] | None = None
+    *,
+    task_id: int,
+    changes: Mapping[str, Any],
+    actor: str | None,
+    caller: Caller | None = None,
+    registration: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Set fields and log `updated`; returns the names in the order given. Raises Invalid, NotFound.
 
+    Raises Conflict for an agent whose task is over, TooLarge for agents and services. The end of a task ends its
+    registration for tokens.
     `registration` holds the broker fields to store in place of those in `changes`; only the broker passes it.
     """
     if not changes:
@@ -57,36 +78,54 @@ def update_task(
         raise Invalid("name must not be empty")
     if "status" in changes:
         check_status(changes["status"])
+    _check_texts(changes, caller)
+    _check_history(task_id, caller, settings.TASK_HISTORY_BYTES + _HISTORY_RESERVE_BYTES)
     now = seconds_text()
     with transaction.atomic():
+        if caller is not None and caller.is_agent:
+            _check_not_over(task_id, queries.task_status(task_id))
         values = {**changes, **(registration or {}), "updated_at": now}
         status = queries.update_row(task_id, field_values(**values))
         if status is None:
             raise NotFound(f"Task T{task_id} not found")
-        _append(task_id, "updated", f"Updated: {', '.join(changes)}", actor, now, status)
+        if status in OVER:
+            _end_registration(task_id)
+        _append(task_id, "updated", f"Updated: {', '.join(changes)}", actor, now, status, caller)
     return list(changes)
 
 
-def cancel_task(*, task_id: int, actor: str | None, detail: str = "Task cancelled via API") -> None:
+def cancel_task(
+    *, task_id: int, actor: str | None, detail: str = "Task cancelled via API", caller: Caller | None = None
+) -> None:
     """Cancel a task, which keeps its row; raises NotFound, or Conflict when it is already completed or cancelled."""
     now = seconds_text()
     with transaction.atomic():
         open_or_failed = Task.objects.filter(pk=task_id).exclude(status__in=UNCANCELLABLE)
         if not open_or_failed.update(status=Status.CANCELLED, updated_at=now):
             raise Conflict(f"Task T{task_id} is already {get_task(task_id).status}")
-        _append(task_id, "cancelled", detail, actor, now, Status.CANCELLED)
+        _end_registration(task_id)
+        _append(task_id, "cancelled", detail, actor, now, Status.CANCELLED, caller)
 
 
-def log_event(*, task_id: int, event_type: str, detail: str | None, actor: str | None) -> TaskEvent:
-    """Append an event to a task's history; raises Invalid, NotFound."""
+def log_event(
+    *, task_id: int, event_type: str, detail: str | None, actor: str | None, caller: Caller | None = None
+) -> TaskEvent:
+    """Append an event to a task's history; raises Invalid, NotFound.
+
+    Raises Conflict for an agent whose task is over, TooLarge for agents and services.
+    """
     event_type = event_type.strip()
     if not event_type:
         raise Invalid("event_type is required")
+    _check_texts({"detail": detail}, caller)
+    _check_history(task_id, caller, settings.TASK_HISTORY_BYTES)
     with transaction.atomic():
         status = queries.task_status(task_id)
         if status is None:
             raise NotFound(f"Task T{task_id} not found")
-        return _append(task_id, event_type, detail, actor, seconds_text(), status)
+        if caller is not None and caller.is_agent:
+            _check_not_over(task_id, status)
+        return _append(task_id, event_type, detail, actor, seconds_text(), status, caller)
 
 
 def events_after(event_id: int, *, limit: int = 500) -> list[TaskEvent]:
@@ -109,9 +148,43 @@ def check_status(status: str) -> None:
         raise Invalid(f"invalid status: {status[:_MOST_QUOTED_CHARACTERS]}")
 
 
+def _check_not_over(task_id: int, status: str | None) -> None:
+    if status in OVER:
+        raise Conflict(f"Task T{task_id} is {status}: an agent changes nothing on a task that is over")
+
+
+def _check_texts(values: Mapping[str, Any], caller: Caller | None) -> None:
+    longest = _LONGEST_TEXT.get(caller.role) if caller is not None else None
+    if longest is None or caller is None:
+        return
+    for name, value in values.items():
+        if isinstance(value, str) and len(value.encode()) > longest:
+            raise TooLarge(f"{name} must be at most {longest // 1024} KiB from the role {caller.role}")
+
+
+def _check_history(task_id: int, caller: Caller | None, most_bytes: int) -> None:
+    if caller is not None and caller.role in _LONGEST_TEXT and queries.history_bytes(task_id) >= most_bytes:
+        raise TooLarge(
+            f"the history of task T{task_id} has reached {settings.TASK_HISTORY_BYTES / 2**20:.3g} MiB, the most that"
+            " agents and services may write: an operator raises LOBWIFE_TASK_HISTORY_BYTES"
+        )
+
+
+def _end_registration(task_id: int) -> None:
+    registered = Task.objects.filter(pk=task_id, broker_status=REGISTRATION_ACTIVE)
+    registered.update(broker_status=REGISTRATION_ENDED)
+
+
 def _append(
-    task_id: int, event_type: str, detail: str | None, actor: str | None, now: str, status: str | None
+    task_id: int,
+    event_type: str,
+    detail: str | None,
+    actor: str | None,
+    now: str,
+    status: str | None,
+    caller: Caller | None,
 ) -> TaskEvent:
     event = TaskEvent(task_id=task_id, event_type=event_type, detail=detail, actor=actor, created_at=now, status=status)
+    event.caller = caller.name if caller is not None else None
     queries.insert_row(event)
     return event

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import transaction
 
-from core import backoff
+from core import processes
 from core.errors import Unavailable
 from core.timestamps import utc_now
 from vaultsync.models import Kind, NoteProblem, NoteRecord, SyncRequest, SyncRun, VaultState
@@ -90,7 +90,7 @@ def record_remote_failure(*, kind: str, sentence: str, ahead: int) -> None:
 
 def retry_time(failures: int) -> datetime:
     """Return when to try again after so many failures in a row."""
-    return utc_now() + timedelta(seconds=backoff.delay(failures - 1, _BACK_OFF_FIRST, _BACK_OFF_MOST))
+    return utc_now() + timedelta(seconds=processes.backoff(failures - 1, _BACK_OFF_FIRST, _BACK_OFF_MOST))
 
 
 def is_backing_off(*, until: datetime | None, now: datetime) -> bool:

@@ -1,16 +1,33 @@
-"""The GitHub App as the settings configure it."""
+"""The GitHub App as the settings configure it, and its private keys: one, or two while they are rotated.
+
+Keys are read when needed, so that a replaced file takes effect.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import functools
+import os
+import pathlib
+import stat
 from urllib.parse import urlsplit
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.conf import settings
 
 from broker.github.client import GitHub
-from broker.github.keys import UnusableKey, private_keys
+from core import env
 from core.errors import Unavailable
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_VARIABLES = ("GH_APP_PEM", "GH_APP_PEM_2")
+
+
+class UnusableKey(Exception):
+    """A key is configured and can't be used; the sentence says which and why, never what it is."""
 
 
 def configured() -> GitHub:
@@ -60,3 +77,64 @@ def is_safe_url(url: str) -> bool:
 
 def _not_configured(reason: str) -> Unavailable:
     return Unavailable(f"Token broker not configured ({reason})")
+
+
+def private_keys() -> list[RSAPrivateKey]:
+    """Return the keys in the order in which they are tried; empty when none is configured. Raises UnusableKey.
+
+    A second key that can't be used does not stop the first from working.
+    """
+    keys: list[RSAPrivateKey] = []
+    errors: list[UnusableKey] = []
+    for variable in _VARIABLES:
+        try:
+            pem = _pem(variable)
+            if pem is not None:
+                keys.append(_parse(variable, pem))
+        except UnusableKey as error:
+            errors.append(error)
+    if errors and not keys:
+        raise errors[0]
+    return keys
+
+
+def _pem(variable: str) -> bytes | None:
+    """Return the PEM from `X` (base64), `X_FILE` (a file with the same) or `X_PATH` (the key file)."""
+    value = env.text(variable)
+    if value:
+        return _decode(variable, value.encode())
+    for name in (f"{variable}_FILE", f"{variable}_PATH"):
+        path = env.text(name)
+        if path:
+            return _decode(name, _content(name, path))
+    return None
+
+
+def _content(name: str, path: str) -> bytes:
+    try:
+        with pathlib.Path(path).expanduser().open("rb") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & stat.S_IRWXO:
+                raise UnusableKey(f"the file of {name} is open to every user of this machine: chmod 600 {path}")
+            return file.read()
+    except OSError as error:
+        raise UnusableKey(f"the file of {name} can't be read: {error.strerror}") from None
+
+
+def _decode(name: str, value: bytes) -> bytes:
+    if b"-----BEGIN" in value:
+        return value
+    try:
+        return base64.b64decode(b"".join(value.split()), validate=True)
+    except binascii.Error:
+        raise UnusableKey(f"{name} is not base64") from None
+
+
+@functools.lru_cache(maxsize=8)  # loading checks the key, which takes some 30 ms
+def _parse(name: str, pem: bytes) -> RSAPrivateKey:
+    try:
+        key = load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise UnusableKey(f"{name} does not hold an unencrypted private key in PEM form") from None
+    if not isinstance(key, RSAPrivateKey):
+        raise UnusableKey(f"{name} is not an RSA key, which GitHub Apps need")
+    return key

@@ -17,12 +17,12 @@ from broker.github import app
 from broker.models import Action, AllowedService, GitHubState, IssuedToken, LegacyRegistration, Outcome
 from broker.registrations import ACTIVE, Registration, legacy_id_of_key, service_key
 from broker.tokens import encryption, mint, revoke
-from broker.tokens.scope import Scope, permissions_for
+from broker.tokens.scope import Scope, agent_permissions, service_permissions
 from broker.tokens.single_flight import flights
 from core.callers import Caller
 from core.errors import Conflict, Forbidden, LobwifeError, NotFound, Unavailable
+from core.sqlite.gate import writing_until
 from core.timestamps import utc_now
-from core.write_deadline import writing_until
 from tasks.models import OVER, Task, TaskEvent
 
 # Every call is answered within 8 seconds: what is left after GitHub's share is for the database.
@@ -58,7 +58,7 @@ class _Right:
 class _Call:
     """A call: who asks under which id, how to find the right to a token, and when it began (a monotonic time)."""
 
-    shown_id: str
+    requested_id: str
     caller: Caller
     find_right: Callable[[], _Right]  # raises Forbidden, NotFound
     started: float = field(default_factory=time.monotonic)
@@ -87,19 +87,19 @@ def scope_of(registration: Registration, permissions: Mapping[str, str] | None =
         key=registration.key,
         generation=registration.generation,
         repositories=registration.repos,
-        permissions=permissions_for(registration.lobster_type, permissions),
+        permissions=agent_permissions(registration.lobster_type, permissions),
         installation_id=settings.GH_APP_INSTALL_ID,
     )
 
 
 def _right_of_task(task_id: str, permissions: Mapping[str, str] | None, only_task: int | None) -> _Right:
     registration = registrations.find(task_id)
-    shown_id = task_id[:_LONGEST_ID]
+    requested_id = task_id[:_LONGEST_ID]
     if registration is None:
-        raise Forbidden(f"Task {shown_id} not registered")
+        raise Forbidden(f"Task {requested_id} not registered")
     if only_task not in (None, registration.task_number):
-        raise NotFound(f"Task {shown_id} not found")
-    refusal = registration.refusal(shown_id)
+        raise NotFound(f"Task {requested_id} not found")
+    refusal = registration.refusal(requested_id)
     if refusal is not None:
         raise Forbidden(refusal)
     return _Right(scope_of(registration, permissions), registration)
@@ -112,7 +112,7 @@ def _right_of_service(service: str) -> _Right:
         key=service_key(service),
         generation=0,
         repositories=None,
-        permissions=permissions_for(service),
+        permissions=service_permissions(service),
         installation_id=settings.GH_APP_INSTALL_ID,
     )
     return _Right(scope, None)
@@ -133,7 +133,7 @@ def _issue(call: _Call, task_id: str | None) -> Issued:
             audit.record(
                 action=Action.TOKEN_REFUSED,
                 outcome=Outcome.REFUSED if isinstance(error, Forbidden | NotFound) else Outcome.FAILED,
-                shown_id=call.shown_id,
+                requested_id=call.requested_id,
                 task_number=registration.task_number if registration is not None else None,
                 reason=str(error),
                 caller=call.caller,
@@ -167,7 +167,7 @@ def _attempt(call: _Call) -> Issued | None:
 def _from_store(call: _Call, right: _Right, refresh_after: datetime) -> Issued | None:
     """Return a stored token, counted and audited; None when there is none, or the right to it ended just now."""
     row = _stored_token(right, refresh_after)
-    token = encryption.decrypt(row.sealed) if row is not None else None
+    token = encryption.decrypt(row.encrypted) if row is not None else None
     if row is None or token is None:
         return None
     with transaction.atomic():
@@ -180,7 +180,7 @@ def _from_store(call: _Call, right: _Right, refresh_after: datetime) -> Issued |
 def _stored_token(right: _Right, refresh_after: datetime) -> IssuedToken | None:
     """Return the newest live token of a scope that needn't be refreshed by then; None when its task was over since."""
     rows = IssuedToken.objects.filter(
-        subject=right.scope.key,
+        key=right.scope.key,
         state=IssuedToken.State.LIVE,
         scope_digest=right.scope.digest,
         refresh_at__gt=refresh_after,
@@ -214,7 +214,7 @@ def _from_github(call: _Call, right: _Right) -> Issued | None:
     state = GitHubState.load()
     mint.check_not_blocked(state)
     until = call.started + _GITHUB_SECONDS
-    token = mint.mint(mint.MintRequest(right.scope, call.shown_id[:_LONGEST_ID], until), state)
+    token = mint.mint(mint.MintRequest(right.scope, call.requested_id[:_LONGEST_ID], until), state)
     with mint.revoked_unless_stored(token), transaction.atomic():
         refusal = token.excess or _refusal(call, right)
         mint.store(token, refusal)
@@ -248,7 +248,7 @@ def _record(call: _Call, right: _Right, row: IssuedToken, outcome: Outcome) -> N
     audit.record(
         action=Action.TOKEN if right.registration is not None else Action.SERVICE_TOKEN,
         outcome=outcome,
-        shown_id=call.shown_id,
+        requested_id=call.requested_id,
         task_number=right.task_number,
         repos=right.registration.repos if right.registration is not None else ["*"],
         permissions=json.loads(row.permissions),

@@ -34,7 +34,7 @@ class MintRequest:
     """A token to be made: for whom, with what scope, until when (a monotonic time) GitHub may be waited for."""
 
     scope: Scope
-    shown_id: str
+    requested_id: str
     until: float
 
 
@@ -76,11 +76,11 @@ def mint(request: MintRequest, state: GitHubState) -> NewToken:
         _remember(error)
         expires_at, excess = utc_now() + _USUAL_LIFE, error
     row = IssuedToken(
-        subject=scope.key,
-        shown_id=request.shown_id,
+        key=scope.key,
+        requested_id=request.requested_id,
         generation=scope.generation,
         scope_digest=scope.digest,
-        sealed=encryption.encrypt(minted.token),
+        encrypted=encryption.encrypt(minted.token),
         sha256=encryption.fingerprint(minted.token),
         repos=json.dumps(list(scope.repositories) if scope.repositories is not None else ["*"]),
         permissions=json.dumps(dict(scope.permissions)),

@@ -15,7 +15,7 @@ from broker.github import app
 from broker.models import Action, IssuedToken, Outcome
 from broker.registrations import task_number_of_key
 from broker.tokens import encryption
-from core import backoff
+from core import processes
 from core.errors import LobwifeError
 from core.timestamps import iso_text, utc_now
 from tasks.models import read_repos
@@ -38,14 +38,14 @@ def next_due() -> IssuedToken | None:
 
 def revoke(row: IssuedToken, *, seconds: float = 3.0) -> bool:
     """Revoke one token at GitHub; returns False when that failed, and it is to be tried again later."""
-    token = encryption.decrypt(row.sealed)
+    token = encryption.decrypt(row.encrypted)
     if token is None:
         _finish(row, State.LEFT, Outcome.FAILED, "the secret key that encrypted it is gone; it expires by itself")
         return True
     try:
         app.without_key().revoke(token, until=time.monotonic() + seconds)
     except LobwifeError as error:
-        delay = backoff.delay(row.attempts, _FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
+        delay = processes.backoff(row.attempts, _FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
         wait = timedelta(seconds=max(delay, error.retry_after or 0))
         with transaction.atomic():
             IssuedToken.objects.filter(pk=row.pk).update(attempts=F("attempts") + 1, retry_at=utc_now() + wait)
@@ -58,13 +58,15 @@ def revoke(row: IssuedToken, *, seconds: float = 3.0) -> bool:
 def _finish(row: IssuedToken, state: IssuedToken.State, outcome: Outcome, reason: str) -> None:
     """Forget the token and audit its end, unless another process has done so."""
     with transaction.atomic():
-        if not IssuedToken.objects.filter(pk=row.pk, state=State.ENDED).update(state=state, sealed="", retry_at=None):
+        if not IssuedToken.objects.filter(pk=row.pk, state=State.ENDED).update(
+            state=state, encrypted="", retry_at=None
+        ):
             return
         audit.record(
             action=Action.TOKEN_REVOKED,
             outcome=outcome,
-            shown_id=row.shown_id,
-            task_number=task_number_of_key(row.subject),
+            requested_id=row.requested_id,
+            task_number=task_number_of_key(row.key),
             repos=read_repos(row.repos),
             expires_at=iso_text(row.expires_at),
             token_sha256=row.sha256,

@@ -13,6 +13,7 @@ from django.conf import settings
 from core.errors import Forbidden, Invalid, Unprocessable
 
 MOST_REPOSITORIES = 500
+SERVICE_PREFIX = "service:"  # of the names of services among the permissions of agent types
 # Letters, digits and single dashes; users that a company manages have `_shortcode` at the end.
 _OWNER = re.compile(r"(?=.{1,39}\Z)[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*(?:_[A-Za-z0-9]+)?", re.ASCII)
 _NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,100}", re.ASCII)
@@ -71,18 +72,29 @@ def bare_names(names: Iterable[str], owner: str | None) -> list[str]:
     return list({name.lower(): name for name in bare}.values())
 
 
-def permissions_for(kind: str, requested: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the permissions that the settings grant an agent type or service, or fewer that were requested.
+def agent_permissions(agent_type: str, requested: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the permissions that the settings grant an agent type, never a service's, or fewer that were requested.
 
     Raises Forbidden when more are requested.
     """
-    granted = settings.BROKER_PERMISSIONS.get(kind) or settings.BROKER_PERMISSIONS["default"]
+    is_type = not agent_type.startswith(SERVICE_PREFIX)
+    granted = (settings.BROKER_PERMISSIONS.get(agent_type) if is_type else None) or _default_permissions()
     if not requested:
         return dict(granted)
     for name, level in requested.items():
         if not at_most(level, granted.get(name)):
-            raise Forbidden(f"{name[:_LONGEST]}: {level} is more than a token for {kind[:_LONGEST]!r} may have")
+            raise Forbidden(f"{name[:_LONGEST]}: {level} is more than a token for {agent_type[:_LONGEST]!r} may have")
     return dict(requested)
+
+
+def service_permissions(service: str) -> dict[str, str]:
+    """Return the permissions that the settings grant a service, under `service:NAME`."""
+    return dict(settings.BROKER_PERMISSIONS.get(SERVICE_PREFIX + service) or _default_permissions())
+
+
+def _default_permissions() -> dict[str, str]:
+    permissions: dict[str, str] = settings.BROKER_PERMISSIONS["default"]
+    return permissions
 
 
 def read_permissions(value: object) -> dict[str, str] | None:

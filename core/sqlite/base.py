@@ -1,7 +1,11 @@
 """The backend itself: `ENGINE: "core.sqlite"`."""
 
+from __future__ import annotations
+
 import functools
+import os
 import pathlib
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +14,10 @@ from django.db.backends.sqlite3 import base, features
 from django.db.backends.utils import CursorWrapper
 from django.db.utils import OperationalError
 
-from core.native_threads import in_native_thread
-from core.sqlite.gate import WriteGate, gate_for
+from core.processes import in_native_thread
+from core.sqlite.gate import WriteGate, gate_for, write_timeout
 from core.sqlite.notification import notify
-from core.sqlite.pool import ConnectionPool, pool_for
 from core.sqlite.schema import DatabaseSchemaEditor
-from core.write_deadline import write_timeout
 
 _LOCKED = "database is locked: another writer has held it for too long"
 _OUTSIDER_PAUSE_SECONDS = 0.01
@@ -26,6 +28,40 @@ _WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE")
 @functools.lru_cache(maxsize=8)
 def _uri(path: str) -> str:
     return f"{pathlib.Path(path).absolute().as_uri()}?mode=rw"
+
+
+class ConnectionPool:
+    """At most `size` connections are in use at once; the one that was used last is used first."""
+
+    def __init__(self, size: int) -> None:
+        self._places = threading.BoundedSemaphore(size)
+        self._idle: list[Any] = []
+
+    def take(self, opened: Callable[[], Any], timeout: float) -> Any:
+        """Return an idle connection or a newly opened one; raises OperationalError when none is free in time."""
+        if not self._places.acquire(timeout=timeout):
+            raise OperationalError("all connections to it are in use")
+        try:
+            return self._idle.pop() if self._idle else opened()
+        except BaseException:
+            self._places.release()
+            raise
+
+    def give_back(self, connection: Any | None) -> None:
+        """Take a connection back; None for one that was closed."""
+        if connection is not None:
+            self._idle.append(connection)
+        self._places.release()
+
+
+@functools.cache
+def _pool_of_process(path: str, size: int, process: int) -> ConnectionPool:
+    return ConnectionPool(size)
+
+
+def pool_for(database: str, size: int) -> ConnectionPool | None:
+    """This process's pool for a database file, None without a size; a forked child has its own."""
+    return _pool_of_process(database, size, os.getpid()) if size else None
 
 
 class DatabaseFeatures(features.DatabaseFeatures):

@@ -87,9 +87,9 @@ def applied_migrations(opened: sqlite3.Connection) -> Migrations | None:
     return frozenset(opened.execute("SELECT CAST(app AS TEXT), CAST(name AS TEXT) FROM django_migrations"))
 
 
-def unknown_migration(applied: Migrations | None, known: Migrations) -> str | None:
+def unknown_migration(applied: Migrations | None, ours: Migrations) -> str | None:
     """Return the name of a migration that this code lacks, which makes a database one of a newer version."""
-    unknown = sorted((applied or frozenset()) - known)
+    unknown = sorted((applied or frozenset()) - ours)
     return ".".join(unknown[0]) if unknown else None
 
 

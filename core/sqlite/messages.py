@@ -9,7 +9,7 @@ from django.db.utils import OperationalError
 
 
 def in_words(error: OperationalError) -> str:
-    """For whoever called; names no path."""
+    """Return a sentence for whoever called; it names no path."""
     text = str(error)
     if is_about_a_lock(error):
         return "the database is locked by another writer; try again in a few seconds"
@@ -21,18 +21,23 @@ def in_words(error: OperationalError) -> str:
 
 
 def in_words_for_the_console(error: OperationalError) -> str:
-    """For whoever typed a command: mostly another installation is meant than the one that was named."""
+    """Return a sentence for whoever typed a command, who mostly means another installation than the one named."""
     path = connection.settings_dict["NAME"]
     text = str(error)
     if "unable to open" in text or "no such table" in text or "no such column" in text:
-        said = "can't be opened" if "unable to open" in text else "lacks tables of this version"
-        said = said if os.path.lexists(path) else "is not there"
+        problem = "can't be opened" if "unable to open" in text else "lacks tables of this version"
+        problem = problem if os.path.lexists(path) else "is not there"
         return (
-            f"The database {path} {said}: set LOBWIFE_STATE_DIR to the state directory of the installation that you"
+            f"The database {path} {problem}: set LOBWIFE_STATE_DIR to the state directory of the installation that you"
             " mean, or prepare this one with `manage.py migrate`."
         )
-    said = in_words(error)
-    return f"{said[0].upper()}{said[1:]}."
+    return as_sentence(error)
+
+
+def as_sentence(error: OperationalError) -> str:
+    """Return `in_words` with a capital and a full stop."""
+    words = in_words(error)
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def is_about_a_lock(error: OperationalError) -> bool:

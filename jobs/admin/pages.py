@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, reverse
 from django.utils.html import format_html
@@ -17,15 +18,69 @@ from core.display import ReadOnlyAdmin, badge, duration, when
 from core.errors import LobwifeError
 from jobs import queries, services
 from jobs.admin import run_page, views
-from jobs.admin.display import EnabledFilter, JobFilter, LastStatusFilter, with_summary
 from jobs.admin.forms import JobForm
 from jobs.execution import queue_reasons, runs
-from jobs.models import Alert, Job, JobRun, Trigger
+from jobs.models import Alert, Job, JobRun, JobState, Trigger
 from jobs.scheduling import cron
 
+_JOBS_LISTED = 100
 # Their action would run jobs within the web process.
 for model in (DjangoJob, DjangoJobExecution):
     admin.site.unregister(model)
+
+
+def with_summary(jobs: QuerySet[Job]) -> QuerySet[Job]:
+    """Annotate `is_enabled`, `last_status` and `last_run` from `job_state`; a missing row is enabled."""
+    state = JobState.objects.filter(name=OuterRef("name"))
+    return jobs.annotate(
+        is_enabled=Coalesce(Subquery(state.values("enabled")[:1]), Value(True)),
+        last_status=Subquery(state.values("last_status")[:1]),
+        last_run=Subquery(state.values("last_run")[:1]),
+    )
+
+
+class JobFilter(admin.SimpleListFilter):
+    """Filter by job; of very many only the first by name are listed, and the one that is chosen."""
+
+    title = "job"
+    parameter_name = "job"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
+        names = list(Job.objects.order_by("name").values_list("name", flat=True)[:_JOBS_LISTED])
+        if self.value() and self.value() not in names:
+            names.append(str(self.value()))
+        return [(name, name) for name in names]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[JobRun]) -> QuerySet[JobRun]:
+        return queryset.filter(job__name=self.value()) if self.value() else queryset
+
+
+class EnabledFilter(admin.SimpleListFilter):
+    """Filter by whether the schedule runs the job."""
+
+    title = "enabled"
+    parameter_name = "enabled"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
+        return [("yes", "Yes"), ("no", "No")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(is_enabled=self.value() == "yes") if self.value() in {"yes", "no"} else queryset
+
+
+class LastStatusFilter(admin.SimpleListFilter):
+    """Filter by how the last run ended."""
+
+    title = "last status"
+    parameter_name = "last_status"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
+        return [(status, status) for status in ("success", "failed", "timeout", "error", "none")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() == "none":
+            return queryset.filter(last_status=None)
+        return queryset.filter(last_status=self.value()) if self.value() else queryset
 
 
 @admin.register(Job)
@@ -70,13 +125,13 @@ class JobAdmin(admin.ModelAdmin[Job]):
     # --- deletion
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Without the bulk deletion: a job takes its whole history along."""
-        return {name: each for name, each in super().get_actions(request).items() if name != "delete_selected"}
+        return {name: action for name, action in super().get_actions(request).items() if name != "delete_selected"}
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
-        told = [f"{job.name} with its {JobRun.objects.filter(job=job).count()} runs and their output" for job in objs]
-        return told, {"jobs": len(told)}, set(), []
+        lines = [f"{job.name} with its {JobRun.objects.filter(job=job).count()} runs and their output" for job in objs]
+        return lines, {"jobs": len(lines)}, set(), []
 
     def delete_model(self, request: HttpRequest, obj: Job) -> None:
         services.delete_job(name=obj.name, actor=views.actor_of(request))
@@ -91,7 +146,7 @@ class JobAdmin(admin.ModelAdmin[Job]):
     # --- columns
     @admin.display(description="enabled", ordering="is_enabled")
     def switch(self, job: Any) -> SafeString:
-        """A button of the list's own form, so that it works without a script."""
+        """Return a button of the list's own form, so that it works without a script."""
         verb = "disable" if job.is_enabled else "enable"
         return format_html(
             '{} <button class="act" formmethod="post" formaction="{}" aria-label="{} {}">{}</button>',
@@ -128,41 +183,36 @@ class JobAdmin(admin.ModelAdmin[Job]):
     # --- actions
     @admin.action(description="Run now", permissions=["change"])
     def run_now(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
-        actor = views.actor_of(request)
         for job in jobs:
             try:
-                run = runs.request_run(name=job.name, trigger=Trigger.OPERATOR, requested_by=actor)
+                run = runs.request_run(name=job.name, trigger=Trigger.OPERATOR, requested_by=views.actor_of(request))
             except LobwifeError as error:
                 messages.error(request, str(error))
             else:
                 messages.success(request, f"Run {run.pk} of {job.name} is queued.")
 
     @admin.action(description="Enable", permissions=["change"])
-    def enable(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
-        self._switch_all(request, jobs, True)
-
-    @admin.action(description="Disable", permissions=["change"])
-    def disable(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
-        self._switch_all(request, jobs, False)
-
-    def _switch_all(self, request: HttpRequest, jobs: QuerySet[Job], enabled: bool) -> None:
+    def enable(self, request: HttpRequest, jobs: QuerySet[Job], enabled: bool = True) -> None:
         for job in jobs:
             services.set_enabled(name=job.name, enabled=enabled, actor=views.actor_of(request))
         messages.success(request, f"{len(jobs)} {'enabled' if enabled else 'disabled'}.")
 
+    @admin.action(description="Disable", permissions=["change"])
+    def disable(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
+        self.enable(request, jobs, enabled=False)
+
     # --- pages
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        shown = {**(extra_context or {}), "pause": services.pause()}
-        return super().changelist_view(request, shown)
+        return super().changelist_view(request, {**(extra_context or {}), "pause": services.pause()})
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         job = self.get_object(request, object_id)
-        shown = {**(extra_context or {}), "job": job, "pause": services.pause()}
+        context = {**(extra_context or {}), "job": job, "pause": services.pause()}
         if job:
-            shown |= {"title": f"Job {job.name}", "subtitle": None}
-        return super().change_view(request, object_id, form_url, shown)
+            context |= {"title": f"Job {job.name}", "subtitle": None}
+        return super().change_view(request, object_id, form_url, context)
 
 
 @admin.register(JobRun)
@@ -197,10 +247,10 @@ class JobRunAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         run = self.get_object(request, object_id)
-        shown = {**(extra_context or {})}
+        context = {**(extra_context or {})}
         if run:
-            shown |= {"title": f"Run {run.pk} of {run.job.name}", "subtitle": None, **run_page.context(request, run)}
-        return super().change_view(request, object_id, form_url, shown)
+            context |= {"title": f"Run {run.pk} of {run.job.name}", "subtitle": None, **run_page.context(request, run)}
+        return super().change_view(request, object_id, form_url, context)
 
     @admin.display(description="state", ordering="state")
     def outcome(self, run: JobRun) -> SafeString | str:

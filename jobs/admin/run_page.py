@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import shlex
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -12,34 +13,45 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from jobs.admin import definition_rows
+from core.display import duration
 from jobs.execution import ansi, output, queue_reasons
-from jobs.models import JobRun, State
+from jobs.models import Concurrency, JobRun, State
+from jobs.scheduling import cron
+from jobs.secret_fields import is_secret
 
 VIEW_RUN, CHANGE_RUN = "jobs.view_jobrun", "jobs.change_jobrun"
 _SHOWN_BYTES = 64 * 1024
 _LINES_FOUND = 200
 _LINE_MOST = 500
+_MASK = "[masked]"
+_CONCURRENCY: dict[str, str] = dict(Concurrency.choices)
+_LABELS = {
+    "script": "Script",
+    "arguments": "Arguments",
+    "environment": "Environment",
+    "working_directory": "Working directory",
+    "schedule": "Schedule",
+    "timeout_seconds": "Time limit",
+    "concurrency": "Concurrency",
+}
 
 
 def context(request: HttpRequest, run: JobRun) -> dict[str, Any]:
-    """The page's part about output, what ran and what may be done."""
+    """Return the page's part about output, what ran and what may be done."""
     siblings = JobRun.objects.filter(job_id=run.job_id)
     end = output.end(run.pk)
     start = max(0, end - _SHOWN_BYTES)
     query = request.GET.get("find", "").strip()[:200]
     return {
-        "run": run,
-        "waits_for": queue_reasons.for_run(run),
+        **_state(request, run),
         "previous_run": siblings.filter(pk__lt=run.pk).order_by("-pk").values_list("pk", flat=True).first(),
         "next_run": siblings.filter(pk__gt=run.pk).order_by("pk").values_list("pk", flat=True).first(),
-        "what_ran": definition_rows.rows(run.definition),
+        "what_ran": definition_rows(run.definition),
         "query": query,
         "found_lines": find_lines(run.pk, query) if query else None,
         "cut": start > 0,
         "output_gone": bool(not end and run.output_bytes and not run.is_active),
         **_piece(run, start, ansi.read_style("")),
-        **_allowed(request, run),
     }
 
 
@@ -52,19 +64,13 @@ def live(request: HttpRequest, pk: int) -> HttpResponse:
     if run is None or not (offset.isascii() and offset.isdigit() and len(offset) < 16):
         raise Http404
     style = ansi.read_style(request.GET.get("style", ""))
-    values = {
-        "run": run,
-        "waits_for": queue_reasons.for_run(run),
-        "is_live": True,
-        **_piece(run, int(offset), style),
-        **_allowed(request, run),
-    }
+    values = {"is_live": True, **_state(request, run), **_piece(run, int(offset), style)}
     headers = {} if values["more"] else {"HX-Trigger": "over"}
     return TemplateResponse(request, "admin/jobs/run_live.html", values, headers=headers)
 
 
 def find_lines(run_id: int, query: str) -> list[tuple[int, str]]:
-    """The first lines that hold the words, in any case, with their numbers."""
+    """Return the first lines that hold the words, in any case, with their numbers."""
     matches = (
         (number, ansi.plain_text(line)[:_LINE_MOST])
         for number, line in enumerate(_lines(run_id), 1)
@@ -82,7 +88,7 @@ def _lines(run_id: int) -> Iterator[str]:
 
 
 def _piece(run: JobRun, offset: int, style: ansi.Style) -> dict[str, Any]:
-    """Output from an offset on, whole lines as long as the run may go on with the last one."""
+    """Return output from an offset on, whole lines as long as the run may go on with the last one."""
     data, skipped, place = b"", 0, offset
     while len(data) < _SHOWN_BYTES:
         chunk = output.read(run.pk, place, _SHOWN_BYTES - len(data))
@@ -106,12 +112,42 @@ def _piece(run: JobRun, offset: int, style: ansi.Style) -> dict[str, Any]:
     }
 
 
-def _allowed(request: HttpRequest, run: JobRun) -> dict[str, bool]:
+def _state(request: HttpRequest, run: JobRun) -> dict[str, Any]:
+    """Return the run, why it is still queued, and what this person may do with it."""
     may = request.user.has_perm(CHANGE_RUN)
     return {
+        "run": run,
+        "waits_for": queue_reasons.for_run(run),
         "can_abort": may and run.is_active and not run.abort_requested_at,
         "can_retry": may and not run.is_active and run.state != State.SKIPPED,
     }
+
+
+# --- the job as it ran, whatever was edited since
+def definition_rows(definition: object) -> list[tuple[str, list[str]]]:
+    """Return labels, each with the lines of its value; of what was broken by hand, what can be read."""
+    if not isinstance(definition, dict):
+        return []
+    return [(label, _lines_of(name, definition)) for name, label in _LABELS.items() if name in definition]
+
+
+def _lines_of(name: str, definition: dict[str, Any]) -> list[str]:
+    match name, definition[name]:
+        case "arguments", list() as words:
+            return [shlex.join(map(str, words)) or "none"]
+        case "environment", dict() as pairs:
+            return [f"{key}={_MASK if is_secret(key) else text}" for key, text in pairs.items()] or ["none of its own"]
+        case "working_directory", "":
+            return ["the home directory"]
+        case "schedule", str() as expression if expression:
+            zone = definition.get("timezone")
+            return [expression, cron.describe_safely(expression) + (f" ({zone})" if zone else "")]
+        case "timeout_seconds", (int() | float()) as seconds:
+            return [duration(seconds)]
+        case "concurrency", str() as policy:
+            return [_CONCURRENCY.get(policy, policy)]
+        case _, value:
+            return [str(value)]
 
 
 def live_view(site: admin.AdminSite) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -29,12 +29,8 @@ _FIRINGS_SHOWN = 10
 CHANGE_JOB, CHANGE_RUN, VIEW_RUN = "jobs.change_job", "jobs.change_jobrun", "jobs.view_jobrun"
 
 
-class _Button(Protocol):
-    def __call__(self, request: HttpRequest, pk: int) -> tuple[str, str]: ...
-
-
 def actor_of(request: HttpRequest) -> str:
-    """The operator's user name, for histories."""
+    """Return the operator's user name, for histories."""
     user: AbstractBaseUser | AnonymousUser = request.user
     return user.get_username()
 
@@ -43,11 +39,11 @@ def job_urls(site: admin.AdminSite) -> list[URLPattern]:
     """Run now, enable, disable; pause and resume all."""
     return [
         path("<int:pk>/run/", _button(site, CHANGE_JOB, run_job), name="jobs_job_run"),
-        path("<int:pk>/enable/", _button(site, CHANGE_JOB, enable_job), name="jobs_job_enable"),
-        path("<int:pk>/disable/", _button(site, CHANGE_JOB, disable_job), name="jobs_job_disable"),
+        path("<int:pk>/enable/", _button(site, CHANGE_JOB, set_enabled, enabled=True), name="jobs_job_enable"),
+        path("<int:pk>/disable/", _button(site, CHANGE_JOB, set_enabled, enabled=False), name="jobs_job_disable"),
         path("preview/", site.admin_view(require_safe(preview)), name="jobs_job_preview"),
-        path("pause/", _button(site, CHANGE_JOB, pause), {"pk": 0}, name="jobs_job_pause"),
-        path("resume/", _button(site, CHANGE_JOB, resume), {"pk": 0}, name="jobs_job_resume"),
+        path("pause/", _button(site, CHANGE_JOB, set_paused, paused=True), {"pk": 0}, name="jobs_job_pause"),
+        path("resume/", _button(site, CHANGE_JOB, set_paused, paused=False), {"pk": 0}, name="jobs_job_resume"),
     ]
 
 
@@ -71,22 +67,15 @@ def run_job(request: HttpRequest, pk: int) -> tuple[str, str]:
     return f"Run {run.pk} of {run.job.name} is queued.", _page_of(run)
 
 
-def enable_job(request: HttpRequest, pk: int) -> tuple[str, str]:
-    return _set_enabled(request, pk, True)
+def set_enabled(request: HttpRequest, pk: int, *, enabled: bool) -> tuple[str, str]:
+    job = services.set_enabled(name=_name_of(pk), enabled=enabled, actor=actor_of(request))
+    return f"Job {job.name} is {'enabled' if enabled else 'disabled'}.", _previous_page(request)
 
 
-def disable_job(request: HttpRequest, pk: int) -> tuple[str, str]:
-    return _set_enabled(request, pk, False)
-
-
-def pause(request: HttpRequest, pk: int) -> tuple[str, str]:
-    services.set_paused(paused=True, actor=actor_of(request))
-    return "Paused. Running jobs will finish.", reverse("admin:jobs_job_changelist")
-
-
-def resume(request: HttpRequest, pk: int) -> tuple[str, str]:
-    services.set_paused(paused=False, actor=actor_of(request))
-    return "Starts are resumed.", reverse("admin:jobs_job_changelist")
+def set_paused(request: HttpRequest, pk: int, *, paused: bool) -> tuple[str, str]:
+    services.set_paused(paused=paused, actor=actor_of(request))
+    sentence = "Paused. Running jobs will finish." if paused else "Starts are resumed."
+    return sentence, reverse("admin:jobs_job_changelist")
 
 
 def abort_run(request: HttpRequest, pk: int) -> tuple[str, str]:
@@ -100,14 +89,14 @@ def retry_run(request: HttpRequest, pk: int) -> tuple[str, str]:
 
 
 def preview(request: HttpRequest) -> HttpResponse:
-    """The next firings of a schedule that is being typed, or what is wrong with it."""
+    """Return the next firings of a schedule that is being typed, or what is wrong with it."""
     if not request.user.has_perm("jobs.view_job"):
         raise PermissionDenied
     return HttpResponse(firings_shown(request.GET.get("schedule", ""), request.GET.get("timezone", "") or "UTC"))
 
 
 def firings_shown(expression: str, timezone: str) -> SafeString:
-    """The schedule in words and its next ten firings, as HTML."""
+    """Return the schedule in words and its next ten firings, as HTML."""
     try:
         moments = cron.firings_after(expression, timezone, utc_now(), _FIRINGS_SHOWN)
         words = cron.describe(expression)
@@ -118,7 +107,7 @@ def firings_shown(expression: str, timezone: str) -> SafeString:
 
 
 def whole_output(request: HttpRequest, pk: int) -> HttpResponseBase:
-    """All that was kept, as plain text."""
+    """Return all that was kept, as plain text."""
     if not request.user.has_perm(VIEW_RUN):
         raise PermissionDenied
     if not JobRun.objects.filter(pk=pk).exists():
@@ -128,52 +117,33 @@ def whole_output(request: HttpRequest, pk: int) -> HttpResponseBase:
     return response
 
 
-def _button(site: admin.AdminSite, permission: str, act: _Button) -> Callable[..., HttpResponseBase]:
-    """A view that does one thing and goes back with a sentence; a refusal is a sentence too."""
+def _button(site: admin.AdminSite, permission: str, act: Callable[..., tuple[str, str]], **options: bool) -> Any:
+    """Return a view that does one thing and goes back with a sentence; a refusal is a sentence too."""
 
     def view(request: HttpRequest, pk: int) -> HttpResponse:
         if not request.user.has_perm(permission):
             raise PermissionDenied
-        back = request.META.get("HTTP_REFERER") or reverse("admin:jobs_job_changelist")
+        level = messages.SUCCESS
         try:
-            sentence, page = act(request, pk)
+            sentence, page = act(request, pk, **options)
         except NotFound as error:
             raise Http404(str(error)) from None
         except LobwifeError as error:
-            if _in_place(request):
-                return _said(str(error))
-            messages.error(request, str(error))
-            return redirect(_within(request, back))
-        if _in_place(request):
-            return _said(sentence)
-        messages.success(request, sentence)
+            level, sentence, page = messages.ERROR, str(error), _previous_page(request)
+        if "HX-Request" in request.headers:  # a live page shows the sentence itself and stays where it is
+            return HttpResponse(escape(sentence), headers={"HX-Trigger": "changed"})
+        messages.add_message(request, level, sentence)
         return redirect(page)
 
-    wrapped: Any = site.admin_view(require_POST(view))
-    return wrapped  # type: ignore[no-any-return]
-
-
-def _in_place(request: HttpRequest) -> bool:
-    """Return True when a live page asked, which shows the sentence itself and stays where it is."""
-    return "HX-Request" in request.headers
-
-
-def _said(sentence: str) -> HttpResponse:
-    return HttpResponse(escape(sentence), headers={"HX-Trigger": "changed"})
+    return site.admin_view(require_POST(view))
 
 
 def _arguments(text: str) -> list[str] | None:
-    """Words as a shell splits them; nothing means the job's own. Raises Invalid."""
+    """Split words as a shell does; nothing means the job's own. Raises Invalid."""
     try:
         return shlex.split(text) or None
     except ValueError as error:
         raise Invalid(f"the arguments can't be read: {error}") from None
-
-
-def _set_enabled(request: HttpRequest, pk: int, enabled: bool) -> tuple[str, str]:
-    job = services.set_enabled(name=_name_of(pk), enabled=enabled, actor=actor_of(request))
-    back = request.META.get("HTTP_REFERER") or reverse("admin:jobs_job_changelist")
-    return f"Job {job.name} is {'enabled' if enabled else 'disabled'}.", _within(request, back)
 
 
 def _name_of(pk: int) -> str:
@@ -187,7 +157,8 @@ def _page_of(run: JobRun) -> str:
     return reverse("admin:jobs_jobrun_change", args=[run.pk])
 
 
-def _within(request: HttpRequest, url: str) -> str:
-    """The page somebody came from, if it is one of ours."""
+def _previous_page(request: HttpRequest) -> str:
+    """Return the page somebody came from, if it is one of ours."""
+    url = request.META.get("HTTP_REFERER")
     ours = url_has_allowed_host_and_scheme(url, {request.get_host()}, require_https=request.is_secure())
-    return url if ours else reverse("admin:jobs_job_changelist")
+    return str(url) if ours else reverse("admin:jobs_job_changelist")

@@ -1,4 +1,7 @@
-"""Alerts on their way: sent by a short-lived process, tried again with growing pauses, never lost."""
+"""Delivery of alerts and pings, tried again with growing pauses.
+
+Alerts are sent by a short-lived process and never lost; a job's watchdog is called directly, for an hour at most.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,25 @@ import subprocess
 import sys
 from datetime import timedelta
 
+import httpx2
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
-from core import backoff
+from core import processes
 from core.timestamps import utc_now
 from jobs import secret_fields
 from jobs.alerts import rules
-from jobs.models import Alert, AlertKind, Delivery, Job
+from jobs.models import Alert, AlertKind, Delivery, Job, Ping, PingEvent
 
-_PROGRAM = str(pathlib.Path(__file__).parent / "sender")
+_PROGRAM = str(pathlib.Path(__file__).parent / "sender.py")
 _TIMEOUT_SECONDS = 60
 _BATCH = 20
-_FIRST_WAIT, _LONGEST_WAIT = 10, 3600
+_ALERT_WAITS = 10, 3600  # seconds: after the first failure, and at most
+_PING_WAITS = 5, 300
+_PING_SECONDS = 5.0
+_PING_GIVE_UP_AFTER = timedelta(hours=1)
+_SUFFIX = {PingEvent.START: "/start", PingEvent.SUCCESS: "", PingEvent.FAIL: "/fail"}
 _NOTIFY_TYPE = {
     AlertKind.FAILING: "failure",
     AlertKind.RECOVERED: "success",
@@ -37,10 +45,10 @@ class AlertSender:
     """Sends what is due. An alert is marked after it was sent: a crash between can send it twice, never lose it."""
 
     def tick(self) -> bool:
-        """One batch of due alerts; true when there may be more."""
+        """Send one batch of due alerts; return True when there may be more."""
         now = utc_now()
         # What waits for longer than any does is from before the clock was set back.
-        is_due = Q(next_attempt_at__lte=now) | Q(next_attempt_at__gt=now + timedelta(seconds=_LONGEST_WAIT))
+        is_due = Q(next_attempt_at__lte=now) | Q(next_attempt_at__gt=now + timedelta(seconds=_ALERT_WAITS[1]))
         due = list(Alert.objects.filter(is_due, state=Delivery.PENDING).order_by("id")[:_BATCH])
         if not due:
             return False
@@ -55,13 +63,13 @@ class AlertSender:
 
 
 def _url_of(alert: Alert) -> str:
-    """The URL behind the alert's fingerprint; empty when it is no longer configured."""
+    """Return the URL behind the alert's fingerprint; empty when it is no longer configured."""
     job = Job.objects.filter(name=alert.job_name).first()
     return next((url for url in rules.destinations(job) if secret_fields.fingerprint(url) == alert.fingerprint), "")
 
 
 def _send(orders: list[tuple[Alert, str]]) -> dict[int, str]:
-    """Errors by alert, empty where it was sent. The URLs go through a pipe: an argument is everyone's to read."""
+    """Return errors by alert, empty where it was sent. URLs go through a pipe: an argument is everyone's to read."""
     errors = {alert.pk: f"not sent within {_TIMEOUT_SECONDS} s" for alert, _ in orders}
     if not orders:
         return errors
@@ -94,8 +102,8 @@ def _send(orders: list[tuple[Alert, str]]) -> dict[int, str]:
             process.kill()
             answers, _ = process.communicate()
     for answer in answers.splitlines():
-        told = json.loads(answer)
-        errors[told["id"]] = told["error"]
+        result = json.loads(answer)
+        errors[result["id"]] = result["error"]
     return errors
 
 
@@ -104,7 +112,7 @@ def _record(alert: Alert, error: str) -> None:
         log.info("alert %s (%s) was sent to %s", alert.pk, alert.title, alert.destination)
         _change(alert, state=Delivery.SENT, error="", sent_at=utc_now(), attempts=alert.attempts + 1)
         return
-    wait = backoff.delay(alert.attempts, _FIRST_WAIT, _LONGEST_WAIT)
+    wait = processes.backoff(alert.attempts, *_ALERT_WAITS)
     log.warning("alert %s was not sent to %s: %s; again in %.0f s", alert.pk, alert.destination, error, wait)
     again = utc_now() + timedelta(seconds=wait)
     _change(alert, error=error, attempts=alert.attempts + 1, next_attempt_at=again)
@@ -113,3 +121,43 @@ def _record(alert: Alert, error: str) -> None:
 def _change(alert: Alert, **values: object) -> None:
     with transaction.atomic():
         Alert.objects.filter(pk=alert.pk).update(**values)
+
+
+class PingSender:
+    """Calls watchdogs, one at a time, in the order of each job's events."""
+
+    def tick(self) -> bool:
+        """Make the oldest call that is due; return True when there may be another."""
+        now = utc_now()
+        # What failed and waits lets none of its job pass, not even one that came later: a start must not arrive after
+        # its end. One that waits for longer than any does is from before the clock was set back.
+        longest = timedelta(seconds=_PING_WAITS[1])
+        held_up = Ping.objects.filter(next_attempt_at__gt=now, next_attempt_at__lte=now + longest).values("job")
+        due = Ping.objects.select_related("job").filter(next_attempt_at__lte=now).exclude(job__in=held_up)
+        ping = due.order_by("id").first()
+        if ping is None:
+            return False
+        if _call(ping) or now - ping.created_at > _PING_GIVE_UP_AFTER:
+            with transaction.atomic():
+                ping.delete()
+            return True
+        wait = timedelta(seconds=processes.backoff(ping.attempts, *_PING_WAITS))
+        with transaction.atomic():
+            Ping.objects.filter(pk=ping.pk).update(next_attempt_at=now + wait, attempts=ping.attempts + 1)
+        return True
+
+
+def _call(ping: Ping) -> bool:
+    """Send a ping; returns True when nothing more is to be done for it."""
+    url = ping.job.ping_url
+    if not url:
+        return True
+    try:
+        answer = httpx2.post(url.rstrip("/") + _SUFFIX[PingEvent(ping.event)], timeout=_PING_SECONDS)
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:  # its text may hold the URL
+        log.warning("the watchdog of job %s was not reached: %s", ping.job.name, type(error).__name__)
+        return False
+    if answer.is_success:
+        return True
+    log.warning("the watchdog of job %s answered %s", ping.job.name, answer.status_code)
+    return 400 <= answer.status_code < 500 and answer.status_code != 429

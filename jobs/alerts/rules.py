@@ -1,7 +1,7 @@
-"""Rules for alerts: transitions of jobs, in the transaction that makes them, and never the same one twice.
+"""Rules for alerts and pings: transitions of jobs, in the transaction that makes them, and never the same one twice.
 
-An alert is a row for each destination; delivery.py sends it. The functions here that are named `on_…` are called
-within the transaction of the change that they judge.
+An alert is a row for each destination, a ping a row for each call of a job's watchdog; delivery.py sends both. The
+functions here that are named `on_…` are called within the transaction of the change that they judge.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
 
+from core.display import duration
 from core.timestamps import seconds_text, utc_now
 from jobs import secret_fields
-from jobs.models import FAILURES, Alert, AlertKind, Daemon, Job, JobRun, State, Trigger
+from jobs.models import FAILURES, Alert, AlertKind, Daemon, Job, JobRun, Ping, PingEvent, State, Trigger
 
 
 def on_start(run: JobRun, now: datetime) -> None:
-    """A run started: late, or in time again."""
+    """Judge a run that started: late, or in time again."""
+    _ping(run.job, PingEvent.START, now)
     limit = run.job.late_after_seconds
     if limit is None:
         return
@@ -29,8 +31,10 @@ def on_start(run: JobRun, now: datetime) -> None:
         Job.objects.filter(pk=run.job_id, late_since__isnull=False).update(late_since=None)
 
 
-def on_end(run: JobRun, state: str, how: str, duration: float | None, now: datetime) -> None:
-    """A run ended: it may be the failure too many, the recovery, or the one that took too long."""
+def on_end(run: JobRun, state: str, how: str, seconds: float | None, now: datetime) -> None:
+    """Judge a run that ended: it may be the failure too many, the recovery, or the one that took too long."""
+    if state != State.SKIPPED:
+        _ping(run.job, PingEvent.SUCCESS if state == State.SUCCESS else PingEvent.FAIL, now)
     if state in FAILURES:
         Job.objects.filter(pk=run.job_id).update(failures_in_row=F("failures_in_row") + 1)
         _raise_failing(run, state, how, now)
@@ -39,17 +43,17 @@ def on_end(run: JobRun, state: str, how: str, duration: float | None, now: datet
         Job.objects.filter(pk=run.job_id, failures_in_row__gt=0).update(failures_in_row=0, failing_since=None)
         if failed:
             body = f"Run {run.pk} succeeded. The job had been failing since {seconds_text(failed)} UTC."
-            _tell(run.job, AlertKind.RECOVERED, f"{run.job.name} works again", body, now, run)
+            _alert(run.job, AlertKind.RECOVERED, f"{run.job.name} works again", body, now, run)
     limit = run.job.long_after_seconds
-    if limit is not None and duration is not None:
-        if duration > limit:
-            _raise_long(run, f"took {duration:.0f} s", now)
+    if limit is not None and seconds is not None:
+        if seconds > limit:
+            _raise_long(run, f"took {seconds:.0f} s", now)
         else:
             Job.objects.filter(pk=run.job_id, long_since__isnull=False).update(long_since=None)
 
 
 def on_daemon_start(now: datetime) -> None:
-    """A daemon starts: if none was there for a while, people should know what that means for their jobs."""
+    """Alert when no daemon was there for a while."""
     daemon = Daemon.load()
     if daemon.beat_at is None:
         return
@@ -61,11 +65,11 @@ def on_daemon_start(now: datetime) -> None:
         f"The daemon {how}; its last sign of life was at {seconds_text(daemon.beat_at)} UTC. It runs again since "
         f"{seconds_text(now)} UTC. Firings missed meanwhile follow each job's policy."
     )
-    _tell(None, AlertKind.DAEMON_DOWN, f"The daemon was down for {_span(gap)}", body, now, None)
+    _alert(None, AlertKind.DAEMON_DOWN, f"The daemon was down for {duration(gap)}", body, now, None)
 
 
 class Watch:
-    """Finds what is late or too long while it still is, for the daemon's loop."""
+    """Alerts about what is late or too long while it still is, for the daemon's loop."""
 
     def tick(self) -> bool:
         """One look at the active runs; never asks for another at once."""
@@ -77,12 +81,12 @@ class Watch:
         )
         for run in watched:
             if run.state == State.QUEUED:
-                self._look_at_waiting(run, now)
+                self._check_queued(run, now)
             else:
-                self._look_at_running(run, now)
+                self._check_running(run, now)
         return False
 
-    def _look_at_waiting(self, run: JobRun, now: datetime) -> None:
+    def _check_queued(self, run: JobRun, now: datetime) -> None:
         late = _lateness(run, now)
         paused = Daemon.load().paused_at is not None
         if not paused and late > timedelta(seconds=run.job.late_after_seconds or 0):
@@ -90,7 +94,7 @@ class Watch:
                 if JobRun.objects.filter(pk=run.pk, state=State.QUEUED).exists():
                     _raise_late(run, late, now, "still waits")
 
-    def _look_at_running(self, run: JobRun, now: datetime) -> None:
+    def _check_running(self, run: JobRun, now: datetime) -> None:
         took = (now - (run.started_at or now)).total_seconds()
         if took > (run.job.long_after_seconds or 0):
             with transaction.atomic():
@@ -112,22 +116,22 @@ def _raise_failing(run: JobRun, state: str, how: str, now: datetime) -> None:
         count = run.job.alert_after_failures
         times = f", the {count} latest runs in a row" if count > 1 else ""
         body = f"Run {run.pk} ended: {state}{f' ({how})' if how else ''}{times}.\nmanage.py logs {run.pk}"
-        _tell(run.job, AlertKind.FAILING, f"{run.job.name} fails", body, now, run)
+        _alert(run.job, AlertKind.FAILING, f"{run.job.name} fails", body, now, run)
 
 
 def _raise_late(run: JobRun, late: timedelta, now: datetime, how: str) -> None:
     if Job.objects.filter(pk=run.job_id, late_since__isnull=True).update(late_since=now):
-        body = f"Run {run.pk} {how} {_span(late.total_seconds())} after it was due."
-        _tell(run.job, AlertKind.LATE, f"{run.job.name} is late", body, now, run)
+        body = f"Run {run.pk} {how} {duration(late.total_seconds())} after it was due."
+        _alert(run.job, AlertKind.LATE, f"{run.job.name} is late", body, now, run)
 
 
 def _raise_long(run: JobRun, how: str, now: datetime) -> None:
     if Job.objects.filter(pk=run.job_id, long_since__isnull=True).update(long_since=now):
         body = f"Run {run.pk} {how}; the job's limit for an alert is {run.job.long_after_seconds} s."
-        _tell(run.job, AlertKind.LONG, f"{run.job.name} takes too long", body, now, run)
+        _alert(run.job, AlertKind.LONG, f"{run.job.name} takes too long", body, now, run)
 
 
-def _tell(job: Job | None, kind: AlertKind, title: str, body: str, now: datetime, run: JobRun | None) -> None:
+def _alert(job: Job | None, kind: AlertKind, title: str, body: str, now: datetime, run: JobRun | None) -> None:
     Alert.objects.bulk_create(
         Alert(
             kind=kind,
@@ -144,17 +148,14 @@ def _tell(job: Job | None, kind: AlertKind, title: str, body: str, now: datetime
     )
 
 
+def _ping(job: Job, event: PingEvent, now: datetime) -> None:
+    if job.ping_url:
+        Ping.objects.create(job=job, event=event, created_at=now, next_attempt_at=now)
+
+
 def _lateness(run: JobRun, now: datetime) -> timedelta:
     """Return how long after it was due. What the daemon missed while down or paused is due when it is caught up."""
     due = run.scheduled_for
     if due is None or run.trigger == Trigger.CATCH_UP:
         due = run.queued_at
     return now - max(due, run.not_before or due)
-
-
-def _span(seconds: float) -> str:
-    whole = int(seconds)
-    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
-        if whole >= 2 * size:
-            return f"{whole // size} {name}"
-    return f"{whole} s"

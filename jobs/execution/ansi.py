@@ -18,7 +18,7 @@ Style = frozenset[int]
 
 
 def to_html(text: str, style: Style = frozenset()) -> tuple[SafeString, Style]:
-    """The text escaped, coloured by `ansi-N` classes, and the style that text after it goes on with."""
+    """Return the text escaped, coloured by `ansi-N` classes, and the style that text after it goes on with."""
     pieces, place = [], 0
     for match in _COLOUR.finditer(text):
         pieces.append(_span(text[place : match.start()], style))
@@ -28,7 +28,7 @@ def to_html(text: str, style: Style = frozenset()) -> tuple[SafeString, Style]:
 
 
 def plain_text(text: str) -> str:
-    """Output without what only a terminal understands; a rewritten line keeps its last form."""
+    """Return output without what only a terminal understands; a rewritten line keeps its last form."""
     return _printable(ESCAPES.sub("", text))
 
 
@@ -37,13 +37,13 @@ def style_text(style: Style) -> str:
 
 
 def read_style(text: str) -> Style:
-    """A style as style_text() wrote it; whatever else a caller sends is left out."""
+    """Read a style as style_text() wrote it; whatever else a caller sends is left out."""
     by_text = {str(code): code for code in _KEPT}
     return frozenset(by_text[part] for part in text.split(".") if part in by_text)
 
 
 def keep_last_form(text: str) -> str:
-    """Lines that were rewritten by carriage returns, as they stood last; colours stay."""
+    """Return lines that were rewritten by carriage returns, as they stood last; colours stay."""
     lines = text.replace("\r\n", "\n").split("\n")
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
 
@@ -53,10 +53,10 @@ def _printable(text: str) -> str:
 
 
 def _span(text: str, style: Style) -> str:
-    shown = escape(CONTROLS.sub("", ESCAPES.sub("", text)))
-    if not shown or not style:
-        return shown
-    return f'<span class="{" ".join(f"ansi-{code}" for code in sorted(style))}">{shown}</span>'
+    html = escape(CONTROLS.sub("", ESCAPES.sub("", text)))
+    if not html or not style:
+        return html
+    return f'<span class="{" ".join(f"ansi-{code}" for code in sorted(style))}">{html}</span>'
 
 
 def _after(style: Style, codes: str) -> Style:
@@ -65,7 +65,7 @@ def _after(style: Style, codes: str) -> Style:
         code = numbers.pop(0)
         if code == 0:
             style = frozenset()
-        elif code in {38, 48}:  # a colour of many: shown as the text's own
+        elif code in {38, 48}:  # a colour of many: html as the text's own
             del numbers[: {5: 2, 2: 4}.get(numbers[0] if numbers else 0, 1)]
         elif code in _ENDS:
             style -= _ENDS[code]

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
+from jobs.models import JobRun
+
 LINES_SHOWN = 200
 _LINE_BYTES = 1000
+_TEXT_BYTES = 256 * 1024
 RUNS_PER_FOLDER = 1000
 
 
@@ -24,6 +27,16 @@ class Chunk:
     next_offset: int
 
 
+@dataclass(frozen=True)
+class Text:
+    """A piece of output as text; `complete` when the run is over and nothing follows."""
+
+    text: str
+    skipped: int
+    next_offset: int
+    complete: bool
+
+
 def output_path(run_id: int) -> pathlib.Path:
     return settings.STATE_DIR / "runs" / str(run_id // RUNS_PER_FOLDER) / f"{run_id}.log"
 
@@ -34,7 +47,7 @@ def result_path(run_id: int) -> pathlib.Path:
 
 
 def read(run_id: int, offset: int = 0, limit: int = 65536) -> Chunk:
-    """Output from an offset of the stream on; empty when there is none yet."""
+    """Return output from an offset of the stream on; empty when there is none yet."""
     skipped = 0
     for start, path in _parts(run_id):
         with contextlib.suppress(FileNotFoundError):  # a segment may be dropped while we look
@@ -50,7 +63,7 @@ def read(run_id: int, offset: int = 0, limit: int = 65536) -> Chunk:
 
 
 def whole(run_id: int, offset: int = 0) -> Iterator[bytes]:
-    """All that was kept, in pieces; what was left out is said in a line."""
+    """Return all that was kept, in pieces; what was left out is said in a line."""
     while True:
         chunk = read(run_id, offset)
         if chunk.skipped:
@@ -61,15 +74,17 @@ def whole(run_id: int, offset: int = 0) -> Iterator[bytes]:
         offset = chunk.next_offset
 
 
-def whole_characters(data: bytes, *, more: bool) -> tuple[str, int]:
-    """Return the data as text and how many bytes of it were used: a character cut at the end is left to the rest."""
+def read_text(run: JobRun, offset: int) -> Text:
+    """Return output from an offset on; a character that is cut at the end is left to the rest."""
+    chunk = read(run.pk, offset, _TEXT_BYTES)
+    complete = not run.is_active and chunk.next_offset >= end(run.pk)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    text = decoder.decode(data, final=not more)
-    return text, len(data) - len(decoder.getstate()[0])
+    text = decoder.decode(chunk.data, final=complete)
+    return Text(text, chunk.skipped, chunk.next_offset - len(decoder.getstate()[0]), complete)
 
 
 def tail(run_id: int, budget: int) -> tuple[bytes, bool]:
-    """The last bytes of what was kept, at most `budget`, and whether there was more before them."""
+    """Return the last bytes of what was kept, at most `budget`, and whether there was more before them."""
     data = b""
     cut = False
     for start, path in reversed(_parts(run_id)):
@@ -85,7 +100,7 @@ def tail(run_id: int, budget: int) -> tuple[bytes, bool]:
 
 
 def last_lines(run_id: int) -> str:
-    """The last 200 lines, as the contract's `last_output` has them; lines are cut at 1,000 bytes on average."""
+    """Return the last 200 lines, as the contract's `last_output` has them; lines are cut at 1,000 bytes on average."""
     data, cut = tail(run_id, LINES_SHOWN * _LINE_BYTES)
     lines = data.decode(errors="replace").rstrip("\n").split("\n")
     if len(lines) <= LINES_SHOWN and not cut:
@@ -102,7 +117,7 @@ def end(run_id: int) -> int:
 
 
 def size_on_disk(run_id: int) -> int:
-    """Bytes that the run's output takes."""
+    """Return the bytes that the run's output takes."""
     total = 0
     for _, path in _parts(run_id):
         with contextlib.suppress(FileNotFoundError):
@@ -118,7 +133,7 @@ def delete(run_id: int) -> None:
 
 
 def delete_results() -> None:
-    """Remove what parents left of how their runs ended; for when all that is recorded and none is running."""
+    """Remove what supervisors left of how their runs ended; for when all that is recorded and none is running."""
     for pattern in ("*.result", "*.result.new"):
         for path in (settings.STATE_DIR / "runs").glob(f"*/{pattern}"):
             with contextlib.suppress(OSError):  # it does no harm, and the next start tries again
@@ -126,7 +141,7 @@ def delete_results() -> None:
 
 
 def _parts(run_id: int) -> list[tuple[int, pathlib.Path]]:
-    """Head and segments with where each begins in the stream."""
+    """Return head and segments with where each begins in the stream."""
     head = output_path(run_id)
     segments = ((path.suffix[1:], path) for path in head.parent.glob(f"{head.name}.*"))
     return sorted([(0, head), *((int(start), path) for start, path in segments if start.isdigit())])

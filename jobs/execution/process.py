@@ -1,4 +1,4 @@
-"""Processes told apart for certain: by boot, pid and start time; and those of a run found by their environment."""
+"""Processes told apart for certain: by boot, pid and start time; and those of a run pids by their environment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def boot_id() -> str:
 
 
 def identify(pid: int) -> Process:
-    """The running process; raises ProcessLookupError."""
+    """Return the running process; raises ProcessLookupError."""
     started = _start_of(pid)
     if started is None:
         raise ProcessLookupError(pid)
@@ -39,10 +39,10 @@ def is_alive(process: Process) -> bool:
 
 
 def end_run(output_path: pathlib.Path, process: Process | None, *, grace: float) -> list[int]:
-    """End whatever a run left on this machine; returns the pids that could not be ended.
+    """End whatever a run left on this machine; return the pids that could not be ended.
 
-    Its parent process is asked first, which ends the script's whole family; after the grace in seconds, or when the
-    parent is gone, everything that carries the run's mark in its environment is killed.
+    Its supervisor is asked first, which ends the script's whole process tree; after the grace in seconds, or when the
+    supervisor is gone, everything that carries the run's mark in its environment is killed.
     """
     if process and is_alive(process):
         with contextlib.suppress(ProcessLookupError):
@@ -52,12 +52,12 @@ def end_run(output_path: pathlib.Path, process: Process | None, *, grace: float)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
     deadline = time.monotonic() + max(1.0, grace)
-    while (found := _of_run(output_path)) and time.monotonic() < deadline:
-        for pid in found:
+    while (pids := _of_run(output_path)) and time.monotonic() < deadline:
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(_POLL_SECONDS)
-    return found
+    return pids
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> None:
@@ -67,16 +67,16 @@ def _wait(condition: Callable[[], bool], seconds: float) -> None:
 
 
 def _of_run(output_path: pathlib.Path) -> list[int]:
-    """Living processes, other than this one, that were started by the run."""
+    """Return living processes, other than this one, that were started by the run."""
     mark = f"{OUTPUT_VARIABLE}={output_path}".encode()
-    found = []
+    pids = []
     for entry in os.listdir("/proc"):
         if entry.isdigit() and int(entry) != os.getpid():
             with contextlib.suppress(OSError):
                 variables = pathlib.Path("/proc", entry, "environ").read_bytes().split(b"\0")
                 if mark in variables and _start_of(int(entry)) is not None:
-                    found.append(int(entry))
-    return found
+                    pids.append(int(entry))
+    return pids
 
 
 def _start_of(pid: int) -> int | None:

@@ -76,7 +76,7 @@ def _ended() -> models.QuerySet[JobRun]:
 
 
 def _batches(*sources: Iterable[int]) -> Iterator[list[int]]:
-    """The ids in lists, each read in full before it is acted upon."""
+    """Return the ids in lists, each read in full before it is acted upon."""
     for source in sources:
         iterator = iter(list(source))
         while batch := list(islice(iterator, _BATCH)):
@@ -84,14 +84,12 @@ def _batches(*sources: Iterable[int]) -> Iterator[list[int]]:
 
 
 def _remove_runs(ids: list[int]) -> int:
-    """The rows first: a file without a row is found later, a row without its file would promise what is gone."""
+    """Remove the rows first: a file without a row is found later, a row without its file would promise what is gone."""
     with transaction.atomic():
-        JobRun.objects.filter(retry_of__in=ids).update(retry_of=None)
-        Alert.objects.filter(run__in=ids).update(run=None)
-        removed = _ended().filter(pk__in=ids)._raw_delete(using="default")
+        removed = _ended().filter(pk__in=ids).delete()[1].get("jobs.JobRun", 0)
     for pk in ids:
         output.delete(pk)
-    return int(removed)
+    return removed
 
 
 def _remove(rows: models.QuerySet[models.Model]) -> int:
@@ -104,7 +102,7 @@ def _remove(rows: models.QuerySet[models.Model]) -> int:
 
 
 def _sizes_by_run() -> dict[int, int]:
-    """Bytes on disk of each run that has any file."""
+    """Return the bytes on disk of each run that has any file."""
     sizes: dict[int, int] = {}
     for folder in _folders():
         for entry in os.scandir(folder):
@@ -121,11 +119,11 @@ def _folders() -> list[pathlib.Path]:
 
 
 def _remove_orphans(sizes: dict[int, int]) -> int:
-    """Files of runs that have no row. The row is always there first, and its number is never used again."""
+    """Remove files of runs that have no row. The row is always there first, and its number is never used again."""
     orphans: list[int] = []
     for batch in _batches(sorted(sizes)):
-        known = set(JobRun.objects.filter(pk__in=batch).values_list("pk", flat=True))
-        orphans += [pk for pk in batch if pk not in known]
+        existing = set(JobRun.objects.filter(pk__in=batch).values_list("pk", flat=True))
+        orphans += [pk for pk in batch if pk not in existing]
     for pk in orphans:
         output.delete(pk)
         del sizes[pk]
@@ -134,7 +132,7 @@ def _remove_orphans(sizes: dict[int, int]) -> int:
 
 
 def _remove_empty_folders() -> None:
-    """But not one in which a run may be about to write."""
+    """Remove all but those in which a run may be about to write."""
     newest = JobRun.objects.order_by("-id").values_list("pk", flat=True).first() or 0
     ids = [newest, newest + output.RUNS_PER_FOLDER, *JobRun.objects.active().values_list("pk", flat=True)]
     in_use = {output.output_path(pk).parent for pk in ids}

@@ -9,6 +9,7 @@ import pathlib
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,25 +25,29 @@ from jobs.models import JobRun, State
 from jobs.secret_fields import is_secret
 
 log = logging.getLogger(__name__)
-_PARENT = str(pathlib.Path(__file__).parent.parent / "supervisor")
+_SUPERVISOR = str(pathlib.Path(__file__).parent.parent / "supervisor")
 _ENDS = {
     "timeout": State.TIMEOUT,
     "aborted": State.ABORTED,
     "orphaned": State.LOST,
     "error": State.ERROR,
 }
-_UNKEPT = "the output could not be written"  # the parent's words
+_UNKEPT = "the output could not be written"  # the supervisor's words
 
 
 @dataclass
 class Execution:
-    """A run that this daemon started."""
+    """A run that this daemon started, and its supervisor."""
 
     run: JobRun
-    parent: subprocess.Popen[bytes]
+    supervisor: subprocess.Popen[bytes]
     stop_sent: bool = False
     result: Ending | None = None
     trouble: str = ""
+
+    @property
+    def has_ended(self) -> bool:
+        return self.supervisor.poll() is not None
 
 
 class Runner:
@@ -54,15 +59,15 @@ class Runner:
         self.trouble = ""  # in a sentence: what keeps runs from being kept
 
     def tick(self) -> None:
-        """One look at everything: ends, aborts, starts. Raises DatabaseError, after which it can be called again."""
+        """Handle everything once: ends, aborts, starts. Raises DatabaseError, after which it can be called again."""
         self._collect()
         self._forward_aborts()
         if not self.stopping:
             self._start_waiting()
 
     def collect_ended(self) -> None:
-        """Only the ends: cheap, for every turn of the loop, since no row tells of them."""
-        if any(each.result or each.parent.poll() is not None for each in self._executions.values()):
+        """Handle only the ends: cheap, for every turn of the loop, since no row tells of them."""
+        if any(execution.result or execution.has_ended for execution in self._executions.values()):
             self.tick()
 
     @property
@@ -70,15 +75,18 @@ class Runner:
         return len(self._executions)
 
     def settle_leftovers(self) -> int:
-        """Close what an earlier daemon left running; its living processes are ended first. Returns how many."""
+        """Close what an earlier daemon left running; its living processes are ended first. Return how many."""
         left = list(JobRun.objects.select_related("job").filter(state=State.RUNNING).order_by("id"))
         for run in left:
-            found = Process(run.pid, run.pid_started, run.boot_id) if run.pid and run.pid_started else None
-            survivors = process.end_run(output.output_path(run.pk), found, grace=settings.JOB_SHUTDOWN_GRACE_SECONDS)
+            supervisor = Process(run.pid, run.pid_started, run.boot_id) if run.pid and run.pid_started else None
+            grace = settings.JOB_SHUTDOWN_GRACE_SECONDS
+            survivors = process.end_run(output.output_path(run.pk), supervisor, grace=grace)
             if _never_started(run) and not run.abort_requested_at:
                 runs.requeue(run)
-                continue
-            runs.record_end(run, _left_behind(run, survivors))
+            else:
+                ending = _parsed(_result_file(run))
+                died = _lost(run, State.LOST, "the daemon died while it ran", survivors)
+                runs.record_end(run, died if ending is None or survivors else ending)
         output.delete_results()
         return len(left)
 
@@ -98,19 +106,17 @@ class Runner:
     def _start_waiting(self) -> None:
         free = settings.JOB_MAX_PARALLEL - len(self._executions)
         ready = JobRun.objects.ready(utc_now()).select_related("job")
-        if free <= 0 or not ready.exists() or services.is_paused():
+        if free <= 0 or not ready.exists() or services.pause():
             return
-        running_of: dict[int, int] = {}
-        for execution in self._executions.values():
-            running_of[execution.run.job_id] = running_of.get(execution.run.job_id, 0) + 1
+        running_of = Counter(execution.run.job_id for execution in self._executions.values())
         full: set[int] = set()
         while free > 0 and (run := ready.exclude(job__in=full).first()):
             job = run.job
-            if running_of.get(job.pk, 0) >= job.most_at_once:
+            if running_of[job.pk] >= job.most_at_once:
                 full.add(job.pk)
             elif self._start(run):
                 free -= 1
-                running_of[job.pk] = running_of.get(job.pk, 0) + 1
+                running_of[job.pk] += 1
 
     def _start(self, run: JobRun) -> bool:
         """Start one run; false when it could not be, which its row then says."""
@@ -120,7 +126,7 @@ class Runner:
             return False
         try:
             spec = _spec(run)
-            parent = _spawn_parent(run)
+            supervisor = _spawn_supervisor(run)
         except (LobwifeError, OSError) as error:
             runs.record_end(run, Ending(State.ERROR, str(error)))
             return False
@@ -128,15 +134,15 @@ class Runner:
             runs.record_end(run, Ending(State.ERROR, f"its definition can't be used: {error!r}"))
             return False
         try:
-            claimed = runs.record_start(run, process.identify(parent.pid))
+            claimed = runs.record_start(run, process.identify(supervisor.pid))
         except BaseException:
-            _dismiss(parent)
+            supervisor.communicate()
             raise
         if not claimed:
-            _dismiss(parent)
+            supervisor.communicate()  # without its order it starts nothing
             return False
-        self._executions[run.pk] = Execution(run, parent)
-        _tell(parent, json.dumps(spec))
+        self._executions[run.pk] = Execution(run, supervisor)
+        _send(supervisor, json.dumps(spec))
         log.info("run %s of job %s started (%s)", run.pk, run.job.name, run.trigger)
         return True
 
@@ -152,12 +158,12 @@ class Runner:
         if not execution.stop_sent:
             execution.stop_sent = True
             execution.run.abort_requested_by = by
-            _tell(execution.parent, f"stop {grace}")
+            _send(execution.supervisor, f"stop {grace}")
 
     # --- ending
     def _collect(self) -> None:
         for pk, execution in list(self._executions.items()):
-            if execution.result is None and execution.parent.poll() is not None:
+            if execution.result is None and execution.has_ended:
                 execution.result, execution.trouble = _outcome(execution)
             if execution.result is not None:
                 runs.record_end(execution.run, execution.result)
@@ -167,10 +173,10 @@ class Runner:
                     output.result_path(pk).unlink(missing_ok=True)
 
 
-def _spawn_parent(run: JobRun) -> subprocess.Popen[bytes]:
-    """The run's own parent process; it waits for its order and starts nothing without it. Raises OSError."""
+def _spawn_supervisor(run: JobRun) -> subprocess.Popen[bytes]:
+    """Start the run's supervisor; it waits for its order and starts nothing without it. Raises OSError."""
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", _PARENT, f"run-{run.pk}"],
+        [sys.executable, "-I", "-S", _SUPERVISOR, f"run-{run.pk}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -210,73 +216,51 @@ def _past_deadline(run: JobRun) -> str:
     return f"{late:.0f} s late, past its start deadline of {deadline} s" if late > deadline else ""
 
 
-def _tell(parent: subprocess.Popen[bytes], line: str) -> None:
-    if parent.stdin is None:
-        return
-    with contextlib.suppress(BrokenPipeError):  # it has ended; the next look collects it
-        parent.stdin.write(line.encode() + b"\n")
-        parent.stdin.flush()
-
-
-def _dismiss(parent: subprocess.Popen[bytes]) -> None:
-    """Let a parent go that was not given its order: it starts nothing."""
-    if parent.stdin:
-        parent.stdin.close()
-    if parent.stdout:
-        parent.stdout.close()
-    parent.wait()
+def _send(supervisor: subprocess.Popen[bytes], line: str) -> None:
+    if supervisor.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):  # it has ended; the next look collects it
+            supervisor.stdin.write(line.encode() + b"\n")
+            supervisor.stdin.flush()
 
 
 def _outcome(execution: Execution) -> tuple[Ending, str]:
     """Return how the run ended, from the supervisor's last line, else from the file that it left."""
-    run, parent = execution.run, execution.parent
-    line = parent.stdout.read() if parent.stdout else b""
-    for stream in (parent.stdin, parent.stdout):
-        if stream:
-            with contextlib.suppress(BrokenPipeError):
-                stream.close()
-    ending = _parsed(run, line) or _parsed(run, _left_result(run))
+    run, supervisor = execution.run, execution.supervisor
+    line, _ = supervisor.communicate()
+    ending = _parsed(line) or _parsed(_result_file(run))
     if ending is None:
         survivors = process.end_run(output.output_path(run.pk), None, grace=1)
-        note = f"its parent process ended unexpectedly ({_how(parent.returncode)}); the script was ended"
-        return Ending(State.ERROR, note + _still_there(survivors), output_bytes=output.size_on_disk(run.pk)), ""
+        code = supervisor.returncode
+        how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+        return _lost(run, State.ERROR, f"its parent process ended unexpectedly ({how})", survivors), ""
     if ending.state == State.ABORTED:
         ending = replace(ending, note=f"aborted by {run.abort_requested_by or 'a caller over REST'}")
     return ending, ending.note if ending.state == State.ERROR and ending.note.startswith(_UNKEPT) else ""
 
 
 def _never_started(run: JobRun) -> bool:
-    """Certain only within one boot: the parent makes the output file before it starts the script."""
-    return run.boot_id == process.boot_id() and not output.output_path(run.pk).exists() and not _left_result(run)
+    """Certain only within one boot: the supervisor makes the output file before it starts the script."""
+    return run.boot_id == process.boot_id() and not output.output_path(run.pk).exists() and not _result_file(run)
 
 
-def _left_behind(run: JobRun, survivors: list[int]) -> Ending:
-    ending = _parsed(run, _left_result(run))
-    if ending is not None and not survivors:
-        return ending
-    note = "the daemon died while it ran; nothing of it is left" if not survivors else "the daemon died while it ran"
-    return Ending(State.LOST, note + _still_there(survivors), output_bytes=output.size_on_disk(run.pk))
+def _lost(run: JobRun, state: State, cause: str, survivors: list[int]) -> Ending:
+    """Return the end of a run whose supervisor said nothing of it."""
+    rest = f"process {', '.join(map(str, survivors))} could not be ended" if survivors else "nothing of it is left"
+    return Ending(state, f"{cause}; {rest}", output_bytes=output.size_on_disk(run.pk))
 
 
-def _still_there(survivors: list[int]) -> str:
-    return f"; process {', '.join(map(str, survivors))} could not be ended" if survivors else ""
-
-
-def _left_result(run: JobRun) -> bytes:
+def _result_file(run: JobRun) -> bytes:
     try:
         return output.result_path(run.pk).read_bytes()
     except OSError:
         return b""
 
 
-def _parsed(run: JobRun, line: bytes) -> Ending | None:
+def _parsed(line: bytes) -> Ending | None:
     try:
-        told = json.loads(line)
+        result = json.loads(line)
     except ValueError:
         return None
-    state = _ENDS.get(told["outcome"]) or (State.SUCCESS if told["exit_code"] == 0 else State.FAILED)
-    return Ending(state, told["note"], told.get("exit_code"), told.get("signal"), told["duration"], told["bytes"])
-
-
-def _how(returncode: int) -> str:
-    return f"exit code {returncode}" if returncode >= 0 else f"signal {-returncode}"
+    state = _ENDS.get(result["outcome"]) or (State.SUCCESS if result["exit_code"] == 0 else State.FAILED)
+    code, signal = result.get("exit_code"), result.get("signal")
+    return Ending(state, result["note"], code, signal, result["duration"], result["bytes"])

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Case, F, TextField, Value, When
-from django.db.models.functions import Concat
+from django.db.models import F
 
+from core import processes
 from core.errors import Conflict, Invalid, NotFound
 from core.logs import current_request_id
 from core.timestamps import iso_text, utc_now
 from jobs import services
-from jobs.alerts import pings, rules
+from jobs.alerts import rules
 from jobs.execution import output
-from jobs.models import ACTIVE, FAILURES, Concurrency, Job, JobRun, JobRunQuerySet, JobState, State, Trigger
+from jobs.models import ACTIVE, FAILURES, Concurrency, Job, JobRun, JobState, State, Trigger
 
 # The contract's `last_status` has fewer words: an aborted or lost run failed, for callers.
 _LAST_STATUS = {State.ABORTED: State.FAILED, State.LOST: State.FAILED}
-_FAR = 30
 log = logging.getLogger(__name__)
 
 
@@ -71,7 +70,7 @@ def request_run(
     retry_of: JobRun | None = None,
 ) -> JobRun:
     """Queue a run by hand; a disabled job can be. Raises NotFound, Invalid, or Conflict when the job is running."""
-    if arguments is not None and any(not isinstance(each, str) or "\0" in each for each in arguments):
+    if arguments is not None and any(not isinstance(word, str) or "\0" in word for word in arguments):
         raise Invalid("arguments must be a list of texts without NUL characters")
     now = utc_now()
     with transaction.atomic():
@@ -107,27 +106,11 @@ def make_room(job: Job, now: datetime, *, by: str) -> str | None:
     if refusal:
         return refusal
     if retries:
-        _skip(runs.filter(pk__in=retries), now, f"gave way to {by}")
+        runs.filter(pk__in=retries).end_queued(State.SKIPPED, now, f"gave way to {by}")
     if job.concurrency == Concurrency.REPLACE:
-        _skip(runs.filter(state=State.QUEUED), now, f"replaced by {by}")
-        _request_abort(runs, now, "its job's concurrency (replace)")
+        runs.end_queued(State.SKIPPED, now, f"replaced by {by}")
+        runs.request_abort(now, "its job's concurrency (replace)")
     return None
-
-
-def _skip(queued: JobRunQuerySet, now: datetime, reason: str) -> None:
-    queued.update(state=State.SKIPPED, ended_at=now, note=_note_with(reason))
-
-
-def _request_abort(runs: JobRunQuerySet, now: datetime, actor: str) -> None:
-    """Ask the daemon to end those that run; the first one who asked is recorded."""
-    running = runs.filter(state=State.RUNNING, abort_requested_at__isnull=True)
-    running.update(abort_requested_at=now, abort_requested_by=actor)
-
-
-def _note_with(sentence: str) -> Case:
-    """Return a run's note with the sentence after what it says already: what was missed is still of interest."""
-    longer = Concat(F("note"), Value("; "), Value(sentence))
-    return Case(When(note="", then=Value(sentence)), default=longer, output_field=TextField())
 
 
 def _refusal(job: Job, active: Sequence[JobRun]) -> str | None:
@@ -149,10 +132,9 @@ def abort_run(*, run_id: int, actor: str) -> JobRun:
     """
     now = utc_now()
     with transaction.atomic():
-        queued = JobRun.objects.filter(pk=run_id, state=State.QUEUED)
-        note = _note_with(f"aborted by {actor} before it started")
-        if not queued.update(state=State.ABORTED, ended_at=now, note=note, abort_requested_by=actor):
-            _request_abort(JobRun.objects.filter(pk=run_id), now, actor)
+        rows = JobRun.objects.filter(pk=run_id)
+        if not rows.end_queued(State.ABORTED, now, f"aborted by {actor} before it started", abort_requested_by=actor):
+            rows.request_abort(now, actor)
         run = get_run(run_id)
         if run.state not in (*ACTIVE, State.ABORTED) or (run.ended_at and run.ended_at < now):
             raise Conflict(f"run {run_id} is over: {run.state}")
@@ -165,8 +147,9 @@ def retry_run(*, run_id: int, requested_by: str, trigger: Trigger) -> JobRun:
     run = get_run(run_id)
     if run.is_active:
         raise Conflict(f"run {run_id} is not over")
-    arguments = run.definition.get("arguments") or []
-    return request_run(name=run.job.name, trigger=trigger, requested_by=requested_by, arguments=arguments, retry_of=run)
+    return request_run(
+        name=run.job.name, trigger=trigger, requested_by=requested_by, arguments=run.arguments, retry_of=run
+    )
 
 
 def get_run(run_id: int) -> JobRun:
@@ -180,27 +163,22 @@ def get_run(run_id: int) -> JobRun:
 def record_start(run: JobRun, process: Process) -> bool:
     """Claim a queued run for its supervisor; return False when it is no longer queued."""
     now = utc_now()
+    supervisor = {"pid": process.pid, "pid_started": process.started, "boot_id": process.boot_id}
     with transaction.atomic():
-        claimed = JobRun.objects.filter(pk=run.pk, state=State.QUEUED).update(
-            state=State.RUNNING, started_at=now, pid=process.pid, pid_started=process.started, boot_id=process.boot_id
-        )
-        if claimed:
-            services.count_start(run.job.name, started=iso_text(now))
-            rules.on_start(run, now)
-            pings.on_start(run, now)
-    if claimed:
-        run.state, run.started_at = State.RUNNING, now
-        log.info("run %s of job %s started", run.pk, run.job.name, extra=_log_fields(run))
-    return bool(claimed)
+        if not run.change([State.QUEUED], state=State.RUNNING, started_at=now, **supervisor):
+            return False
+        services.count_start(run.job.name, started=iso_text(now))
+        rules.on_start(run, now)
+    run.state, run.started_at = State.RUNNING, now
+    log.info("run %s of job %s started", run.pk, run.job.name, extra=_log_fields(run))
+    return True
 
 
 def requeue(run: JobRun) -> None:
     """Queue a claimed run again whose script was certainly not started: the daemon died in between."""
+    nobody = {"pid": None, "pid_started": None, "boot_id": ""}
     with transaction.atomic():
-        unclaimed = JobRun.objects.filter(pk=run.pk, state=State.RUNNING).update(
-            state=State.QUEUED, started_at=None, pid=None, pid_started=None, boot_id=""
-        )
-        if unclaimed:
+        if run.change([State.RUNNING], state=State.QUEUED, started_at=None, **nobody):
             services.uncount_start(run.job.name)
     log.info("run %s of job %s had not started when the daemon died: it is queued again", run.pk, run.job.name)
 
@@ -213,25 +191,15 @@ def record_end(run: JobRun, ending: Ending) -> None:
     now = utc_now()
     started = run.state == State.RUNNING
     last_output = _last_output(run, ending)
-    note = "; ".join(filter(None, (run.note, ending.note)))  # what was missed is still of interest
+    values = asdict(ending) | {"note": "; ".join(filter(None, (run.note, ending.note)))}
     with transaction.atomic():
-        closed = JobRun.objects.filter(pk=run.pk, state__in=ACTIVE).update(
-            state=ending.state,
-            ended_at=now,
-            note=note,
-            exit_code=ending.exit_code,
-            signal=ending.signal,
-            duration=ending.duration,
-            output_bytes=ending.output_bytes,
-        )
-        if not closed:
+        if not run.change(ACTIVE, ended_at=now, **values):
             return
         run.job.refresh_from_db()  # it may have been edited while the script ran
         if ending.state != State.SKIPPED:
             _summarize(run, ending, last_output, started=started)
         _queue_retry(run, ending.state, now)
         rules.on_end(run, ending.state, ending.note or _exit_code_text(ending), ending.duration, now)
-        pings.on_end(run, ending.state, now)
     result = ending.state + (f" ({ending.note})" if ending.note else "")
     log.info("run %s of job %s ended: %s", run.pk, run.job.name, result, extra=_log_fields(run))
 
@@ -263,19 +231,19 @@ def _queue_retry(run: JobRun, state: str, now: datetime) -> None:
     job = run.job
     if state not in FAILURES or run.attempt > job.retries or not isinstance(run.definition, dict):
         return
-    delay = min(job.retry_delay_seconds * 2 ** min(run.attempt - 1, _FAR), job.retry_delay_max_seconds)
     if JobRun.objects.active().filter(job=job).exists():
         return  # a newer run is on its way already
     if JobRun.objects.filter(pk=run.pk, abort_requested_at__isnull=False).exists():
         return  # somebody wanted its end, however it came about
+    wait = round(processes.backoff(run.attempt - 1, job.retry_delay_seconds, job.retry_delay_max_seconds))
     new_run(
         job,
         Trigger.RETRY,
         now,
         arguments=run.definition.get("arguments"),
         requested_by=run.requested_by,
-        not_before=now + timedelta(seconds=delay),
+        not_before=now + timedelta(seconds=wait),
         attempt=run.attempt + 1,
         retry_of=run,
-        note=f"attempt {run.attempt + 1} of {job.retries + 1}, {delay} s after run {run.pk}",
+        note=f"attempt {run.attempt + 1} of {job.retries + 1}, {wait} s after run {run.pk}",
     ).save(force_insert=True)

@@ -14,7 +14,7 @@ _INTERPRETERS = {".py": (sys.executable,), ".sh": ("bash",)}
 
 
 def check_name(script: str) -> None:
-    """Raises Invalid for a name that could leave the scripts' folders, or of a kind that can't be run."""
+    """Check a name; raises Invalid for one that could leave the scripts' folders, or of a kind that can't be run."""
     if not script or script != os.path.basename(script) or "\0" in script or script.startswith("."):
         raise Invalid("a script is named by its file name alone, without a folder")
     if pathlib.Path(script).suffix not in _INTERPRETERS:
@@ -22,7 +22,7 @@ def check_name(script: str) -> None:
 
 
 def find_script(script: str) -> pathlib.Path:
-    """The script's path in the first folder that has it; raises Invalid for a bad name, NotFound with the folders."""
+    """Return the path in the first folder that has the script; raises Invalid, or NotFound with the folders."""
     check_name(script)
     for folder in settings.JOB_SCRIPT_DIRS:
         path = pathlib.Path(folder) / script
@@ -40,7 +40,7 @@ def find_script(script: str) -> pathlib.Path:
 
 
 def command(path: pathlib.Path) -> list[str]:
-    """The interpreter and the script."""
+    """Return the interpreter and the script."""
     return [*_INTERPRETERS[path.suffix], str(path)]
 
 

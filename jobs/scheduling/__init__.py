@@ -1,1 +1,1 @@
-"""When jobs are due."""
+"""Schedules, and the runs that are due by them."""

@@ -1,4 +1,4 @@
-"""When a job fires: Vixie cron semantics from cronsim, in the job's timezone, answered in UTC."""
+"""The firings of a schedule: Vixie cron semantics from cronsim, in the job's timezone, returned in UTC."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def check_timezone(timezone: str) -> None:
 
 
 def firings_after(expression: str, timezone: str, after: datetime, count: int) -> list[datetime]:
-    """The next firings, strictly later than `after`; fewer when there are no more. Raises Invalid."""
+    """Return the next firings, strictly later than `after`; fewer when there are no more. Raises Invalid."""
     return list(islice(_simulate(expression, timezone, after), count))
 
 
 @functools.lru_cache(maxsize=256)  # a page that refreshes every few seconds asks for the same minute
 def firings_between(expression: str, timezone: str, after: datetime, until: datetime) -> tuple[datetime, ...]:
-    """The firings in (after, until], oldest first. Raises Invalid."""
+    """Return the firings in (after, until], oldest first. Raises Invalid."""
     return tuple(takewhile(lambda firing: firing <= until, _simulate(expression, timezone, after)))
 
 
 def first_after(expression: str, timezone: str, after: datetime) -> datetime | None:
-    """The next firing, strictly later than `after`; None when there is none. Raises Invalid."""
+    """Return the next firing, strictly later than `after`; None when there is none. Raises Invalid."""
     return next(_simulate(expression, timezone, after), None)
 
 
@@ -64,7 +64,7 @@ def count_between(expression: str, timezone: str, after: datetime, until: dateti
 
 
 def last_between(expression: str, timezone: str, after: datetime, until: datetime, count: int) -> list[datetime]:
-    """The latest firings in (after, until], oldest first, at most `count`."""
+    """Return the latest firings in (after, until], oldest first, at most `count`."""
     # Found forwards, from ever further back: within the hours of a DST change cronsim's way backwards is another one.
     span = timedelta(hours=1)
     while True:
@@ -76,7 +76,7 @@ def last_between(expression: str, timezone: str, after: datetime, until: datetim
 
 
 def describe(expression: str) -> str:
-    """The schedule in words: `Every 5 minutes`; the expression itself where there are none. Raises Invalid."""
+    """Return the schedule in words: `Every 5 minutes`; the expression itself where there are none. Raises Invalid."""
     fields = _fields(expression)
     try:
         return str(get_description(fields))
@@ -85,7 +85,7 @@ def describe(expression: str) -> str:
 
 
 def describe_safely(expression: str) -> str:
-    """The schedule in words, or as it stands when it is not one."""
+    """Return the schedule in words, or as it stands when it is not one."""
     try:
         return describe(expression)
     except Invalid:

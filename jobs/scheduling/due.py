@@ -7,12 +7,14 @@ and moves `settled_through`, so that a crash at any point neither loses nor repe
 from __future__ import annotations
 
 import logging
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db import transaction
+from apscheduler.triggers.base import BaseTrigger
+from django.db import close_old_connections, transaction
 from django.db.models import Q
 
 from core.errors import Invalid
@@ -27,8 +29,31 @@ ON_TIME = timedelta(seconds=30)
 # A `settled_through` further ahead than this means that the clock was wrong and has been set back.
 CLOCK_SLACK = timedelta(seconds=60)
 _BATCH = 500
+_LONGEST_WAIT, _SHORTEST_WAIT = timedelta(hours=1), timedelta(seconds=1)
+# The stored wake names a function, so what keeps two of them apart lives here.
+_one_at_a_time = threading.Lock()
 _REQUESTER = "the schedule"
 log = logging.getLogger(__name__)
+
+
+def wake() -> None:
+    """Queue what is due; do nothing while an earlier wake is at work, since the next one comes within a second."""
+    if _one_at_a_time.acquire(blocking=False):
+        try:
+            close_old_connections()
+            enqueue_due()
+        finally:
+            _one_at_a_time.release()
+
+
+class NextFiring(BaseTrigger):  # type: ignore[misc]
+    """Fires at the next firing of any job, and once an hour whatever happens."""
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        """Return a time strictly later than now, but for the first: what is due then is being queued already."""
+        earliest = now if previous_fire_time is None else now + _SHORTEST_WAIT
+        wanted = next_wake(now) or now + _LONGEST_WAIT
+        return min(max(wanted, earliest), now + _LONGEST_WAIT)
 
 
 @dataclass
@@ -59,7 +84,7 @@ class DueFirings:
 def enqueue_due(now: datetime | None = None) -> int:
     """Queue the runs of every firing up to now and return how many jobs were due; do nothing while paused."""
     now = now or utc_now()
-    if services.is_paused():
+    if services.pause():
         return 0
     disabled = _disabled_names()
     is_due = Q(next_firing__lte=now) | _needs_resettling(now)
@@ -72,7 +97,7 @@ def enqueue_due(now: datetime | None = None) -> int:
 
 def next_wake(now: datetime) -> datetime | None:
     """Return when enqueue_due() has work next; None when no job has a firing ahead, or starts are paused."""
-    if services.is_paused():
+    if services.pause():
         return None
     if Job.objects.filter(_needs_resettling(now)).exists():
         return now

@@ -89,7 +89,6 @@ class Run:
                 if not self.pipe_open:
                     poll.unregister(self.pipe)
             elif not ready:
-                self.capture.flush()
                 process_tree.reap_orphans(self.script.pid)
             if self.exited in ready:
                 return self._exited()

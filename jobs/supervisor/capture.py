@@ -34,20 +34,12 @@ class Capture:
         self._file = open(path, "wb", buffering=0, opener=_private)  # noqa: SIM115 closed by close()
 
     def write(self, data: bytes) -> None:
-        """Take output; an unfinished line is held back, so that a secret is not cut in two."""
+        """Take output; a line is stored when it ends or is rewritten, so that no secret is cut in two."""
         self._held += data
-        cut = self._held.rfind(b"\n") + 1
+        cut = max(self._held.rfind(b"\n"), self._held.rfind(b"\r")) + 1
         if not cut and len(self._held) > _HELD_AT_MOST:
-            cut = self._masker.safe_length(self._held) or self._masker.cut_within(self._held)
+            cut = self._masker.cut_within(self._held)
         self._store_first(cut)
-
-    def flush(self) -> None:
-        """Store what is held back, as the script has been silent for a while (a prompt, a progress bar).
-
-        What may be half a secret waits on, as its other half can come with the next write: at least the last word.
-        """
-        if self._held:
-            self._store_first(self._masker.safe_length(self._held))
 
     def close(self) -> None:
         self._store_first(len(self._held), final=True)

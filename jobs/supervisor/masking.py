@@ -20,61 +20,47 @@ _AUTHORIZATION = re.compile(
     rb"(?i)(\bbearer[ \t]+|authorization[\"']?\s*[:=]\s*[\"']?(?:basic|token|bearer)[ \t]+)([A-Za-z0-9._~+/=\-]{8,})"
 )
 _IN_URL = re.compile(rb"(://[^/\s:@]{0,64}:)[^@\s/]{4,}@")
-# One of these is in whatever _TOKENS and _IN_URL match.
+# One of these is in whatever _TOKENS and _IN_URL match, and in what _AUTHORIZATION does: cheaper than the expressions.
 _TOKEN_HINTS = (b"gh", b"github_pat_", b"lw_", b"eyJ", b"://", b"v1.")
-_BLANKS = re.compile(rb"\s+")
-# No secret of several words, values of variables aside, has more: a private key's first line.
-_MOST_WORDS = 6
+_AUTHORIZATION_HINTS = (b"bearer", b"authorization")
 _LONGEST = 8192
 # Shorter values are words that would be masked everywhere.
 _SHORTEST = 8
 
 
 class Masker:
-    """Masks what looks like a secret, and the values that it is given; remembers a private key across pieces."""
+    """Masks what looks like a secret, and the values that it is given; remembers a private key across lines."""
 
     def __init__(self, secrets: list[bytes]) -> None:
         lines = {line.strip() for secret in secrets for line in secret.splitlines()}
         values = sorted((line for line in lines if len(line) >= _SHORTEST), key=len, reverse=True)
         self._values = re.compile(b"|".join(map(re.escape, values))) if values else None
-        self._words = max((len(value.split()) for value in values), default=1)
         self._in_key = 0  # bytes that a key may still take
 
     def mask(self, data: bytes) -> bytes:
-        """Return the data without its secrets."""
+        """Return whole lines without their secrets."""
         if self._in_key or b"PRIVATE KEY" in data:
             data = self._without_keys(data)
         for pattern, replacement in self._patterns(data):
             data = pattern.sub(replacement, data)
         return data
 
-    def safe_length(self, data: bytes) -> int:
-        """Return how much of an unfinished line can be masked now: all but the words that may begin a secret."""
-        tail = data[-_LONGEST:]
-        words = self._words
-        if b"-----" in tail or _announces(tail):
-            words = max(words, _MOST_WORDS)
-        starts = [blanks.end() for blanks in _BLANKS.finditer(tail)]
-        return self._outside(data, len(data) - len(tail) + starts[-words]) if len(starts) >= words else 0
-
     def cut_within(self, data: bytes) -> int:
-        """Return where to cut data that is one endless word: well before its end, and in no secret."""
-        return self._outside(data, len(data) - _LONGEST) or len(data)
-
-    def _outside(self, data: bytes, cut: int) -> int:
-        """Return the cut, moved ahead of the secret that it would split."""
+        """Return where to cut a line that does not end: well before its end, and in no secret."""
+        cut = len(data) - _LONGEST
         for pattern in (_KEY_BEGINS, _KEY_ENDS, *(pattern for pattern, _ in self._patterns(data))):
             for secret in pattern.finditer(data):
                 if secret.start() < cut < secret.end():
                     cut = secret.start()
-        return cut
+        return cut or len(data)
 
     def _patterns(self, data: bytes) -> list[tuple[re.Pattern[bytes], bytes]]:
         """Return the expressions that may match somewhere in the data, each with what replaces a match."""
         patterns = [(self._values, MASK)] if self._values else []
         if any(hint in data for hint in _TOKEN_HINTS):
             patterns += [(_TOKENS, MASK), (_IN_URL, rb"\1" + MASK + b"@")]
-        if _announces(data):
+        lowered = data.lower()
+        if any(hint in lowered for hint in _AUTHORIZATION_HINTS):
             patterns.append((_AUTHORIZATION, rb"\1" + MASK))
         return patterns
 
@@ -92,9 +78,3 @@ class Masker:
                 self._in_key = _KEY_AT_MOST if begin else 0
                 data = data[begin.end() :] if begin else b""
         return rest
-
-
-def _announces(data: bytes) -> bool:
-    """Return whether a word announces a secret after it; cheaper than the expression."""
-    lowered = data.lower()
-    return b"bearer" in lowered or b"authorization" in lowered

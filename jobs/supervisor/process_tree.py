@@ -1,4 +1,4 @@
-"""The process tree of a script: started in a session of its own, ended with every process that came of it."""
+"""The process tree of a script: started in a session of its own, ended with all its descendants."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def become_subreaper() -> None:
 def start(command: list[str], environment: dict[str, str], directory: str) -> subprocess.Popen[bytes]:
     """Start a script, its output and errors in one pipe; raises OSError with a sentence when it can't be."""
     supervisor = os.getpid()
+    umask = int(environment.pop("LOBWIFE_UMASK", "-1"), 8)  # the daemon's own keeps files private; -1 changes nothing
 
     def die_with_the_supervisor() -> None:
         """Also when that is killed; what the script started is found by its environment."""
@@ -43,6 +44,7 @@ def start(command: list[str], environment: dict[str, str], directory: str) -> su
             cwd=directory,
             env=environment,
             start_new_session=True,
+            umask=umask,
         )
     except OSError as error:
         path = f"its working directory {directory}" if error.filename == directory else command[0]

@@ -7,7 +7,6 @@ The copy is made ready in a temporary folder first, so that the live file change
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import pathlib
@@ -22,13 +21,13 @@ from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.utils import DatabaseError, OperationalError
 
 from core.errors import Conflict, LobwifeError, Unavailable
-from core.files import replace_with_numbered_backup
+from core.files import locked, replace_with_numbered_backup
 from core.sqlite.copies import copy_database, folder, kept_copies, newest_copy
 from core.sqlite.copy_reader import check_schema, known_migrations, unpacked
 from core.sqlite.gate import GateTimeout, gate_for
 from lobwife.backups import carry_over
 from lobwife.backups.carry_over import Present
-from lobwife.takeover.inspection import is_complete
+from lobwife.takeover.database import is_complete
 from tasks.models import Task
 
 log = logging.getLogger(__name__)
@@ -83,15 +82,13 @@ def restore(*, file: pathlib.Path, actor: str) -> Restored:
 def _daemon_lock(state: pathlib.Path) -> Iterator[None]:
     """Hold the daemon's lock, so that it neither runs nor starts meanwhile."""
     path = state / "daemon.lock"
-    try:
-        lock = path.open("a+")
-    except OSError as error:
-        raise Unavailable(f"{path} can't be opened ({error.strerror}): check LOBWIFE_STATE_DIR") from None
-    with lock:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(locked(path, wait=False))
         except BlockingIOError:
             raise Conflict("the daemon runs: stop it first, web may go on; nothing was changed") from None
+        except OSError as error:
+            raise Unavailable(f"{path} can't be opened ({error.strerror}): check LOBWIFE_STATE_DIR") from None
         yield
 
 

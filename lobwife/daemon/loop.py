@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from django.db import close_old_connections, connection
 from django.db.utils import OperationalError
 
-from core import backoff
+from core import processes
 
 log = logging.getLogger(__name__)
 _FAILURES_REPORTED = 3
@@ -64,6 +64,6 @@ class Loop:
         if again is True:
             return
         if self.failures:
-            stop.wait(backoff.delay(self.failures, self.every_seconds, _LONGEST_BACKOFF))
+            stop.wait(processes.backoff(self.failures, self.every_seconds, _LONGEST_BACKOFF))
         elif not stop.wait(self.every_seconds):
             self._woken.wait((again or self.idle_seconds) - self.every_seconds)

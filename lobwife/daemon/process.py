@@ -20,7 +20,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection, transaction
 from django.db.utils import DatabaseError, InterfaceError
 
-from core import backoff
+from core import processes
 from core.errors import Conflict, Unavailable
 from core.sqlite.notification import Listener, data_version
 from core.timestamps import utc_now
@@ -131,7 +131,7 @@ class Daemon:
                 self._failures = 0
             except (DatabaseError, InterfaceError, OSError) as error:
                 self._failures += 1
-                wait = backoff.delay(self._failures, _SHORTEST_TICK_SECONDS, _LONGEST_BACKOFF)
+                wait = processes.backoff(self._failures, _SHORTEST_TICK_SECONDS, _LONGEST_BACKOFF)
                 log.error("a tick failed and is tried again: %s", error)
                 close_old_connections()
                 self._seen_version = None

@@ -17,7 +17,7 @@ from django_apscheduler.jobstores import DjangoJobStore
 from django_apscheduler.models import DjangoJob
 
 from core.timestamps import utc_now
-from jobs.scheduling import due, wake
+from jobs.scheduling import due
 
 log = logging.getLogger(__name__)
 _FIRINGS = "firings"
@@ -99,9 +99,7 @@ class Scheduler:
         for name, (call, fields) in self._upkeep.items():
             trigger = CronTrigger.from_crontab(fields, timezone="UTC")
             self._scheduler.add_job(call, trigger, id=name, replace_existing=True)
-        self._scheduler.add_job(
-            wake.wake, wake.NextFiring(), id=_FIRINGS, max_instances=_THREADS, replace_existing=True
-        )
+        self._scheduler.add_job(due.wake, due.NextFiring(), id=_FIRINGS, max_instances=_THREADS, replace_existing=True)
 
     @property
     def is_alive(self) -> bool:

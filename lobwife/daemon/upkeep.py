@@ -11,8 +11,7 @@ from broker.follower import Follower
 from broker.tokens.issue import issue_service_token
 from core.sqlite import copies, restore_test
 from core.sqlite.upkeep import checkpoint, optimize
-from jobs.alerts.delivery import AlertSender
-from jobs.alerts.pings import PingSender
+from jobs.alerts.delivery import AlertSender, PingSender
 from jobs.alerts.rules import Watch
 from jobs.execution import retention
 from lobwife.daemon.loop import Loop

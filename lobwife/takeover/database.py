@@ -1,4 +1,4 @@
-"""Taking over the database file: inspect it, keep a copy of the older service's; migrations do the rest."""
+"""Taking over the database file: it is complete, is to be migrated, or is refused; the older service's is kept."""
 
 from __future__ import annotations
 
@@ -7,21 +7,30 @@ import os
 import pathlib
 import secrets
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 
 from core import env
-from core.errors import Unavailable
+from core.errors import Conflict, Unavailable
 from core.files import locked, replace_with_numbered_backup, sync_file, write_private
-from core.sqlite.copy_reader import known_migrations
+from core.sqlite.copy_reader import (
+    Migrations,
+    applied_migrations,
+    damage,
+    known_migrations,
+    tables,
+    unknown_migration,
+)
 from core.sqlite.gate import GateTimeout, gate_for
-from lobwife.takeover.inspection import examine, is_complete
 
+SCHEMA_VERSION = 2
 COPY_SUFFIX = ".pre-migration"
 _FILES = ("", "-wal", "-journal")
 _ATTEMPTS = 5
 _GATE_SECONDS = 10.0
 _FOLDER = ".take-over-"
+_PRIVATE = ("lobmob.db*", "daemon.log*", "*.lock", "backups", "runs", "*.json*")
 
 
 @contextlib.contextmanager
@@ -51,13 +60,13 @@ def make_ready(database: pathlib.Path) -> None:
     Inside `prepared()`. Raises Conflict for a damaged or newer file, Unavailable when it can't be copied; the file and
     its WAL are then as they were.
     """
-    known = known_migrations()
+    ours = known_migrations()
     if not any(os.path.lexists(f"{database}{suffix}") for suffix in _FILES):
         return
-    if database.is_file() and is_complete(database, known):
+    if database.is_file() and is_complete(database, ours):
         return
     with _copied(database) as copy:
-        if examine(copy, database, known):
+        if examine(copy, database, ours):
             _keep(copy, database.with_name(database.name + COPY_SUFFIX))
 
 
@@ -65,12 +74,19 @@ def make_file(database: pathlib.Path) -> None:
     """Make an empty file where there is none, for SQLite to fill; raises Unavailable when it can't be made."""
     try:
         if not database.exists():
-            database.touch()
+            database.touch(mode=0o600)
     except OSError as error:
         raise Unavailable(
             f"{database} can't be made ({error.strerror}): make its directory writable and see that its disk has room,"
             " then start again"
         ) from error
+
+
+def make_private(state: pathlib.Path) -> None:
+    """Take from others what an earlier start left for them to read: the database and its copies, logs, output."""
+    for path in (path for pattern in _PRIVATE for path in state.glob(pattern)):
+        with contextlib.suppress(OSError):  # another user's, who has to do it
+            path.chmod(path.stat().st_mode & ~0o077)
 
 
 @contextlib.contextmanager
@@ -135,3 +151,86 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
     except FileNotFoundError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def is_complete(database: pathlib.Path, ours: Migrations) -> bool:
+    """Return whether the file has all our migrations, without leaving a trace on it or its WAL.
+
+    False for a file that can't be read so (half checkpointed, damaged). Raises Conflict for a newer one.
+    """
+    try:
+        # Immutable: SQLite takes no lock, reads no WAL and so has nothing to checkpoint on closing.
+        applied = _applied(database, "immutable=1")
+        if applied != ours:
+            return False
+        if _has_wal(database):
+            # Ours for certain, so its WAL may be read; a read-only connection does not checkpoint either.
+            applied = _applied(database)
+    except sqlite3.Error:
+        return False
+    _refuse_unknown(database, applied, ours)
+    return applied == ours
+
+
+def examine(copy: pathlib.Path, database: pathlib.Path, ours: Migrations) -> bool:
+    """Check a copy, merging its WAL into it; return whether the older service left it, never migrated.
+
+    Raises Conflict, about `database`, when it is damaged or newer than this code, Unavailable for want of room.
+    """
+    if _has_wal(copy) and (not copy.exists() or not copy.stat().st_size):
+        raise _damaged(database, f"{database.name}-wal is there without its database")
+    try:
+        with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+            if error := damage(connection):
+                raise _damaged(database, error)
+            present = tables(connection)
+            if "schema_version" in present:
+                _refuse_newer_schema(connection, database)
+            applied = applied_migrations(connection)
+            _refuse_unknown(database, applied, ours)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.OperationalError as error:  # no room for the WAL's pages, say; damage is another error
+        raise Unavailable(
+            f"{database} can't be looked at ({error}) and was left as it is: see that the state directory's disk has"
+            " room, then start again"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise _damaged(database, str(error)) from error
+    return applied is None and bool(present)
+
+
+def _applied(database: pathlib.Path, options: str = "") -> Migrations | None:
+    uri = f"{database.as_uri()}?mode=ro&{options}"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+        return applied_migrations(connection)
+
+
+def _has_wal(database: pathlib.Path) -> bool:
+    wal = database.with_name(f"{database.name}-wal")
+    return wal.exists() and wal.stat().st_size > 0
+
+
+def _refuse_newer_schema(connection: sqlite3.Connection, database: pathlib.Path) -> None:
+    query = "SELECT max(version) FROM schema_version WHERE typeof(version) = 'integer'"
+    (version,) = connection.execute(query).fetchone()
+    if version is not None and version > SCHEMA_VERSION:
+        raise _newer(database, f"schema version {version}")
+
+
+def _refuse_unknown(database: pathlib.Path, applied: Migrations | None, ours: Migrations) -> None:
+    if unknown := unknown_migration(applied, ours):
+        raise _newer(database, f"migration {unknown}")
+
+
+def _newer(database: pathlib.Path, what: str) -> Conflict:
+    return Conflict(
+        f"{database} is from a newer version than this one ({what}) and was left as it is: start the newer version,"
+        " or put a copy from before that upgrade in its place"
+    )
+
+
+def _damaged(database: pathlib.Path, reason: str) -> Conflict:
+    return Conflict(
+        f"{database} is damaged ({reason}) and was left as it is: put a whole copy in its place, such as"
+        f" {database.name}.bak, or move it and its -wal file away to start with an empty database"
+    )

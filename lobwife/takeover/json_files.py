@@ -6,42 +6,31 @@ import json
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 from django.db import models, transaction
 
 from broker.models import LegacyRegistration, TokenAudit
-from core import coerce
 from core.errors import Invalid, LobwifeError, Unavailable
 from core.files import replace_with_numbered_backup
+from core.text import as_count, as_number, as_text
 from jobs.models import JobState
 
 Convert = Callable[[object], object]
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column, the key of its value in the file, and how it is converted; the default stands for an empty one."""
-
-    name: str
-    convert: Convert = coerce.text
-    default: object = None
-    key: str | None = None
-
-    def read(self, entry: dict[str, Any]) -> object:
-        value = self.convert(entry.get(self.key or self.name))
-        return value if self.default is None else value or self.default
-
-
-@dataclass(frozen=True)
 class Layout:
-    """A file and its model: an object of entries by the model's `primary_key`, or a list when there is none."""
+    """A file and its model: an object of entries by the model's `primary_key`, or a list when there is none.
+
+    A column's value is converted from the entry's of the same name, or of the name in `keys`.
+    """
 
     file: str
     model: type[models.Model]
-    columns: tuple[Column, ...]
+    columns: dict[str, Convert]
     primary_key: str | None = None
+    keys: dict[str, str] = field(default_factory=dict)
 
     def rows(self, data: object) -> list[models.Model]:
         """Return the rows that a file's content stands for; raises Invalid for another shape."""
@@ -52,52 +41,50 @@ class Layout:
         if not isinstance(data, dict):
             raise Invalid("it is not an object")
         return [
-            self._row(entry, f"the entry {name[:100]!r}", **{self.primary_key: coerce.text(name)})
+            self._row(entry, f"the entry {name[:100]!r}", **{self.primary_key: as_text(name)})
             for name, entry in data.items()
         ]
 
     def _row(self, entry: object, label: str, **key: object) -> models.Model:
         if not isinstance(entry, dict):
             raise Invalid(f"{label} is not an object")
-        return self.model(**key, **{column.name: column.read(entry) for column in self.columns})
+        values = {name: convert(entry.get(self.keys.get(name, name))) for name, convert in self.columns.items()}
+        return self.model(**key, **values)
+
+
+def _text_or(default: str) -> Convert:
+    return lambda value: as_text(value) or default
 
 
 LAYOUTS = (
     Layout(
         "jobs.json",
         JobState,
-        (
-            Column("last_run"),
-            Column("last_status"),
-            Column("last_duration", coerce.number),
-            Column("last_output"),
-            Column("run_count", coerce.count),
-            Column("fail_count", coerce.count),
-            Column("enabled", lambda value: value is None or bool(value)),
-        ),
+        {
+            **dict.fromkeys(("last_run", "last_status", "last_output"), as_text),
+            "last_duration": as_number,
+            **dict.fromkeys(("run_count", "fail_count"), as_count),
+            "enabled": lambda value: value is None or bool(value),
+        },
         primary_key="name",
     ),
     Layout(
         "tasks.json",
         LegacyRegistration,
-        (
-            Column("repos", default="[]"),
-            Column("lobster_type", default="unknown"),
-            Column("registered_at", default=""),
-            Column("status", default="active"),
-            Column("token_count", coerce.count),
-        ),
+        {
+            "repos": _text_or("[]"),
+            "lobster_type": _text_or("unknown"),
+            "registered_at": _text_or(""),
+            "status": _text_or("active"),
+            "token_count": as_count,
+        },
         primary_key="task_id",
     ),
     Layout(
         "token-audit.json",
         TokenAudit,
-        (
-            Column("task_id", default=""),
-            Column("repos"),
-            Column("action", default=""),
-            Column("created_at", default="", key="timestamp"),
-        ),
+        {"task_id": _text_or(""), "repos": as_text, "action": _text_or(""), "created_at": _text_or("")},
+        keys={"created_at": "timestamp"},
     ),
 )
 
@@ -121,7 +108,7 @@ class JsonFile:
 
     def _missing(self) -> list[models.Model]:
         """Return the rows without a key that an interrupted import has not stored, told by counting equal ones."""
-        names = [column.name for column in self.layout.columns]
+        names = list(self.layout.columns)
         stored = Counter(self.layout.model._default_manager.values_list(*names))
         missing = []
         for row in self.rows:

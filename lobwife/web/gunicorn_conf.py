@@ -11,7 +11,7 @@ import gevent
 from gunicorn.glogging import Logger
 
 from core import env, logs
-from core.parent_death import stop_with_parent, stop_with_supervisor
+from core.processes import keep_files_private, stop_with_parent, stop_with_supervisor
 
 log = logging.getLogger("lobwife.web")
 
@@ -34,6 +34,7 @@ def raise_open_files() -> int:
     return most
 
 
+keep_files_private()
 _address = env.text("LOBWIFE_BIND", "127.0.0.1")
 _host = f"[{_address}]" if ":" in _address else _address
 bind = [

@@ -17,7 +17,7 @@ from supervisor.options import ServerOptions
 from supervisor.supervisord import go
 
 from core import logs
-from core.parent_death import SUPERVISOR_VARIABLE
+from core.processes import SUPERVISOR_VARIABLE
 from lobwife.web.preflight import OPERATOR_VARIABLES
 
 MODULE = "lobwife.web.supervisor"

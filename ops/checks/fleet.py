@@ -1,127 +1,132 @@
-"""Checks of the fleet, for the dashboard: jobs, tasks, tokens, the vault, copies and the daemon."""
+"""Checks of the running fleet: daemon, GitHub, the vault, copies for dashboard and doctor; jobs, tasks, tokens too."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
+from django.conf import settings
 from django.urls import reverse
 
-from broker.models import GitHubState
-from ops.checks.finding import Finding, Severity
-from ops.write_diagnosis import obstacle
+from core.sqlite.restore_test import EVERY
+from core.timestamps import utc_now
+from jobs.models import Job
+from ops.checks import Finding, bad, good, warn
+from ops.checks.state import Copies, DaemonState, GitHub, Vault
 from tasks import overdue
 
-_OLDEST_COPY = timedelta(hours=3)
-_LISTED = 8
+_MOST_NAMED = 8
 
 
-def findings(panels: dict[str, Any], now: datetime) -> list[Finding]:
-    """Run all of these checks on what the dashboard's panels have read already."""
-    return [
-        *daemon(panels["daemon"]),
-        *jobs(panels["jobs"]),
-        *tasks(now),
-        *broker(panels["broker"], now),
-        *vault(panels["vault"]),
-        *copies(panels["database"], now),
-    ]
-
-
-def daemon(daemon: dict[str, Any]) -> list[Finding]:
-    found = []
-    if not daemon["alive"] and (sentence := obstacle()):
-        found.append(_bad("daemon", sentence))
-    elif not daemon["alive"]:
-        what = "has not given a sign of life" if daemon["row"] and daemon["row"].pid else "is not running"
-        found.append(
-            _bad("daemon", f"The daemon {what}: no script starts. Start it with “make run” or “manage.py daemon”.")
+def daemon(state: DaemonState) -> Iterator[Finding]:
+    """Check its heartbeat, and what it says that it can't do."""
+    if not state.is_alive and state.obstacle:
+        yield bad("daemon", "The daemon can't write its sign of life.", state.obstacle)
+    elif not state.is_alive:
+        problem = "has not given a sign of life" if state.pid else "is not running"
+        remedy = "Start it with “make run” or “manage.py daemon”; daemon.log in the state directory says why it ended."
+        yield bad("daemon", f"The daemon {problem}: no script starts.", remedy)
+    elif state.reported:
+        yield bad("daemon", state.reported, "daemon.log in the state directory has the reason.")
+    elif state.version and state.version != settings.VERSION:
+        yield warn(
+            "daemon", f"The daemon runs version {state.version}.", f"Restart it: the code is {settings.VERSION}."
         )
-    elif daemon["row"].trouble:
-        found.append(_bad("daemon", daemon["row"].trouble))
-    if daemon["paused"]:
-        found.append(_warn("daemon", f"Starts are paused by {daemon['row'].paused_by or 'a caller over REST'}."))
-    return found
+    else:
+        yield good("daemon", f"The daemon is alive, pid {state.pid}.")
+    if state.paused_at:
+        by = state.paused_by or "a caller over REST"
+        yield warn("daemon", f"Starts are paused by {by}; `manage.py resume` ends that.")
 
 
-def jobs(rows: list[dict[str, Any]]) -> list[Finding]:
-    return [
-        _bad("jobs", f"Job {row['job'].name} {_failed(row)}.", row["url"])
-        for row in rows
-        if row["state"].enabled and row["failures"]
-    ]
+def jobs(failures: Iterable[tuple[Job, int]]) -> Iterator[Finding]:
+    """Check for enabled jobs that fail; takes each job with the number of its failures in a row."""
+    for job, count in failures:
+        times = "failed" if count == 1 else f"failed {count} times in a row"
+        if count:
+            yield bad("jobs", f"Job {job.name} {times}.", url=reverse("admin:jobs_job_change", args=[job.pk]))
 
 
-def _failed(row: dict[str, Any]) -> str:
-    return "failed" if row["failures"] == 1 else f"failed {row['failures']} times in a row"
-
-
-def tasks(now: datetime) -> list[Finding]:
-    found = []
+def tasks(now: datetime) -> Iterator[Finding]:
+    """Check for tasks that are active or queued for too long."""
     url = reverse("admin:tasks_task_changelist")
-    slow, waiting = overdue.active_too_long(now), overdue.queued_too_long(now)
-    for task in slow[:_LISTED]:
-        found.append(_warn("tasks", f"{task} is active too long.", reverse("admin:tasks_task_change", args=[task.pk])))
-    if len(slow) > _LISTED:
-        more = len(slow) - _LISTED
-        found.append(_warn("tasks", f"{more} more tasks are active too long.", f"{url}?attention=active"))
-    if waiting:
-        many = f"{len(waiting)} tasks wait" if len(waiting) > 1 else f"{waiting[0]} waits"
-        found.append(_warn("tasks", f"{many} for longer than an hour.", f"{url}?attention=queued"))
-    return found
+    active, queued = overdue.active_too_long(now), overdue.queued_too_long(now)
+    for task in active[:_MOST_NAMED]:
+        yield warn("tasks", f"{task} is active too long.", url=reverse("admin:tasks_task_change", args=[task.pk]))
+    if len(active) > _MOST_NAMED:
+        sentence = f"{len(active) - _MOST_NAMED} more tasks are active too long."
+        yield warn("tasks", sentence, url=f"{url}?attention=active")
+    if queued:
+        subject = f"{len(queued)} tasks wait" if len(queued) > 1 else f"{queued[0]} waits"
+        yield warn("tasks", f"{subject} for longer than an hour.", url=f"{url}?attention=queued")
 
 
-def broker(broker: dict[str, Any], now: datetime) -> list[Finding]:
-    state, found = broker["state"], []
-    if state and state.blocked_until and state.blocked_until > now:
-        url = reverse("admin:broker_githubstate_changelist")
-        found.append(_warn("broker", f"GitHub said to wait until {state.blocked_until:%H:%M} UTC with tokens.", url))
-    elif not broker["trouble"] and state and _failed_last(state):
-        url = reverse("admin:broker_githubstate_changelist")
-        found.append(_warn("broker", f"GitHub gave no token when it was last asked: {state.last_error}", url))
-    if broker["failed"] or broker["refused"]:
-        url = reverse("admin:broker_tokenaudit_changelist")
-        for outcome in ("failed", "refused"):
-            if broker[outcome]:
-                many = broker[outcome] > 1
-                noun = "requests for tokens" if many else "request for a token"
-                verb = outcome if outcome == "failed" else "were refused" if many else "was refused"
-                sentence = f"{broker[outcome]} {noun} {verb} today."
-                found.append(_warn("broker", sentence, f"{url}?outcome={outcome}"))
-    return found
+def github(state: GitHub) -> Iterator[Finding]:
+    """Check what GitHub last said to the broker."""
+    row, url = state.row, reverse("admin:broker_githubstate_changelist")
+    if row.blocked_until and row.blocked_until > utc_now():
+        yield warn("broker", f"GitHub said to wait until {row.blocked_until:%H:%M} UTC with tokens.", url=url)
+    elif state.problem is None and state.failed_last:
+        yield warn("broker", f"GitHub gave no token when it was last asked: {row.last_error}", url=url)
 
 
-def _failed_last(state: GitHubState) -> bool:
-    """Return True when GitHub's newest answer was an error."""
-    return bool(state.last_error_at and (state.last_mint_at is None or state.last_mint_at < state.last_error_at))
+def tokens(outcomes: Mapping[str, int]) -> Iterator[Finding]:
+    """Check for requests for tokens that got none today."""
+    url = reverse("admin:broker_tokenaudit_changelist")
+    for outcome, one, many in (("failed", "failed", "failed"), ("refused", "was refused", "were refused")):
+        count = outcomes.get(outcome, 0)
+        if count:
+            subject = f"1 request for a token {one}" if count == 1 else f"{count} requests for tokens {many}"
+            yield warn("broker", f"{subject} today.", url=f"{url}?outcome={outcome}")
 
 
-def vault(vault: dict[str, Any]) -> list[Finding]:
-    url, state, found = reverse("admin:vaultsync_vaultstate_changelist"), vault["state"], []
-    if vault.get("reason"):
-        found.append(_bad("vault", f"The vault is not synced: {vault['reason']}", url))
-    if vault["enabled"] and state:
-        if state.failures:
-            found.append(_bad("vault", f"The vault could not be synced: {state.last_error}", url))
-        if state.remote_failures:
-            found.append(_warn("vault", f"The vault could not be pushed: {state.remote_error}", url))
-        if vault["problems"]:
-            noun = "file of the vault needs" if vault["problems"] == 1 else "files of the vault need"
-            found.append(_warn("vault", f"{vault['problems']} {noun} a look.", url))
-    return found
+def vault(state: Vault) -> Iterator[Finding]:
+    """Check the sync with the vault and with its remote."""
+    status, row, url = state.status, state.row, reverse("admin:vaultsync_vaultstate_changelist")
+    if not status["enabled"]:
+        if status.get("reason"):
+            sentence = f"The vault is not synced: {status['reason']}"
+            yield bad("vault", sentence, "docs/vault.md says how it is mended.", url)
+        return
+    if row.failures:
+        yield bad("vault", f"The vault could not be synced: {row.last_error}", url=url)
+    if row.remote_failures:
+        remedy = "See that the remote can be reached and may be written; commits wait here meanwhile."
+        yield warn("vault", f"The vault could not be pushed: {row.remote_error}", remedy, url)
+    if status["problems"]:
+        subject = (
+            "1 file of the vault needs" if status["problems"] == 1 else f"{status['problems']} files of the vault need"
+        )
+        yield warn("vault", f"{subject} a look.", url=url)
+    synced = f"synced last at {status['last_sync']} UTC" if status["last_sync"] else "not synced yet"
+    yield good("vault", f"The vault is {synced}, {status['pending_events']} events to go.")
 
 
-def copies(database: dict[str, Any], now: datetime) -> list[Finding]:
-    """Check that the last copy of the database is not too old."""
-    copied_at = database["backup_at"]
-    if copied_at and now - copied_at > _OLDEST_COPY:
-        return [_warn("copies", "The last copy of the database is older than three hours.")]
-    return []
+def copies(state: Copies) -> Iterator[Finding]:
+    """Check that the newest copy of the database is young and that a restore of one was tested."""
+    count = len(state.kept)
+    if state.is_late:
+        remedy = "See that the daemon runs; daemon.log says why none was made."
+        yield warn("copies", "The last copy of the database is older than three hours.", remedy)
+    elif count:
+        size = f"{state.bytes / 10**6:.1f} MB"
+        yield good("copies", f"{count} copies are kept, {size} together, the newest of {state.newest_at:%H:%M} UTC.")
+    test = state.test
+    if test is None:
+        return
+    if not test.passed:
+        remedy = "Run `manage.py backup` now, and check the disk."
+        yield bad("restore test", f"{test.copy} can't be restored: {test.result}", remedy)
+    elif utc_now() - test.tested_at > 2 * EVERY:
+        yield warn("restore test", f"No copy was tested since {test.tested_at:%Y-%m-%d}.", "See that the daemon runs.")
+    else:
+        yield good("restore test", f"{test.copy} was restored on {test.tested_at:%Y-%m-%d}: {test.result}")
 
 
-def _bad(check: str, sentence: str, url: str = "") -> Finding:
-    return Finding(check, sentence, severity=Severity.BAD, url=url)
-
-
-def _warn(check: str, sentence: str, url: str = "") -> Finding:
-    return Finding(check, sentence, severity=Severity.WARN, url=url)
+def clock(state: DaemonState) -> Iterator[Finding]:
+    """Check that the last sign of life is not in the future."""
+    if state.age is not None and state.age < -timedelta(seconds=30):
+        sentence = f"The daemon's last sign of life is {-state.age.total_seconds():.0f} s in the future."
+        yield bad("clock", sentence, "Set this machine's clock, by NTP, then restart the daemon.")
+    else:
+        yield good("clock", f"{utc_now():%Y-%m-%d %H:%M:%S} UTC")

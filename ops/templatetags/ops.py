@@ -13,14 +13,14 @@ from ops.job_summary import context as job_context
 from tasks.models import Task
 
 register = template.Library()
-for each in (badge, due, duration, size, when):
-    register.filter(each)
+for display_filter in (badge, due, duration, size, when):
+    register.filter(display_filter)
 
 
 @register.inclusion_tag("ops/job_live.html", takes_context=True)
-def job_summary(context: dict[str, Any], shown: Job) -> dict[str, Any]:
+def job_summary(context: dict[str, Any], job: Job) -> dict[str, Any]:
     """Render the summary of a job."""
-    return {**job_context(shown, context["request"].user), "csrf_token": context.get("csrf_token")}
+    return {**job_context(job, context["request"].user), "csrf_token": context.get("csrf_token")}
 
 
 @register.inclusion_tag("ops/task_note.html")

@@ -1,4 +1,4 @@
-"""Filters of the list of tasks. Their values are known beforehand: the table is not read for them."""
+"""Filters of the list of tasks. Their values are fixed: the table is not read for them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from tasks.models import Status, Task
 _OTHER = "other"
 
 
-class _KnownValues(admin.SimpleListFilter):
-    known: tuple[str, ...] = ()
+class _UsualValues(admin.SimpleListFilter):
+    """A filter by the usual values of a field, and by all others together."""
+
+    usual_values: tuple[str, ...] = ()
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        return [*((value, value) for value in self.known), (_OTHER, "other")]
+        return [*((value, value) for value in self.usual_values), (_OTHER, "other")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
         value = self.value()
         if value == _OTHER:
-            return queryset.exclude(**{f"{self.parameter_name}__in": self.known})
+            return queryset.exclude(**{f"{self.parameter_name}__in": self.usual_values})
         return queryset.filter(**{str(self.parameter_name): value}) if value else queryset
 
 
@@ -35,7 +37,7 @@ class AttentionFilter(admin.SimpleListFilter):
     """The tasks that wait for a person."""
 
     title, parameter_name = "attention", "attention"
-    finds: ClassVar[dict[str, tuple[Callable[[datetime], list[Task]], ...]]] = {
+    queries: ClassVar[dict[str, tuple[Callable[[datetime], list[Task]], ...]]] = {
         "active": (overdue.active_too_long,),
         "queued": (overdue.queued_too_long,),
         "any": (overdue.active_too_long, overdue.queued_too_long),
@@ -45,22 +47,22 @@ class AttentionFilter(admin.SimpleListFilter):
         return [("any", "needs attention"), ("active", "active too long"), ("queued", "queued too long")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
-        chosen = self.finds.get(self.value() or "")
-        if chosen is None:
+        queries = self.queries.get(self.value() or "")
+        if queries is None:
             return queryset
-        return queryset.filter(pk__in=[task.pk for find in chosen for task in find(utc_now())])
+        return queryset.filter(pk__in=[task.pk for query in queries for task in query(utc_now())])
 
 
-class StatusFilter(_KnownValues):
-    title, parameter_name, known = "status", "status", tuple(Status.values)
+class StatusFilter(_UsualValues):
+    title, parameter_name, usual_values = "status", "status", tuple(Status.values)
 
 
-class TypeFilter(_KnownValues):
-    title, parameter_name, known = "type", "type", TYPES
+class TypeFilter(_UsualValues):
+    title, parameter_name, usual_values = "type", "type", TYPES
 
 
-class PriorityFilter(_KnownValues):
-    title, parameter_name, known = "priority", "priority", PRIORITIES
+class PriorityFilter(_UsualValues):
+    title, parameter_name, usual_values = "priority", "priority", PRIORITIES
 
 
 class AssignedFilter(admin.SimpleListFilter):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Any
 
 from django import forms
 
@@ -78,22 +78,7 @@ class TaskForm(forms.ModelForm[Task]):
 
     class Meta:
         model = Task
-        fields: ClassVar = [
-            "name",
-            "slug",
-            "type",
-            "status",
-            "priority",
-            "model",
-            "assigned_to",
-            "repos",
-            "discord_thread_id",
-            "estimate_minutes",
-            "requires_qa",
-            "workflow",
-            "assigned_at",
-            "completed_at",
-        ]
+        fields = ()  # the fieldsets of the admin name them
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -101,10 +86,9 @@ class TaskForm(forms.ModelForm[Task]):
         if repos is not None:
             self.initial["repos"] = "\n".join(repos)
         if "status" in self.fields and self.instance.pk and self.instance.status not in Status.values:
-            odd = str(self.instance.status)
-            self.fields["status"] = forms.ChoiceField(
-                choices=[(odd, f"{odd or 'empty'} (not a known status)"), *Status.choices], required=False
-            )
+            stored = str(self.instance.status)
+            choices = [(stored, f"{stored or 'empty'} (not a known status)"), *Status.choices]
+            self.fields["status"] = forms.ChoiceField(choices=choices, required=False)
         # The page carries what it showed: what an agent changed meanwhile is not taken for the person's change.
         for field in self.fields.values():
             field.show_hidden_initial = bool(self.instance.pk)
@@ -135,13 +119,13 @@ class TaskForm(forms.ModelForm[Task]):
         return sent
 
     def validated(self) -> dict[str, Any]:
-        """The changes as the services take them; call it on a valid form."""
+        """Return the changes as the services take them; call it on a valid form."""
         sent = self.changes()
         body = validate(TaskChanges if self.instance.pk else NewTask, sent)
         return {name: getattr(body, name, value) for name, value in sent.items()}
 
     def _post_clean(self) -> None:
-        """The instance stays as it was read: the services write, and only what changed."""
+        """Leave the instance as it was read: the services write, and only what changed."""
 
     @staticmethod
     def _check_name_and_repos(name: str, value: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -17,7 +16,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from core.display import badge, when
+from core.callers import operator_of
+from core.display import ReadOnlyAdmin, badge, when
 from core.errors import LobwifeError
 from tasks import services
 from tasks.admin import bulk
@@ -27,7 +27,6 @@ from tasks.ids import include_typed_id, parse_typed_id
 from tasks.models import Task, TaskEvent, read_repos
 
 _EVENTS_SHOWN = 100
-_CANCELLED = "Task cancelled by an operator"
 
 
 @admin.register(Task)
@@ -40,7 +39,6 @@ class TaskAdmin(admin.ModelAdmin[Task]):
     search_help_text = "By id (42 or T42), name, slug or assignee"
     show_full_result_count = False
     list_per_page = 50
-    actions = ("cancel",)
     change_form_template = "admin/tasks/task_form.html"
     readonly_fields = (
         "created_at",
@@ -80,23 +78,22 @@ class TaskAdmin(admin.ModelAdmin[Task]):
         return [*own, *super().get_urls()]
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        more = bulk.ACTIONS if self.has_change_permission(request) else {}
-        return {**super().get_actions(request), **more}
+        return {**super().get_actions(request), **(bulk.ACTIONS if self.has_change_permission(request) else {})}
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Task], search_term: str
     ) -> tuple[QuerySet[Task], bool]:
-        found, has_duplicates = super().get_search_results(request, queryset, search_term)
-        return include_typed_id(search_term, "pk", queryset, found), has_duplicates
+        results, has_duplicates = super().get_search_results(request, queryset, search_term)
+        return include_typed_id(search_term, "pk", queryset, results), has_duplicates
 
     # --- writing
     def save_model(self, request: HttpRequest, obj: Task, form: Any, change: bool) -> None:
-        values, actor = form.validated(), request.user.get_username()
+        values, caller = form.validated(), operator_of(request)
         if not change:
-            created = services.create_task(fields=values, actor=actor)
+            created = services.create_task(fields=values, actor=caller.identity, caller=caller)
             obj.pk, obj.name = created.pk, created.name
         elif values:
-            services.update_task(task_id=obj.pk, changes=values, actor=actor)
+            services.update_task(task_id=obj.pk, changes=values, actor=caller.identity, caller=caller)
             obj.name = values.get("name", obj.name)  # for the sentence that says it was saved
 
     def has_delete_permission(self, request: HttpRequest, obj: Task | None = None) -> bool:
@@ -107,49 +104,30 @@ class TaskAdmin(admin.ModelAdmin[Task]):
         """Cancel the one task whose page has the button."""
         if not self.has_change_permission(request):
             raise PermissionDenied
-        self._cancel_all(request, [pk])
+        try:
+            bulk.cancel_task(pk, operator_of(request))
+        except LobwifeError as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, f"Task T{pk} is cancelled.")
         return redirect("admin:tasks_task_change", pk)
-
-    @admin.action(description="Cancel selected tasks", permissions=["change"])
-    def cancel(self, request: HttpRequest, queryset: QuerySet[Task]) -> TemplateResponse | None:
-        """Ask first; then cancel each and say which could not be."""
-        if request.POST.get("confirmed") == "yes":
-            self._cancel_all(request, list(queryset.values_list("pk", flat=True)))
-            return None
-        context = {
-            **self.admin_site.each_context(request),
-            "title": "Cancel these tasks?",
-            "opts": self.opts,
-            "tasks": queryset,
-            "checkbox": ACTION_CHECKBOX_NAME,
-        }
-        return TemplateResponse(request, "admin/tasks/confirm_cancel.html", context)
-
-    def _cancel_all(self, request: HttpRequest, numbers: list[int]) -> None:
-        for number in numbers:
-            try:
-                services.cancel_task(task_id=number, actor=request.user.get_username(), detail=_CANCELLED)
-            except LobwifeError as error:
-                messages.error(request, str(error))
-            else:
-                messages.success(request, f"Task T{number} is cancelled.")
 
     # --- pages
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         task = self.get_object(request, object_id)
-        shown = {"title": str(task), "subtitle": None, **self._shown(request, task)} if task else {}
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
+        context = {"title": str(task), "subtitle": None, **self._context(request, task)} if task else {}
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **context})
 
     def live_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """The parts of a task's page that refresh in place: how it stands, its events, its note."""
+        """Render the parts of a task's page that refresh in place: its status, events and note."""
         task = get_object_or_404(Task, pk=pk)
         if not self.has_view_permission(request, task):
             raise PermissionDenied
-        return TemplateResponse(request, "admin/tasks/task_live.html", self._shown(request, task))
+        return TemplateResponse(request, "admin/tasks/task_live.html", self._context(request, task))
 
-    def _shown(self, request: HttpRequest, task: Task) -> dict[str, Any]:
+    def _context(self, request: HttpRequest, task: Task) -> dict[str, Any]:
         events = list(TaskEvent.objects.filter(task=task).order_by("-id")[: _EVENTS_SHOWN + 1])
         may_change = self.has_change_permission(request, task)
         return {
@@ -181,12 +159,12 @@ class TaskAdmin(admin.ModelAdmin[Task]):
 
 
 @admin.register(TaskEvent)
-class TaskEventAdmin(admin.ModelAdmin[TaskEvent]):
-    """The history of all tasks, to look at."""
+class TaskEventAdmin(ReadOnlyAdmin):
+    """The history of all tasks."""
 
-    list_display = ("created_at", "of_task", "event_type", "detail", "actor")
+    list_display = ("created_at", "of_task", "event_type", "detail", "actor", "caller")
     list_display_links = None
-    search_fields = ("event_type", "detail", "actor")
+    search_fields = ("event_type", "detail", "actor", "caller")
     search_help_text = "By task (T42), type, detail or actor"
     show_full_result_count = False
     list_per_page = 100
@@ -203,12 +181,3 @@ class TaskEventAdmin(admin.ModelAdmin[TaskEvent]):
     def of_task(self, event: TaskEvent) -> SafeString:
         url = reverse("admin:tasks_task_change", args=[event.task_id])
         return format_html('<a href="{}">T{}</a>', url, event.task_id)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: TaskEvent | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: TaskEvent | None = None) -> bool:
-        return False

@@ -113,6 +113,7 @@ def test_status_shows_the_app_and_no_secret(rig: Rig) -> None:
     [
         ({"LOBWIFE_BROKER_PERMISSIONS": '{"qa": {"contents": "everything"}}'}, 1, "'qa'"),
         ({"LOBWIFE_BROKER_PERMISSIONS": "[1]"}, 1, "JSON object"),
+        ({"LOBWIFE_BROKER_PERMISSIONS": '{"lobboss": {"contents": "read"}}'}, 1, "'service:lobboss'"),
         ({"GITHUB_API_URL": "http://github.example"}, 0, "https://"),
         ({"GH_APP_ID": "1"}, 0, "no PEM key"),
     ],

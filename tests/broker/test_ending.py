@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.support.access import make_key
 from tests.support.broker_rig import Rig
 from tests.support.github import Canned
 from tests.support.installation import wait_for
@@ -40,12 +41,52 @@ def test_a_task_that_is_over_gets_no_token_and_loses_the_ones_it_has(rig: Rig, s
     rig.tick()
     assert not is_live(rig, token)
     with rig.database() as database:
-        kept = database.execute(
-            "SELECT sealed FROM broker_issuedtoken WHERE subject = ?", [f"task:{number}"]
-        ).fetchall()
+        kept = database.execute("SELECT encrypted FROM broker_issuedtoken WHERE key = ?", [f"task:{number}"]).fetchall()
         assert [row[0] for row in kept] == [""]
     entry = rig.audit(f"?task_id=T{number}&outcome=revoked")[0]
     assert entry["token_sha256"] == rig.audit(f"?task_id=T{number}&outcome=issued")[0]["token_sha256"]
+
+
+@pytest.mark.parametrize("end", ["DELETE", "completed", "failed", "cancelled", "by the agent"])
+def test_an_agent_changes_nothing_on_a_task_that_is_over(rig: Rig, end: str) -> None:
+    number = rig.task("repo", status="active")
+    path = f"/api/v1/tasks/{number}"
+    agent = make_key(rig, f"agent-{number}", "agent", "--task", f"T{number}")
+    if end == "DELETE":
+        rig.request("DELETE", path)
+    elif end == "by the agent":
+        assert rig.request("PATCH", path, {"status": "completed"}, headers=agent).status == 200
+    else:
+        rig.request("PATCH", path, {"status": end})
+    before = rig.get(path).json
+    for status in ("active", "blocked", "completed", "failed"):
+        refused = rig.request("PATCH", path, {"status": status}, headers=agent)
+        assert refused.status == 409
+        assert "an agent changes nothing on a task that is over" in refused.json["error"]
+    assert rig.post(f"{path}/events", {"event_type": "note"}, headers=agent).status == 409
+    assert rig.get(path).json == before
+    assert rig.post("/api/token", {"task_id": f"T{number}"}, headers=agent).status == 403
+
+
+def test_a_task_that_was_revived_gets_no_token_before_it_is_registered_anew(rig: Rig) -> None:
+    number = rig.task("repo", status="active")
+    path = f"/api/v1/tasks/{number}"
+    agent = make_key(rig, f"agent-{number}", "agent", "--task", f"T{number}")
+    service = make_key(rig, f"service-{number}", "service")
+    rig.request("PATCH", path, {"status": "failed"}, headers=agent)
+    assert rig.get(path).json["broker_status"] == "ended"
+    assert rig.request("PATCH", path, {"status": "active"}, headers=service).status == 200
+    assert rig.post("/api/token", {"task_id": f"T{number}"}, headers=agent).status == 403
+    assert rig.post(f"{path}/register", {"repos": ["repo"]}, headers=service).status == 200
+    assert rig.post("/api/token", {"task_id": f"T{number}"}, headers=agent).status == 200
+
+
+def test_the_daemon_ends_registrations_of_tasks_that_were_over_before_it_came(rig: Rig) -> None:
+    number = rig.task("repo")
+    with rig.database() as database:
+        database.execute("UPDATE tasks SET status = 'completed' WHERE id = ?", [number])
+    rig.tick()
+    assert rig.get(f"/api/v1/tasks/{number}").json["broker_status"] == "ended"
 
 
 @pytest.mark.parametrize("status", ["queued", "active", "blocked"])
@@ -80,6 +121,9 @@ def test_a_task_queued_again_gets_a_new_token_that_the_old_end_does_not_touch(ri
     first = rig.token(f"T{number}").json["token"]
     rig.request("PATCH", f"/api/v1/tasks/{number}", {"status": "failed"})
     rig.request("PATCH", f"/api/v1/tasks/{number}", {"status": "queued"})
+    refused = rig.token(f"T{number}")
+    assert (refused.status, refused.json["error"]) == (403, f"Task T{number} broker is ended, not active")
+    rig.register(number, "repo")
     second = rig.token(f"T{number}").json["token"]
     assert first != second
     rig.tick()
@@ -168,7 +212,7 @@ def test_a_revocation_that_fails_is_retried_and_blocks_nothing(rig: Rig, due: st
     assert is_live(rig, token)
     with rig.database() as database:
         soon = "retry_at > minted_at AND retry_at < datetime('now', '10 minutes')"
-        mine = f"SELECT attempts, {soon} FROM broker_issuedtoken WHERE subject = ?"
+        mine = f"SELECT attempts, {soon} FROM broker_issuedtoken WHERE key = ?"
         assert [tuple(row) for row in database.execute(mine, [f"task:{number}"])] == [(1, 1)]
         database.execute(f"UPDATE broker_issuedtoken SET retry_at = {due} WHERE state = 'ended'")
     rig.tick()

@@ -82,7 +82,7 @@ def test_variables_are_read_somewhere() -> None:
     for app in APPS:
         sources += [path for path in (ROOT / app).rglob("*") if path.suffix in {".py", ".sh"}]
     read = "\n".join(path.read_text() for path in sources if path.is_file() and path.suffix != ".pyc")
-    for made in re.findall(r'f"\{variable\}(_[A-Z]+)"', read):  # as broker/github/keys.py puts names together
+    for made in re.findall(r'f"\{variable\}(_[A-Z]+)"', read):  # as broker/github/app.py puts names together
         read += "".join(f" {name}{made}" for name in ("GH_APP_PEM", "GH_APP_PEM_2"))
     known = set(VARIABLE.findall(read)) | {"GIT_CONFIG_COUNT"}
     named = of_pages(VARIABLE)

@@ -16,8 +16,7 @@ from django.db import transaction
 from core.timestamps import utc_now
 from jobs import services
 from jobs.alerts import rules
-from jobs.alerts.delivery import AlertSender
-from jobs.alerts.pings import PingSender
+from jobs.alerts.delivery import AlertSender, PingSender
 from jobs.alerts.rules import Watch
 from jobs.execution import runs
 from jobs.execution.runs import Ending, Process

@@ -14,7 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from lobwife.web.gunicorn_conf import raise_open_files
-from tests.support.installation import Installation, wait_for, write_locked
+from tests.support.installation import ROOT, Installation, wait_for, write_locked
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -120,7 +120,7 @@ def test_nothing_that_web_does_stops_its_loop(installation: Installation, tmp_pa
     installation.environment |= {
         "GEVENT_MONITOR_THREAD_ENABLE": "true",
         "GEVENT_MAX_BLOCKING_TIME": "0.5",
-        "PYTHONPATH": str(pathlib.Path(__file__).with_name("slow_disk")),
+        "PYTHONPATH": str(ROOT / "tests" / "support" / "slow_disk"),
         "TEST_COMMIT_SECONDS": str(seconds),
         "LOBWIFE_WORKERS": "1",
     }

@@ -86,9 +86,9 @@ def test_a_database_without_wal_is_a_warning(sound: Installation) -> None:
 
 
 def test_an_old_sqlite_is_an_error_that_mentions_arm64(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert system.sqlite_version(None) == []
+    assert not list(system.sqlite_version())
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 2))
-    (finding,) = system.sqlite_version(None)
+    (finding,) = system.sqlite_version()
     assert finding.id == "lobwife.E001"
     assert finding.is_serious()
     assert "arm64" in str(finding.hint)

@@ -14,7 +14,7 @@ from broker.github import app
 from broker.models import GitHubState
 from core.timestamps import iso_text, seconds_text, utc_now
 from jobs.models import Daemon, Job
-from ops import history
+from ops import queries
 from tasks import services
 from tasks.models import Status, Task, TaskEvent
 from tests.support.pages import text
@@ -77,9 +77,9 @@ def test_a_task_counts_once_on_the_day_it_was_completed() -> None:
     services.log_event(task_id=task.pk, event_type="note", detail="after that", actor="x")
     TaskEvent.objects.filter(event_type="created").update(created_at=seconds_text(now - timedelta(days=3)))
     TaskEvent.objects.filter(event_type="updated").update(created_at=seconds_text(now - timedelta(days=2)))
-    shown = dict(history._count_days(now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=5), 6))
-    assert [day["created"] for day in shown.values()] == [0, 0, 1, 0, 0, 0]
-    assert [day["completed"] for day in shown.values()] == [0, 0, 0, 1, 0, 0]
+    counts = dict(queries._count_days(now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=5), 6))
+    assert [day["created"] for day in counts.values()] == [0, 0, 1, 0, 0, 0]
+    assert [day["completed"] for day in counts.values()] == [0, 0, 0, 1, 0, 0]
 
 
 def test_tasks_that_take_too_long_are_named_and_listed(operator_client: Client) -> None:

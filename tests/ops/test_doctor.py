@@ -76,7 +76,7 @@ def test_a_fresh_installation_is_told_what_to_start(installation: Installation) 
     (installation.state / "lobmob.db").chmod(0o644)
     code, said = lines(installation)
     assert code == 1
-    assert "DO  daemon: it never ran\n    -> start it" in said
+    assert "DO  daemon: The daemon is not running: no script starts.\n    -> Start it" in said
     assert said.count("DO  web: ") == 2
     assert "DO  copies: none is kept yet" in said
     assert "chmod 700" in said
@@ -124,7 +124,9 @@ def test_a_database_that_something_holds_is_neither_damaged_nor_a_daemon_to_star
     with write_locked(installation):
         code, said = lines(installation)
     assert code == 1
-    assert "DO  daemon: its sign of life can't be written\n    -> The database is locked by another program" in said
+    assert (
+        "DO  daemon: The daemon can't write its sign of life.\n    -> The database is locked by another program" in said
+    )
     assert "is damaged" not in said
 
 

@@ -62,6 +62,10 @@ class Kubernetes:
         self.tokens: dict[str, dict[str, Any]] = {}
         self.asked: list[dict[str, Any]] = []
         self.is_down = False
+        self.answers = threading.Event()  # cleared, it lets reviews wait
+        self.answers.set()
+        self.in_progress = self.most_in_progress = 0
+        self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "token").write_text("the-pods-own-token")
         self._make_certificate()
@@ -104,6 +108,12 @@ class Kubernetes:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.asked.append({"path": self.path, "authorization": self.headers["Authorization"], **body})
+                with outer._lock:
+                    outer.in_progress += 1
+                    outer.most_in_progress = max(outer.most_in_progress, outer.in_progress)
+                outer.answers.wait(10)
+                with outer._lock:
+                    outer.in_progress -= 1
                 answer = json.dumps({**body, "status": outer._review(body["spec"])}).encode()
                 self.send_response(500 if outer.is_down else 201)
                 self.send_header("Content-Length", str(len(answer)))

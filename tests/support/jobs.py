@@ -10,7 +10,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from tests.support.installation import Installation, wait_for
+from tests.support.installation import ROOT, Installation, wait_for
+
+sys.path.insert(0, str(ROOT / "jobs" / "supervisor"))
+
+from capture import Capture  # type: ignore[import-not-found]  # noqa: E402
 
 _DEFINE = """
 import json, sys
@@ -106,3 +110,11 @@ def processes_of(installation: Installation) -> list[int]:
 
 
 PYTHON = sys.executable
+
+
+def capture(path: pathlib.Path, text: str, *, limit: int = 10 * 2**20) -> None:
+    """Store output as a run's supervisor does, in pieces."""
+    data, captured = text.encode(), Capture(str(path), limit, [])
+    for at in range(0, len(data), 777):
+        captured.write(data[at : at + 777])
+    captured.close()

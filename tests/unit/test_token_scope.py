@@ -5,9 +5,34 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from django.test.utils import override_settings
 
-from broker.tokens.scope import Scope, at_most, bare_names, check_repositories, well_formed
+from broker.tokens.scope import (
+    Scope,
+    agent_permissions,
+    at_most,
+    bare_names,
+    check_repositories,
+    service_permissions,
+    well_formed,
+)
 from core.errors import Invalid, Unprocessable
+
+
+def test_agent_types_and_services_have_permissions_of_their_own() -> None:
+    granted = {
+        "default": {"contents": "read"},
+        "research": {"contents": "write"},
+        "service:lobboss": {"administration": "write"},
+        "service:research": {"issues": "write"},
+    }
+    with override_settings(BROKER_PERMISSIONS=granted):
+        assert agent_permissions("research") == {"contents": "write"}
+        for agent_type in ("lobboss", "service:lobboss", "service:research", "unknown", "default"):
+            assert agent_permissions(agent_type) == {"contents": "read"}, agent_type
+        assert service_permissions("lobboss") == {"administration": "write"}
+        assert service_permissions("research") == {"issues": "write"}
+        assert service_permissions("lobsigliere") == {"contents": "read"}
 
 
 def test_one_repository_has_one_name() -> None:

@@ -83,7 +83,7 @@ class Command(BaseCommand):
         if registration is None:
             raise CommandError(f"there is no registration under {task}")
         services.end_registration(key=registration.key, reason="ended by an operator", caller=OPERATOR)
-        ended = IssuedToken.objects.filter(subject=registration.key, state=IssuedToken.State.ENDED)
+        ended = IssuedToken.objects.filter(key=registration.key, state=IssuedToken.State.ENDED)
         results = [revoke.revoke(row) for row in ended]
         self.stdout.write(f"{task}: registration ended, {results.count(True)} tokens revoked")
         if False in results:

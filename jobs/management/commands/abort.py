@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from jobs.console import OperatorCommand, operator
-from jobs.execution import follow, runs
+from jobs.console import OperatorCommand, operator, wait_for_end
+from jobs.execution import runs
 from jobs.models import State
 
 
@@ -21,7 +21,7 @@ class Command(OperatorCommand):
     def act(self, **options: Any) -> int:
         run = runs.abort_run(run_id=options["run"], actor=operator())
         if options["wait"]:
-            run = follow.wait_for_end(run)
+            run = wait_for_end(run)
         if run.state == State.ABORTED:
             self.stdout.write(f"Run {run.pk} of {run.job.name} is aborted.")
         elif run.is_active:

@@ -59,29 +59,29 @@ class Command(OperatorCommand):
             for name, job in jobs.items()
         ]
         self.show_table(("job", "state", "schedule", "last", "last run", "next run", "description"), rows)
-        if services.is_paused():
+        if services.pause():
             self.say("Starts are paused; `manage.py resume` ends that.")
         return 0
 
     def _show_one(self, name: str, as_json: bool) -> int:
         job = services.get_job(name)
-        shown: dict[str, Any] = {
+        about: dict[str, Any] = {
             "name": name,
             "schedule_in_words": cron.describe_safely(job.schedule),
-            "definition": definitions.shown(job),
+            "definition": definitions.for_people(job),
             "next": queries.next_firings(job, 10),
             "runs": queries.run_list(job=name, state=None, before_id=None, limit=10),
         }
         if as_json:
-            self.show_json(shown)
+            self.show_json(about)
             return 0
-        self.stdout.write(f"{name}: {shown['schedule_in_words']} ({job.timezone})\n")
-        self.show_table(("field", "value"), list(shown["definition"].items()))
+        self.stdout.write(f"{name}: {about['schedule_in_words']} ({job.timezone})\n")
+        self.show_table(("field", "value"), list(about["definition"].items()))
         self.stdout.write("\nNext firings (UTC)")
-        for moment in shown["next"]:
+        for moment in about["next"]:
             self.stdout.write(f"  {moment[:19]}")
         self.stdout.write("\nLast runs")
-        self.show_table(runs_command.COLUMNS, [runs_command.row(run) for run in shown["runs"]])
+        self.show_table(runs_command.COLUMNS, [runs_command.row(run) for run in about["runs"]])
         return 0
 
     def _export(self, file: str, *, secrets: bool) -> int:

@@ -8,8 +8,8 @@ from django.core.management.base import CommandParser
 
 from core.errors import NotFound
 from jobs import services
-from jobs.console import OperatorCommand
-from jobs.execution import follow, runs
+from jobs.console import OperatorCommand, show_from, wait_for_end
+from jobs.execution import runs
 from jobs.models import JobRun
 
 
@@ -23,14 +23,14 @@ class Command(OperatorCommand):
     def act(self, **options: Any) -> int:
         run = find_run(options["which"])
         if options["follow"]:
-            follow.wait_for_end(run, self.pass_on, tell=self.say)
+            wait_for_end(run, self.pass_on, tell=self.say)
         else:
-            follow.show_from(run, 0, self.pass_on)
+            show_from(run, 0, self.pass_on)
         return 0
 
 
 def find_run(which: str) -> JobRun:
-    """The run with that number, else the latest of the job with that name; raises NotFound."""
+    """Return the run with that number, else the latest of the job with that name; raises NotFound."""
     if which.isascii() and which.isdigit() and len(which) < 19:
         return runs.get_run(int(which))
     job = services.get_job(which)

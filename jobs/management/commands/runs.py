@@ -27,16 +27,16 @@ class Command(OperatorCommand):
         if options["job"]:
             services.get_job(options["job"])
         limit = max(0, options["limit"])
-        found = queries.run_list(job=options["job"], state=options["state"], before_id=None, limit=limit)
+        rows = queries.run_list(job=options["job"], state=options["state"], before_id=None, limit=limit)
         if options["json"]:
-            self.show_json(found)
+            self.show_json(rows)
         else:
-            self.show_table(COLUMNS, [row(run) for run in found])
+            self.show_table(COLUMNS, [row(run) for run in rows])
         return 0
 
 
 def row(run: dict[str, Any]) -> list[object]:
-    """A run as the tables show it."""
+    """Return a run as the tables show it."""
     duration = None if run["duration"] is None else f"{run['duration']:.1f} s"
     started = (run["started_at"] or "")[:19]
     ended = f"signal {run['signal']}" if run["signal"] else run["exit_code"]

@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from jobs.console import INTERRUPTED, OperatorCommand, operator
-from jobs.execution import follow, queue_reasons, runs
+from jobs.console import INTERRUPTED, OperatorCommand, operator, wait_for_end
+from jobs.execution import queue_reasons, runs
 from jobs.models import JobRun, State, Trigger
 
 TIMED_OUT, NOT_RUN = 124, 125
@@ -49,7 +49,7 @@ class Command(OperatorCommand):
             return 0
         show = self.pass_on if options["follow"] else None
         try:
-            run = follow.wait_for_end(run, show, tell=self.say)
+            run = wait_for_end(run, show, tell=self.say)
         except KeyboardInterrupt:
             self.say(f"\nRun {run.pk} goes on; `manage.py abort {run.pk}` ends it.")
             return INTERRUPTED

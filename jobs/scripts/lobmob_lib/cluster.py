@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any
 
-from .tools import Failed, run_json
+from .script import Failed, run_json
 
 LOBSTERS = "app.kubernetes.io/name=lobster"
 _TYPE_LABELS = ("lobmob.io/lobster-type", "lobmob.io/type", "lobster-type")
@@ -17,20 +17,20 @@ def namespace() -> str:
 
 
 def lobster_jobs() -> set[str]:
-    """The names of the lobsters' jobs in any state; raises Missing or Failed."""
+    """Return the names of the lobsters' jobs in any state; raises Missing or Failed."""
     return {_name(item) for item in _items("jobs", "-n", namespace(), "-l", LOBSTERS)}
 
 
 def lobsters() -> dict[str, dict[str, int]]:
-    """Running and pending lobsters by type; raises Missing or Failed."""
-    found: dict[str, dict[str, int]] = {"running": {}, "pending": {}}
+    """Count running and pending lobsters by type; raises Missing or Failed."""
+    counts: dict[str, dict[str, int]] = {"running": {}, "pending": {}}
     for pod in _items("pods", "-n", namespace(), "-l", LOBSTERS):
         status = pod.get("status")
         phase = str(status.get("phase", "")).lower() if isinstance(status, dict) else ""
-        if phase in found:
+        if phase in counts:
             kind = _type_of(pod)
-            found[phase][kind] = found[phase].get(kind, 0) + 1
-    return found
+            counts[phase][kind] = counts[phase].get(kind, 0) + 1
+    return counts
 
 
 def node_count() -> int:

@@ -1,14 +1,12 @@
 """Move the event log into the vault: no line lost, none doubled.
 
-The log is renamed, and stays under its new name until every line of it is in the remote's history. How far that is, is
-said by the commits themselves (`Flush-Of: <name> <bytes>`), so that a flush that was killed after its push, or whose
-push failed on the way back, is never repeated. A renamed log that another process still has open is kept and looked at
-again.
+The log is renamed, and stays under its new name until every line of it is in the remote's history. The commits say how
+far that is (`Flush-Of: <name> <bytes>`), so that a flush that was killed after its push, or whose push failed on the
+way back, is never repeated. A renamed log that another process still has open is kept and looked at again.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
 import os
@@ -16,15 +14,15 @@ import pathlib
 import re
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vaultsync.git.command import GitError
 
-from .report import Report
 from .rest import Rest, RestError
-from .times import now
+from .script import Report, now, parser
 from .vault import TRACKED, NoVault, Read, Vault, VaultError, opened
 
 NAME = "lobmob-flush-logs"
@@ -46,10 +44,9 @@ class Part:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code; silent when there is nothing to flush."""
-    parser = argparse.ArgumentParser(prog=NAME, description="Append the event log to the vault, and empty it.")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    report = Report(dry_run=parser.parse_args(arguments).dry_run)
+    """Return the exit code; silent when there is nothing to flush."""
+    options = parser(NAME, "Append the event log to the vault, and empty it.").parse_args(arguments)
+    report = Report(dry_run=options.dry_run)
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # says that someone opens a file just while we hold its lease
     log = pathlib.Path(os.environ.get("LOG_DIR") or "/tmp", LOG)  # noqa: S108 the contract's default
     try:
@@ -90,7 +87,7 @@ def _target() -> str:
 
 
 def _flush(vault: Vault, log: pathlib.Path, target: str) -> int:
-    """Returns how many lines were pushed."""
+    """Return how many lines were pushed."""
     if _size(log) == 0 and not _parts(_rests(log), _flushed(vault, TRACKED, _rests(log))):
         _drop_done(vault, log)
         return 0
@@ -131,7 +128,7 @@ def _rename(log: pathlib.Path) -> None:
 
 
 def _rests(log: pathlib.Path) -> list[pathlib.Path]:
-    """Renamed logs, oldest first."""
+    """Return the renamed logs, oldest first."""
     return sorted(path for path in log.parent.glob(f"{LOG}.*T*Z-*") if path.is_file() and not path.is_symlink())
 
 
@@ -140,10 +137,10 @@ def _flushed(vault: Vault, commit: str, rests: Sequence[pathlib.Path]) -> dict[s
     if not rests or not vault.git.resolve(commit):
         return {}
     greps = [f"--grep=Flush-Of: {path.name} " for path in rests]
-    found: dict[str, int] = {}
+    flushed: dict[str, int] = {}
     for name, end in _TRAILER.findall(vault.git.text("log", "--format=%B", "-F", *greps, commit, "--")):
-        found[name] = max(found.get(name, 0), int(end))
-    return found
+        flushed[name] = max(flushed.get(name, 0), int(end))
+    return flushed
 
 
 def _parts(rests: Sequence[pathlib.Path], flushed: Mapping[str, int]) -> list[Part]:
@@ -196,3 +193,7 @@ def _size(path: pathlib.Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from .fleet_tasks import ACTOR, Event, Task, Tasks
+from .tasks import ACTOR, Event, Task, Tasks
 from .vault import NoVault, Read, Vault, VaultError, opened
 
 _NAME = "Investigate failed task: T"
 _NAMED = re.compile(re.escape(_NAME) + r"(\d{1,18})")
-_SHOWN_EVENTS = 20
+_LISTED_EVENTS = 20
 _HEADER = re.compile(rb"\A---\r?\n.*?^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
@@ -39,10 +39,10 @@ class Investigations:
             answer = self.tasks.rest.post("/api/v1/tasks", {**fields, "actor": ACTOR})
             made = {**fields, "id": answer["id"], "task_id": answer["task_id"]}
             waiting[task["id"]] = made
-        self.tasks.say(task, "investigation", f"{made['task_id']} is to find out why")
+        self.tasks.log_event(task, "investigation", f"{made['task_id']} is to find out why")
 
     def has_failed(self, task: Task) -> None:
-        """The task is set to failed: its investigation can begin."""
+        """Take note that the task is set to failed: its investigation can begin."""
         self._failed[task["id"]] = {**task, "status": "failed"}
 
     def finish(self) -> None:
@@ -78,7 +78,7 @@ class Investigations:
         return self.tasks.rest.tasks(status="blocked", type="system")
 
     def _unfinished(self) -> dict[int, Task]:
-        """By the task that they are about. One that we queued before was blocked by somebody else, who decides."""
+        """Return them by their task. One that we queued before was blocked by somebody else, who decides."""
         if self._waiting is None:
             self._waiting = {}
             for task in self._blocked():
@@ -92,7 +92,7 @@ class Investigations:
 
 
 def _write(vault: Vault, notes: Mapping[int, tuple[Task, Task, list[Event]]]) -> None:
-    """Raises VaultError. A note that is there keeps its header: it is the sync's."""
+    """Commit the notes; raises VaultError. A note that is there keeps its header: it is the sync's."""
 
     def write(_: str, read: Read) -> tuple[Mapping[str, bytes], str]:
         if vault.unpushed_differs():
@@ -119,37 +119,33 @@ def _header(made: Task) -> str:
 def _body(made: Task, failed: Task, events: list[Event]) -> str:
     number = failed["task_id"]
     repos = ", ".join(failed.get("repos") or []) or "none"
-    history = [
+    history = "\n".join(
         f"- {event['created_at']} {event['event_type']} ({event['actor'] or 'unknown'}): {_line(event['detail'])}"
-        for event in reversed(events[:_SHOWN_EVENTS])
+        for event in reversed(events[:_LISTED_EVENTS])
         if event.get("created_at")
-    ]
-    return "\n".join(
-        [
-            "",
-            f"# {made['name']}",
-            "",
-            "## What happened",
-            f"- task: {number}, {_line(failed['name'])}",
-            f"- type: {failed['type']}, repositories: {repos}",
-            f"- assigned to: {_line(failed.get('assigned_to'))}, at {_line(failed.get('assigned_at'))}",
-            "",
-            "It was active, and no Kubernetes job of its lobster is left. It has no open pull request, and no branch",
-            "of the vault holds its work. It was set to `failed`.",
-            "",
-            *history,
-            "",
-            "## Where to look",
-            f"- its note: `010-tasks/failed/{number}.md`",
-            "- logs: `020-logs/lobboss/`, and the lobster's own folder in `020-logs/lobsters/`",
-            f"- `kubectl get events -n lobmob`, and pods of {_line(failed.get('assigned_to'))} if any are left",
-            "",
-            "## What to do",
-            "Find and repair the cause, so that the next task does not fail in the same way. Do not redo the work of",
-            f"{number}: who asked for it decides whether it is queued again. Write what you found below.",
-            "",
-        ]
     )
+    return f"""
+# {made["name"]}
+
+## What happened
+- task: {number}, {_line(failed["name"])}
+- type: {failed["type"]}, repositories: {repos}
+- assigned to: {_line(failed.get("assigned_to"))}, at {_line(failed.get("assigned_at"))}
+
+It was active, and no Kubernetes job of its lobster is left. It has no open pull request, and no branch
+of the vault holds its work. It was set to `failed`.
+
+{history}
+
+## Where to look
+- its note: `010-tasks/failed/{number}.md`
+- logs: `020-logs/lobboss/`, and the lobster's own folder in `020-logs/lobsters/`
+- `kubectl get events -n lobmob`, and pods of {_line(failed.get("assigned_to"))} if any are left
+
+## What to do
+Find and repair the cause, so that the next task does not fail in the same way. Do not redo the work of
+{number}: who asked for it decides whether it is queued again. Write what you found below.
+"""
 
 
 def _line(text: object) -> str:

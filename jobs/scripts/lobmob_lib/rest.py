@@ -48,7 +48,7 @@ class Rest:
 
     @classmethod
     def from_environment(cls) -> Rest:
-        """By LOBWIFE_URL, with LOBWIFE_API_KEY or what the file LOBWIFE_TOKEN_PATH holds, if there is one."""
+        """Make a client of LOBWIFE_URL, with LOBWIFE_API_KEY or what the file LOBWIFE_TOKEN_PATH holds."""
         return cls(os.environ.get("LOBWIFE_URL") or "http://127.0.0.1:8081", _credential())
 
     # --- calls
@@ -65,16 +65,16 @@ class Rest:
         return self._call("DELETE", path)
 
     def tasks(self, **query: Any) -> list[dict[str, Any]]:
-        """All tasks of a status and type, newest first, page by page."""
-        found: list[dict[str, Any]] = []
+        """Return all tasks of a status and type, newest first, page by page."""
+        tasks: list[dict[str, Any]] = []
         while True:
-            before = found[-1]["id"] if found else None
+            before = tasks[-1]["id"] if tasks else None
             page = self.get("/api/v1/tasks", limit=_PAGE, before_id=before, **query)
             if not isinstance(page, list):
                 raise RestError("lobwife answered something else than a list of tasks")
-            found += page
+            tasks += page
             if len(page) < _PAGE:
-                return found
+                return tasks
 
     def _call(
         self, method: str, path: str, body: dict[str, Any] | None = None, query: dict[str, Any] | None = None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from . import diffs, github, verdicts
-from .report import Report
-from .tools import Failed, Missing, ToolError, run, run_json
+from . import github
+from .rules import AGENTS, FileDiff, NotADiff, problems, read_diff
+from .script import Failed, Report, ToolError, parser, run, run_json
 
 NAME = "lobmob-review-prs"
 MARK = "<!-- lobmob-review-prs -->"
@@ -26,10 +26,8 @@ Pull = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code."""
-    parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    report = Report(dry_run=parser.parse_args(arguments).dry_run)
+    """Return the exit code."""
+    report = Report(dry_run=parser(NAME, __doc__).parse_args(arguments).dry_run)
     repo = github.vault_repo()
     if not repo:
         report.note("skipped: neither VAULT_REPO nor the vault's remote names a repository")
@@ -38,17 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         listed = ("--repo", repo, "--state", "open", "--limit", str(_MOST_PULLS), "--json", _FIELDS)
         pulls = run_json("gh", "pr", "list", *listed, kind=list)
         reviewer = Reviewer(repo, report, _me() if pulls else "")
-    except Missing as error:
-        report.note(f"skipped: {error}")
-        return report.last_line(NAME)
-    except Failed as error:
-        report.fail(str(error))
+    except ToolError as error:
+        report.skip(error, "skipped")
         return report.last_line(NAME)
     for pull in pulls:
         number = pull.get("number") if isinstance(pull, dict) else None
         try:
             reviewer.review(pull)
-        except (ToolError, diffs.NotADiff) as error:
+        except (ToolError, NotADiff) as error:
             report.fail(f"#{number} is left alone: {error}")
         except (KeyError, TypeError, AttributeError):
             report.fail(f"#{number} is left alone: gh answered something unexpected")
@@ -77,13 +72,13 @@ class Reviewer:
     def review(self, pull: Pull) -> None:
         """Block, merge, or ask for a review; raises ToolError or NotADiff."""
         number, head = int(pull["number"]), str(pull["headRefOid"])
-        files = diffs.read(self._diff(str(pull["baseRefName"]), head))
-        wrong = verdicts.problems(files, lambda path: self._content(path, head))
-        if wrong:
-            shown = [f"- {each}" for each in wrong[:_MOST_PROBLEMS]]
-            if len(wrong) > _MOST_PROBLEMS:
-                shown.append(f"- and {len(wrong) - _MOST_PROBLEMS} more")
-            self._comment(number, "blocked", "\n".join(["**Blocked.** This must not be merged:", "", *shown]))
+        files = read_diff(self._diff(str(pull["baseRefName"]), head))
+        reasons = problems(files, lambda path: self._content(path, head))
+        if reasons:
+            lines = [f"- {reason}" for reason in reasons[:_MOST_PROBLEMS]]
+            if len(reasons) > _MOST_PROBLEMS:
+                lines.append(f"- and {len(reasons) - _MOST_PROBLEMS} more")
+            self._comment(number, "blocked", "\n".join(["**Blocked.** This must not be merged:", "", *lines]))
             return
         why_not = self._not_housekeeping(pull, files)
         if why_not:
@@ -95,7 +90,7 @@ class Reviewer:
         self.report.did("merged", f"merge #{number}")
 
     def _diff(self, base: str, head: str) -> str:
-        """The change of one commit, whatever the branch is at now."""
+        """Return the change of one commit, whatever the branch is at now."""
         accept = "Accept: application/vnd.github.diff"
         return run("gh", "api", "-H", accept, f"repos/{self.repo}/compare/{quote(base)}...{quote(head)}")
 
@@ -103,8 +98,8 @@ class Reviewer:
         accept = "Accept: application/vnd.github.raw+json"
         return run("gh", "api", "-H", accept, f"repos/{self.repo}/contents/{quote(path)}?ref={quote(head)}")
 
-    def _not_housekeeping(self, pull: Pull, files: list[diffs.FileDiff]) -> str:
-        """Why a person has to look at it; empty when nobody has to."""
+    def _not_housekeeping(self, pull: Pull, files: list[FileDiff]) -> str:
+        """Return why a person has to look at it; empty when nobody has to."""
         author = pull["author"]
         login = _login(f"{author['login']}[bot]" if author.get("is_bot") else str(author["login"]))
         reviews = [review["state"] for review in pull["latestReviews"] or []]
@@ -114,8 +109,8 @@ class Reviewer:
             return "it is a draft"
         if pull["baseRefName"] != github.MAIN:
             return f"it does not go to {github.MAIN}"
-        if any(verdicts.AGENTS in file.paths for file in files):
-            return f"it touches {verdicts.AGENTS}"
+        if any(AGENTS in file.paths for file in files):
+            return f"it touches {AGENTS}"
         if not files or any(file.binary for file in files):
             return "it has content that rules can't judge"
         if "CHANGES_REQUESTED" in [*reviews, pull["reviewDecision"]]:
@@ -128,7 +123,7 @@ class Reviewer:
         """See that our one comment says this; it is written only when it does not."""
         body = f"{MARK}\n{text}"
         pages = github.pages(run("gh", "api", "--paginate", f"repos/{self.repo}/issues/{number}/comments?per_page=100"))
-        ours = [each for page in pages for each in page if self._is_ours(each)]
+        ours = [comment for page in pages for comment in page if self._is_ours(comment)]
         if ours and ours[0]["body"].strip() == body:
             return
         if not self.report.dry_run:
@@ -146,8 +141,12 @@ def _passed(check: dict[str, Any]) -> bool:
 
 
 def _login(name: str) -> str:
-    """One spelling for `app/name`, `app/name[bot]` and `name[bot]`."""
+    """Return one spelling for `app/name`, `app/name[bot]` and `name[bot]`."""
     plain = name.lower()
     if plain.startswith("app/"):
         return plain.removeprefix("app/").removesuffix("[bot]") + "[bot]"
     return plain.removesuffix("[bot]") + "[bot]" if plain.endswith("[bot]") else plain
+
+
+if __name__ == "__main__":
+    sys.exit(main())

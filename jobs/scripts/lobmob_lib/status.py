@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -10,10 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from . import cluster, discord, github
-from .report import Report
 from .rest import Rest, RestError
-from .times import minutes_since, now, parse
-from .tools import Missing, ToolError
+from .script import Report, ToolError, minutes_since, now, parse, parser
 
 NAME = "lobmob-status-reporter"
 UNKNOWN = "unknown"
@@ -26,22 +23,21 @@ Value = TypeVar("Value")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 1 when lobwife does not answer, a tool failed, or Discord took no report."""
-    parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
-    parser.add_argument("--dry-run", action="store_true", help="print the report, post nothing")
-    parser.add_argument("--format", choices=("markdown", "json"), default="markdown", help="of what is printed")
-    options = parser.parse_args(arguments)
-    report = Report(dry_run=options.dry_run)
+    """Return the exit code: 1 when lobwife does not answer, a tool failed, or Discord took no report."""
+    options = parser(NAME, __doc__)
+    options.add_argument("--format", choices=("markdown", "json"), default="markdown", help="of what is printed")
+    chosen = options.parse_args(arguments)
+    report = Report(dry_run=chosen.dry_run)
     try:
         facts = Facts(Rest.from_environment(), report).all()
     except RestError as error:
         report.fail(str(error))
         return 1
-    text = escape_markdown(facts)
-    print(json.dumps(facts) if options.format == "json" else text)
-    said = _post(text, report)
-    if options.format != "json":
-        print(f"{NAME}: {said}{'; with failures' if report.failed else ''}")
+    text = as_markdown(facts)
+    print(json.dumps(facts) if chosen.format == "json" else text)
+    outcome = _post(text, report)
+    if chosen.format != "json":
+        print(f"{NAME}: {outcome}{'; with failures' if report.failed else ''}")
     return 1 if report.failed else 0
 
 
@@ -53,7 +49,7 @@ class Facts:
         self.report = report
 
     def all(self) -> dict[str, Any]:
-        """The whole report; raises RestError only when lobwife does not answer at all."""
+        """Return the whole report; raises RestError only when lobwife does not answer at all."""
         repo = github.vault_repo()
         nodes = self._ask(cluster.node_count)
         return {
@@ -73,10 +69,8 @@ class Facts:
     def _ask(self, question: Callable[[], Value]) -> Value | str:
         try:
             return question()
-        except Missing as error:
-            self.report.note(f"skipped: {error}")
         except ToolError as error:
-            self.report.fail(str(error))
+            self.report.skip(error, "skipped")
         except RestError as error:
             if not error.status:
                 raise
@@ -103,7 +97,7 @@ class Facts:
         ]
 
     def _last_report(self) -> datetime:
-        """When the job that this is last began a run that succeeded; half an hour ago for the first."""
+        """Return when the job that this is last began a run that succeeded; half an hour ago for the first."""
         job = os.environ.get("LOBWIFE_JOB") or "status-reporter"
         answer = self.rest.get("/api/v1/runs", job=job, state="success", limit=1)
         runs = answer["runs"] if isinstance(answer, dict) else answer
@@ -127,32 +121,31 @@ class Facts:
 
 
 def _cost(nodes: int) -> float:
-    """The nodes, and the same once for the control plane."""
+    """Return the price of the nodes, and of one more for the control plane."""
     try:
-        each = float(os.environ.get("LOBMOB_NODE_MONTHLY_USD") or _NODE_MONTHLY_USD)
+        price = float(os.environ.get("LOBMOB_NODE_MONTHLY_USD") or _NODE_MONTHLY_USD)
     except ValueError:
-        each = _NODE_MONTHLY_USD
-    return round((nodes + 1) * each, 2)
+        price = _NODE_MONTHLY_USD
+    return round((nodes + 1) * price, 2)
 
 
-def escape_markdown(facts: dict[str, Any]) -> str:
-    """The report as people read it in Discord."""
-    oldest, failed, cost = facts["oldest_queued"], facts["failed_since_last_report"], facts["monthly_cost_usd"]
+def as_markdown(facts: dict[str, Any]) -> str:
+    """Return the report as people read it in Discord."""
+    oldest, failed, failing, cost = (
+        facts[name] for name in ("oldest_queued", "failed_since_last_report", "jobs_failing", "monthly_cost_usd")
+    )
     agents, tasks = facts["agents"], facts["tasks"]
+    if isinstance(oldest, dict):
+        oldest = f"{oldest['task']} {_plain(oldest['name'])}, {oldest['minutes']} minutes"
     lines = [
         f"**Fleet at {facts['at']}**",
         f"- agents running: {_by_kind(agents, 'running')}; pending: {_by_kind(agents, 'pending')}",
         "- tasks: " + (tasks if tasks == UNKNOWN else ", ".join(f"{tasks[name]} {name}" for name in tasks)),
-        "- oldest queued: "
-        + (
-            f"{oldest['task']} {_plain(oldest['name'])}, {oldest['minutes']} minutes"
-            if _is_map(oldest)
-            else _none(oldest)
-        ),
+        f"- oldest queued: {oldest or 'none'}",
         "- failed since the last report: " + (failed if failed == UNKNOWN else _named(failed)),
         f"- open pull requests: {facts['open_pull_requests']}",
         f"- tokens issued: {facts['tokens_issued']}",
-        "- jobs failing: " + _listed(facts["jobs_failing"]),
+        "- jobs failing: " + (failing if failing == UNKNOWN else ", ".join(failing) or "none"),
         f"- vault sync: {facts['vault_sync']}",
         "- cost: " + (UNKNOWN if cost == UNKNOWN else f"about {cost:.0f} USD a month, {facts['nodes']} nodes"),
     ]
@@ -160,7 +153,7 @@ def escape_markdown(facts: dict[str, Any]) -> str:
 
 
 def _by_kind(agents: Any, phase: str) -> str:
-    if not _is_map(agents):
+    if agents == UNKNOWN:
         return UNKNOWN
     counts: dict[str, int] = agents[phase]
     parts = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
@@ -170,18 +163,6 @@ def _by_kind(agents: Any, phase: str) -> str:
 def _named(failed: list[dict[str, Any]]) -> str:
     named = ", ".join(f"{task['task']} {_plain(task['name'])}" for task in failed[:_MOST_NAMED])
     return f"{len(failed)} ({named}{', …' if len(failed) > _MOST_NAMED else ''})" if failed else "0"
-
-
-def _listed(names: list[str] | str) -> str:
-    return names if isinstance(names, str) else ", ".join(names) or "none"
-
-
-def _none(value: Any) -> str:
-    return str(value) if value else "none"
-
-
-def _is_map(value: Any) -> bool:
-    return isinstance(value, dict)
 
 
 def _plain(name: str) -> str:

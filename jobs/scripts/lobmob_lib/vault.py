@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 
 from core.errors import Unavailable
-from vaultsync.git.command import BRANCH, Git, GitError, takes_token
+from vaultsync.git.command import BRANCH, Git, GitError, index_lines, takes_token
 from vaultsync.git.lock import vault_lock
 
 from .rest import Rest, RestError
@@ -44,14 +44,9 @@ class Vault:
         self._token = token
 
     def fetch(self) -> str:
-        """The remote's newest commit; raises VaultError."""
+        """Return the remote's newest commit; raises VaultError."""
         try:
-            self.git.network(
-                *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "origin"),
-                f"+refs/heads/{BRANCH}:{TRACKED}",
-                url=self._url,
-                token=self._token,
-            )
+            self._network("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", f"+refs/heads/{BRANCH}:{TRACKED}")
         except GitError as error:
             raise VaultError(f"the vault's remote: {error}") from None
         tip = self.git.resolve(TRACKED)
@@ -75,8 +70,7 @@ class Vault:
                     return []
                 commit = self._commit(base, files, message)
                 try:
-                    refspec = f"{commit}:refs/heads/{BRANCH}"
-                    self.git.network("push", "--quiet", "origin", refspec, url=self._url, token=self._token)
+                    self._network("push", "--quiet", f"{commit}:refs/heads/{BRANCH}")
                 except GitError as error:
                     if self.fetch() == remote:
                         raise VaultError(f"the vault's remote: {error}") from None
@@ -94,6 +88,10 @@ class Vault:
             return False
         return not self.git.is_ancestor(remote, head) and not self.git.is_ancestor(head, remote)
 
+    def _network(self, *arguments: str) -> None:
+        *options, refspec = arguments
+        self.git.network(*options, "origin", refspec, url=self._url, token=self._token)
+
     def _read(self, commit: str, path: str) -> bytes | None:
         entry = self.git.run("ls-tree", "-z", commit, "--", path).split(b"\0")[0]
         if not entry:
@@ -107,13 +105,11 @@ class Vault:
         with tempfile.TemporaryDirectory() as folder:
             index = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
             self.git.run("read-tree", base, environment=index)
-            lines = b""
-            for path, content in files.items():
-                blob = self.git.text("hash-object", "-w", "--no-filters", "--stdin", stdin=content)
-                lines += f"100644 {blob}\t".encode() + os.fsencode(path) + b"\0"
+            blobs = [(path, ("100644", self.git.write_blob(content))) for path, content in files.items()]
+            lines = b"".join(index_lines(blobs, null_id=""))  # nothing is removed
             self.git.run("update-index", "-z", "--index-info", stdin=lines, environment=index)
             tree = self.git.text("write-tree", environment=index)
-        return self.git.text("commit-tree", tree, "-p", base, "-F", "-", stdin=message.encode())
+        return self.git.commit_tree(tree, [base], message)
 
     def _bring_up_to_date(self, head: str | None, commit: str) -> None:
         with contextlib.suppress(GitError):
@@ -125,7 +121,7 @@ class Vault:
 
 @contextlib.contextmanager
 def opened(rest: Rest | None = None) -> Iterator[Vault]:
-    """The vault of VAULT_PATH, locked; `rest` gives the token that an https remote takes. Raises VaultError."""
+    """Open the vault of VAULT_PATH, locked; `rest` gives the token that an https remote takes. Raises VaultError."""
     home = pathlib.Path.home()
     path = pathlib.Path(os.environ.get("VAULT_PATH") or home / "vault")
     if not (path / ".git").is_dir():

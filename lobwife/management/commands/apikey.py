@@ -65,14 +65,14 @@ class Command(BaseCommand):
     def _list(self, options: dict[str, Any], actor: str) -> None:
         for key in ApiKey.objects.all():
             times = {"created": key.created_at, "expires": key.expires_at, "last_used": key.last_used_at}
-            shown = {"name": key.name, "role": key.role, "state": key.state, "task": key.task_number}
-            shown |= {name: moment.isoformat() if moment else None for name, moment in times.items()}
-            self.stdout.write(json.dumps(shown))
+            fields = {"name": key.name, "role": key.role, "state": key.state, "task": key.task_number}
+            fields |= {name: moment.isoformat() if moment else None for name, moment in times.items()}
+            self.stdout.write(json.dumps(fields))
 
     def _access(self, options: dict[str, Any], actor: str) -> None:
         if options["mode"]:
             policy.decide(mode=options["mode"], actor=actor)
         self.stdout.write(policy.current_mode())
-        for seen in UncredentialedCaller.objects.all():
-            program = one_line(seen.program)  # a stranger's own words
-            self.stderr.write(f"without credentials: {seen.address} {program} {seen.route} {seen.last_seen}")
+        for caller in UncredentialedCaller.objects.all():
+            program = one_line(caller.program)  # a stranger's own words
+            self.stderr.write(f"without credentials: {caller.address} {program} {caller.route} {caller.last_seen}")

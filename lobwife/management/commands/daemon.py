@@ -11,7 +11,7 @@ from setproctitle import setproctitle
 
 from access.policy import warn_if_open
 from core.errors import LobwifeError
-from core.parent_death import stop_with_supervisor
+from core.processes import stop_with_supervisor
 from lobwife.daemon.process import Daemon
 from lobwife.daemon.scheduler import Scheduler
 from lobwife.daemon.upkeep import loops, upkeep

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.db import connection
+from django.db.utils import DatabaseError
 
-from ops.checks.finding import Finding
-from ops.checks.service import MACHINE
+from ops.checks import Finding, bad
+from ops.checks.machine import CHECKS
 
 
 class Command(BaseCommand):
@@ -16,15 +18,14 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        ill = 0
-        for check in MACHINE:
+        failed = False
+        for check in CHECKS:
             for finding in _findings(check):
-                ill += not finding.is_well
-                mark = "ok" if finding.is_well else "DO"
-                self.stdout.write(f"{mark}  {finding.check}: {finding.sentence}")
+                failed |= not finding.is_well
+                self.stdout.write(f"{'ok' if finding.is_well else 'DO'}  {finding.check}: {finding.sentence}")
                 if finding.remedy:
                     self.stdout.write(f"    -> {finding.remedy}")
-        if ill:
+        if failed:
             raise SystemExit(1)
 
 
@@ -32,6 +33,10 @@ def _findings(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     """Yield a check's findings; what can't be read is one too."""
     try:
         yield from check()
+    except DatabaseError as error:
+        yield bad(check.__name__, f"the database can't be used: {error}", "see to the database first")
     except OSError as error:
-        place = error.filename or "it"
-        yield Finding(check.__name__, f"{place} can't be looked at: {error.strerror}", "see to its rights and its disk")
+        path = error.filename or "a file"
+        yield bad(check.__name__, f"{path} can't be read: {error.strerror}", "see to its rights and its disk")
+    finally:
+        connection.close()

@@ -13,7 +13,7 @@ from django.db.utils import OperationalError
 
 from core.errors import LobwifeError
 from lobwife.takeover import json_files
-from lobwife.takeover.database import make_file, make_ready, prepared
+from lobwife.takeover.database import make_file, make_private, make_ready, prepared
 
 
 class Command(migrate.Command):
@@ -33,6 +33,7 @@ class Command(migrate.Command):
                 files = json_files.read(folder)
                 make_ready(database)
                 make_file(database)
+                make_private(folder)
                 output = super().execute(*args, **options)
                 if files and not options["app_label"] and not options["fake"]:
                     self._report(json_files.import_all(files), options["verbosity"])

@@ -1,16 +1,14 @@
-"""Tasks as the task manager sees them: what was said of them before, and what is done to them."""
+"""Tasks as the task manager sees them: their events so far, and what is done to them."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 from . import discord
-from .report import Report
 from .rest import Rest, RestError
-from .times import parse
+from .script import Report
 
 ACTOR = "lobmob-task-manager"
 Task = dict[str, Any]
@@ -26,12 +24,8 @@ def assignment(task: Task) -> str:
     return f"[assigned to {task.get('assigned_to') or 'nobody'} at {task.get('assigned_at') or task.get('updated_at')}]"
 
 
-def assigned_at(task: Task) -> datetime | None:
-    return parse(task.get("assigned_at"))
-
-
 @contextlib.contextmanager
-def alone(task: Task, report: Report) -> Iterator[None]:
+def one_at_a_time(task: Task, report: Report) -> Iterator[None]:
     """Print what lobwife refuses for one task, and go on with the others."""
     try:
         yield
@@ -50,7 +44,7 @@ class Tasks:
         self._histories: dict[int, list[Event]] = {}
 
     def history(self, task: Task) -> list[Event]:
-        """Newest first."""
+        """Return the events of a task, newest first."""
         if task["id"] not in self._histories:
             events = self.rest.get(f"/api/v1/tasks/{task['id']}/events")
             self._histories[task["id"]] = [event for event in events if isinstance(event, dict)]
@@ -59,11 +53,11 @@ class Tasks:
     def events(self, task: Task, kind: str) -> list[Event]:
         return [event for event in self.history(task) if event.get("event_type") == kind]
 
-    def said(self, task: Task, kind: str, mark: str) -> bool:
+    def has_event(self, task: Task, kind: str, mark: str) -> bool:
         """Return True when the task has such an event whose detail bears the mark."""
         return any(mark in str(event.get("detail") or "") for event in self.events(task, kind))
 
-    def say(self, task: Task, kind: str, detail: str) -> None:
+    def log_event(self, task: Task, kind: str, detail: str) -> None:
         """Log an event."""
         if not self.report.dry_run:
             body = {"event_type": kind, "detail": detail, "actor": ACTOR}
@@ -84,7 +78,7 @@ class Tasks:
         current = self.rest.get(f"/api/v1/tasks/{task['id']}")
         return all(current.get(name) == task.get(name) for name in ("status", "assigned_to", "assigned_at", "type"))
 
-    def tell_thread(self, task: Task, text: str) -> None:
+    def post_to_thread(self, task: Task, text: str) -> None:
         """Post to the task's thread, when it has one and there is a bot."""
         thread = str(task.get("discord_thread_id") or "")
         if thread and discord.configured() and not self.report.dry_run:

@@ -1,0 +1,208 @@
+"""Checks for the doctor of what the service stands on: settings, disk, database, ports, GitHub, git. All only read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import httpx2
+from django.conf import settings
+from django.core import checks
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.migrations.executor import MigrationExecutor
+
+from broker.github import app
+from core.errors import LobwifeError
+from core.timestamps import parse
+from ops.checks import Finding, bad, fleet, good, state, warn
+from tasks.models import Task, TaskEvent
+
+_SECONDS = 8.0
+_MOST_SKEW_SECONDS = 30
+_SCARCE_BYTES = 200 * 2**20
+_LARGE_WAL_BYTES = 64 * 2**20
+_MOST_NAMED = 5
+_NOTHING_THERE = (
+    "set LOBWIFE_STATE_DIR to the state directory of the installation that you mean, or make this one:"
+    " `manage.py migrate`"
+)
+
+
+def configuration() -> Iterator[Finding]:
+    """Run Django's system checks, ours among them."""
+    messages = [message for message in checks.run_checks() if message.level >= checks.WARNING]
+    messages = [message for message in messages if not message.is_silenced()]
+    for message in messages:
+        yield bad("configuration", str(message.msg), str(message.hint or "see docs/configuration.md"))
+    if not messages:
+        yield good("configuration", f"lobwife {settings.VERSION}, {settings.ENVIRONMENT}")
+
+
+def permissions() -> Iterator[Finding]:
+    """Check that this user can read and write everything in the state directory."""
+    folder = pathlib.Path(settings.STATE_DIR)
+    if not folder.is_dir():
+        yield bad("permissions", f"there is no {folder}", _NOTHING_THERE)
+        return
+    refused = [str(path) for path in folder.iterdir() if not os.access(path, os.R_OK | os.W_OK)]
+    if refused:
+        remedy = f"give them to the user that runs lobwife: chown -R {os.getuid()}:{os.getgid()} {folder}"
+        yield bad("permissions", f"can't be read or written: {', '.join(refused[:_MOST_NAMED])}", remedy)
+    else:
+        yield good("permissions", f"{folder} can be read and written")
+
+
+def disk() -> Iterator[Finding]:
+    """Check for room where things are written."""
+    for folder in dict.fromkeys((settings.STATE_DIR, settings.VAULT_PATH)):
+        if folder.exists():
+            free = shutil.disk_usage(folder).free
+            sentence = f"{_mb(free)} are free at {folder}"
+            if free < _SCARCE_BYTES:
+                yield warn("disk", sentence, "make room: lower LOBWIFE_KEEP_OUTPUT_BYTES, or enlarge the disk")
+            else:
+                yield good("disk", sentence)
+
+
+def database() -> Iterator[Finding]:
+    """Check that it is whole and up to date, and its WAL small; name what the older service stored oddly."""
+    path = settings.STATE_DIR / settings.DATABASE_FILE
+    if not path.is_file():
+        yield bad("database", f"there is no {path}", _NOTHING_THERE)
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as opened:
+            (damage,) = opened.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        yield bad("database", f"{path} can't be read: {error}", "see to the disk, its rights and what else uses it")
+        return
+    except sqlite3.Error as error:
+        damage = str(error)
+    if damage != "ok":
+        yield bad("database", f"{path} is damaged: {damage}", "put a copy back: docs/operating.md, Restore")
+        return
+    executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
+    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if missing:
+        yield bad("database", f"{len(missing)} migrations are missing", "run `manage.py migrate`")
+        return
+    size = _mb(path.stat().st_size)
+    yield good("database", f"whole and up to date, {size}, SQLite {sqlite3.sqlite_version}")
+    sentence = f"{_mb(state.wal_bytes())} wait to be moved into the database"
+    if state.wal_bytes() > _LARGE_WAL_BYTES:
+        yield warn("WAL", sentence, "something reads for very long: end sqlite3 shells that sit in a transaction")
+    else:
+        yield good("WAL", sentence)
+    yield from _unreadable_rows()
+
+
+def _unreadable_rows() -> Iterator[Finding]:
+    """Name the times that nobody validated when they were stored; there is nothing to be done about them."""
+    times = ("created_at", "updated_at", "queued_at", "assigned_at", "completed_at")
+    odd = [
+        f"T{pk}"
+        for pk, *texts in Task.objects.order_by("pk").values_list("pk", *times).iterator()
+        if any(text not in (None, "") and parse(text) is None for text in texts)
+    ]
+    events = TaskEvent.objects.filter(task__isnull=True).count()
+    if odd or events:
+        named = ", ".join(odd[:_MOST_NAMED]) + (" and others" if len(odd) > _MOST_NAMED else "")
+        parts = [f"{len(odd)} tasks have times that can't be read ({named})"] if odd else []
+        parts += [f"{events} events are of tasks that are gone"] if events else []
+        yield good("old rows", f"{'; '.join(parts)}: kept as they are, shown as null")
+
+
+def copies() -> Iterator[Finding]:
+    """Check the copies of the database; an installation that runs has at least one."""
+    kept = state.copies()
+    if not kept.kept:
+        remedy = "start the daemon, which keeps one an hour, or run `manage.py backup`"
+        yield bad("copies", "none is kept yet", remedy)
+    yield from fleet.copies(kept)
+
+
+def daemon() -> Iterator[Finding]:
+    current = state.daemon()
+    yield from fleet.daemon(current)
+    yield from fleet.clock(current)
+
+
+def web() -> Iterator[Finding]:
+    """Check that both ports answer."""
+    urls = {"LOBWIFE_WEB_PORT": settings.LOCAL_WEB_URL, "LOBWIFE_API_PORT": settings.LOCAL_API_URL}
+    for variable, local_url in urls.items():
+        url = f"{local_url}/health"
+        try:
+            response = httpx2.get(url, timeout=_SECONDS, trust_env=False)
+        except httpx2.HTTPError as error:
+            yield bad("web", f"{url} does not answer ({type(error).__name__})", f"start web, or check {variable}")
+            continue
+        sentence = f"{url} answers {response.status_code}"
+        is_well = response.status_code == 200
+        yield good("web", sentence) if is_well else bad("web", sentence, "the answer's body has the reason")
+
+
+def broker() -> Iterator[Finding]:
+    """Ask GitHub for the App's installation, which also tells the time."""
+    try:
+        github = app.configured()
+    except LobwifeError as error:
+        is_meant = settings.GH_APP_ID or settings.GH_APP_INSTALL_ID
+        yield bad("broker", f"off: {error}", "follow docs/broker.md") if is_meant else good("broker", f"off: {error}")
+        return
+    try:
+        owner = github.owner(until=time.monotonic() + _SECONDS)
+    except LobwifeError as error:
+        yield bad("broker", str(error), "check the App's settings, its key and the way to GitHub: docs/broker.md")
+        return
+    yield good("broker", f"GitHub knows the App; its installation is {owner}'s")
+    skew = github.clock_skew
+    if abs(skew) > _MOST_SKEW_SECONDS:
+        direction = "behind" if skew > 0 else "ahead of"
+        yield bad("clock", f"{abs(skew)} s {direction} GitHub's", "set this machine's clock, by NTP")
+
+
+def vault() -> Iterator[Finding]:
+    """Check that the vault is a git repository in which this user can work, and its sync."""
+    path = settings.VAULT_PATH
+    if not (path / ".git").exists():
+        yield good("vault", f"there is no git repository at {path}, so tasks are not mirrored")
+        return
+    command = ["git", "-C", str(path), "status", "--porcelain", "--branch", "--untracked-files=no"]
+    try:
+        process = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS * 4, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        yield bad("vault", f"git can't be run: {error}", "install git")
+        return
+    if process.returncode:
+        reason = (process.stderr.strip().splitlines() or ["no reason was given"])[-1]
+        remedy = "make room on its disk" if "space" in reason else f"repair {path}, or move it away and clone it again"
+        yield bad("vault", f"git says: {reason}", remedy)
+        return
+    branch = process.stdout.splitlines()[0].removeprefix("## ")
+    yield good("vault", f"a git repository at {path}, on {branch}")
+    yield from fleet.vault(state.vault())
+
+
+def _mb(size: int) -> str:
+    return f"{size / 10**6:.1f} MB"
+
+
+# In this order: what comes later depends on what comes before.
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    configuration,
+    permissions,
+    disk,
+    database,
+    copies,
+    daemon,
+    web,
+    broker,
+    vault,
+)

@@ -1,0 +1,170 @@
+"""The state of the service, each fact read in one place: for health, dashboard, doctor and metrics."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any, TypeVar
+
+from django.conf import settings
+from django.db import connection, models, transaction
+from django.db.utils import OperationalError
+
+import vaultsync.queries
+from broker.github import app
+from broker.models import GitHubState
+from core.sqlite.copies import Copy, kept_copies
+from core.sqlite.gate import writing_until
+from core.sqlite.messages import as_sentence, is_about_a_lock
+from core.sqlite.restore_test import RestoreTest, last_restore_test
+from core.timestamps import utc_now
+from jobs.models import is_fresh
+from ops import queries
+from vaultsync.models import VaultState
+
+Row = TypeVar("Row", bound=models.Model)
+LATE_COPY = timedelta(hours=3)
+_FULL_BYTES = 2**20
+_LOCKED = (
+    "The database is locked by another program: nothing can be written and no script starts. Look for a sqlite3 shell"
+    " or a backup that holds it open."
+)
+
+
+@dataclass(frozen=True)
+class DaemonState:
+    """The daemon's heartbeat, whether starts are paused, and what it reported that it can't do."""
+
+    pid: int | None = None
+    version: str = ""
+    started_at: datetime | None = None
+    beat_at: datetime | None = None
+    paused_at: datetime | None = None
+    paused_by: str = ""
+    reported: str = ""
+
+    @cached_property
+    def age(self) -> timedelta | None:
+        return utc_now() - self.beat_at if self.beat_at else None
+
+    @property
+    def is_alive(self) -> bool:
+        return bool(self.pid) and self.age is not None and is_fresh(self.age)
+
+    @cached_property
+    def obstacle(self) -> str:
+        """Return what keeps everybody from writing, and so the daemon from a sign of life."""
+        return "" if self.is_alive else obstacle()
+
+    @property
+    def trouble(self) -> str:
+        """Return what the daemon can't do: as it reported, or what keeps it from reporting."""
+        return (self.obstacle if self.pid else "") or self.reported
+
+
+@dataclass(frozen=True)
+class GitHub:
+    """GitHub as the broker knows it; `problem` is what the App's settings lack."""
+
+    problem: str | None
+    row: GitHubState
+
+    @property
+    def failed_last(self) -> bool:
+        """Return whether GitHub's newest answer was an error."""
+        minted, failed = self.row.last_mint_at, self.row.last_error_at
+        return failed is not None and (minted is None or minted < failed)
+
+
+@dataclass(frozen=True)
+class Vault:
+    """The sync's status as REST has it, and its row."""
+
+    status: dict[str, Any]
+    row: VaultState
+
+
+@dataclass(frozen=True)
+class Copies:
+    """The kept copies of the database, oldest first, and the last restore test."""
+
+    kept: list[Copy]
+    test: RestoreTest | None
+
+    @property
+    def newest_at(self) -> datetime | None:
+        return self.kept[-1].moment if self.kept else None
+
+    @property
+    def bytes(self) -> int:
+        return sum(copy.size for copy in self.kept)
+
+    @property
+    def is_late(self) -> bool:
+        return self.newest_at is not None and utc_now() - self.newest_at > LATE_COPY
+
+
+def daemon() -> DaemonState:
+    row = queries.daemon_row()
+    return DaemonState(*(_in_utc(value) for value in row)) if row else DaemonState()
+
+
+def github() -> GitHub:
+    return GitHub(app.problem(), _one_row(GitHubState))
+
+
+def vault() -> Vault:
+    return Vault(vaultsync.queries.sync_status(), _one_row(VaultState))
+
+
+def copies() -> Copies:
+    return Copies(kept_copies(), last_restore_test())
+
+
+def database_bytes() -> int:
+    """Return the size of the database file; raises OSError."""
+    return os.stat(str(connection.settings_dict["NAME"])).st_size
+
+
+def wal_bytes() -> int:
+    """Return the size of the write-ahead log; 0 without one."""
+    try:
+        return os.stat(f"{connection.settings_dict['NAME']}-wal").st_size
+    except FileNotFoundError:
+        return 0
+
+
+def obstacle() -> str:
+    """Return why nobody can write, and what to do; "" when the database can be written.
+
+    Waits a fifth of a second for a lock.
+    """
+    try:
+        is_full = shutil.disk_usage(settings.STATE_DIR).free < _FULL_BYTES
+    except OSError as error:
+        return f"{settings.STATE_DIR} can't be read ({error.strerror}): nothing can be written and no script starts."
+    if is_full:
+        return (
+            f"The disk of {settings.STATE_DIR} is full: nothing can be written and no script starts. Make room; the"
+            " daemon goes on by itself."
+        )
+    try:
+        with writing_until(time.monotonic()), transaction.atomic():
+            transaction.set_rollback(True)  # nothing was written: nobody is to be woken, the disk not waited for
+            return ""
+    except OperationalError as error:
+        return _LOCKED if is_about_a_lock(error) else as_sentence(error)
+
+
+def _one_row(model: type[Row]) -> Row:
+    """Return the only row of a table; one with defaults, not saved, while there is none."""
+    return model._default_manager.order_by("pk").first() or model()
+
+
+def _in_utc(value: Any) -> Any:
+    """Return a time with its time zone, which SQLite does not store."""
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
