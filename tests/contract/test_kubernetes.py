@@ -210,8 +210,11 @@ def test_service_and_policy_fit_the_older_pod_too(resources: list[Resource]) -> 
 
 @pytest.mark.parametrize("patch", sorted(K8S.glob("*/*/deployment.yaml")), ids=lambda path: path.parent.name)
 def test_no_patch_changes_the_order_of_the_containers(patch: pathlib.Path) -> None:
-    """kustomize puts the containers of a patch first, in its order: `kubectl exec` without -c would reach the daemon."""
+    """kustomize puts the containers of a patch first, in its order; `kubectl exec` reaches the first."""
     (document,) = documents(patch)
     (base,) = documents(K8S / "base" / "deployment.yaml")
-    order = [[each["name"] for each in each["spec"]["template"]["spec"]["containers"]] for each in (base, document)]
+    order = [
+        [each["name"] for each in deployment["spec"]["template"]["spec"]["containers"]]
+        for deployment in (base, document)
+    ]
     assert order[0] == order[1]
