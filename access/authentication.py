@@ -14,6 +14,7 @@ from django.http import HttpRequest
 from ninja.utils import check_csrf
 
 from access import keys
+from access.hosts import is_ours
 from access.kubernetes import Cluster
 from core.callers import Caller, Role
 from core.errors import Forbidden, TooLarge
@@ -37,7 +38,6 @@ _FORWARDED = (
     "HTTP_CF_CONNECTING_IP",
 )
 _SAME_ORIGIN = frozenset({None, "none", "same-origin"})  # values of Sec-Fetch-Site
-_LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOCAL = {address: Caller("local", Role.OPERATOR, address) for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1")}
 
@@ -80,8 +80,8 @@ def local_caller(request: HttpRequest) -> Caller | None:
     caller = _LOCAL.get(meta.get("REMOTE_ADDR", ""))
     if caller is None or not settings.TRUST_LOOPBACK or came_through_a_proxy(request) or is_cross_site(request):
         return None
-    if "*" in settings.ALLOWED_HOSTS and _without_port(request.get_host()) not in _LOOPBACK_HOSTS:
-        return None  # with every Host allowed, a foreign name may have been pointed at loopback
+    if not is_ours(request):
+        return None  # a name that is not ours for certain may have been pointed at loopback
     return caller
 
 
@@ -139,7 +139,3 @@ def bearer_caller(authorization: str, address: str, cluster: Cluster | None) -> 
     if token.startswith("lw_") or cluster is None:
         return keys.authenticate(token, address)
     return cluster.authenticate(token, address)
-
-
-def _without_port(host: str) -> str:
-    return host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host

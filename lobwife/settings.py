@@ -31,8 +31,8 @@ LOCAL_WEB_URL = env.local_url(BIND, WEB_PORT)
 LOCAL_API_URL = env.local_url(BIND, API_PORT)
 LOBWIFE_URL = env.text("LOBWIFE_URL", f"http://127.0.0.1:{API_PORT}")
 
-_SERVICE = "lobwife"
-_CLUSTER_NAMES = [f"{_SERVICE}.lobmob{suffix}" for suffix in ("", ".svc", ".svc.cluster.local")]
+# Without LOBWIFE_HOSTS, addresses and names without a dot are taken as well (access/hosts.py).
+ANY_LOCAL_HOST = not env.text("LOBWIFE_HOSTS")
 ALLOWED_HOSTS = [
     *env.words(
         "LOBWIFE_HOSTS",
@@ -41,11 +41,11 @@ ALLOWED_HOSTS = [
             ".localhost",
             "127.0.0.1",
             "[::1]",
-            _SERVICE,
-            *_CLUSTER_NAMES,
+            "lobwife",
+            ".lobmob",
+            ".svc",
+            ".svc.cluster.local",
             socket.gethostname(),
-            *env.words("POD_IP"),
-            *env.words("LOBWIFE_SERVICE_HOST"),
         ),
     )
 ]
@@ -204,7 +204,7 @@ SILENCED_SYSTEM_CHECKS = [
     "security.W021",  # browsers' preload lists are for public domains, their owner's to join
 ]
 
-# --- Language, time: UTC everywhere, as the database has it
+# --- Language, time: UTC everywhere, as the database has it. 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
