@@ -1,6 +1,7 @@
 """Settings, read top to bottom; docs/configuration.md lists the environment variables."""
 
 import datetime
+import os
 import pathlib
 import socket
 
@@ -20,7 +21,7 @@ HOME = pathlib.Path.home()
 STATE_DIR = env.path("LOBWIFE_STATE_DIR", HOME / "state")
 DATABASE_FILE = "lobmob.db"
 VAULT_PATH = env.path("VAULT_PATH", HOME / "vault")
-ENVIRONMENT = env.choice("LOBMOB_ENV", "prod", ("prod", "dev", "local"))
+ENVIRONMENT = env.text("LOBMOB_ENV", "prod")
 
 # --- Doors
 BIND = env.text("LOBWIFE_BIND", "127.0.0.1")
@@ -204,7 +205,9 @@ SILENCED_SYSTEM_CHECKS = [
     "security.W021",  # browsers' preload lists are for public domains, their owner's to join
 ]
 
-# --- Language, time: UTC everywhere, as the database has it. 
+# --- Language, time: UTC everywhere, as the database has it. Django sets TZ to that; scripts get the one of the start.
+os.environ.setdefault("LOBWIFE_TZ", os.environ.get("TZ", ""))
+SCRIPTS_TZ = os.environ["LOBWIFE_TZ"]
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -263,7 +266,8 @@ BROKER_AUDIT_DAYS = env.integer("LOBWIFE_BROKER_AUDIT_DAYS", 365, at_least=1, at
 
 # --- Vault
 VAULT_REPO = env.text("VAULT_REPO")
-VAULT_SYNC_INTERVAL = env.integer("VAULT_SYNC_INTERVAL", 300, at_least=1, at_most=86400)
+# 0 was without a pause in the older service; a second is none to anybody.
+VAULT_SYNC_INTERVAL = max(1, env.integer("VAULT_SYNC_INTERVAL", 300))
 
 # --- Logs: stdout; the daemon adds daemon.log
 LOGGING = logs.configuration()
