@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 _SAYS_MESSAGE = re.compile(r"/api/jobs/[^/]+/(trigger|enable|disable)")
 _RETRY_SECONDS = 5
 _MOST_QUOTED = 100
+# The fleet's client (aiohttp) tries again when it can't read an answer as JSON, as it couldn't read the older service's
+# in such a moment; one that it can read it takes for final.
+_TRY_AGAIN = "text/plain; charset=utf-8"
 _UNEXPECTED = "an unexpected error; the log of the service has the reason"
 
 
@@ -44,6 +47,8 @@ def database_error(request: HttpRequest, error: DatabaseError) -> HttpResponse:
     response = problem(request, status, sentence)
     if status == 503:
         response["Retry-After"] = str(_RETRY_SECONDS)
+        if "aiohttp" in request.META.get("HTTP_USER_AGENT", ""):
+            response["Content-Type"] = _TRY_AGAIN
     return response
 
 
