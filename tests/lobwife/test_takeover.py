@@ -14,7 +14,7 @@ from django.conf import settings
 from lobwife.web.banner import banner
 from lobwife.web.prepare import NewOperator
 from tests.support import old_service
-from tests.support.installation import ROOT, Installation
+from tests.support.installation import ROOT, Installation, wait_for
 
 SIX = set(old_service.TABLES)
 
@@ -31,6 +31,18 @@ def test_the_banner_tells_of_it_once(fresh: Installation, monkeypatch: pytest.Mo
     (fresh.state / "lobmob.db.pre-migration").touch()
     assert "it is kept as lobmob.db.pre-migration" in banner(operator, is_open=True)
     assert "taken over" not in banner(None, is_open=True)
+
+
+def test_the_banner_says_that_an_installation_is_closed_and_how_it_is_opened(fresh: Installation) -> None:
+    fresh.migrate()
+    assert "apikey access open" not in banner(None, is_open=True)
+    text = banner(None, is_open=False)
+    assert "manage.py apikey create NAME --role service" in text
+    assert "manage.py apikey access open" in text
+    fresh.environment["LOBWIFE_API_AUTH"] = "required"
+    web = fresh.start(sys.executable, str(ROOT / "manage.py"), "web")
+    wait_for(lambda: web.poll() is not None or "web answers" in fresh.log(), 120)
+    assert "apikey access open" in fresh.log()
 
 
 def the_same_rows(before: dict, after: dict) -> None:
