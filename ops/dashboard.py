@@ -18,6 +18,7 @@ from core.errors import Invalid
 from core.timestamps import parse, utc_now
 from jobs.models import ACTIVE as ACTIVE_STATES
 from jobs.models import FAILURES, Job, JobRun, JobState, State
+from jobs.queries import hold
 from jobs.scheduling import cron
 from ops import charts, queries
 from ops.checks import Finding, Severity, bad, fleet, state, worst
@@ -116,6 +117,7 @@ def _panels(now: datetime) -> dict[str, Any]:
     rows = _job_rows()
     return {
         "daemon": state.daemon(),
+        "hold": hold(),
         "jobs": rows,
         "timeline": _timeline(rows, now),
         "tasks": _tasks(now),

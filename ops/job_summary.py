@@ -6,12 +6,11 @@ from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
 
-from jobs import services
+from jobs import queries, services
 from jobs.execution import queue_reasons
 from jobs.execution.ansi import plain_text
 from jobs.models import FAILURES, Job, JobRun, JobState, State
 from ops import charts
-from ops.checks import state as read_state
 
 _RUNS_COUNTED, _BARS, _RUNS_LISTED = 100, 60, 10
 _COUNTED = (State.SUCCESS, *FAILURES)
@@ -34,7 +33,7 @@ def context(job: Job, user: User | AnonymousUser) -> dict[str, Any]:
         "may_change": user.has_perm("jobs.change_job"),
         "state": state,
         "pause": services.pause(),
-        "daemon": read_state.daemon(),
+        "hold": queries.hold(),
         "active": active,
         "strip": charts.run_strip(bars, _BARS),
         "counted": len(over),

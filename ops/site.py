@@ -26,6 +26,7 @@ from ops import activity, dashboard, invisible_characters, job_summary, search
 from ops.checks import state
 from ops.invisible_characters import View
 
+_SOURCES = ("jobs.view_job", "tasks.view_task", "broker.view_tokenaudit")
 _ORDER = ("jobs", "tasks", "broker", "vaultsync", "lobwife", "auth", "axes")
 
 
@@ -64,6 +65,7 @@ class OperationsSite(AdminSite):
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """The dashboard; it also loads, and says so, when the database or the daemon is in trouble."""
+        _require_view(request)
         context = {
             **self.each_context(request),
             "title": self.index_title,
@@ -74,6 +76,7 @@ class OperationsSite(AdminSite):
 
     def live_dashboard(self, request: HttpRequest) -> HttpResponse:
         """The part of the dashboard that refreshes in place."""
+        _require_view(request)
         return TemplateResponse(request, "ops/dashboard.html", dashboard.context())
 
     def live_job(self, request: HttpRequest, pk: int) -> HttpResponse:
@@ -100,6 +103,7 @@ class OperationsSite(AdminSite):
 
     def search(self, request: HttpRequest) -> HttpResponse:
         """Tasks, jobs and runs that fit; a single one is gone to at once."""
+        _require_view(request)
         query = request.GET.get("q", "")
         matches = search.search(query)
         if len(matches) == 1:
@@ -109,6 +113,7 @@ class OperationsSite(AdminSite):
 
     def activity(self, request: HttpRequest) -> HttpResponse:
         """Show what people and programs did, newest first; the first page refreshes in place."""
+        _require_view(request)
         until_then = parse(request.GET.get("before"))
         before = until_then or utc_now() + timedelta(seconds=1)
         chosen = {"kind": request.GET.get("kind", ""), "who": request.GET.get("who", "").strip()}
@@ -119,6 +124,12 @@ class OperationsSite(AdminSite):
         context = {**self.each_context(request), "title": "Activity", "entries": entries, "kinds": activity.KINDS}
         context |= {**chosen, "older": older, "is_newest": is_newest}
         return TemplateResponse(request, "ops/activity.html", context)
+
+
+def _require_view(request: HttpRequest) -> None:
+    """Raise PermissionDenied for staff that may not view what the dashboard, activity and search are made of."""
+    if not request.user.has_perms(_SOURCES):
+        raise PermissionDenied
 
 
 def job_page(request: HttpRequest, name: str) -> HttpResponse:

@@ -122,8 +122,8 @@ def test_a_run_is_called_what_it_is(operator_client: Client) -> None:
     ("fields", "words"),
     [
         ({"pid": 7, "beat_at": utc_now}, "in "),
-        ({"pid": 7, "beat_at": utc_now, "paused_at": utc_now}, "not while starts are paused"),
-        ({"pid": None}, "not while the daemon is down"),
+        ({"pid": 7, "beat_at": utc_now, "paused_at": utc_now}, "badge-paused"),
+        ({"pid": None}, "badge-daemon-down"),
     ],
 )
 def test_the_next_start_is_promised_only_when_it_will_be(
