@@ -120,6 +120,7 @@ def _panels(now: datetime) -> dict[str, Any]:
         "hold": hold(),
         "jobs": rows,
         "timeline": _timeline(rows, now),
+        "alerts": state.alerts(),
         "tasks": _tasks(now),
         "broker": _broker(now),
         "vault": state.vault(),
@@ -134,6 +135,7 @@ def _panels(now: datetime) -> dict[str, Any]:
 def _findings(panels: dict[str, Any], now: datetime) -> Iterator[Finding]:
     yield from fleet.daemon(panels["daemon"])
     yield from fleet.jobs((row.job, row.failures) for row in panels["jobs"] if row.state.enabled)
+    yield from fleet.alerts(panels["alerts"])
     yield from fleet.tasks(now)
     yield from fleet.github(panels["broker"].github)
     yield from fleet.tokens(panels["broker"].outcomes)

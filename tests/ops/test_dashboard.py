@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.test import Client
+from pytest_django import Settings
 
 from broker.github import app
 from broker.models import GitHubState
 from core.timestamps import iso_text, seconds_text, utc_now
-from jobs.models import Daemon, Job, JobRun, JobState, State
+from jobs.models import Alert, Daemon, Job, JobRun, JobState, State
 from ops import queries
+from ops.checks import machine
 from tasks import services
 from tasks.models import Status, Task, TaskEvent
 from tests.support.pages import text
@@ -137,3 +139,29 @@ def test_the_next_start_is_promised_only_when_it_will_be(
         page = text(operator_client, path)
         assert words in page
         assert bool(re.search(r">in \d (h|min)", page)) is (words == "in "), path
+
+
+def test_alerts_that_go_nowhere_or_were_refused_are_findings(operator_client: Client, settings: Settings) -> None:
+    def sentences() -> list[str]:
+        return [finding.sentence for finding in machine.alerts() if not finding.is_well]
+
+    settings.ALERT_URLS = ()
+    assert sentences() == []
+    job = Job.objects.first()
+    Job.objects.filter(pk=job.pk).update(late_after_seconds=60)
+    nowhere = f"Alerts of job {job.name} go nowhere."
+    assert sentences() == [nowhere]
+    assert nowhere in text(operator_client, "/admin/")
+    settings.ALERT_URLS = ("json://127.0.0.1:9/",)
+    assert sentences() == []
+    fields = {"kind": "failing", "title": "t", "body": "", "destination": "json://…", "fingerprint": ""}
+    fields |= {"created_at": utc_now(), "next_attempt_at": utc_now()}
+    Alert.objects.create(**fields)
+    assert sentences() == [], "one that was not tried yet is in time"
+    for _ in range(2):
+        Alert.objects.create(**fields, attempts=1, error="connection refused")
+    (refused,) = sentences()
+    assert re.fullmatch(r"2 alerts could not be sent since .* UTC, to json://…: connection refused\.", refused)
+    assert "2 alerts could not be sent since" in text(operator_client, "/admin/")
+    Alert.objects.update(state="dropped")
+    assert "3 alerts of the last day were sent to nobody" in text(operator_client, "/admin/")
