@@ -45,6 +45,8 @@ def post(channel: str, text: str) -> None:
                 if not left or (answer.status_code != 429 and answer.status_code < 500):
                     raise DiscordError(f"Discord answered {answer.status_code}")
                 time.sleep(_requested_wait(answer))
+    except httpx2.RemoteProtocolError:
+        raise DiscordError("Discord: the answer is not HTTP") from None
     except httpx2.RequestError as error:  # it may have been posted: not tried again
         raise DiscordError(f"Discord can't be reached: {type(error).__name__}") from None
     except (ValueError, httpx2.InvalidURL):  # its own words may hold a password
