@@ -25,7 +25,7 @@ run: $(VENV)/.installed ## prepare what a start needs, then run web and daemon u
 	@LOBWIFE_STATE_DIR="$${LOBWIFE_STATE_DIR:-$(CURDIR)/var/state}" VAULT_PATH="$${VAULT_PATH:-$(CURDIR)/var/vault}" \
 		exec $(RUN) manage.py serve
 
-test: lint ## check everything, then run the tests (PYTEST="tests/jobs -k word" for some)
+test: lint audit ## check everything, then run the tests (PYTEST="tests/jobs -k word" for some)
 	$(TESTS) -m "not soak" -n 3 $(PYTEST)
 
 test-fast: $(VENV)/.installed-dev ## run the tests that need no other process, in less than a minute
@@ -55,8 +55,7 @@ format: $(VENV)/.installed-dev ## rewrite the code as the style wants it
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
-audit: $(VENV)/.installed-dev ## look for known holes in what is installed, and in the code
-	$(RUN) -m ruff check --select S .
+audit: $(VENV)/.installed-dev ## look for known vulnerabilities in what is installed
 	@.ci/audit $(RUN)
 
 requirements: $(VENV)/.installed-dev ## pin the newest versions that requirements*.in allow
@@ -69,13 +68,14 @@ release-check: $(VENV)/.installed-dev ## say whether this can be released: versi
 	@.ci/audit $(RUN)
 	@$(MAKE) --no-print-directory test
 
-$(VENV)/.installed: requirements.txt
+$(VENV)/.installed: requirements.txt requirements-scripts.txt
 	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON): install Python 3.11 or newer, or name it: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11: install a newer one, or name it: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) can't make virtual environments: install its venv module (Debian, Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
 	@echo "Installing what lobwife needs into $(VENV), once; this takes about half a minute."
 	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(RUN) -m pip install $(QUIETLY) -r requirements.txt
+	@$(RUN) -m pip install $(QUIETLY) -r requirements-scripts.txt
 	@$(RUN) -V >$@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed

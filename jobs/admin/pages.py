@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_apscheduler.models import DjangoJob, DjangoJobExecution
 
-from core.display import ReadOnlyAdmin, badge, duration, when
+from core.display import ReadOnlyAdmin, StrictAdmin, badge, duration, when
 from core.errors import LobwifeError
 from jobs import queries, secret_fields, secrets, services
 from jobs.admin import run_page, views
@@ -73,7 +73,7 @@ class LastStatusFilter(admin.SimpleListFilter):
 
 
 @admin.register(Job)
-class JobAdmin(admin.ModelAdmin[Job]):
+class JobAdmin(StrictAdmin):
     form = JobForm
     list_display = ("name", "last", "next_run", "in_words", "switch")
     list_filter = (EnabledFilter, LastStatusFilter)

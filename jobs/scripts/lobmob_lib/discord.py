@@ -34,6 +34,8 @@ def post(channel: str, text: str) -> None:
         raise DiscordError("Discord: DISCORD_BOT_TOKEN is not one word")
     if not base.startswith(("https://", "http://")):
         raise DiscordError("Discord: DISCORD_API_URL must begin with https://")
+    if re.search(r"[\s@]", base):
+        raise DiscordError("Discord: DISCORD_API_URL can't be used as an address")
     body = {"content": text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…", "allowed_mentions": {"parse": []}}
     headers = {"Authorization": f"Bot {token}", "User-Agent": "DiscordBot (lobwife)"}
     try:
