@@ -1,4 +1,5 @@
-# Any Debian with python3 (3.11 or newer) and its venv module will do.
+# Any Debian with python3 (3.11 or newer) and its venv module will do. By its tag, so that each build has Debian's latest
+# fixes; a build that must be repeatable names a digest: --build-arg BASE_IMAGE=python@sha256:…
 ARG BASE_IMAGE=python:3.13-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build

@@ -25,7 +25,7 @@ run: $(VENV)/.installed ## prepare what a start needs, then run web and daemon u
 	@LOBWIFE_STATE_DIR="$${LOBWIFE_STATE_DIR:-$(CURDIR)/var/state}" VAULT_PATH="$${VAULT_PATH:-$(CURDIR)/var/vault}" \
 		exec $(RUN) manage.py serve
 
-test: lint ## check everything, then run the tests (PYTEST="tests/jobs -k word" for some)
+test: lint audit ## check everything, then run the tests (PYTEST="tests/jobs -k word" for some)
 	$(TESTS) -m "not soak" -n 3 $(PYTEST)
 
 test-fast: $(VENV)/.installed-dev ## run the tests that need no other process, in less than a minute
@@ -55,8 +55,7 @@ format: $(VENV)/.installed-dev ## rewrite the code as the style wants it
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
-audit: $(VENV)/.installed-dev ## look for known holes in what is installed, and in the code
-	$(RUN) -m ruff check --select S .
+audit: $(VENV)/.installed-dev ## look for known vulnerabilities in what is installed
 	@.ci/audit $(RUN)
 
 requirements: $(VENV)/.installed-dev ## pin the newest versions that requirements*.in allow

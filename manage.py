@@ -17,11 +17,12 @@ def main() -> None:
     if sys.argv[1:2] not in (["makemigrations"], ["collectstatic"]):  # whose files are the source's and everybody's
         keep_files_private()
     from django.core.exceptions import ImproperlyConfigured
-    from django.core.management import execute_from_command_line
     from django.db.utils import OperationalError
 
+    from lobwife.command_line import CommandLine
+
     try:
-        execute_from_command_line(sys.argv)
+        CommandLine(sys.argv).execute()
     except ImproperlyConfigured as error:
         sys.exit(f"{sys.argv[0]}: {error}")
     except OperationalError as error:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import axes.admin  # noqa: F401 it registers its models, as the next does
+import django.contrib.auth.admin  # noqa: F401
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib import admin, messages
+from django.contrib.auth.models import Group, User
 from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
@@ -12,9 +16,17 @@ from django.http import HttpRequest, HttpResponse
 from access import keys, policy
 from access.models import AccessPolicy, ApiKey, Mode, UncredentialedCaller
 from core.callers import Role
+from core.display import StrictAdmin
 from core.errors import LobwifeError
 
 _CALLERS_SHOWN = 50
+
+# The lists of other packages take no more lookups than ours.
+for model in (User, Group, AccessAttempt, AccessLog, AccessFailureLog):
+    if admin.site.is_registered(model):
+        admin_class = type(admin.site.get_model_admin(model))
+        admin.site.unregister(model)
+        admin.site.register(model, type(admin_class.__name__, (StrictAdmin, admin_class), {}))
 
 
 class ApiKeyForm(ModelForm):  # type: ignore[type-arg]
@@ -29,7 +41,7 @@ class ApiKeyForm(ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ApiKeyAdmin(StrictAdmin):
     """Keys are created and revoked, not changed; the key itself is shown once, after its creation."""
 
     form = ApiKeyForm
@@ -75,7 +87,7 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(AccessPolicy)
-class AccessPolicyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class AccessPolicyAdmin(StrictAdmin):
     """The policy, beside the list of callers that `required` would keep out."""
 
     fields = ("decided", "in_force", "decided_by", "decided_at", "without_credentials")
@@ -105,7 +117,7 @@ class AccessPolicyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(UncredentialedCaller)
-class UncredentialedCallerAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class UncredentialedCallerAdmin(StrictAdmin):
     list_display = ("address", "program", "route", "first_seen", "last_seen")
     search_fields = ("address", "program", "route")
 

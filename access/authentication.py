@@ -1,7 +1,8 @@
-"""Authentication: the caller of a credential, of a session, or on this machine; the roles of people."""
+"""Authentication: the caller of a credential or a session, the roles of people, addresses."""
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 from django.conf import settings
@@ -14,7 +15,6 @@ from django.http import HttpRequest
 from ninja.utils import check_csrf
 
 from access import keys
-from access.hosts import is_ours
 from access.kubernetes import Cluster
 from core.callers import Caller, Role
 from core.errors import Forbidden, TooLarge
@@ -24,22 +24,9 @@ from core.processes import in_native_thread
 OPERATORS = "Operators"
 VIEWERS = "Viewers"
 
-_FORWARDED = (
-    "HTTP_FORWARDED",
-    "HTTP_VIA",
-    "HTTP_X_FORWARDED_FOR",
-    "HTTP_X_FORWARDED_HOST",
-    "HTTP_X_FORWARDED_PORT",
-    "HTTP_X_FORWARDED_PROTO",
-    "HTTP_X_FORWARDED_SERVER",
-    "HTTP_X_REAL_IP",
-    "HTTP_X_CLIENT_IP",
-    "HTTP_TRUE_CLIENT_IP",
-    "HTTP_CF_CONNECTING_IP",
-)
+_KEY_PREFIX = "lw_"
 _SAME_ORIGIN = frozenset({None, "none", "same-origin"})  # values of Sec-Fetch-Site
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_LOCAL = {address: Caller("local", Role.OPERATOR, address) for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1")}
 
 
 class PBKDF2PasswordHasher(hashers.PBKDF2PasswordHasher):
@@ -74,21 +61,25 @@ def role_of(user: User) -> Role | None:
     return Role.VIEWER if VIEWERS in groups else None
 
 
-def local_caller(request: HttpRequest) -> Caller | None:
-    """Return the caller `local`, of role operator, for a program on this machine or in this pod."""
-    meta = request.META
-    caller = _LOCAL.get(meta.get("REMOTE_ADDR", ""))
-    if caller is None or not settings.TRUST_LOOPBACK or came_through_a_proxy(request) or is_cross_site(request):
-        return None
-    if not is_ours(request):
-        return None  # a name that is not ours for certain may have been pointed at loopback
-    return caller
+def address_of(request: HttpRequest) -> str:
+    """Return the address of the client: the peer's, or the last hop before proxies that the settings trust."""
+    address = str(request.META.get("REMOTE_ADDR", ""))
+    hops = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if settings.TRUSTED_PROXIES else []
+    while hops and _is_trusted_proxy(address):
+        hop = hops.pop().strip()
+        try:
+            address = str(ipaddress.ip_address(hop))
+        except ValueError:
+            break
+    return address
 
 
-def came_through_a_proxy(request: HttpRequest) -> bool:
-    """Return whether a proxy forwarded the request."""
-    meta = request.META
-    return any(name in meta for name in _FORWARDED)
+def _is_trusted_proxy(address: str) -> bool:
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(ip in network for network in settings.TRUSTED_PROXIES)
 
 
 def is_cross_site(request: HttpRequest) -> bool:
@@ -118,7 +109,7 @@ def session_caller(request: HttpRequest) -> Caller | None:
         raise Forbidden(f"{user.get_username()} has no role: an operator adds them to {OPERATORS} or {VIEWERS}")
     if _fails_csrf(request):
         raise Forbidden("a write with a session needs its CSRF token: send the csrftoken cookie as X-CSRFToken")
-    return Caller(user.get_username(), role, request.META.get("REMOTE_ADDR", ""))
+    return Caller(user.get_username(), role, address_of(request))
 
 
 def _fails_csrf(request: HttpRequest) -> bool:
@@ -130,12 +121,17 @@ def _fails_csrf(request: HttpRequest) -> bool:
     return check_csrf(request) is not None
 
 
+def is_api_key(authorization: str) -> bool:
+    """Return whether an `Authorization` header has what looks like one of our keys."""
+    return authorization.partition(" ")[2].strip().startswith(_KEY_PREFIX)
+
+
 def bearer_caller(authorization: str, address: str, cluster: Cluster | None) -> Caller | None:
     """Return the caller of an `Authorization` header; None if it is not a valid bearer token."""
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer":
         return None
     token = token.strip()
-    if token.startswith("lw_") or cluster is None:
+    if token.startswith(_KEY_PREFIX) or cluster is None:
         return keys.authenticate(token, address)
     return cluster.authenticate(token, address)

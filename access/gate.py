@@ -16,6 +16,7 @@ from django.urls import ResolverMatch
 
 from access import authentication, keys, policy
 from access.kubernetes import Cluster
+from access.local import LocalCallers
 from access.roles import RULES, Rule, entry_of
 from access.throttle import TokenBuckets
 from broker import audit
@@ -34,6 +35,7 @@ _REFUSALS = (Unauthorized, Forbidden, NotFound, TooManyRequests)
 # Of one caller, and of all together: whoever is refused all the time doesn't fill the audit.
 _AUDITED_PER_MINUTE, _AUDITED_OF_ALL_PER_MINUTE = 10, 120
 _AUDIT_SECONDS = 1
+_BYTES_OF_A_WRITE = 16 * 1024
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -46,6 +48,7 @@ class Gate:
     def __init__(self) -> None:
         self._rules: dict[tuple[str | None, str], tuple[str, Rule]] = {}
         self._limits = TokenBuckets()
+        self._local = LocalCallers()
         self._recorder = policy.CallerRecorder()
         self._cluster: Cluster | None = None
         if settings.KUBERNETES_API:
@@ -80,7 +83,7 @@ class Gate:
         if rule.hands_out_tokens:
             self._limit_tokens(caller, request)
         elif request.method != "GET":
-            self._limit_writes(caller)
+            self._limit_writes(caller, request)
         if rule.scope is not None:
             rule.scope(request, caller, match.kwargs)
 
@@ -125,32 +128,36 @@ class Gate:
         authorization = request.META.get("HTTP_AUTHORIZATION")
         if authorization:
             return self._bearer_caller(request, authorization, entry)
-        caller = authentication.session_caller(request) or authentication.local_caller(request)
+        caller = authentication.session_caller(request) or self._local.caller(request)
         return caller or self._uncredentialed_caller(request, entry, f"a credential is needed: {_REMEDY}")
 
     def _bearer_caller(self, request: HttpRequest, authorization: str, entry: str) -> Caller:
-        address = request.META.get("REMOTE_ADDR", "")
+        address = authentication.address_of(request)
         caller = authentication.bearer_caller(authorization, address, self._cluster)
         if caller is not None:
             return caller
         wait = self._limits.take("failed authentication", address, settings.FAILED_AUTHENTICATIONS_PER_MINUTE)
         if wait:
             raise TooManyRequests(f"too many wrong credentials from {address}; try again in {wait} s", retry_after=wait)
-        return self._uncredentialed_caller(request, entry, f"the credential is wrong, expired or revoked: {_REMEDY}")
+        refusal = f"the credential is wrong, expired or revoked: {_REMEDY}"
+        if self._cluster is None and not authentication.is_api_key(authorization):
+            return self._uncredentialed_caller(request, entry, refusal)  # there is nobody who could judge it
+        raise Unauthorized(refusal)
 
     def _uncredentialed_caller(self, request: HttpRequest, entry: str, refusal: str) -> Caller:
         if not policy.is_open():
             raise Unauthorized(refusal)
         if authentication.is_cross_site_write(request):
             raise Forbidden("a page of another site may not write here")
-        address = request.META.get("REMOTE_ADDR", "")
+        address = authentication.address_of(request)
         self._recorder.record(address=address, program=request.META.get("HTTP_USER_AGENT", ""), route=entry)
         return _stranger(request)
 
-    def _limit_writes(self, caller: Caller) -> None:
-        """Count a write of an agent or service; raises TooManyRequests."""
+    def _limit_writes(self, caller: Caller, request: HttpRequest) -> None:
+        """Count a write of an agent or service, a large one as several; raises TooManyRequests."""
         rate = settings.WRITES_PER_MINUTE.get(caller.role)
-        wait = self._limits.take("writes", caller.identity, rate) if rate else 0
+        count = 1 + int(request.META.get("CONTENT_LENGTH") or 0) // _BYTES_OF_A_WRITE
+        wait = self._limits.take("writes", caller.identity, rate, count) if rate else 0
         if wait:
             raise TooManyRequests(f"too many writes of {caller.identity}; try again in {wait} s", retry_after=wait)
 
@@ -158,7 +165,7 @@ class Gate:
         """Count a GitHub token; raises TooManyRequests. Local programs can read the App's key: they have no limit."""
         if caller.identity == "local":
             return
-        address = request.META.get("REMOTE_ADDR", "")
+        address = authentication.address_of(request)
         rate = settings.TOKENS_PER_MINUTE
         wait = self._limits.take("tokens", caller.identity or f"address {address}", rate)
         wait = wait or self._limits.take("tokens of an address", address, rate * 4)
@@ -167,7 +174,7 @@ class Gate:
 
 
 def _stranger(request: HttpRequest) -> Caller:
-    return replace(UNIDENTIFIED, address=request.META.get("REMOTE_ADDR", ""))
+    return replace(UNIDENTIFIED, address=authentication.address_of(request))
 
 
 def _requested_id(request: HttpRequest, rule: Rule) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
+import secrets
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
@@ -17,7 +20,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils.functional import SimpleLazyObject
 
-from access import policy
+from access import authentication, policy
 from access.throttle import TokenBuckets
 from core.sqlite.gate import writing_until
 
@@ -26,6 +29,7 @@ log = logging.getLogger(__name__)
 _USED_AT = "seen_at"
 _SAVES_PER_IDLE_TIME = 12
 _SAVE_SECONDS = 1
+_BROWSER_COOKIE, _BROWSER_SECONDS = "signed-in-before", 365 * 86400
 _PAGE_POLICY = (
     "default-src 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'; form-action 'self'; img-src 'self'"
     " data:"
@@ -56,23 +60,17 @@ def set_api_headers(request: HttpRequest, response: HttpResponseBase, *, is_page
         headers["Strict-Transport-Security"] = f"max-age={settings.SECURE_HSTS_SECONDS}"
 
 
-def address_of(request: HttpRequest) -> str:
-    """Return the address of the peer; forwarding headers are not trusted."""
-    return str(request.META.get("REMOTE_ADDR", ""))
-
-
 class PageMiddleware:
-    """Headers of pages, the limit on sign-ins, the time at which a session was last used.
+    """Headers of pages, the time at which a session was last used.
 
     It comes before the session middleware, so that what it changes in a session is saved.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
-        self._limits = TokenBuckets()
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        response = self._too_many_sign_ins(request) or self.get_response(request)
+        response = self.get_response(request)
         set_page_headers(response)
         return response
 
@@ -86,15 +84,70 @@ class PageMiddleware:
         if now - request.session.get(_USED_AT, 0) > settings.SESSION_COOKIE_AGE / _SAVES_PER_IDLE_TIME:
             request.session[_USED_AT] = now
 
-    def _too_many_sign_ins(self, request: HttpRequest) -> HttpResponse | None:
-        if request.method != "POST" or request.path_info not in {"/", reverse(settings.LOGIN_URL)}:
+
+class SignInMiddleware:
+    """A limit on sign-ins; it comes after the check of the CSRF token, so that forged ones don't count.
+
+    A browser in which somebody signed in before has a limit of its own for that name, so that strangers behind the same
+    address don't keep operators out.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+        self._limits = TokenBuckets()
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        if _is_sign_in(request) and response.status_code == HTTPStatus.FOUND and request.user.is_authenticated:
+            _remember_browser(response, request.user.get_username())
+        return response
+
+    def process_view(self, request: HttpRequest, view: object, args: object, kwargs: object) -> HttpResponse | None:
+        """Refuse a sign-in beyond the limit."""
+        if not _is_sign_in(request):
             return None
-        wait = self._limits.take("sign-ins", address_of(request), settings.LOGINS_PER_MINUTE)
+        browser = known_browser(request)
+        name = f"browser {browser}" if browser else authentication.address_of(request)
+        wait = self._limits.take(
+            "sign-ins", name, settings.LOGINS_PER_MINUTE // 2 if browser else settings.LOGINS_PER_MINUTE
+        )
         if not wait:
             return None
         response = render(request, "admin/locked_out.html", {"minutes": math.ceil(wait / 60)}, status=429)
         response["Retry-After"] = str(wait)
         return response
+
+
+def _is_sign_in(request: HttpRequest) -> bool:
+    return request.method == "POST" and request.path_info in {"/", reverse(settings.LOGIN_URL)}
+
+
+def known_browser(request: HttpRequest) -> str | None:
+    """Return the id of a browser in which the user who signs in now has signed in before; None for any other."""
+    value = request.get_signed_cookie(_BROWSER_COOKIE, default="", salt=_BROWSER_COOKIE, max_age=_BROWSER_SECONDS)
+    browser, _, name = str(value).partition(":")
+    return browser if browser and name == _hash(request.POST.get("username", "")) else None
+
+
+def has_own_limit(request: HttpRequest, credentials: object = None) -> bool:
+    """Return whether django-axes leaves a sign-in to the limit of its browser."""
+    return known_browser(request) is not None
+
+
+def _remember_browser(response: HttpResponseBase, username: str) -> None:
+    response.set_signed_cookie(
+        _BROWSER_COOKIE,
+        f"{secrets.token_hex(8)}:{_hash(username)}",
+        salt=_BROWSER_COOKIE,
+        max_age=_BROWSER_SECONDS,
+        secure=settings.SESSION_COOKIE_SECURE,
+        httponly=True,
+        samesite="Lax",
+    )
+
+
+def _hash(username: str) -> str:
+    return hashlib.sha256(username.encode()).hexdigest()[:32]
 
 
 class LenientSessionMiddleware(SessionMiddleware):

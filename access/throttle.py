@@ -21,14 +21,14 @@ class TokenBuckets:
     def __init__(self) -> None:
         self._empty_at: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def take(self, kind: str, name: str, per_minute: int) -> int:
-        """Take a token; return 0, or the seconds until there is one.
+    def take(self, kind: str, name: str, per_minute: int, count: int = 1) -> int:
+        """Take tokens; return 0, or the seconds until there are so many.
 
         `per_minute` tokens may be taken in a minute, also all at once; 0 is no limit.
         """
         if not per_minute:
             return 0
-        interval = _interval(per_minute)
+        interval = min(60.0, _interval(per_minute) * count)
         now = time.monotonic()
         empty_at = max(now, self._empty_at.pop((kind, name), now))
         wait = empty_at + interval - now - 60

@@ -19,7 +19,7 @@ from broker import registrations, services
 from broker.github import app
 from broker.models import AllowedService, GitHubState, LegacyRegistration, TaskRegistration, TokenAudit
 from core.callers import operator_of
-from core.display import ReadOnlyAdmin, badge, duration, when
+from core.display import ReadOnlyAdmin, StrictAdmin, badge, duration, when
 from core.timestamps import utc_now, whole_seconds
 from tasks.admin.bulk import apply_to_each
 from tasks.ids import include_typed_id
@@ -262,7 +262,7 @@ class GitHubStateAdmin(ReadOnlyAdmin):
 
 
 @admin.register(AllowedService)
-class AllowedServiceAdmin(admin.ModelAdmin[AllowedService]):
+class AllowedServiceAdmin(StrictAdmin):
     """Services besides those of the settings; removing one ends its tokens."""
 
     list_display = ("name", "note")

@@ -1,5 +1,6 @@
 """Typed reading of the environment; a value that can't be used raises ImproperlyConfigured with a sentence."""
 
+import ipaddress
 import json
 import os
 import pathlib
@@ -7,6 +8,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # Servers listen on these for all interfaces; clients can't connect to them everywhere.
 _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
@@ -85,6 +87,16 @@ def pairs(name: str, default: dict[str, str], *, allowed: tuple[str, ...]) -> di
             raise ImproperlyConfigured(f"{name} has {part!r}: write name=word, the word one of {', '.join(allowed)}.")
         mapping[key.strip()] = word.strip()
     return mapping or dict(default)
+
+
+def networks(name: str) -> tuple[Network, ...]:
+    """Return addresses and networks, separated by commas; raises ImproperlyConfigured for anything else."""
+    try:
+        return tuple(ipaddress.ip_network(word) for word in words(name))
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"{name}: {error}; write addresses such as 10.0.0.0/8, separated by commas."
+        ) from None
 
 
 def kubernetes_api() -> str:

@@ -41,6 +41,7 @@ class Defined(BaseModel):
     retry_delay_max_seconds: StrictInt = _DEFAULTS["retry_delay_max_seconds"]
     arguments: list[StrictStr] = []
     environment: dict[StrictStr, StrictStr] = {}
+    secrets: list[StrictStr] = []
     working_directory: StrictStr = ""
     alert_urls: StrictStr | None = None
     alert_after_failures: StrictInt = _DEFAULTS["alert_after_failures"]
@@ -71,10 +72,11 @@ class Plan:
 def exported(*, secrets: bool) -> str:
     """Return all jobs as YAML; without `secrets` the secret URLs are left out, and an import keeps them."""
     enabled = _enabled_by_name()
-    leave_out = () if secrets else secret_fields.FIELDS
-    return _as_yaml(
-        {job.name: _fields(job, enabled.get(job.name, True), leave_out) for job in Job.objects.order_by("id")}
-    )
+    jobs = {}
+    for job in Job.objects.order_by("id"):
+        fields = _fields(job, enabled.get(job.name, True), () if secrets else secret_fields.URLS)
+        jobs[job.name] = fields if secrets else _masked(fields)
+    return _as_yaml(jobs)
 
 
 def for_people(job: Job) -> dict[str, Any]:
@@ -140,7 +142,7 @@ def _read(text: str) -> dict[str, Defined]:
 def _applied(name: str, defined: Defined, old: Job | None) -> Job:
     """Return the job as the file has it, checked; what the daemon keeps in the row is untouched."""
     values = defined.model_dump(exclude={"enabled"})
-    for secret in secret_fields.FIELDS:
+    for secret in secret_fields.URLS:
         if values[secret] is None:
             values[secret] = getattr(old, secret) if old else ""
     job = Job(name=name, **values)
@@ -165,9 +167,7 @@ def _plain(value: Any) -> Any:
 
 
 def _masked(fields: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: secret_fields.masked(value) if name in secret_fields.FIELDS else value for name, value in fields.items()
-    }
+    return {name: secret_fields.masked(name, value) for name, value in fields.items()}
 
 
 def _as_yaml(jobs: dict[str, Any]) -> str:

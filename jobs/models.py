@@ -15,6 +15,10 @@ _is_a_name = RegexValidator(
     r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z", "Use up to 100 letters, digits, dots, dashes, underscores."
 )
 
+_is_a_variable = RegexValidator(
+    r"\A[A-Za-z_][A-Za-z0-9_]{0,99}\Z", "A secret is named like a variable: letters, digits, underscores."
+)
+
 
 class Concurrency(models.TextChoices):
     """The policy for a firing while an earlier run of the same job is not over."""
@@ -85,7 +89,12 @@ class Job(models.Model):
     retry_delay_seconds = models.PositiveIntegerField(default=30, db_default=30)
     retry_delay_max_seconds = models.PositiveIntegerField(default=3600, db_default=3600)
     arguments = models.JSONField(default=list, blank=True)
-    environment = models.JSONField(default=dict, blank=True)
+    environment = models.JSONField(default=dict, blank=True, help_text="Variables of the script; no secrets.")
+    secrets = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="Names of secrets that the script gets as variables: NAME, or VARIABLE=NAME.",
+    )
     working_directory = models.TextField(blank=True, default="")
     alert_urls = models.TextField(blank=True, default="", help_text="Where alerts go beside the global places.")
     alert_after_failures = models.PositiveSmallIntegerField(
@@ -122,6 +131,23 @@ class Job(models.Model):
     def most_at_once(self) -> int:
         """The number of its runs that may run side by side."""
         return self.max_parallel if self.concurrency == Concurrency.ALLOW else 1
+
+
+class Secret(models.Model):
+    """A value that scripts get and nobody can read back: jobs name it, and it is encrypted with the secret key."""
+
+    name = models.TextField(
+        unique=True, validators=[_is_a_variable], help_text="Named like a variable: letters, digits, underscores."
+    )
+    encrypted = models.TextField(editable=False)
+    changed_at = models.DateTimeField(editable=False)
+    changed_by = models.TextField(editable=False)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class JobState(models.Model):

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
 
 from core.errors import Invalid
 from core.timestamps import iso_text, utc_now
 from jobs import services
 from jobs.execution import queue_reasons
-from jobs.models import ACTIVE, Daemon, Job, JobRun, JobState
+from jobs.models import ACTIVE, Daemon, Job, JobRun, JobState, State
 from jobs.scheduling import cron
 
 RUNS_SHOWN, RUNS_MOST = 50, 500
@@ -39,6 +40,31 @@ def job_detail(name: str) -> dict[str, Any]:
         "concurrency": job.concurrency,
         "last_output": state.last_output,
     }
+
+
+def with_summary(jobs: QuerySet[Job]) -> QuerySet[Job]:
+    """Annotate what lists say of jobs: `is_enabled`, `last_status`, `last_run`, and `active_state` of a run.
+
+    The last status is that of the newest run that ran: `job_state` has fewer words, and alone knows of older ones. A
+    job without a row there is enabled.
+    """
+    state = JobState.objects.filter(name=OuterRef("name"))
+    runs = JobRun.objects.filter(job=OuterRef("pk"))
+    newest = runs.exclude(state__in=[*ACTIVE, State.SKIPPED]).order_by("-id")
+    return jobs.annotate(
+        is_enabled=Coalesce(Subquery(state.values("enabled")[:1]), Value(True)),
+        last_status=Coalesce(Subquery(newest.values("state")[:1]), Subquery(state.values("last_status")[:1])),
+        last_run=Subquery(state.values("last_run")[:1]),
+        active_state=Subquery(runs.active().order_by("-state").values("state")[:1]),  # running before queued
+    )
+
+
+def hold() -> str:
+    """Return what keeps every run from starting, `paused` or `daemon down`; empty when nothing does."""
+    daemon = Daemon.load()
+    if not daemon.is_alive(utc_now()):
+        return "daemon down"
+    return "paused" if daemon.paused_at else ""
 
 
 def daemon_is_alive() -> bool:

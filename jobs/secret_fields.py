@@ -1,26 +1,25 @@
-"""URLs of alerts and watchdogs: whoever knows one can write there, so people see them masked."""
+"""Columns of jobs that hold secrets, which leave the model masked: URLs of alerts and watchdogs, and variables.
+
+Whoever knows such a URL can write there. Variables should hold no secret, but somebody's hand may have left one there.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from typing import Any
 from urllib.parse import urlsplit
 
 from core.errors import Invalid
+from jobs.models import Job
+from jobs.secrets import mask_environment
 
-FIELDS = ("alert_urls", "ping_url")  # of a job
+URLS = ("alert_urls", "ping_url")
+FIELDS = (*URLS, "environment")
 # Of these the host is no secret; of the others it can be an id or a token.
 _PLAIN_HOSTS = frozenset({"http", "https", "json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos"})
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _HIDDEN = "…"
-_SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "PEM", "KEY", "CREDENTIAL", "ALERT_URLS")
-_NO_SECRET_ENDS = ("_PATH", "_FILE", "_DIR")
-
-
-def is_secret(variable: str) -> bool:
-    """Return True when the variable's value is masked in output and on pages."""
-    name = variable.upper()
-    return any(word in name for word in _SECRET_WORDS) and not name.endswith(_NO_SECRET_ENDS)
 
 
 def split(text: str) -> list[str]:
@@ -45,9 +44,17 @@ def fingerprint(url: str) -> str:
     return hashlib.sha256(url.encode()).hexdigest()[:32]
 
 
-def masked(text: str) -> str:
-    """Return all URLs of a text, masked, one a line."""
-    return "\n".join(mask(url) for url in split(text))
+def masked(name: str, value: Any) -> Any:
+    """Return a column's value as anybody may see it."""
+    if name == "environment":
+        return mask_environment(value)
+    return "\n".join(mask(url) for url in split(value)) if name in URLS else value
+
+
+def mask_job(job: Job) -> None:
+    """Mask the secrets of an object that is only shown, never saved."""
+    for name in FIELDS:
+        setattr(job, name, masked(name, getattr(job, name)))
 
 
 def unmasked(sent: str, stored: str) -> str:

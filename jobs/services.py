@@ -13,7 +13,7 @@ from django.db.models import F
 
 from core.errors import Conflict, Invalid, NotFound
 from core.timestamps import utc_now
-from jobs import change_log, secret_fields
+from jobs import change_log, secret_fields, secrets
 from jobs.execution import script_paths
 from jobs.models import Daemon, Job, JobState
 from jobs.scheduling import cron
@@ -100,7 +100,8 @@ def problems_of(job: Job) -> dict[str, str]:
         "schedule": lambda: cron.check(job.schedule, "UTC" if "timezone" in problems else job.timezone),
         "script": lambda: script_paths.check_name(job.script),
         "arguments": lambda: _check_arguments(job.arguments),
-        "environment": lambda: _check_environment(job.environment),
+        "environment": lambda: secrets.check_environment(job.environment),
+        "secrets": lambda: secrets.check_entries(job.secrets),
         "alert_urls": lambda: secret_fields.check_destinations(job.alert_urls),
         "ping_url": lambda: secret_fields.check_ping(job.ping_url),
     }
@@ -191,12 +192,4 @@ def _check_arguments(arguments: object) -> None:
     if not isinstance(arguments, list) or not all(isinstance(word, str) for word in arguments):
         raise Invalid("must be a list of texts")
     if any("\0" in word for word in arguments):
-        raise Invalid("must not contain a NUL character")
-
-
-def _check_environment(environment: object) -> None:
-    pairs = list(environment.items()) if isinstance(environment, dict) else [(None, None)]
-    if not all(isinstance(key, str) and isinstance(value, str) and key and "=" not in key for key, value in pairs):
-        raise Invalid("must map names to texts")
-    if any("\0" in f"{key}{value}" for key, value in pairs):
         raise Invalid("must not contain a NUL character")

@@ -54,6 +54,8 @@ ALLOWED_HOSTS = [
 # --- Callers of the API (docs/security.md)
 API_AUTH = env.choice("LOBWIFE_API_AUTH", "", ("required", "open"))  # empty: as the database says
 TRUST_LOOPBACK = env.boolean("LOBWIFE_TRUST_LOOPBACK", True)
+LOCAL_ACCOUNTS: frozenset[int] | None = frozenset({0, os.geteuid()})  # whose programs are local; None: everybody's
+TRUSTED_PROXIES = env.networks("LOBWIFE_TRUSTED_PROXIES")  # whose X-Forwarded-For says who the client is
 TOKENS_PER_MINUTE = env.integer("LOBWIFE_TOKENS_PER_MINUTE", 600, at_most=1_000_000)  # 0: no limit
 FAILED_AUTHENTICATIONS_PER_MINUTE = 30
 KUBERNETES_API = env.kubernetes_api()
@@ -126,6 +128,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "access.pages.SignInMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
@@ -187,7 +190,8 @@ AXES_RESET_ON_SUCCESS = True
 AXES_DISABLE_ACCESS_LOG = True
 AXES_HTTP_RESPONSE_CODE = 429
 AXES_LOCKOUT_TEMPLATE = "admin/locked_out.html"
-AXES_CLIENT_IP_CALLABLE = "access.pages.address_of"
+AXES_CLIENT_IP_CALLABLE = "access.authentication.address_of"
+AXES_WHITELIST_CALLABLE = "access.pages.has_own_limit"
 AXES_SENSITIVE_PARAMETERS = ["password", "username"]
 AXES_VERBOSE = False
 LOGINS_PER_MINUTE = 20  # of one address: checking a password costs a third of a second of a worker

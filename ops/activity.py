@@ -49,12 +49,12 @@ def entries(*, before: datetime, kind: str = "", who: str = "") -> list[Entry]:
 
 def _task_events(before: datetime, who: str) -> Iterator[Entry]:
     events = TaskEvent.objects.filter(created_at__lt=seconds_text(before)).order_by("-id")
-    for event in (events.filter(actor__icontains=who) if who else events)[:PAGE]:
+    for event in (events.filter(Q(actor__icontains=who) | Q(caller__icontains=who)) if who else events)[:PAGE]:
         at = parse(event.created_at)
         if at is not None:
             url = reverse("admin:tasks_task_change", args=[event.task_id])
             detail = (event.detail or "")[:_SHORT]
-            yield Entry(at, "task", event.actor or "", f"T{event.task_id} {event.event_type}", detail, url)
+            yield Entry(at, "task", event.who, f"T{event.task_id} {event.event_type}", detail, url)
 
 
 def _runs(before: datetime, who: str) -> Iterator[Entry]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
 
-from jobs import services
+from jobs import queries, services
 from jobs.execution import queue_reasons
 from jobs.execution.ansi import plain_text
 from jobs.models import FAILURES, Job, JobRun, JobState, State
@@ -33,6 +33,7 @@ def context(job: Job, user: User | AnonymousUser) -> dict[str, Any]:
         "may_change": user.has_perm("jobs.change_job"),
         "state": state,
         "pause": services.pause(),
+        "hold": queries.hold(),
         "active": active,
         "strip": charts.run_strip(bars, _BARS),
         "counted": len(over),

@@ -7,7 +7,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.admin import AdminSite
+from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -15,11 +17,16 @@ from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 
+from core.errors import LobwifeError
+from core.processes import in_native_thread
+from core.sqlite.copies import folder, keep_copy
 from core.timestamps import iso_text, parse, utc_now
 from jobs.models import Job
 from ops import activity, dashboard, invisible_characters, job_summary, search
+from ops.checks import state
 from ops.invisible_characters import View
 
+_SOURCES = ("jobs.view_job", "tasks.view_task", "broker.view_tokenaudit")
 _ORDER = ("jobs", "tasks", "broker", "vaultsync", "lobwife", "auth", "axes")
 
 
@@ -37,6 +44,7 @@ class OperationsSite(AdminSite):
             path("live/dashboard/", self.admin_view(self.live_dashboard), name="live_dashboard"),
             path("live/job/<int:pk>/", self.admin_view(self.live_job), name="live_job"),
             path("activity/", self.admin_view(self.activity), name="activity"),
+            path("copies/", self.admin_view(self.copies), name="copies"),
             path("search/", self.admin_view(self.search), name="search"),
         ]
         return [*own, *super().get_urls()]
@@ -57,6 +65,7 @@ class OperationsSite(AdminSite):
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """The dashboard; it also loads, and says so, when the database or the daemon is in trouble."""
+        _require_view(request)
         context = {
             **self.each_context(request),
             "title": self.index_title,
@@ -67,6 +76,7 @@ class OperationsSite(AdminSite):
 
     def live_dashboard(self, request: HttpRequest) -> HttpResponse:
         """The part of the dashboard that refreshes in place."""
+        _require_view(request)
         return TemplateResponse(request, "ops/dashboard.html", dashboard.context())
 
     def live_job(self, request: HttpRequest, pk: int) -> HttpResponse:
@@ -77,8 +87,23 @@ class OperationsSite(AdminSite):
             request, "ops/job_live.html", job_summary.context(get_object_or_404(Job, pk=pk), request.user)
         )
 
+    def copies(self, request: HttpRequest) -> HttpResponse:
+        """List the copies of the database, for superusers; POST makes one."""
+        if not (isinstance(request.user, User) and request.user.is_superuser):
+            raise PermissionDenied
+        if request.method == "POST":
+            try:
+                made = in_native_thread(keep_copy)  # takes seconds where the database is large
+                messages.success(request, f"Kept as {made.name}.")
+            except LobwifeError as error:
+                messages.error(request, f"No copy was made: {error}.")
+            return redirect("admin:copies")
+        context = {**self.each_context(request), "title": "Copies", "copies": state.copies(), "folder": folder()}
+        return TemplateResponse(request, "ops/copies.html", context)
+
     def search(self, request: HttpRequest) -> HttpResponse:
         """Tasks, jobs and runs that fit; a single one is gone to at once."""
+        _require_view(request)
         query = request.GET.get("q", "")
         matches = search.search(query)
         if len(matches) == 1:
@@ -88,6 +113,7 @@ class OperationsSite(AdminSite):
 
     def activity(self, request: HttpRequest) -> HttpResponse:
         """Show what people and programs did, newest first; the first page refreshes in place."""
+        _require_view(request)
         until_then = parse(request.GET.get("before"))
         before = until_then or utc_now() + timedelta(seconds=1)
         chosen = {"kind": request.GET.get("kind", ""), "who": request.GET.get("who", "").strip()}
@@ -98,6 +124,12 @@ class OperationsSite(AdminSite):
         context = {**self.each_context(request), "title": "Activity", "entries": entries, "kinds": activity.KINDS}
         context |= {**chosen, "older": older, "is_newest": is_newest}
         return TemplateResponse(request, "ops/activity.html", context)
+
+
+def _require_view(request: HttpRequest) -> None:
+    """Raise PermissionDenied for staff that may not view what the dashboard, activity and search are made of."""
+    if not request.user.has_perms(_SOURCES):
+        raise PermissionDenied
 
 
 def job_page(request: HttpRequest, name: str) -> HttpResponse:

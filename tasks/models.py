@@ -136,6 +136,13 @@ class TaskEvent(models.Model):
         return f"{self.event_type} of T{self.task_id}"
 
     @property
+    def who(self) -> str:
+        """The actor that a body claimed, and in brackets who was identified, where that is somebody else."""
+        if not self.caller or self.caller == self.actor:
+            return self.actor or ""
+        return f"{self.actor} ({self.caller})" if self.actor else self.caller
+
+    @property
     def created(self) -> datetime | None:
         return parse(self.created_at)
 

@@ -16,8 +16,9 @@ from tasks.models import OVER, REGISTRATION_ACTIVE, REGISTRATION_ENDED, Status, 
 
 UNCANCELLABLE = (Status.COMPLETED, Status.CANCELLED)
 _MOST_QUOTED_CHARACTERS = 100
-# The longest text that an agent or a service may send, in bytes; operators are bound by the size of a body alone.
-_LONGEST_TEXT = {Role.AGENT: 64 * 1024, Role.SERVICE: 256 * 1024}
+# Agents and services may send texts of so many bytes; others are bound by the size of a body alone.
+_LIMITED_ROLES = (Role.AGENT, Role.SERVICE)
+_LONGEST_TEXT = 64 * 1024
 # So much more than events may changes add to a history, so that a task whose history is full can still be ended.
 _HISTORY_RESERVE_BYTES = 2**20
 
@@ -154,16 +155,16 @@ def _check_not_over(task_id: int, status: str | None) -> None:
 
 
 def _check_texts(values: Mapping[str, Any], caller: Caller | None) -> None:
-    longest = _LONGEST_TEXT.get(caller.role) if caller is not None else None
-    if longest is None or caller is None:
+    if caller is None or caller.role not in _LIMITED_ROLES:
         return
     for name, value in values.items():
-        if isinstance(value, str) and len(value.encode()) > longest:
-            raise TooLarge(f"{name} must be at most {longest // 1024} KiB from the role {caller.role}")
+        parts = value if isinstance(value, list) else [value]
+        if sum(len(part.encode()) for part in parts if isinstance(part, str)) > _LONGEST_TEXT:
+            raise TooLarge(f"{name} must be at most {_LONGEST_TEXT // 1024} KiB from the role {caller.role}")
 
 
 def _check_history(task_id: int, caller: Caller | None, most_bytes: int) -> None:
-    if caller is not None and caller.role in _LONGEST_TEXT and queries.history_bytes(task_id) >= most_bytes:
+    if caller is not None and caller.role in _LIMITED_ROLES and queries.history_bytes(task_id) >= most_bytes:
         raise TooLarge(
             f"the history of task T{task_id} has reached {settings.TASK_HISTORY_BYTES / 2**20:.3g} MiB, the most that"
             " agents and services may write: an operator raises LOBWIFE_TASK_HISTORY_BYTES"

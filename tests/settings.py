@@ -12,4 +12,5 @@ os.environ.setdefault("LOBWIFE_SECRET_KEY", "a-key-for-tests-that-is-long-enough
 
 from lobwife.settings import *  # noqa: E402, F403
 
+LOCAL_ACCOUNTS = None  # requests of Django's test client have no connection
 PASSWORD_HASHERS = ["tests.support.hashers.QuickPBKDF2PasswordHasher"]

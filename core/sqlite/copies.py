@@ -1,4 +1,4 @@
-"""Copies of the database: `lobmob.db.bak`, made every hour, and the same compressed in `backups/`."""
+"""Copies of the database: `lobmob.db.bak`, made every hour, and the same compressed in `backups/`; others by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from core.files import locked, replace_durably, sync_file
 
 HOURLY, DAILY = 24, 7
 MOST_BYTES = 200 * 10**6
-_NAME = re.compile(r"lobmob-(\d{8}T\d{6}Z)\.db\.gz", re.ASCII)
+_NAME = re.compile(r"lobmob-(\d{8}T\d{6}Z)(-by-hand)?\.db\.gz", re.ASCII)
 _STAMP = "%Y%m%dT%H%M%SZ"
 _EVERY_SECONDS = 3600
 _BUSY_SECONDS = 0.25
@@ -30,11 +30,12 @@ _BUSY_SECONDS = 0.25
 
 @dataclass(frozen=True, order=True)
 class Copy:
-    """A compressed copy: the moment whose state it holds, its path and its size."""
+    """A compressed copy: the moment whose state it holds, its path and size; one made by hand stays until removed."""
 
     moment: datetime
     path: pathlib.Path
     size: int
+    by_hand: bool = False
 
 
 def folder() -> pathlib.Path:
@@ -47,14 +48,34 @@ def newest_copy() -> pathlib.Path:
 
 
 def keep_copy() -> pathlib.Path:
-    """Copy the database now, compress the copy into `backups/` and remove expired ones; return its path there.
+    """Copy the database now, compressed, into `backups/`, where only a person removes the copy; return its path.
 
     A copy is one moment's state, checked and durable before it replaces the one before. Raises Unavailable when it
     can't be made (earlier copies stay), Conflict while another process is making one.
     """
     with _locked():
         _back_up()
-        return _compress()
+        return _compress(_compressed_path("-by-hand"))
+
+
+def copy_to(target: pathlib.Path) -> None:
+    """Copy the database into a new file, compressed when its name ends in .gz.
+
+    Raises Conflict when there is such a file, Unavailable when it can't be made.
+    """
+    if target.exists():
+        raise Conflict(f"{target} is there already: name another file, or remove it")
+    plain = target.with_name(f"{target.name}.part")
+    try:
+        _remove(plain)
+        copy_database(_database(), plain)
+        _compress_file(plain, target) if target.suffix == ".gz" else replace_durably(plain, target)
+    except (OSError, sqlite3.Error) as error:
+        raise Unavailable(
+            f"{target} can't be made ({error}): see that its folder can be written and has room"
+        ) from error
+    finally:
+        _remove(plain)
 
 
 def keep_when_due() -> bool:
@@ -63,8 +84,8 @@ def keep_when_due() -> bool:
         copy = newest_copy()
         if not copy.exists() or not 0 <= time.time() - copy.stat().st_mtime < _EVERY_SECONDS:
             _back_up()
-        if not _compressed_path().exists():
-            _compress()
+        if not any(_compressed_path(suffix).exists() for suffix in ("", "-by-hand")):
+            _compress(_compressed_path())
     return False
 
 
@@ -76,16 +97,16 @@ def kept_copies() -> list[Copy]:
             if name := _NAME.fullmatch(path.name):
                 with contextlib.suppress(ValueError, FileNotFoundError):
                     moment = datetime.strptime(name[1], _STAMP).replace(tzinfo=UTC)
-                    copies.append(Copy(moment, path, path.stat().st_size))
+                    copies.append(Copy(moment, path, path.stat().st_size, bool(name[2])))
     return sorted(copies)
 
 
 def expired(copies: Iterable[Copy], most_bytes: int = MOST_BYTES) -> list[Copy]:
     """Return all but the newest of each of the last 24 hours and 7 days that have any, and the oldest above the limit.
 
-    The newest of all stays, however large it is.
+    The newest of all stays, however large it is. Those made by hand are none of these.
     """
-    newest_first = sorted(copies, reverse=True)
+    newest_first = sorted((copy for copy in copies if not copy.by_hand), reverse=True)
     wanted = _newest_of_each(newest_first, "%Y%m%d%H", HOURLY) | _newest_of_each(newest_first, "%Y%m%d", DAILY)
     removed: list[Copy] = []
     total = 0
@@ -140,29 +161,32 @@ def _back_up() -> None:
         _remove(part)
 
 
-def _compress() -> pathlib.Path:
-    target = _compressed_path()
+def _compress(target: pathlib.Path) -> pathlib.Path:
     folder().mkdir(mode=0o700, exist_ok=True)
     for leftover in folder().glob("*.part"):  # of a process that was killed
         leftover.unlink(missing_ok=True)
-    part = target.with_name(f"{target.name}.part")
-    try:
-        part.touch(mode=0o600)
-        with gzip.open(part, "wb", compresslevel=6) as compressed, newest_copy().open("rb") as source:
-            shutil.copyfileobj(source, compressed, 2**20)
-        sync_file(part)
-        replace_durably(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    _compress_file(newest_copy(), target)
     for copy in expired(kept_copies()):
         copy.path.unlink(missing_ok=True)
     return target
 
 
-def _compressed_path() -> pathlib.Path:
+def _compress_file(plain: pathlib.Path, target: pathlib.Path) -> None:
+    part = target.with_name(f"{target.name}.gz.part")
+    try:
+        part.touch(mode=0o600)
+        with gzip.open(part, "wb", compresslevel=6) as compressed, plain.open("rb") as source:
+            shutil.copyfileobj(source, compressed, 2**20)
+        sync_file(part)
+        replace_durably(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _compressed_path(suffix: str = "") -> pathlib.Path:
     """Return the name under which `lobmob.db.bak` is compressed: by its moment, so that it is compressed once."""
     moment = datetime.fromtimestamp(int(newest_copy().stat().st_mtime), UTC)
-    return folder() / f"lobmob-{moment.strftime(_STAMP)}.db.gz"
+    return folder() / f"lobmob-{moment.strftime(_STAMP)}{suffix}.db.gz"
 
 
 def _newest_of_each(newest_first: Iterable[Copy], period: str, count: int) -> set[Copy]:

@@ -6,37 +6,26 @@ from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import OuterRef, QuerySet, Subquery, Value
-from django.db.models.functions import Coalesce
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_apscheduler.models import DjangoJob, DjangoJobExecution
 
-from core.display import ReadOnlyAdmin, badge, duration, when
+from core.display import ReadOnlyAdmin, StrictAdmin, badge, duration, when
 from core.errors import LobwifeError
-from jobs import queries, services
+from jobs import queries, secret_fields, secrets, services
 from jobs.admin import run_page, views
-from jobs.admin.forms import JobForm
+from jobs.admin.forms import JobForm, SecretForm
 from jobs.execution import queue_reasons, runs
-from jobs.models import Alert, Job, JobRun, JobState, Trigger
+from jobs.models import FAILURES, Alert, Job, JobRun, Secret, State, Trigger
 from jobs.scheduling import cron
 
 _JOBS_LISTED = 100
 # Their action would run jobs within the web process.
 for model in (DjangoJob, DjangoJobExecution):
     admin.site.unregister(model)
-
-
-def with_summary(jobs: QuerySet[Job]) -> QuerySet[Job]:
-    """Annotate `is_enabled`, `last_status` and `last_run` from `job_state`; a missing row is enabled."""
-    state = JobState.objects.filter(name=OuterRef("name"))
-    return jobs.annotate(
-        is_enabled=Coalesce(Subquery(state.values("enabled")[:1]), Value(True)),
-        last_status=Subquery(state.values("last_status")[:1]),
-        last_run=Subquery(state.values("last_run")[:1]),
-    )
 
 
 class JobFilter(admin.SimpleListFilter):
@@ -75,7 +64,7 @@ class LastStatusFilter(admin.SimpleListFilter):
     parameter_name = "last_status"
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        return [(status, status) for status in ("success", "failed", "timeout", "error", "none")]
+        return [(status, status) for status in (State.SUCCESS, *FAILURES, State.ABORTED, "none")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         if self.value() == "none":
@@ -84,7 +73,7 @@ class LastStatusFilter(admin.SimpleListFilter):
 
 
 @admin.register(Job)
-class JobAdmin(admin.ModelAdmin[Job]):
+class JobAdmin(StrictAdmin):
     form = JobForm
     list_display = ("name", "last", "next_run", "in_words", "switch")
     list_filter = (EnabledFilter, LastStatusFilter)
@@ -96,7 +85,8 @@ class JobAdmin(admin.ModelAdmin[Job]):
     change_list_template = "admin/jobs/job_list.html"
     change_form_template = "admin/jobs/job_form.html"
     fieldsets: ClassVar = [
-        (None, {"fields": ("name", "description", "script", "arguments", "working_directory", "environment")}),
+        (None, {"fields": ("name", "description", "script", "arguments", "working_directory")}),
+        ("Variables", {"fields": ("environment", "secrets")}),
         ("When", {"fields": ("schedule", "timezone", "next_firings")}),
         ("What was missed", {"fields": ("misfire", "misfire_max", "start_deadline_seconds")}),
         ("Limits", {"fields": ("timeout_seconds", "concurrency", "max_parallel")}),
@@ -111,10 +101,17 @@ class JobAdmin(admin.ModelAdmin[Job]):
         css: ClassVar = {"all": ["jobs/admin.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
-        return with_summary(super().get_queryset(request))
+        return queries.with_summary(super().get_queryset(request))
 
     def get_urls(self) -> list[URLPattern]:
         return [*views.job_urls(self.admin_site), *super().get_urls()]
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Job | None:
+        """Mask what is shown to those who may not change it; the form masks for the others."""
+        job = super().get_object(request, object_id, from_field)
+        if job is not None and not self.has_change_permission(request, job):
+            secret_fields.mask_job(job)
+        return job
 
     def get_readonly_fields(self, request: HttpRequest, obj: Job | None = None) -> tuple[str, ...]:
         return (*self.readonly_fields, "name") if obj else self.readonly_fields
@@ -164,7 +161,9 @@ class JobAdmin(admin.ModelAdmin[Job]):
 
     @admin.display(description="next run", ordering="next_firing")
     def next_run(self, job: Any) -> SafeString | str:
-        return when(queries.next_run(job)) if job.is_enabled else "–"
+        if not job.is_enabled:
+            return "–"
+        return badge(job.hold) if job.hold else when(queries.next_run(job))
 
     @admin.display(description="last run", ordering="last_status")
     def last(self, job: Any) -> SafeString | str:
@@ -202,17 +201,64 @@ class JobAdmin(admin.ModelAdmin[Job]):
         self.enable(request, jobs, enabled=False)
 
     # --- pages
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        changelist = super().get_changelist_instance(request)
+        hold = queries.hold()
+        for job in changelist.result_list:
+            job.hold = hold
+        return changelist
+
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        return super().changelist_view(request, {**(extra_context or {}), "pause": services.pause()})
+        context = {**(extra_context or {}), "pause": services.pause(), "hold": queries.hold()}
+        return super().changelist_view(request, context)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         job = self.get_object(request, object_id)
-        context = {**(extra_context or {}), "job": job, "pause": services.pause()}
+        context = {**(extra_context or {}), "job": job, "pause": services.pause(), "hold": queries.hold()}
         if job:
             context |= {"title": f"Job {job.name}", "subtitle": None}
         return super().change_view(request, object_id, form_url, context)
+
+
+@admin.register(Secret)
+class SecretAdmin(admin.ModelAdmin[Secret]):
+    """Values go in and never come out."""
+
+    form = SecretForm
+    fields = ("name", "value")
+    list_display = ("name", "used_by", "changed_at", "changed_by")
+    search_fields = ("name",)
+    show_full_result_count = False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Secret | None = None) -> tuple[str, ...]:
+        return ("name",) if obj else ()
+
+    def get_fields(self, request: HttpRequest, obj: Secret | None = None) -> tuple[str, ...]:
+        return ("name", "value") if self.has_change_permission(request, obj) else ("name", "changed_at", "changed_by")
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Without the bulk deletion: one that a job names is refused."""
+        return {name: action for name, action in super().get_actions(request).items() if name != "delete_selected"}
+
+    def save_model(self, request: HttpRequest, obj: Secret, form: Any, change: bool) -> None:
+        stored = secrets.set_secret(name=obj.name, value=form.cleaned_data["value"], actor=views.actor_of(request))
+        obj.pk = stored.pk
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except LobwifeError as error:
+            messages.error(request, str(error))
+            return HttpResponseRedirect(reverse("admin:jobs_secret_changelist"))
+
+    def delete_model(self, request: HttpRequest, obj: Secret) -> None:
+        secrets.remove_secret(name=obj.name, actor=views.actor_of(request))
+
+    @admin.display(description="used by")
+    def used_by(self, secret: Secret) -> str:
+        return ", ".join(secrets.users_of([secret.name])[secret.name]) or "–"
 
 
 @admin.register(JobRun)

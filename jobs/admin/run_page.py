@@ -11,24 +11,31 @@ from typing import Any
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.html import format_html
 
 from core.display import duration
 from jobs.execution import ansi, output, queue_reasons
 from jobs.models import Concurrency, JobRun, State
 from jobs.scheduling import cron
-from jobs.secret_fields import is_secret
+from jobs.secrets import mask_environment
 
 VIEW_RUN, CHANGE_RUN = "jobs.view_jobrun", "jobs.change_jobrun"
 _SHOWN_BYTES = 64 * 1024
 _LINES_FOUND = 200
 _LINE_MOST = 500
-_MASK = "[masked]"
+# Takes its own place when it is answered: what the run printed since.
+_REST = (
+    '<span id="more" data-live hx-get="{}?offset={}&amp;style={}" hx-trigger="load delay:1s, live" '
+    'hx-swap="outerHTML"></span>'
+)
 _CONCURRENCY: dict[str, str] = dict(Concurrency.choices)
 _LABELS = {
     "script": "Script",
     "arguments": "Arguments",
     "environment": "Environment",
+    "secrets": "Secrets",
     "working_directory": "Working directory",
     "schedule": "Schedule",
     "timeout_seconds": "Time limit",
@@ -65,8 +72,9 @@ def live(request: HttpRequest, pk: int) -> HttpResponse:
         raise Http404
     style = ansi.read_style(request.GET.get("style", ""))
     values = {"is_live": True, **_state(request, run), **_piece(run, int(offset), style)}
+    state = render_to_string("admin/jobs/run_standing.html", values, request)
     headers = {} if values["more"] else {"HX-Trigger": "over"}
-    return TemplateResponse(request, "admin/jobs/run_live.html", values, headers=headers)
+    return HttpResponse(values["piece"] + state.strip(), headers=headers)
 
 
 def find_lines(run_id: int, query: str) -> list[tuple[int, str]]:
@@ -103,13 +111,11 @@ def _piece(run: JobRun, offset: int, style: ansi.Style) -> dict[str, Any]:
             data = data[:whole]
     text = ansi.keep_last_form(data.decode(errors="replace"))
     html, style = ansi.to_html(text, style)
-    return {
-        "html": html,
-        "skipped": skipped,
-        "offset": place,
-        "style": ansi.style_text(style),
-        "more": run.is_active or place < output.end(run.pk),
-    }
+    note = format_html('<span class="quiet">[{} bytes left out]\n</span>', skipped) if skipped else ""
+    more = run.is_active or place < output.end(run.pk)
+    rest = format_html(_REST, reverse("admin:jobs_jobrun_live", args=[run.pk]), place, ansi.style_text(style))
+    # Not by a template: each of its line ends would be one more line of output.
+    return {"piece": format_html("{}{}{}", note, html, rest if more else ""), "more": more}
 
 
 def _state(request: HttpRequest, run: JobRun) -> dict[str, Any]:
@@ -136,7 +142,9 @@ def _lines_of(name: str, definition: dict[str, Any]) -> list[str]:
         case "arguments", list() as words:
             return [shlex.join(map(str, words)) or "none"]
         case "environment", dict() as pairs:
-            return [f"{key}={_MASK if is_secret(key) else text}" for key, text in pairs.items()] or ["none of its own"]
+            return [f"{key}={text}" for key, text in mask_environment(pairs).items()] or ["none of its own"]
+        case "secrets", list() as entries:
+            return [", ".join(map(str, entries)) or "none"]
         case "working_directory", "":
             return ["the home directory"]
         case "schedule", str() as expression if expression:

@@ -18,11 +18,10 @@ from django.db import DatabaseError
 
 from core.errors import LobwifeError
 from core.timestamps import utc_now
-from jobs import services
+from jobs import secrets, services
 from jobs.execution import output, process, runs, script_paths
 from jobs.execution.runs import Ending, Process
 from jobs.models import JobRun, State
-from jobs.secret_fields import is_secret
 
 log = logging.getLogger(__name__)
 _SUPERVISOR = str(pathlib.Path(__file__).parent.parent / "supervisor")
@@ -188,9 +187,11 @@ def _spec(run: JobRun) -> dict[str, Any]:
     """Return the supervisor's instructions; raises LobwifeError when the script can't be started."""
     definition = run.definition
     path = script_paths.find_script(definition["script"])
-    environment = script_paths.script_environment() | {
+    opened = secrets.open_all(definition.get("secrets"))
+    environment = script_paths.script_environment(path) | {
         "LOBWIFE_JOB": run.job.name,
         **definition["environment"],
+        **opened,
         "LOBWIFE_REQUEST_ID": str(definition.get("request_id") or ""),
         process.RUN_ID_VARIABLE: str(run.pk),
         process.OUTPUT_VARIABLE: str(output.output_path(run.pk)),
@@ -204,7 +205,7 @@ def _spec(run: JobRun) -> dict[str, Any]:
         "output": str(output.output_path(run.pk)),
         "output_limit": settings.JOB_OUTPUT_LIMIT_BYTES,
         "result": str(output.result_path(run.pk)),
-        "secrets": [value for name, value in environment.items() if is_secret(name)],
+        "secrets": [value for name, value in environment.items() if name in opened or secrets.is_secret(name)],
     }
 
 
@@ -228,7 +229,7 @@ def _outcome(execution: Execution) -> tuple[Ending, str]:
     run, supervisor = execution.run, execution.supervisor
     line, _ = supervisor.communicate()
     ending = _parsed(line) or _parsed(_result_file(run))
-    if ending is None:
+    if ending is None or supervisor.returncode:
         survivors = process.end_run(output.output_path(run.pk), None, grace=1)
         code = supervisor.returncode
         how = f"exit code {code}" if code >= 0 else f"signal {-code}"

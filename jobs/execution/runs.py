@@ -22,6 +22,10 @@ from jobs.models import ACTIVE, FAILURES, Concurrency, Job, JobRun, JobState, St
 
 # The contract's `last_status` has fewer words: an aborted or lost run failed, for callers.
 _LAST_STATUS = {State.ABORTED: State.FAILED, State.LOST: State.FAILED}
+_KEPT_COLUMNS = (
+    *("script", "schedule", "timezone", "timeout_seconds", "concurrency"),
+    *("environment", "secrets", "working_directory"),
+)
 log = logging.getLogger(__name__)
 
 
@@ -48,8 +52,7 @@ class Ending:
 
 def definition_of(job: Job, arguments: Sequence[str] | None = None) -> dict[str, object]:
     """Return the job as a run keeps it, whatever is edited later."""
-    names = ("script", "schedule", "timezone", "timeout_seconds", "concurrency", "environment", "working_directory")
-    return {name: getattr(job, name) for name in names} | {
+    return {name: getattr(job, name) for name in _KEPT_COLUMNS} | {
         "arguments": list(job.arguments if arguments is None else arguments)
     }
 

@@ -9,7 +9,10 @@ import sys
 from django.conf import settings
 
 from core.errors import Invalid, NotFound
+from jobs.secrets import ON_REQUEST
 
+_WITHHELD_PREFIXES = ("GH_APP_PEM", "LOBWIFE_SECRET_KEY", "DJANGO_SUPERUSER_")
+_POST_TO_DISCORD = ("lobmob-status-reporter.py", "lobmob-task-manager.py")  # of the fleet's own
 _INTERPRETERS = {".py": (sys.executable,), ".sh": ("bash",)}
 
 
@@ -44,14 +47,23 @@ def command(path: pathlib.Path) -> list[str]:
     return [*_INTERPRETERS[path.suffix], str(path)]
 
 
-def script_environment() -> dict[str, str]:
-    """Return the environment of every script: the daemon's own environment and the contract's variables."""
+def script_environment(path: pathlib.Path) -> dict[str, str]:
+    """Return a script's environment: the daemon's own, without what scripts don't need, and the contract's variables.
+
+    Whoever has the App's key or the secret key needs no script to reach everything; tokens come from the broker.
+    """
+    withheld = () if path.name in _POST_TO_DISCORD else ON_REQUEST
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_WITHHELD_PREFIXES) and name not in withheld
+    }
     folders = [str(folder) for folder in settings.JOB_SCRIPT_DIRS if os.path.isdir(folder)]
     folders += [folder for folder in ("/opt/lobmob/scripts",) if os.path.isdir(folder)]
     environment = {
         "PYTHONUNBUFFERED": "1",  # output can be followed while the script runs
         "LOBWIFE_PYTHON": sys.executable,  # for shell scripts that are a thin layer over Python
-        **os.environ,
+        **inherited,
         "VAULT_PATH": str(settings.VAULT_PATH),
         "LOBWIFE_URL": settings.LOBWIFE_URL,
         "LOG_DIR": "/tmp",  # noqa: S108 the contract's value

@@ -5,6 +5,9 @@ JSON with what to do; the script starts only then, so that a daemon that dies be
 nothing. `stop N` on stdin ends the script with N seconds of grace; the end of stdin means that the daemon is gone, and
 does the same. On stdout goes one line of JSON with the result; the same is left in a file first, for a daemon that
 comes later. SIGTERM ends the script without grace.
+
+It is two processes, each of which ends the script when the other is killed: whatever a script starts, however hidden,
+descends from both.
 """
 
 from __future__ import annotations
@@ -152,6 +155,9 @@ def main() -> int:
     line, orders = _first_line()
     if not line:
         return 0
+    worker = process_tree.fork_guarded()
+    if worker:
+        return process_tree.guard(worker)
     spec = json.loads(line)
     try:
         result = Run(spec, orders).wait()

@@ -22,6 +22,32 @@ def become_subreaper() -> None:
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def fork_guarded() -> int:
+    """Fork; the child gets SIGTERM when this process ends, and takes the orphans. Return its pid, 0 in the child."""
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        become_subreaper()  # a child does not inherit it
+        if os.getppid() != parent:
+            os._exit(0)
+    return child
+
+
+def guard(child: int) -> int:
+    """Pass SIGTERM on to the child until it ends; return its exit code. End all that it leaves when it is killed."""
+
+    def pass_on(number: int, frame: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
+
+    signal.signal(signal.SIGTERM, pass_on)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        end(0.0, lambda: True)
+    return code if code >= 0 else 128 - code
+
+
 def start(command: list[str], environment: dict[str, str], directory: str) -> subprocess.Popen[bytes]:
     """Start a script, its output and errors in one pipe; raises OSError with a sentence when it can't be."""
     supervisor = os.getpid()

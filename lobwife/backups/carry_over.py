@@ -1,37 +1,55 @@
-"""The rows that a restore must not undo: ids that were given out, firings dealt with, what was closed to callers."""
+"""The rows that a restore must not undo: ids that were given out, firings dealt with, and who may come in."""
 
 from __future__ import annotations
 
 import contextlib
 import pathlib
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from django.contrib.auth.models import User
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group, Permission, User
+from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
 from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
 from django.db.models import Q
 
-from access.models import AccessPolicy, ApiKey, Mode
+from access.models import AccessPolicy, ApiKey
+from broker.models import AllowedService
+from core.sqlite.copy_reader import tables
 from core.timestamps import utc_now
 from jobs.models import ACTIVE, Job, JobRun, State
 
-Row = TypeVar("Row", bound=models.Model)
 _ALIAS = "copy"
 _LOST = "the database was put back to a moment at which this run was not over: what became of it is not known"
-_RIGHTS = ("is_active", "is_staff", "is_superuser")
+# Accounts with their rights and history, keys, and what callers and services may do.
+_ACCESS: Sequence[type[models.Model]] = (
+    ContentType,
+    Permission,
+    Group,
+    Group.permissions.through,
+    User,
+    User.groups.through,
+    User.user_permissions.through,
+    LogEntry,
+    ApiKey,
+    AccessPolicy,
+    AllowedService,
+)
+_NAMED = {"account": (User, "username"), "API key": (ApiKey, "name"), "allowed service": (AllowedService, "name")}
+_DEFINITION = [
+    *("script", "schedule", "timezone", "timeout_seconds", "concurrency", "max_parallel", "misfire", "retries"),
+    *("arguments", "environment", "working_directory", "alert_urls", "ping_url"),
+]
 
 
 @dataclass(frozen=True)
 class Present:
-    """The carried values: the highest id of each table, how far schedules are dealt with, who may come in."""
+    """The carried values: the highest id of each table, and how far schedules are dealt with."""
 
     sequences: dict[str, int] = field(default_factory=dict)
     jobs: list[Job] = field(default_factory=list)
-    revoked_keys: list[ApiKey] = field(default_factory=list)
-    users: list[User] = field(default_factory=list)
-    requires_credentials: bool = False
 
 
 @contextlib.contextmanager
@@ -49,22 +67,13 @@ def opened(database: pathlib.Path) -> Iterator[str]:
 def read(alias: str) -> Present:
     """Read it from a database, of an earlier or later version too; raises DatabaseError."""
     with connections[alias].cursor() as cursor:
-        tables = {table.name for table in connections[alias].introspection.get_table_list(cursor)}
+        present = {table.name for table in connections[alias].introspection.get_table_list(cursor)}
         sequences: dict[str, int] = {}
-        if tables:
+        if present:
             cursor.execute("SELECT name, CAST(seq AS INTEGER) FROM sqlite_sequence")
             sequences = dict(cursor.fetchall())
-
-    def rows(queryset: models.QuerySet[Row]) -> list[Row]:
-        return list(queryset.using(alias)) if queryset.model._meta.db_table in tables else []
-
-    return Present(
-        sequences,
-        rows(Job.objects.exclude(settled_through=None).only("name", "settled_through", "next_firing")),
-        rows(ApiKey.objects.exclude(revoked_at=None).only("prefix", "revoked_at", "revoked_by")),
-        rows(User.objects.only("username", "password", *_RIGHTS)),
-        any(policy.mode == Mode.REQUIRED for policy in rows(AccessPolicy.objects.only("decided", "initial"))),
-    )
+    settled = Job.objects.using(alias).exclude(settled_through=None).only("name", "settled_through", "next_firing")
+    return Present(sequences, list(settled) if Job._meta.db_table in present else [])
 
 
 def write(alias: str, present: Present, *, spare_ids: int) -> None:
@@ -81,18 +90,65 @@ def write(alias: str, present: Present, *, spare_ids: int) -> None:
                 settled_through=job.settled_through, next_firing=job.next_firing
             )
         JobRun.objects.using(alias).filter(state__in=ACTIVE).update(state=State.LOST, note=_LOST, ended_at=utc_now())
-        for key in present.revoked_keys:
-            ApiKey.objects.using(alias).filter(prefix=key.prefix, revoked_at=None).update(
-                revoked_at=key.revoked_at, revoked_by=key.revoked_by
-            )
-        for policy in AccessPolicy.objects.using(alias):
-            if present.requires_credentials and policy.mode == Mode.OPEN:
-                policy.decided, policy.decided_by = Mode.REQUIRED, "a restore"
-                policy.save(update_fields=["decided", "decided_by"])
-        for user in present.users:
-            taken = {right: False for right in _RIGHTS if not getattr(user, right)}
-            User.objects.using(alias).filter(username=user.username).update(password=user.password, **taken)
         Session.objects.using(alias).all().delete()
+
+
+def left_out(copy: sqlite3.Connection, reference: pathlib.Path) -> list[str]:
+    """Return the accounts, keys and services of a copy that are not in the database that is replaced."""
+    names: list[str] = []
+    with _attached(copy, reference):
+        for kind, (model, column) in _NAMED.items():
+            table = model._meta.db_table
+            rows = copy.execute(
+                f"SELECT {column} FROM main.{table} WHERE {column} NOT IN (SELECT {column} FROM present.{table})"  # noqa: S608
+            )
+            names += [f"{kind} {name}" for (name,) in rows]
+    return sorted(names)
+
+
+def changed_jobs(copy: sqlite3.Connection, reference: pathlib.Path) -> list[str]:
+    """Return the jobs that are defined otherwise in the copy, each with the columns that differ."""
+    changes: list[str] = []
+    query = f"SELECT name, {', '.join(_DEFINITION)} FROM %s.{Job._meta.db_table} ORDER BY name"  # noqa: S608
+    with _attached(copy, reference):
+        present = {name: values for name, *values in copy.execute(query % "present")}
+        for name, *values in copy.execute(query % "main"):
+            before = present.get(name)
+            if before is None:
+                changes.append(f"job {name} is new, with the script {values[0]}")
+            elif before != values:
+                pairs = zip(_DEFINITION, before, values, strict=True)
+                changes.append(f"job {name}: other {', '.join(column for column, old, new in pairs if old != new)}")
+    return changes
+
+
+def keep_access(copy: sqlite3.Connection, reference: pathlib.Path) -> None:
+    """Replace who may come in, in an up-to-date copy, by what the database that is replaced has."""
+    with _attached(copy, reference), copy:
+        copy.execute("BEGIN")
+        for model in reversed(_ACCESS):
+            copy.execute(f"DELETE FROM main.{model._meta.db_table}")  # noqa: S608
+        for model in _ACCESS:
+            table = model._meta.db_table
+            columns = ", ".join(f'"{model_field.column}"' for model_field in model._meta.concrete_fields)
+            copy.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM present.{table}")  # noqa: S608
+
+
+def has_access(reference: pathlib.Path) -> bool:
+    """Return whether a database has those tables and at least one account or key."""
+    with contextlib.closing(sqlite3.connect(f"{reference.as_uri()}?mode=ro", uri=True)) as present:
+        names = {model._meta.db_table for model in _ACCESS}
+        anybody = "SELECT 1 FROM auth_user UNION ALL SELECT 1 FROM lobwife_apikey LIMIT 1"
+        return names <= tables(present) and present.execute(anybody).fetchone() is not None
+
+
+@contextlib.contextmanager
+def _attached(copy: sqlite3.Connection, reference: pathlib.Path) -> Iterator[None]:
+    copy.execute("ATTACH ? AS present", [f"{reference.as_uri()}?mode=ro"])
+    try:
+        yield
+    finally:
+        copy.execute("DETACH present")
 
 
 def _raise_sequences(alias: str, sequences: dict[str, int], spare_ids: int) -> None:

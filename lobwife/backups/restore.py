@@ -13,7 +13,7 @@ import pathlib
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -48,34 +48,81 @@ class Restored:
     left_out: list[str]
 
 
-def restore(*, file: pathlib.Path, actor: str) -> Restored:
+def restore(
+    *, file: pathlib.Path, actor: str, trusted: bool = False, confirm: Callable[[list[str]], bool] = lambda _: True
+) -> Restored:
     """Make the live database what the copy holds; no id that was ever given out is given out again.
 
-    Raises Conflict while the daemon runs, NotFound, Invalid or Conflict for a copy that can't be used, Unavailable when
-    the live file can't be written; the live file is then as it was.
+    Accounts, keys and what services may do stay as they are, unless the copy is `trusted`. `confirm` is asked what
+    to do about changes: a list of sentences, if there are any. Raises Conflict when it refuses or the daemon runs,
+    NotFound, Invalid or Conflict for a copy that can't be used, Unavailable when the live file can't be written; the
+    live file is then as it was.
     """
     state = pathlib.Path(settings.STATE_DIR)
     database = state / settings.DATABASE_FILE
     connection.close()
     with _daemon_lock(state), unpacked(file, state) as copy:
         _migrate(copy, file)
+        with contextlib.closing(sqlite3.connect(copy.as_uri(), uri=True, isolation_level=None)) as raw:
+            left_out = check_schema(raw, file)
+            changes = _changes(raw, database, trusted)
+        if changes and not confirm(changes):
+            raise Conflict(f"{file} was not restored; nothing was changed")
         with _write_gate(database):
             present = _read_live(database)
             kept_as = _keep_replaced(database) if present is not None else None
-            spare_ids = 0
-            if present is None:
-                present, spare_ids = _read_newest_copy(), _SPARE_IDS
             try:
-                with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as raw:
-                    left_out = check_schema(raw, file)
-                with carry_over.opened(copy) as alias:
-                    carry_over.write(alias, present, spare_ids=spare_ids)
-                    tasks = Task.objects.using(alias).count()
+                with _reference(database, present) as (reference, present_values):
+                    spare_ids = 0 if present is not None else _SPARE_IDS
+                    tasks = _make_ready(copy, present_values, spare_ids, None if trusted else reference)
             except (DatabaseError, sqlite3.Error) as error:
                 raise Conflict(f"{file} can't be made ready ({error}); nothing was changed") from error
             _write_into(database, copy)
     log.warning("%s restored %s into %s", actor, file, database)
     return Restored(tasks, kept_as, left_out)
+
+
+def _changes(copy: sqlite3.Connection, database: pathlib.Path, trusted: bool) -> list[str]:
+    """Return what a person should know before: who of the copy is left out, or comes in, and which jobs change."""
+    try:
+        if not database.exists() or not carry_over.has_access(database):
+            return []  # nothing to compare with
+        how = "comes in with the copy" if trusted else "is only in the copy and left out"
+        people = [f"{name} {how}" for name in carry_over.left_out(copy, database)]
+        return people + carry_over.changed_jobs(copy, database)
+    except sqlite3.Error:
+        return []  # damaged, or of an earlier version
+
+
+def _make_ready(copy: pathlib.Path, present: Present, spare_ids: int, reference: pathlib.Path | None) -> int:
+    """Write what is carried over into the copy; return the number of its tasks."""
+    if reference is not None and carry_over.has_access(reference):
+        with contextlib.closing(sqlite3.connect(copy.as_uri(), uri=True, isolation_level=None)) as raw:
+            carry_over.keep_access(raw, reference)
+    with carry_over.opened(copy) as alias:
+        carry_over.write(alias, present, spare_ids=spare_ids)
+        return Task.objects.using(alias).count()
+
+
+@contextlib.contextmanager
+def _reference(database: pathlib.Path, present: Present | None) -> Iterator[tuple[pathlib.Path | None, Present]]:
+    """Yield the database from which is carried over: the live one, else the newest copy that can be read."""
+    if present is not None:
+        yield database, present
+        return
+    folder().mkdir(mode=0o700, exist_ok=True)
+    for path in (newest_copy(), *(copy.path for copy in kept_copies()[-1:])):
+        with contextlib.ExitStack() as stack:
+            try:
+                # Not in the state directory, where the copy to restore is unpacked.
+                copy = stack.enter_context(unpacked(path, folder()))
+                with carry_over.opened(copy) as alias:
+                    carried = carry_over.read(alias)
+            except (LobwifeError, DatabaseError):
+                continue
+            yield copy, carried
+            return
+    yield None, Present()
 
 
 @contextlib.contextmanager
@@ -130,19 +177,6 @@ def _read_live(database: pathlib.Path) -> Present | None:
         return None
     finally:
         connection.close()
-
-
-def _read_newest_copy() -> Present:
-    """Read the same from the newest copy that can be read."""
-    folder().mkdir(mode=0o700, exist_ok=True)
-    for path in (newest_copy(), *(copy.path for copy in kept_copies()[-1:])):
-        with (
-            contextlib.suppress(LobwifeError, DatabaseError),
-            unpacked(path, folder()) as copy,  # not in the state directory, where the copy to restore is unpacked
-            carry_over.opened(copy) as alias,
-        ):
-            return carry_over.read(alias)
-    return Present()
 
 
 def _keep_replaced(database: pathlib.Path) -> pathlib.Path | None:

@@ -7,9 +7,10 @@ from typing import Any
 
 from django import forms
 
+from core.conflicts import ConflictAwareForm
 from core.errors import Invalid
 from core.rest import validate
-from tasks.models import Status, Task, read_repos
+from tasks.models import Status, Task, TaskEvent, read_repos
 from tasks.schemas import NewTask, TaskChanges
 
 TYPES = ("research", "swe", "qa", "system", "image-gen")
@@ -58,7 +59,7 @@ def _lines(rows: int) -> forms.Textarea:
 _TIME_HELP = "ISO 8601, for example 2026-02-16T12:00:00Z; kept as written."
 
 
-class TaskForm(forms.ModelForm[Task]):
+class TaskForm(ConflictAwareForm[Task]):
     """Fields that a person left alone are not judged and not written, whatever an old file holds in them."""
 
     name = AsStored(required=True)
@@ -89,9 +90,7 @@ class TaskForm(forms.ModelForm[Task]):
             stored = str(self.instance.status)
             choices = [(stored, f"{stored or 'empty'} (not a known status)"), *Status.choices]
             self.fields["status"] = forms.ChoiceField(choices=choices, required=False)
-        # The page carries what it showed: what an agent changed meanwhile is not taken for the person's change.
-        for field in self.fields.values():
-            field.show_hidden_initial = bool(self.instance.pk)
+            self.fields["status"].show_hidden_initial = True
 
     def clean(self) -> dict[str, Any]:
         schema = TaskChanges if self.instance.pk else NewTask
@@ -102,7 +101,12 @@ class TaskForm(forms.ModelForm[Task]):
             except Invalid as error:
                 sentence = str(error).removeprefix(f"{name} ")
                 self.add_error(name, f"{sentence[:1].upper()}{sentence[1:]}.")
+        self.check_conflicts()
         return self.cleaned_data
+
+    def last_editor(self) -> str:
+        event = TaskEvent.objects.filter(task=self.instance).order_by("-id").first()
+        return (event.caller or event.actor or "") if event else ""
 
     def changes(self) -> dict[str, Any]:
         """Return what the person changed, as REST would send it; for a new task what was filled in."""

@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from core.callers import operator_of
-from core.display import ReadOnlyAdmin, badge, when
+from core.display import ReadOnlyAdmin, StrictAdmin, badge, when
 from core.errors import LobwifeError
 from tasks import services
 from tasks.admin import bulk
@@ -30,7 +30,7 @@ _EVENTS_SHOWN = 100
 
 
 @admin.register(Task)
-class TaskAdmin(admin.ModelAdmin[Task]):
+class TaskAdmin(StrictAdmin):
     form = TaskForm
     list_display = ("number", "name", "state", "age", "assigned_to", "priority", "type", "repositories")
     list_display_links = ("number", "name")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hmac import compare_digest as really_compare
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.test.utils import override_settings
 
@@ -85,6 +85,17 @@ def test_a_viewer_looks_and_changes_nothing() -> None:
     assert not viewer.is_superuser
     assert not policy.is_open()
     assert keys.ApiKey.objects.get().state == "not used yet"
+
+
+@pytest.mark.usefixtures("seeded")
+@pytest.mark.parametrize("path", ["/admin/", "/admin/live/dashboard/", "/admin/activity/", "/admin/search/?q=T1"])
+def test_staff_without_permissions_see_no_dashboard_activity_or_search(path: str) -> None:
+    staff = User.objects.create_user("eve", password=PASSWORD, is_staff=True)
+    client = Client()
+    client.force_login(staff, BACKEND)
+    assert client.get(path).status_code == 403
+    staff.groups.add(Group.objects.get(name="Viewers"))
+    assert client.get(path, follow=True).status_code == 200
 
 
 @pytest.mark.usefixtures("seeded")

@@ -15,6 +15,7 @@ from core.errors import TooManyRequests, Unavailable
 from tests.support.access import Kubernetes, kubernetes
 from tests.support.installation import wait_for
 
+pytestmark = pytest.mark.django_db  # connections are given back while the cluster is asked
 ROLES = {"lobmob/lobboss": "service"}
 
 

@@ -48,16 +48,22 @@ def test_writes_of_a_service_have_a_rate_too(number: int) -> None:
         assert statuses == [201] * 3 + [429]
 
 
-def test_a_detail_of_an_agent_is_at_most_64_kib_and_one_of_a_service_256(number: int) -> None:
+def test_a_large_write_counts_as_several(number: int) -> None:
+    with override_settings(WRITES_PER_MINUTE={"agent": 6}, WEB_WORKERS=1):
+        agent = client(Role.AGENT, number)
+        assert [log(agent, number, "x" * 33_000) for _ in range(3)] == [201, 201, 429]
+
+
+def test_a_text_of_an_agent_or_service_is_at_most_64_kib(number: int) -> None:
     agent, service = client(Role.AGENT, number), client(Role.SERVICE)
     assert log(agent, number, "x" * 65536) == 201
     assert log(agent, number, "é" * 32769) == 413
-    assert log(service, number, "x" * 65537) == 201
-    assert log(service, number, "x" * 262145) == 413
-    body = {"name": "x", "workflow": "x" * 262145}
-    refused = service.post("/api/v1/tasks", body, content_type="application/json")
-    assert refused.status_code == 413
-    assert refused.json() == {"error": "workflow must be at most 256 KiB from the role service"}
+    assert log(service, number, "x" * 65537) == 413
+    for field, value in (("workflow", "x" * 65537), ("repos", ["x" * 300] * 300)):
+        refused = service.post("/api/v1/tasks", {"name": "x", field: value}, content_type="application/json")
+        assert refused.status_code == 413
+        assert refused.json() == {"error": f"{field} must be at most 64 KiB from the role service"}
+    assert log(client(Role.OPERATOR), number, "x" * 65537) == 201
 
 
 def test_a_history_that_is_full_takes_no_more_events_of_agents_and_can_still_be_ended(number: int) -> None:

@@ -116,11 +116,15 @@ def test_both_containers_have_the_fleets_settings_and_the_volume(pod: Resource) 
     assert [each["name"] for each in pod["containers"]] == ["web", "daemon"], "web first: exec and logs reach it"
     for container in pod["containers"]:
         assert container["image"] == "ghcr.io/minsley/lobmob-lobwife"
+        fleet = [{"secretRef": {"name": "lobmob-secrets"}}] if container["name"] == "daemon" else []
         assert container["envFrom"] == [
             {"configMapRef": {"name": "lobboss-config"}},
-            {"secretRef": {"name": "lobmob-secrets"}},
+            *fleet,
             {"secretRef": {"name": "lobwife-secrets", "optional": True}},
         ]
+        from_secrets = {each["name"] for each in container["env"] if "secretKeyRef" in each.get("valueFrom", {})}
+        wanted = {"GH_APP_ID", "GH_APP_INSTALL_ID", "GH_APP_PEM", "GH_TOKEN"}
+        assert from_secrets == (wanted if container["name"] == "web" else set()), "not the secrets of scripts"
         environment = {each["name"]: each.get("value") for each in container["env"]}
         assert environment["VAULT_PATH"] == "/home/lobwife/vault"
         assert environment["LOBWIFE_STATE_DIR"] == "/home/lobwife/state"

@@ -16,6 +16,7 @@ from tests.support.jobs import NEVER, define_scripts, rows
 SCRIPTS = {
     "colours.sh": "printf '\\033[31mred\\033[0m <script>alert(1)</script> caf\\xc3\\xa9\\n'",
     "slow.sh": "echo begun; sleep 60",
+    "counts.sh": "for n in 1 2 3; do echo $n; sleep 1; done; sleep 60",
 }
 
 
@@ -130,6 +131,19 @@ def test_a_run_shows_its_output_as_text_and_who_asked(site: Installation, operat
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.text().startswith("\x1b[31mred")
     assert operator.get_by_role("button", name="Save").count() == 0
+
+
+def test_the_output_of_a_run_in_progress_has_its_lines_and_no_others(site: Installation, operator: Page) -> None:
+    operator.goto(job_page(site, "counts"))
+    press(operator, "Run now")
+    output = operator.locator("pre.output")
+    expect(output).to_contain_text("3", timeout=20_000)
+    for _ in range(3):
+        operator.wait_for_event("response", lambda answer: "/live/?offset=" in answer.url)
+    assert output.text_content() == "1\n2\n3\n"
+    operator.get_by_role("button", name="Abort").click()
+    expect(operator.locator("#standing")).to_contain_text("aborted", timeout=20_000)
+    assert output.text_content() == "1\n2\n3\n"
 
 
 def test_a_run_is_aborted_and_run_again(site: Installation, operator: Page) -> None:

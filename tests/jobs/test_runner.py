@@ -50,6 +50,15 @@ os.close(2)
 time.sleep(0.2)
 open(os.environ["PIDS"] + "/../closed", "w").close()
 """
+# A process with an empty environment, in a session of its own, whose parent has ended.
+TRACELESS = """\
+file=$PIDS/../traceless
+rm -f "$file"
+(env -i setsid sh -c "echo \\$\\$ > $file; exec sleep 300" >/dev/null 2>&1 &)
+until [ -s "$file" ]; do sleep 0.01; done
+echo ready
+sleep 300
+"""
 STAYS = "time.sleep(300)\n"
 
 
@@ -68,6 +77,7 @@ def running(server: Installation) -> Installation:
         "floods.sh": "trap 'yes flood | head -c 1000000; echo over; exit 0' TERM; echo ready; sleep 60 & wait",
         "orphans.sh": "for i in $(seq 50); do (true &) ; done; echo ready; sleep 60",
         "quick.sh": "echo quick",
+        "traceless.sh": TRACELESS,
         "slow.sh": "echo started; sleep 0.3",
     }
     define_scripts(server, scripts)
@@ -165,7 +175,7 @@ def test_a_script_that_closes_its_output_goes_on_to_its_end(running: Installatio
 def test_orphans_that_ended_do_not_pile_up_while_a_script_runs(running: Installation) -> None:
     run_id = trigger(running, "orphans")
     wait_for_output(running, run_id, "ready")
-    parent = pid_of(running, run_id)
+    parent = only_child(pid_of(running, run_id))
     children = pathlib.Path(f"/proc/{parent}/task/{parent}/children")
     wait_for(lambda: len(children.read_text().split()) == 1, what="only the script is left")
     abort(running, run_id)
@@ -202,6 +212,11 @@ def test_allow_runs_side_by_side_up_to_its_maximum(running: Installation) -> Non
         assert ended(running, run_id)["state"] == "aborted"
 
 
+def only_child(pid: int) -> int:
+    [child] = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(child)
+
+
 def pid_of(running: Installation, run_id: int) -> int:
     with running.database() as database:
         return int(database.execute("SELECT pid FROM jobs_jobrun WHERE id = ?", [run_id]).fetchone()[0])
@@ -216,6 +231,18 @@ def test_a_killed_parent_of_a_run_is_an_error_and_leaves_nothing(running: Instal
     assert "signal 9" in run["note"]
     wait_for(lambda: processes_of(running) == [], what="nothing of the run is left")
     assert run_now(running, "quick")["state"] == "success", "the daemon goes on"
+
+
+@pytest.mark.parametrize("victim", ["the first", "the second"])
+def test_nothing_without_a_trace_of_its_run_outlives_a_killed_supervisor(running: Installation, victim: str) -> None:
+    run_id = trigger(running, "traceless")
+    wait_for_output(running, run_id, "ready")
+    left = int((running.folder / "traceless").read_text())
+    first = pid_of(running, run_id)
+    os.kill(first if victim == "the first" else only_child(first), signal.SIGKILL)
+    run = ended(running, run_id)
+    assert (run["state"], "ended unexpectedly" in run["note"]) == ("error", True)
+    wait_for(lambda: not is_running(left), what="the process that nothing marks is gone")
 
 
 def test_no_more_run_at_once_than_the_global_limit_and_the_rest_follow_in_order(installation: Installation) -> None:

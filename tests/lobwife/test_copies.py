@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.sqlite.copies import Copy, expired, keep_copy
+from core.sqlite.copies import Copy, expired, keep_copy, keep_when_due
 from core.sqlite.restore_test import run_when_due
 from tests.support.installation import Installation, wait_for
 
@@ -63,6 +63,40 @@ def test_together_they_stay_below_the_limit_but_the_newest_always_stays() -> Non
     assert [each.moment for each in stay] == [NOON - timedelta(hours=hours) for hours in range(3)]
     huge = made([NOON, NOON - timedelta(hours=1)], size=500)
     assert expired(huge, most_bytes=100) == [huge[1]]
+
+
+def test_copies_made_by_hand_are_not_thinned_out() -> None:
+    by_hand = [Copy(NOON - timedelta(seconds=second), pathlib.Path(f"/h{second}"), 500, True) for second in range(3)]
+    hourly = made([NOON - timedelta(hours=hours) for hours in range(3)])
+    assert expired([*by_hand, *hourly], most_bytes=100) == []
+
+
+@pytest.mark.usefixtures("in_process")
+def test_each_copy_of_one_hour_that_was_made_by_hand_stays(installation: Installation) -> None:
+    folder = installation.state / "backups"
+    folder.mkdir(mode=0o700)
+    for second in range(3):
+        (folder / f"lobmob-20200101T10000{second}Z-by-hand.db.gz").write_bytes(b"mine")
+    newest = keep_copy()
+    os.utime(installation.state / "lobmob.db.bak", (0, 0))
+    keep_when_due()
+    names = [path.name for path in copies_of(installation)]
+    assert newest.name in names
+    assert sum("by-hand" in name for name in names) == 4
+
+
+def test_a_backup_goes_into_a_file_and_over_none(installation: Installation, tmp_path: pathlib.Path) -> None:
+    plain, packed = tmp_path / "copy.db", tmp_path / "copy.db.gz"
+    for target in (plain, packed):
+        assert installation.manage("backup", str(target)).stdout == f"{target}\n"
+        assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert plain.read_bytes().startswith(b"SQLite format 3\0")
+    assert gzip.decompress(packed.read_bytes()).startswith(b"SQLite format 3\0")
+    refused = installation.manage("backup", str(plain), check=False)
+    assert refused.returncode == 1
+    assert "is there already" in refused.stderr
+    assert "can't be made" in installation.manage("backup", str(tmp_path / "no" / "copy"), check=False).stderr
+    assert sorted(path.name for path in tmp_path.glob("copy*")) == ["copy.db", "copy.db.gz"]
 
 
 @pytest.mark.usefixtures("in_process")

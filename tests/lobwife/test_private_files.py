@@ -1,4 +1,4 @@
-"""Nobody else on the machine reads what lobwife writes, whatever the directory; scripts keep their umask."""
+"""Nobody else on the machine reads what lobwife writes, in an open directory either; scripts keep their umask."""
 
 from __future__ import annotations
 

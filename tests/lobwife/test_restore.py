@@ -10,9 +10,7 @@ import shutil
 import sqlite3
 
 import pytest
-from pytest_django import DjangoDbBlocker, Settings
 
-from lobwife.backups import restore
 from tests.support import old_service
 from tests.support.installation import Installation
 from tests.support.jobs import define
@@ -255,28 +253,77 @@ def test_what_was_closed_since_the_copy_stays_closed(installation: Installation)
         ]
 
 
-def test_without_the_replaced_state_people_are_as_the_newest_copy_has_them(
-    tmp_path: pathlib.Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, django_db_blocker: DjangoDbBlocker
-) -> None:
-    settings.STATE_DIR = tmp_path
-    (tmp_path / "backups").mkdir()
-    newest, earlier = tmp_path / "lobmob.db.bak", tmp_path / "backups" / "lobmob-20260301T100000Z.db.gz"
-    monkeypatch.setattr(restore, "newest_copy", lambda: newest)
-    for path, password, is_active in ((newest, "new", 0), (earlier, "old", 1)):
-        with contextlib.closing(sqlite3.connect(path)) as opened, opened:
-            opened.execute("CREATE TABLE tasks (id INTEGER PRIMARY KEY AUTOINCREMENT)")
-            opened.execute(
-                "CREATE TABLE auth_user (id INTEGER PRIMARY KEY AUTOINCREMENT, username, password, is_active, is_staff,"
-                " is_superuser)"
-            )
-            opened.execute("INSERT INTO auth_user VALUES (7, 'ada', ?, ?, 1, 1)", [password, is_active])
-    with django_db_blocker.unblock():  # the copies alone are opened
-        present = restore._read_newest_copy()
-        newest.write_bytes(b"damaged")
-        before = restore._read_newest_copy()
-    assert [(user.username, user.password, user.is_active) for user in present.users] == [("ada", "new", 0)]
-    assert present.sequences["auth_user"] == 7
-    assert [user.password for user in before.users] == ["old"]
+def add_operator(installation: Installation, name: str, password: str = "old") -> None:
+    with installation.database() as database:
+        database.execute(
+            "INSERT INTO auth_user (username, password, is_active, is_staff, is_superuser, first_name, last_name,"
+            " email, date_joined) VALUES (?, ?, 1, 1, 1, '', '', '', '2026-01-01 00:00:00')",
+            [name, password],
+        )
+
+
+def operators(installation: Installation) -> list[str]:
+    with installation.database() as database:
+        return [row[0] for row in database.execute("SELECT username FROM auth_user ORDER BY username")]
+
+
+def test_without_the_replaced_state_people_are_as_the_newest_copy_has_them(installation: Installation) -> None:
+    add_operator(installation, "ada")
+    installation.manage("backup")
+    earlier = installation.folder / "earlier.db.gz"
+    newest_copy(installation).rename(earlier)
+    with installation.database() as database:
+        database.execute("UPDATE auth_user SET password = 'new'")
+    installation.manage("backup")
+    for path in installation.state.glob("lobmob.db*"):
+        if not path.name.endswith((".bak", ".gate")):
+            path.unlink()
+    installation.manage("restore", str(earlier))
+    with installation.database() as database:
+        assert [row[0] for row in database.execute("SELECT password FROM auth_user")] == ["new"]
+
+
+@pytest.fixture
+def hostile(copied: Installation) -> pathlib.Path:
+    """A copy with an operator, a key and an allowed service of somebody else's, and another environment of each job."""
+    add_operator(copied, "ada")
+    define(copied, {"name": "nightly", "script": "hello.py"})
+    copied.manage("backup")
+    path = copied.folder / "hostile.db"
+    path.write_bytes(gzip.decompress(newest_copy(copied).read_bytes()))
+    with contextlib.closing(sqlite3.connect(path)) as opened, opened:
+        opened.execute("UPDATE auth_user SET username = 'backdoor\x1b[2J', is_superuser = 1 WHERE username = 'ada'")
+        opened.execute(
+            "INSERT INTO lobwife_apikey (name, role, service, prefix, digest, created_at, created_by, revoked_by)"
+            " VALUES ('bd', 'operator', '', 'abcdefgh', '', '2026-01-01 00:00:00', '', '')"
+        )
+        opened.execute("INSERT INTO broker_allowedservice (name, note) VALUES ('anybody', '')")
+        opened.execute("""UPDATE jobs_job SET environment = '{"BASH_ENV": "/tmp/x"}' WHERE name = 'nightly'""")
+    return path
+
+
+def test_a_copy_brings_nobody_in_and_says_what_it_would_change(copied: Installation, hostile: pathlib.Path) -> None:
+    done = copied.manage("restore", str(hostile), check=False)
+    assert done.returncode == 1
+    assert "Nothing was changed" in done.stderr
+    for line in (
+        "account backdoor [2J is only in the copy and left out",
+        "API key bd is only in the copy and left out",
+        "allowed service anybody is only in the copy and left out",
+        "job nightly: other environment",
+    ):
+        assert f"  {line}\n" in done.stdout
+    copied.manage("restore", "--no-input", str(hostile))
+    assert operators(copied) == ["ada"]
+    with copied.database() as database:
+        for table in ("lobwife_apikey", "broker_allowedservice"):
+            assert database.execute(f"SELECT * FROM {table}").fetchall() == []
+        assert "BASH_ENV" in database.execute("SELECT environment FROM jobs_job WHERE name = 'nightly'").fetchone()[0]
+
+
+def test_a_trusted_copy_brings_its_people(copied: Installation, hostile: pathlib.Path) -> None:
+    copied.manage("restore", "--trust", "--no-input", str(hostile))
+    assert operators(copied) == ["backdoor\x1b[2J"]
 
 
 def test_a_restore_that_is_interrupted_leaves_nothing_behind(copied: Installation) -> None:

@@ -38,7 +38,7 @@ def sign_in(page: Page, installation: Installation, name: str = OPERATOR) -> Non
     page.fill("#id_username", name)
     page.fill("#id_password", PASSWORD)
     page.click("input[type=submit]")
-    page.wait_for_selector("#user-tools")
+    page.wait_for_url(lambda address: "/login/" not in address)
 
 
 def leave(context: BrowserContext) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,8 @@ Read = Callable[[str], Any]
         (lambda name: env.path(name, pathlib.Path("/x")), "~/y", pathlib.Path.home() / "y"),
         (env.words, "a, b,,c ", ("a", "b", "c")),
         (lambda name: env.words(name, ("x",)), "", ("x",)),
+        (env.networks, "10.0.0.0/8, ::1", (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1"))),
+        (env.networks, "", ()),
         (env.json_object, '{"a": 1}', {"a": 1}),
         (env.json_object, "", {}),
         (lambda name: env.pairs(name, {}, allowed=("one", "two")), "a=one, b = two", {"a": "one", "b": "two"}),
@@ -50,6 +53,8 @@ def test_values_are_read(monkeypatch: pytest.MonkeyPatch, read: Read, value: str
         (lambda name: env.integer(name, 5), "1.5", "a whole number"),
         (lambda name: env.boolean(name, True), "maybe", "set it to 1 or 0"),
         (lambda name: env.choice(name, "a", ("a", "b")), "c", "one of a, b"),
+        (env.networks, "10.0.0.1/8", "separated by commas"),
+        (env.networks, "proxy", "separated by commas"),
         (env.json_object, "[1]", "a JSON object"),
         (env.json_object, "[" * 100_000, "a JSON object"),
         (lambda name: env.pairs(name, {}, allowed=("one",)), "a=two", "one of one"),

@@ -11,6 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 from jobs import definitions, queries, services
 from jobs.console import OperatorCommand, add_json, operator
 from jobs.management.commands import runs as runs_command
+from jobs.models import Job
 from jobs.scheduling import cron
 
 _ACTIONS = ("export", "import")
@@ -42,25 +43,28 @@ class Command(OperatorCommand):
         return self._show_one(what, options["json"]) if what else self._show_all(options["json"])
 
     def _show_all(self, as_json: bool) -> int:
-        jobs = queries.job_list()
         if as_json:
-            self.show_json(jobs)
+            self.show_json(queries.job_list())
             return 0
+        hold = queries.hold()
+        jobs: Any = queries.with_summary(Job.objects.order_by("id"))
         rows = [
             [
-                name,
-                "disabled" if not job["enabled"] else "running" if job["running"] else "enabled",
-                cron.describe_safely(job["schedule"]),
-                job["last_status"],
-                (job["last_run"] or "")[:19],
-                (job["next_run"] or "")[:19],
-                job["description"],
+                job.name,
+                job.active_state or ("enabled" if job.is_enabled else "disabled"),
+                cron.describe_safely(job.schedule),
+                job.last_status,
+                (job.last_run or "")[:19],
+                (hold or (queries.next_run(job) or "")[:19]) if job.is_enabled else "",
+                job.description,
             ]
-            for name, job in jobs.items()
+            for job in jobs
         ]
         self.show_table(("job", "state", "schedule", "last", "last run", "next run", "description"), rows)
-        if services.pause():
+        if hold == "paused":
             self.say("Starts are paused; `manage.py resume` ends that.")
+        elif hold:
+            self.say("The daemon is down: nothing starts until it is back (make run, manage.py daemon).")
         return 0
 
     def _show_one(self, name: str, as_json: bool) -> int:

@@ -25,21 +25,24 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         commands = parser.add_subparsers(dest="action", required=True)
         create = commands.add_parser("create", help="make a key and print it, this once")
+        create.set_defaults(run=self._create)
         create.add_argument("name")
         create.add_argument("--role", required=True, choices=[role.value for role in Role])
         create.add_argument("--task", help="the one task of a key of role agent: T42")
         create.add_argument("--service", default="", help="as which service a key of role service gets tokens")
         create.add_argument("--days", type=float, help="how long the key is good; without it, until it is revoked")
         revoke = commands.add_parser("revoke", help="make a key useless from now on")
+        revoke.set_defaults(run=self._revoke)
         revoke.add_argument("name")
-        commands.add_parser("list", help="all keys, in JSON lines")
+        commands.add_parser("list", help="all keys, in JSON lines").set_defaults(run=self._list)
         access = commands.add_parser("access", help="show or decide whether callers need a credential")
+        access.set_defaults(run=self._access)
         access.add_argument("mode", nargs="?", choices=Mode.values)
 
     def handle(self, *args: Any, **options: Any) -> None:
         actor = f"{getpass.getuser()} (command)"
         try:
-            getattr(self, f"_{options['action']}")(options, actor)
+            options["run"](options, actor)
         except LobwifeError as error:
             raise CommandError(str(error)) from None
 

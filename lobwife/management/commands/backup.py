@@ -1,23 +1,34 @@
-"""`manage.py backup`: keep a copy of the database now."""
+"""`manage.py backup [FILE]`: keep a copy of the database now."""
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
 from core.errors import LobwifeError
-from core.sqlite.copies import keep_copy, kept_copies
+from core.sqlite.copies import copy_to, keep_copy, kept_copies
 
 
 class Command(BaseCommand):
-    help = "Copy the database, at any time, and keep the copy compressed in backups/ of the state directory."
+    help = (
+        "Copy the database, at any time: into FILE, compressed if it ends in .gz, or into backups/ of the state"
+        " directory. The hourly copies remove neither."
+    )
     requires_system_checks: list[str] = []
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("file", nargs="?", type=pathlib.Path)
+
+    def handle(self, *args: Any, file: pathlib.Path | None, **options: Any) -> None:
         connection.ensure_connection()  # before anything is left in a folder without a database
         try:
+            if file is not None:
+                copy_to(file.absolute())
+                self.stdout.write(str(file.absolute()))
+                return
             path = keep_copy()
         except LobwifeError as error:
             raise CommandError(str(error)) from None

@@ -6,12 +6,14 @@ import pathlib
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import CommandError
+from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands import migrate
 from django.db import DEFAULT_DB_ALIAS, connection
+from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import OperationalError
 
 from core.errors import LobwifeError
+from lobwife.management.destructive import keep_copy_or_refuse
 from lobwife.takeover import json_files
 from lobwife.takeover.database import make_file, make_private, make_ready, prepared
 
@@ -20,6 +22,24 @@ class Command(migrate.Command):
     """Judges the database file before anything opens it, system checks included; hence `execute`, not `handle`."""
 
     help = "Takes over the state directory's database and JSON files, then updates the database schema."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--yes-i-mean-it", action="store_true", help="keep a copy, then undo migrations")
+
+    def handle(self, *args: Any, **options: Any) -> str | None:
+        if options["migration_name"] and not (options["plan"] or options["fake"]) and self._undoes(options):
+            keep_copy_or_refuse(self, options)
+        return super().handle(*args, **options)
+
+    def _undoes(self, options: dict[str, Any]) -> bool:
+        """Return whether migrations are undone, and with them columns and tables with their rows."""
+        name = options["migration_name"]
+        executor = MigrationExecutor(connection)
+        app = options["app_label"]
+        if name != "zero":
+            name = executor.loader.get_migration_by_prefix(app, name).name
+        return any(backwards for _, backwards in executor.migration_plan([(app, None if name == "zero" else name)]))
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         if not self._is_for_the_installation(options):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import pathlib
+import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -22,10 +23,19 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=pathlib.Path)
+        trust = "take accounts, API keys and allowed services from the copy too; without it the present ones stay"
+        parser.add_argument("--trust", action="store_true", help=trust)
+        no_input = "don't ask, whatever the copy changes"
+        parser.add_argument("--no-input", action="store_false", dest="interactive", help=no_input)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            done = restore(file=options["file"].absolute(), actor=_whoever_runs_this())
+            done = restore(
+                file=options["file"].absolute(),
+                actor=_whoever_runs_this(),
+                trusted=options["trust"],
+                confirm=self._confirm if options["interactive"] else self._list,
+            )
         except LobwifeError as error:
             raise CommandError(str(error)) from None
         self.stdout.write(f"Restored, with {done.tasks} tasks.")
@@ -37,6 +47,18 @@ class Command(BaseCommand):
             named = one_line(", ".join(done.left_out))
             self.stdout.write(f"Left out, since lobwife has none of its own: {named}.")
         self.stdout.write("Start the daemon now: it compares the whole vault with the tasks.")
+
+    def _list(self, changes: list[str]) -> bool:
+        self.stdout.write("With this copy:")
+        for change in changes:
+            self.stdout.write(f"  {one_line(change)}")  # names in a copy are anybody's words
+        return True
+
+    def _confirm(self, changes: list[str]) -> bool:
+        self._list(changes)
+        if not sys.stdin.isatty():
+            raise CommandError("Nothing was changed: restore it with --no-input if that is as you want it.")
+        return input("Restore it? [y/N] ").strip().lower() in {"y", "yes"}
 
 
 def _whoever_runs_this() -> str:

@@ -1,0 +1,38 @@
+"""Encryption at rest, with keys made from the secret key; what a rotated secret key encrypted can still be read."""
+
+from __future__ import annotations
+
+import base64
+import functools
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from django.conf import settings
+
+
+def encrypt(text: str, *, purpose: str) -> str:
+    """Return the text, encrypted with the key of a purpose."""
+    return _fernet_of(_secret_keys(), purpose).encrypt(text.encode()).decode()
+
+
+def decrypt(encrypted: str, *, purpose: str) -> str | None:
+    """Return the text; None when the secret key that encrypted it is gone."""
+    try:
+        return _fernet_of(_secret_keys(), purpose).decrypt(encrypted.encode()).decode()
+    except InvalidToken:
+        return None
+
+
+def _secret_keys() -> tuple[str, ...]:
+    return (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+
+
+@functools.lru_cache(maxsize=8)
+def _fernet_of(secret_keys: tuple[str, ...], purpose: str) -> MultiFernet:
+    return MultiFernet([Fernet(_key(secret, purpose)) for secret in secret_keys])
+
+
+def _key(secret: str, purpose: str) -> bytes:
+    derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose.encode()).derive(secret.encode())
+    return base64.urlsafe_b64encode(derived)
