@@ -223,7 +223,7 @@ class JobAdmin(StrictAdmin):
 
 
 @admin.register(Secret)
-class SecretAdmin(admin.ModelAdmin[Secret]):
+class SecretAdmin(StrictAdmin):
     """Values go in and never come out."""
 
     form = SecretForm
