@@ -34,18 +34,26 @@ RUN cd /opt/lobwife/app \
  && /opt/lobwife/venv/bin/python -m compileall -q /opt/lobwife/app
 
 FROM ${BASE_IMAGE}
-# 0 leaves them out. What can't be had is left out with a word.
+# 0 leaves them out. They are Debian 13's also on Debian 12, whose own are years old: kubectl 1.20 and gh 2.23.
 ARG INSTALL_GH=1
 ARG INSTALL_KUBECTL=1
+ARG TOOLS_SUITE=trixie
 # dpkg leaves out manuals, translations, and of git what serves and mails with the Perl that only that needs.
 COPY deploy/dpkg-excludes /etc/dpkg/dpkg.cfg.d/lobwife
+# The second line of packages is for people on a shell.
 RUN export DEBIAN_FRONTEND=noninteractive \
  && apt-get update -q \
  && apt-get install -y -q --no-install-recommends \
-    bash ca-certificates curl git jq openssh-server procps sqlite3 tini util-linux \
- && optional() { apt-get install -y -q --no-install-recommends "$1" || echo "without $1" >&2; } \
- && if [ "$INSTALL_GH" = 1 ]; then optional gh; fi \
- && if [ "$INSTALL_KUBECTL" = 1 ]; then optional kubernetes-client; fi \
+    bash ca-certificates curl git jq openssh-server procps sqlite3 tini tzdata util-linux \
+    less nano vim-tiny wget \
+ && if ! grep -q "VERSION_CODENAME=$TOOLS_SUITE" /etc/os-release; then \
+      keys=/usr/share/keyrings/debian-archive-keyring.gpg; \
+      echo "deb [signed-by=$keys] http://deb.debian.org/debian $TOOLS_SUITE main" >/etc/apt/sources.list.d/tools.list; \
+      apt-get update -q; \
+    fi \
+ && if [ "$INSTALL_GH" = 1 ]; then apt-get install -y -q --no-install-recommends "gh/$TOOLS_SUITE"; fi \
+ && if [ "$INSTALL_KUBECTL" = 1 ]; then apt-get install -y -q --no-install-recommends "kubectl/$TOOLS_SUITE"; fi \
+ && rm -f /etc/apt/sources.list.d/tools.list \
  && if [ -e /usr/bin/gh ]; then mv /usr/bin/gh /usr/bin/gh-real; fi \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/log/apt /var/log/*.log \
     /etc/ssh/ssh_host_* \
@@ -57,6 +65,8 @@ RUN ln -s /opt/lobwife/app/deploy/bin/lobwife /opt/lobwife/app/deploy/bin/gh \
     /opt/lobwife/app/deploy/bin/git-credential-lobwife /usr/local/bin/ \
  && helper='!gh auth git-credential'; [ -e /usr/bin/gh-real ] || helper=lobwife; \
     git config --system credential.https://github.com.helper "$helper"
+# Who else owned the volume before doesn't keep scripts and people from its repositories.
+RUN git config --system safe.directory '*'
 
 ENV PATH=/opt/lobwife/venv/bin:/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
@@ -67,6 +77,6 @@ LABEL org.opencontainers.image.title="lobwife" \
 # gives the volume to lobwife and goes on as that.
 USER 1000:1000
 WORKDIR /home/lobwife
-EXPOSE 2222 8080 8081
+EXPOSE 22 2222 8080 8081
 HEALTHCHECK --interval=30s --timeout=3s --start-period=60s CMD curl -fsS http://127.0.0.1:${LOBWIFE_WEB_PORT:-8080}/health >/dev/null
 ENTRYPOINT ["tini", "--", "lobwife"]

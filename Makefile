@@ -68,13 +68,14 @@ release-check: $(VENV)/.installed-dev ## say whether this can be released: versi
 	@.ci/audit $(RUN)
 	@$(MAKE) --no-print-directory test
 
-$(VENV)/.installed: requirements.txt
+$(VENV)/.installed: requirements.txt requirements-scripts.txt
 	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON): install Python 3.11 or newer, or name it: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11: install a newer one, or name it: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) can't make virtual environments: install its venv module (Debian, Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
 	@echo "Installing what lobwife needs into $(VENV), once; this takes about half a minute."
 	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(RUN) -m pip install $(QUIETLY) -r requirements.txt
+	@$(RUN) -m pip install $(QUIETLY) -r requirements-scripts.txt
 	@$(RUN) -V >$@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.http import HttpRequest
 
 from access.authentication import is_cross_site
+from access.hosts import is_ours
 from core.callers import Caller, Role
 
 _FORWARDED = tuple(
@@ -29,7 +30,6 @@ _FORWARDED = tuple(
         *("X_ENVOY_EXTERNAL_ADDRESS", "X_AZURE_CLIENTIP", "X_APPENGINE_USER_IP"),
     )
 )
-_LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _LOCAL = {address: Caller("local", Role.OPERATOR, address) for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1")}
 _TABLES = {4: ("/proc/net/tcp", "/proc/net/tcp6"), 6: ("/proc/net/tcp6",)}
 _NO_INODE = "0"  # a socket that its program has closed: the account is root's in the table, whosever it was
@@ -46,8 +46,8 @@ class LocalCallers:
         caller = _LOCAL.get(request.META.get("REMOTE_ADDR", ""))
         if caller is None or not settings.TRUST_LOOPBACK or came_through_a_proxy(request) or is_cross_site(request):
             return None
-        if "*" in settings.ALLOWED_HOSTS and _without_port(request.get_host()) not in _LOOPBACK_HOSTS:
-            return None  # with every Host allowed, a foreign name may have been pointed at loopback
+        if not is_ours(request):
+            return None  # a name that is not ours for certain may have been pointed at loopback
         return caller if self._is_of_own_account(request) else None
 
     def _is_of_own_account(self, request: HttpRequest) -> bool:
@@ -96,7 +96,3 @@ def _in_table(address: str, port: int, table: str) -> str:
         packed = ipaddress.IPv6Address(f"::ffff:{ip}").packed
     words = struct.unpack(f"={len(packed) // 4}I", packed)
     return f"{''.join(f'{word:08X}' for word in words)}:{port:04X}"
-
-
-def _without_port(host: str) -> str:
-    return host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host

@@ -8,7 +8,7 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
-from broker.github.app import is_safe_url, problem
+from broker.github.app import is_safe_url, open_key_files, problem
 from broker.tokens.scope import SERVICE_PREFIX, well_formed
 
 
@@ -44,6 +44,14 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     if not is_safe_url(settings.GITHUB_API_URL):
         messages.append(
             Warning("GITHUB_API_URL must begin with https://, unless it is on this machine.", id="broker.W002")
+        )
+    for name in open_key_files():
+        messages.append(
+            Warning(
+                f"The file of {name} is open to every user of this machine.",
+                hint="chmod 600 it, or mount the Secret with defaultMode: 0440 and an fsGroup.",
+                id="broker.W003",
+            )
         )
     missing = problem()
     if (settings.GH_APP_ID or settings.GH_APP_INSTALL_ID) and missing is not None:

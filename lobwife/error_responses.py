@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 
+from django.core.exceptions import DisallowedHost
 from django.db.utils import DatabaseError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.template import loader
@@ -17,6 +18,10 @@ from core.sqlite.messages import in_words
 log = logging.getLogger(__name__)
 _SAYS_MESSAGE = re.compile(r"/api/jobs/[^/]+/(trigger|enable|disable)")
 _RETRY_SECONDS = 5
+_MOST_QUOTED = 100
+# The fleet's client (aiohttp) tries again when it can't read an answer as JSON, as it couldn't read the older service's
+# in such a moment; one that it can read it takes for final.
+_TRY_AGAIN = "text/plain; charset=utf-8"
 _UNEXPECTED = "an unexpected error; the log of the service has the reason"
 
 
@@ -42,7 +47,20 @@ def database_error(request: HttpRequest, error: DatabaseError) -> HttpResponse:
     response = problem(request, status, sentence)
     if status == 503:
         response["Retry-After"] = str(_RETRY_SECONDS)
+        if "aiohttp" in request.META.get("HTTP_USER_AGENT", ""):
+            response["Content-Type"] = _TRY_AGAIN
     return response
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """`handler400`: one sentence; of a Host that is not ours, which setting makes it so."""
+    sentence = "the request can't be understood: check its path, Host and headers"
+    if isinstance(exception, DisallowedHost):
+        host = "".join(c if c.isprintable() else "?" for c in request.META.get("HTTP_HOST", ""))[:_MOST_QUOTED]
+        sentence = f"this is not called {host!r}: add the name to LOBWIFE_HOSTS, or call it by one of those"
+    if is_api(request.path_info):
+        return problem(request, 400, sentence)
+    return HttpResponse(f"{sentence[0].upper()}{sentence[1:]}.", status=400, content_type="text/plain; charset=utf-8")
 
 
 def page_error(request: HttpRequest) -> HttpResponse:

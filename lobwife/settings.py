@@ -21,7 +21,7 @@ HOME = pathlib.Path.home()
 STATE_DIR = env.path("LOBWIFE_STATE_DIR", HOME / "state")
 DATABASE_FILE = "lobmob.db"
 VAULT_PATH = env.path("VAULT_PATH", HOME / "vault")
-ENVIRONMENT = env.choice("LOBMOB_ENV", "prod", ("prod", "dev", "local"))
+ENVIRONMENT = env.text("LOBMOB_ENV", "prod")
 
 # --- Doors
 BIND = env.text("LOBWIFE_BIND", "127.0.0.1")
@@ -32,8 +32,8 @@ LOCAL_WEB_URL = env.local_url(BIND, WEB_PORT)
 LOCAL_API_URL = env.local_url(BIND, API_PORT)
 LOBWIFE_URL = env.text("LOBWIFE_URL", f"http://127.0.0.1:{API_PORT}")
 
-_SERVICE = "lobwife"
-_CLUSTER_NAMES = [f"{_SERVICE}.lobmob{suffix}" for suffix in ("", ".svc", ".svc.cluster.local")]
+# Without LOBWIFE_HOSTS, addresses and names without a dot are taken as well (access/hosts.py).
+ANY_LOCAL_HOST = not env.text("LOBWIFE_HOSTS")
 ALLOWED_HOSTS = [
     *env.words(
         "LOBWIFE_HOSTS",
@@ -42,11 +42,11 @@ ALLOWED_HOSTS = [
             ".localhost",
             "127.0.0.1",
             "[::1]",
-            _SERVICE,
-            *_CLUSTER_NAMES,
+            "lobwife",
+            ".lobmob",
+            ".svc",
+            ".svc.cluster.local",
             socket.gethostname(),
-            *env.words("POD_IP"),
-            *env.words("LOBWIFE_SERVICE_HOST"),
         ),
     )
 ]
@@ -197,6 +197,7 @@ AXES_VERBOSE = False
 LOGINS_PER_MINUTE = 20  # of one address: checking a password costs a third of a second of a worker
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
+CSRF_FAILURE_VIEW = "access.resend.csrf_failure"
 
 # --- TLS, ended by a proxy that sets X-Forwarded-Proto. Without one, cookies go over plain HTTP, as do port-forwards.
 TLS = env.boolean("LOBWIFE_TLS", False)
@@ -209,7 +210,9 @@ SILENCED_SYSTEM_CHECKS = [
     "security.W021",  # browsers' preload lists are for public domains, their owner's to join
 ]
 
-# --- Language, time: UTC everywhere, as the database has it
+# --- Language, time: UTC everywhere, as the database has it. Django sets TZ to that; scripts get the one of the start.
+os.environ.setdefault("LOBWIFE_TZ", os.environ.get("TZ", ""))
+SCRIPTS_TZ = os.environ["LOBWIFE_TZ"]
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -268,7 +271,8 @@ BROKER_AUDIT_DAYS = env.integer("LOBWIFE_BROKER_AUDIT_DAYS", 365, at_least=1, at
 
 # --- Vault
 VAULT_REPO = env.text("VAULT_REPO")
-VAULT_SYNC_INTERVAL = env.integer("VAULT_SYNC_INTERVAL", 300, at_least=1, at_most=86400)
+# 0 was without a pause in the older service; a second is none to anybody.
+VAULT_SYNC_INTERVAL = max(1, env.integer("VAULT_SYNC_INTERVAL", 300))
 
 # --- Logs: stdout; the daemon adds daemon.log
 LOGGING = logs.configuration()

@@ -15,4 +15,5 @@ urlpatterns = [
     path("", api.urls),
 ]
 
+handler400 = "lobwife.error_responses.bad_request"
 handler500 = "lobwife.error_responses.page_error"

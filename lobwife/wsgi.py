@@ -9,8 +9,11 @@ from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections, reset_queries
 from django.urls import resolve
 
+from access.hosts import Request
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "lobwife.settings")
 _django = get_wsgi_application()
+_django.request_class = Request
 # A call begins with no connection, and DEBUG's list of queries is for other servers: both cost more than they look.
 request_started.disconnect(close_old_connections)
 request_started.disconnect(reset_queries)

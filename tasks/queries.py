@@ -156,7 +156,8 @@ def _as_json(columns: Iterable[str], row: Sequence[Any]) -> dict[str, Any]:
     task["task_id"] = f"T{task['id']}"
     task["repos"] = read_repos(task["repos"]) if task["repos"] else None
     task["requires_qa"] = bool(task["requires_qa"]) if isinstance(task["requires_qa"], int) else None
-    task["estimate_minutes"] = _int_or_none(task["estimate_minutes"])
+    if not isinstance(task["estimate_minutes"], int | float):
+        task["estimate_minutes"] = None
     for name in ("created_at", "updated_at", "queued_at"):
         task[name] = whole_seconds(task[name])
     return task

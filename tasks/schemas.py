@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -63,6 +64,15 @@ def _integer(value: Any) -> Any:
     return value
 
 
+def _estimate(value: Any) -> Any:
+    """Take what the older service's column took: a number, or any text, which SQLite stores as it is."""
+    if isinstance(value, float) and math.isfinite(value):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, str) and not _INTEGER.fullmatch(value):
+        return text_up_to(LONGEST_WORD)(value)
+    return _integer(value)
+
+
 def _time(value: Any) -> Any:
     if parse(_text(value)) is None:
         raise _error("must be an ISO 8601 time such as 2026-02-16T12:00:00Z")
@@ -89,6 +99,11 @@ Text = Annotated[str, BeforeValidator(_text)]  # as long as the body may be: det
 Word = Annotated[str, BeforeValidator(text_up_to(LONGEST_WORD))]
 Name = Annotated[str, BeforeValidator(_name)]
 Integer = Annotated[int, BeforeValidator(_integer)]
+Estimate = Annotated[
+    int | float | str,
+    BeforeValidator(_estimate),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]}),
+]
 Time = Annotated[str, BeforeValidator(_time)]
 Repos = Annotated[
     list[str],
@@ -111,7 +126,7 @@ class TaskFields(Body):
     assigned_to: Word | None = None
     repos: Repos | None = None
     discord_thread_id: Word | None = None
-    estimate_minutes: Integer | None = None
+    estimate_minutes: Estimate | None = None
     requires_qa: Boolean = False
     workflow: Text | None = None
     actor: Word | None = None
@@ -168,7 +183,7 @@ class TaskListItem(Schema):
     assigned_to: str | None
     repos: list[str] | None
     discord_thread_id: str | None
-    estimate_minutes: int | None
+    estimate_minutes: int | float | None
     requires_qa: bool | None
     workflow: str | None
     created_at: str | None

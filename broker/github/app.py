@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import functools
-import os
 import pathlib
 import stat
 from urllib.parse import urlsplit
@@ -113,11 +113,20 @@ def _pem(variable: str) -> bytes | None:
 def _content(name: str, path: str) -> bytes:
     try:
         with pathlib.Path(path).expanduser().open("rb") as file:
-            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & stat.S_IRWXO:
-                raise UnusableKey(f"the file of {name} is open to every user of this machine: chmod 600 {path}")
             return file.read()
     except OSError as error:
         raise UnusableKey(f"the file of {name} can't be read: {error.strerror}") from None
+
+
+def open_key_files() -> list[str]:
+    """Return the variables whose key file every user of this machine may read, as files of a Secret are by default."""
+    names = []
+    for name in (f"{variable}_{form}" for variable in _VARIABLES for form in ("FILE", "PATH")):
+        path = env.text(name)
+        with contextlib.suppress(OSError):
+            if path and pathlib.Path(path).expanduser().stat().st_mode & stat.S_IRWXO:
+                names.append(name)
+    return names
 
 
 def _decode(name: str, value: bytes) -> bytes:

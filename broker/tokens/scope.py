@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from django.conf import settings
 
@@ -17,6 +18,11 @@ SERVICE_PREFIX = "service:"  # of the names of services among the permissions of
 # Letters, digits and single dashes; users that a company manages have `_shortcode` at the end.
 _OWNER = re.compile(r"(?=.{1,39}\Z)[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*(?:_[A-Za-z0-9]+)?", re.ASCII)
 _NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,100}", re.ASCII)
+_GITHUB = "github.com"
+_URL = re.compile(
+    r"(?:(?:https?|ssh|git)://(?:[^/@]*@)?|[^/@:]+@)(?P<host>[^/:@]+)(?::\d+)?[:/]/?(?P<name>[^/]+/[^/]+?)(?:\.git)?/?",
+    re.ASCII,
+)
 _PERMISSION = re.compile(r"[a-z][a-z0-9_]{0,99}", re.ASCII)
 _LEVELS = ("read", "write", "admin")
 _LONGEST = 100
@@ -44,13 +50,23 @@ class Scope:
         object.__setattr__(self, "digest", hashlib.sha256(json.dumps(parts).encode()).hexdigest())
 
 
+def repository_name(text: str) -> str:
+    """Return owner/name for the address of a repository as GitHub shows it or git takes it; other texts as they are."""
+    text = text.strip()
+    address = _URL.fullmatch(text)
+    if address is None:
+        return text
+    host = address["host"].lower().removeprefix("www.")
+    return address["name"] if host in {_GITHUB, urlsplit(settings.GITHUB_API_URL).hostname} else text
+
+
 def check_repositories(names: Iterable[str], owner: str | None) -> list[str]:
     """Return the names, duplicates merged; `owner` is None while it is unknown.
 
     Raises Invalid when there are none, Unprocessable for a malformed name, a foreign owner or too many.
     """
     by_full_name: dict[str, str] = {}
-    for name in map(str.strip, names):
+    for name in map(repository_name, names):
         name_owner, slash, bare = name.rpartition("/")
         if not _NAME.fullmatch(bare) or bare.lower().endswith(".git") or (slash and not _OWNER.fullmatch(name_owner)):
             raise Unprocessable(f"{name[:_LONGEST]!r} is not a repository: use owner/name as GitHub shows it")

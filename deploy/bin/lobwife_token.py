@@ -1,7 +1,8 @@
 """Asking lobwife's broker for a GitHub token: what `gh` and `git-credential-lobwife` beside this file share.
 
-Standard library only. Which token: TASK_ID, else SERVICE_NAME. Where: LOBWIFE_URL. The caller's own credential, when it
-has one: LOBWIFE_API_KEY, else the content of the file LOBWIFE_TOKEN_PATH. Nothing secret is ever put into an argument.
+Standard library only. Which token: TASK_ID, else SERVICE_NAME, else that of the service lobwife. Where: LOBWIFE_URL.
+The caller's own credential, when it has one: LOBWIFE_API_KEY, else the content of the file LOBWIFE_TOKEN_PATH. Nothing
+secret is ever put into an argument.
 """
 
 import http.client
@@ -14,6 +15,7 @@ import urllib.request
 
 TIMEOUT_SECONDS = 12
 MOST_BYTES = 65536
+SERVICE = "lobwife"
 NOT_CONFIGURED = "Token broker not configured"
 
 
@@ -73,9 +75,7 @@ def what(environment):
     task, service = environment.get("TASK_ID", "").strip(), environment.get("SERVICE_NAME", "").strip()
     if task:
         return "/api/token", {"task_id": task}
-    if service:
-        return "/api/v1/service-token", {"service": service}
-    raise Refused("neither TASK_ID nor SERVICE_NAME says whose token to ask for")
+    return "/api/v1/service-token", {"service": service or SERVICE}
 
 
 def credential(environment):

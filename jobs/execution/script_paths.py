@@ -60,7 +60,7 @@ def script_environment(path: pathlib.Path) -> dict[str, str]:
     }
     folders = [str(folder) for folder in settings.JOB_SCRIPT_DIRS if os.path.isdir(folder)]
     folders += [folder for folder in ("/opt/lobmob/scripts",) if os.path.isdir(folder)]
-    return {
+    environment = {
         "PYTHONUNBUFFERED": "1",  # output can be followed while the script runs
         "LOBWIFE_PYTHON": sys.executable,  # for shell scripts that are a thin layer over Python
         **inherited,
@@ -70,4 +70,6 @@ def script_environment(path: pathlib.Path) -> dict[str, str]:
         "TASK_STATE_DIR": "/tmp/lobmob-task-state",  # noqa: S108
         "LOBMOB_RUNTIME": "k8s",
         "PATH": os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)]),
+        "TZ": settings.SCRIPTS_TZ,
     }
+    return {name: value for name, value in environment.items() if value or name != "TZ"}

@@ -18,7 +18,7 @@ from django.db import close_old_connections, transaction
 from django.db.models import Q
 
 from core.errors import Invalid
-from core.timestamps import utc_now
+from core.timestamps import parse, utc_now
 from jobs import services
 from jobs.execution import runs
 from jobs.models import Job, JobRun, JobState, Misfire, State, Trigger
@@ -93,6 +93,21 @@ def enqueue_due(now: datetime | None = None) -> int:
         batch = [_due_firings(job, now, enabled=job.name not in disabled) for job in jobs[start : start + _BATCH]]
         insert_runs(batch, now)
     return len(jobs)
+
+
+def settle_foreign_runs(now: datetime | None = None) -> None:
+    """Take a job's firings as dealt with up to the last run that another program, the older service, recorded for it.
+
+    Called before the first wake of a start: it may have run the scripts since this daemon did.
+    """
+    now = now or utc_now()
+    for name, text in JobState.objects.filter(last_run__isnull=False).values_list("name", "last_run"):
+        last_run = parse(text)
+        if last_run is None or last_run > now:
+            continue
+        is_ours = JobRun.objects.filter(job__name=name, started_at__gte=last_run).exists()
+        if not is_ours and Job.objects.filter(name=name, settled_through__lt=last_run).update(settled_through=last_run):
+            log.info("job %s was run by another program at %s and goes on from there", name, text)
 
 
 def next_wake(now: datetime) -> datetime | None:

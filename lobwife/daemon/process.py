@@ -28,6 +28,7 @@ from jobs.alerts import rules
 from jobs.execution.process import boot_id
 from jobs.execution.runner import Runner
 from jobs.models import Daemon as DaemonRow
+from jobs.scheduling.due import settle_foreign_runs
 from lobwife import __version__
 from lobwife.daemon.loop import Loop
 from lobwife.daemon.scheduler import Clock, Scheduler
@@ -68,6 +69,7 @@ class Daemon:
         settled = f"; {leftovers} runs settled" if leftovers else ""
         log.info("the daemon starts (version %s, pid %s)%s", __version__, os.getpid(), settled)
         self._register()
+        settle_foreign_runs()
         self.scheduler.start()
         threads = [
             threading.Thread(target=loop.run, args=(self._stop,), name=loop.name, daemon=True) for loop in self.loops

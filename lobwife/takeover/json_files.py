@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -89,6 +90,9 @@ LAYOUTS = (
 )
 
 
+log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True)
 class JsonFile:
     """A file that was read and found whole, with the rows that it stands for."""
@@ -121,7 +125,7 @@ class JsonFile:
 
 
 def read(folder: pathlib.Path) -> list[JsonFile]:
-    """Return the files that exist; raises Invalid for the first that is damaged, before anything was written."""
+    """Return the files that exist and can be read; one that can't be is left where it is, with a warning."""
     files = []
     for layout in LAYOUTS:
         path = folder / layout.file
@@ -131,9 +135,12 @@ def read(folder: pathlib.Path) -> list[JsonFile]:
             continue
         except (ValueError, RecursionError, LobwifeError, OSError) as error:
             reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
-            raise Invalid(
-                f"{path} can't be read ({reason}) and was left as it is: repair it, or move it away to start without it"
-            ) from error
+            log.warning(
+                "%s can't be read (%s): it was left as it is, and the start goes on without it. Repair it and start"
+                " again to have it imported, or move it away",
+                path,
+                reason,
+            )
     return files
 
 

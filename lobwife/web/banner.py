@@ -11,14 +11,20 @@ from django.conf import settings
 from lobwife.takeover.database import COPY_SUFFIX
 from lobwife.web.prepare import NewOperator
 
+CLOSED = (
+    "to callers from elsewhere without a key: `manage.py apikey create NAME --role service` makes one,",
+    "and `manage.py apikey access open` lets in everybody, as the older service did",
+)
 
-def banner(operator: NewOperator | None) -> str:
+
+def banner(operator: NewOperator | None, *, is_open: bool) -> str:
     """Return the text for the terminal; it has the new operator's password if one was generated."""
     people, programs = settings.LOCAL_WEB_URL, settings.LOCAL_API_URL
     rows = [
         ("for people", f"{people}/"),
         *_sign_in(operator),
         ("for agents", f"{programs}/   (its calls are described at {people}/api/docs)"),
+        *([] if is_open else _closed()),
         ("state", f"{settings.STATE_DIR}   (database lobmob.db, log daemon.log)"),
         *_taken_over(operator),
         ("vault", str(settings.VAULT_PATH)),
@@ -58,6 +64,11 @@ def _taken_over(operator: NewOperator | None) -> list[tuple[str, str]]:
     if operator is None or not copy.exists():
         return []
     return [("  taken over", f"from the older service with every row; as it was, it is kept as {copy.name}")]
+
+
+def _closed() -> list[tuple[str, str]]:
+    """Return rows for an API that asks for credentials, which callers of the older service have not."""
+    return [("  closed", CLOSED[0]), ("", CLOSED[1])]
 
 
 def _exports() -> str:

@@ -58,13 +58,50 @@ def test_a_foreign_host_is_refused_and_health_answers_any(server: Installation) 
         assert server.get("/health", headers={"Host": host}).status == 200
 
 
-def test_the_pods_and_the_services_own_addresses_are_hosts(tmp_path: pathlib.Path) -> None:
-    made = Installation(tmp_path, POD_IP="10.42.0.17", LOBWIFE_SERVICE_HOST="10.43.7.7")
+@pytest.mark.parametrize(
+    "host",
+    [
+        "10.42.0.17:8081",  # the pod
+        "10.43.7.7:8081",  # the Service
+        "203.0.113.9:30081",  # a node
+        "[fd00::7]:8081",
+        "lobwife:8081",
+        "lobwife.lobmob",
+        "lobwife.lobmob.svc",
+        "lobwife.lobmob.svc.cluster.local.:8081",
+        "localhost:1",
+    ],
+)
+def test_addresses_and_the_services_names_are_hosts(server: Installation, host: str) -> None:
+    assert server.get("/api/v1/tasks", headers={"Host": host}).status == 200
+    assert b"lobwife" in server.get("/", headers={"Host": host}, port=server.web_port).body
+
+
+def test_an_alias_is_a_host_but_not_local(server: Installation) -> None:
+    """Somebody on the same network can make such a name, and point it at a port-forward."""
+    assert server.get("/api/v1/tasks", headers={"Host": "cron:8081"}).status == 401
+    server.manage("apikey", "access", "open")
+    try:
+        assert server.get("/api/v1/tasks", headers={"Host": "cron:8081"}).status == 200
+    finally:
+        server.manage("apikey", "access", "required")
+
+
+def test_a_refused_host_names_the_setting(server: Installation) -> None:
+    answer = server.get("/api/v1/tasks", headers={"Host": "rebound.evil.example"})
+    assert answer.json["error"].startswith("this is not called 'rebound.evil.example': add the name to LOBWIFE_HOSTS")
+    page = server.get("/", headers={"Host": "rebound.evil.example"}, port=server.web_port)
+    assert (page.status, b"LOBWIFE_HOSTS" in page.body) == (400, True)
+
+
+def test_named_hosts_alone_count_where_they_are_set(tmp_path: pathlib.Path) -> None:
+    made = Installation(tmp_path, LOBWIFE_HOSTS="ops.example.com,127.0.0.1")
     try:
         made.migrate()
         made.start_web()
-        for host in ("10.42.0.17:8081", "10.43.7.7:8081", "lobwife:8081", "lobwife.lobmob", "localhost:1"):
-            assert made.get("/api/v1/tasks", headers={"Host": host}).status == 200, host
+        assert made.get("/api/v1/tasks", headers={"Host": "ops.example.com"}).status == 200
+        for host in ("10.42.0.17:8081", "cron"):
+            assert made.get("/api/v1/tasks", headers={"Host": host}).status == 400, host
     finally:
         made.stop()
 

@@ -48,13 +48,16 @@ def test_the_key_comes_from_each_of_its_places(tmp_path: pathlib.Path, form: str
         rig.stop()
 
 
-def test_a_key_file_that_is_open_to_everybody_is_not_used(tmp_path: pathlib.Path) -> None:
+def test_a_key_file_that_is_open_to_everybody_is_used_with_a_warning(tmp_path: pathlib.Path) -> None:
+    """Kubernetes mounts the files of a Secret so, unless it is asked for another mode."""
     key_file = tmp_path / "key"
     key_file.write_text(pem(1))
     key_file.chmod(0o644)
     rig = Rig(tmp_path, GH_APP_PEM="", GH_APP_PEM_PATH=str(key_file))
     try:
-        assert f"chmod 600 {key_file}" in rig.manage("broker", "status").stdout
+        rig.start_web()
+        assert rig.token(f"T{rig.task('repo')}").status == 200
+        assert "The file of GH_APP_PEM_PATH is open to every user" in rig.manage("check").stderr
     finally:
         rig.stop()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -36,6 +37,50 @@ def test_registering_sets_the_broker_fields_and_logs_an_event(rig: Rig) -> None:
     event = rig.get(f"/api/v1/tasks/{number}/events").json[0]
     assert (event["event_type"], event["actor"]) == ("broker_registered", "swe")
     assert "org/repo, other" in event["detail"]
+
+
+def test_addresses_are_taken_for_names_at_each_door(rig: Rig) -> None:
+    address = "https://github.com/org/repo.git"
+    number = rig.task()
+    assert rig.register(number, address, "git@github.com:org/other").status == 200
+    assert json.loads(detail(rig, number)["broker_repos"]) == ["org/repo", "org/other"]
+    assert rig.request("PATCH", f"/api/v1/tasks/{number}", {"broker_repos": [address]}).status == 200
+    assert json.loads(detail(rig, number)["broker_repos"]) == ["org/repo"]
+    assert rig.post("/api/tasks/by-address/register", {"repos": [address]}).status == 200
+    assert rig.get("/api/tasks").json["by-address"]["repos"] == ["org/repo"]
+    assert rig.request("DELETE", "/api/tasks/by-address").status == 200
+    made = rig.task(repos=[address])
+    assert detail(rig, made)["repos"] == [address], "what a task is about stays as it was sent: agents clone it"
+
+
+def test_a_number_that_no_task_has_may_be_a_legacy_id(rig: Rig) -> None:
+    with rig.database() as database:
+        database.execute(
+            "INSERT INTO broker_tasks (task_id, repos, registered_at) VALUES ('T987654', '[\"org/repo\"]', ?)",
+            [datetime.now(UTC).isoformat()],
+        )
+    assert rig.token("T987654").status == 200
+    assert rig.request("DELETE", "/api/tasks/T987654").status == 200
+    number = rig.task()
+    assert rig.token(f"T{number}").json == {"error": f"Task T{number} not registered"}
+
+
+def test_registrations_that_hold_addresses_keep_their_tokens(rig: Rig) -> None:
+    number = rig.task("repo")
+    with rig.database() as database:
+        stored = json.dumps(["https://github.com/org/repo", "git@github.com:org/other.git"])
+        database.execute("UPDATE tasks SET broker_repos = ? WHERE id = ?", [stored, number])
+        database.execute(
+            "INSERT INTO broker_tasks (task_id, repos, registered_at) VALUES ('old', ?, ?)",
+            [stored, datetime.now(UTC).isoformat()],
+        )
+    for task_id in (f"T{number}", "old"):
+        answer = rig.token(task_id)
+        assert answer.status == 200, answer.body
+        made = rig.github.token(f"token {answer.json['token']}")
+        assert made is not None
+        assert sorted(made.repositories or ()) == ["other", "repo"]
+    assert rig.request("DELETE", "/api/tasks/old").status == 200
 
 
 @pytest.mark.parametrize(

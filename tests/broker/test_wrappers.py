@@ -58,12 +58,35 @@ def test_a_refusal_is_an_error_whatever_token_the_environment_holds(gh: Gh) -> N
     for environment, words in (
         ({"TASK_ID": "nobody"}, "Task nobody not registered"),
         ({"SERVICE_NAME": "evil"}, "evil"),
-        ({}, "TASK_ID"),
     ):
         done = gh.run("pr", "list", GH_TOKEN="mine", **environment)
         assert done.returncode == 1
         assert words in done.stderr
         assert gh.seen is None
+
+
+def test_whoever_says_nothing_is_the_service_lobwife(gh: Gh, rig: Rig) -> None:
+    assert gh.run("api").returncode == 7
+    assert gh.seen is not None
+    assert rig.github.token(f"token {gh.seen['GH_TOKEN']}") is not None
+    assert rig.audit("?action=service_token_issued")[0]["task_id"] == "lobwife"
+    done = helper("protocol=https\nhost=github.com\n\n", rig)
+    assert b"password=" in done.stdout
+
+
+def test_a_token_that_one_brings_without_a_name_needs_no_broker(gh: Gh, rig: Rig) -> None:
+    asked = len(rig.audit())
+    assert gh.run("pr", "list", GH_TOKEN="mine").returncode == 7
+    assert gh.seen is not None
+    assert gh.seen["GH_TOKEN"] == "mine"
+    assert len(rig.audit()) == asked
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("version",), ("help", "pr"), ()])
+def test_help_and_version_need_no_broker(gh: Gh, arguments: tuple[str, ...]) -> None:
+    done = gh.run(*arguments, TASK_ID="nobody")
+    assert (done.returncode, done.stderr) == (7, "")
+    assert gh.seen is not None
 
 
 def test_the_environments_token_serves_when_there_is_no_broker(gh: Gh, tmp_path: pathlib.Path) -> None:

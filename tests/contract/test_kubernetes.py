@@ -95,6 +95,7 @@ def test_names_are_those_of_the_cluster(resources: list[Resource], pod: Resource
     assert (
         deployment["spec"]["selector"]["matchLabels"] == deployment["spec"]["template"]["metadata"]["labels"] == labels
     )
+    assert pod.get("imagePullSecrets", []) in ([], [{"name": "ghcr-pull-secret"}])
     assert pod["serviceAccountName"] == one(resources, "ServiceAccount")["metadata"]["name"] == "lobwife"
     volumes = {each["name"]: each for each in pod["volumes"]}
     assert volumes["home"]["persistentVolumeClaim"]["claimName"] == "lobwife-home"
@@ -135,9 +136,9 @@ def test_both_containers_have_the_fleets_settings_and_the_volume(pod: Resource) 
 def test_probes_ask_health_and_liveness_is_slower_than_readiness(pod: Resource) -> None:
     web = pod["containers"][0]
     ports = {each["name"]: each["containerPort"] for each in web["ports"]}
-    assert ports == {"ssh": 2222, "web": 8080, "api": 8081}
+    assert ports == {"ssh": 22, "http": 8080, "api": 8081}
     for name in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert web[name]["httpGet"] == {"path": "/health", "port": "web"}
+        assert web[name]["httpGet"] == {"path": "/health", "port": "http"}
     patience = {
         name: web[name]["periodSeconds"] * web[name]["failureThreshold"] for name in ("readinessProbe", "livenessProbe")
     }
@@ -189,5 +190,35 @@ def test_the_local_overlay_runs_on_any_node_without_a_registry() -> None:
 def test_the_prod_overlay_brings_the_older_images_scripts() -> None:
     pod = one(built(K8S / "overlays" / "prod"), "Deployment")["spec"]["template"]["spec"]
     assert pod["nodeSelector"] == {"lobmob.io/role": "lobwife"}
+    assert pod["imagePullSecrets"] == [{"name": "ghcr-pull-secret"}]
     daemon = pod["containers"][1]
     assert {"name": "scripts", "mountPath": "/opt/lobmob/scripts", "readOnly": True} in daemon["volumeMounts"]
+
+
+OLDER_POD = {"ssh": 22, "http": 8080, "api": 8081}
+
+
+@pytest.mark.parametrize("targets", [[22, 8080, 8081], ["ssh", "http", "api"]], ids=["by number", "by name"])
+def test_a_service_made_for_the_older_pod_reaches_this_one(pod: Resource, targets: list[int | str]) -> None:
+    ports = {each["name"]: each["containerPort"] for each in pod["containers"][0]["ports"]}
+    assert [ports.get(str(target), target) for target in targets] == [22, 8080, 8081]
+    assert {"name": "net.ipv4.ip_unprivileged_port_start", "value": "22"} in pod["securityContext"]["sysctls"]
+
+
+def test_service_and_policy_fit_the_older_pod_too(resources: list[Resource]) -> None:
+    """It is what runs again after `kubectl rollout undo`, which leaves both as they are."""
+    targets = [each["targetPort"] for each in one(resources, "Service")["spec"]["ports"]]
+    policy = [each["port"] for each in one(resources, "NetworkPolicy")["spec"]["ingress"][0]["ports"]]
+    assert targets == policy == list(OLDER_POD.values())
+
+
+@pytest.mark.parametrize("patch", sorted(K8S.glob("*/*/deployment.yaml")), ids=lambda path: path.parent.name)
+def test_no_patch_changes_the_order_of_the_containers(patch: pathlib.Path) -> None:
+    """kustomize puts the containers of a patch first, in its order; `kubectl exec` reaches the first."""
+    (document,) = documents(patch)
+    (base,) = documents(K8S / "base" / "deployment.yaml")
+    order = [
+        [each["name"] for each in deployment["spec"]["template"]["spec"]["containers"]]
+        for deployment in (base, document)
+    ]
+    assert order[0] == order[1]

@@ -243,3 +243,47 @@ def test_ten_thousand_jobs_cost_a_constant_number_of_statements_for_each_batch()
     assert JobRun.objects.waiting().count() == 10_000
     assert Job.objects.filter(settled_through=ON_TIME).count() == 10_000
     assert len(captured) < 20 * 20
+
+
+def last_run(job: Job, at: str) -> None:
+    JobState.objects.update_or_create(name=job.name, defaults={"last_run": at})
+
+
+def test_what_the_older_service_ran_meanwhile_is_not_run_again() -> None:
+    job = make()
+    due.enqueue_due(BEFORE)
+    last_run(job, (NOON + timedelta(seconds=1)).isoformat())
+    due.settle_foreign_runs(LATE)
+    assert due.enqueue_due(LATE) == 1
+    assert made(job) == []
+
+
+def test_a_firing_after_the_older_services_last_run_is_caught_up() -> None:
+    job = make()
+    due.enqueue_due(BEFORE)
+    last_run(job, (NOON - timedelta(seconds=1)).isoformat())
+    due.settle_foreign_runs(LATE)
+    due.enqueue_due(LATE)
+    assert slots(job) == [("12:00", "queued")]
+
+
+def test_a_run_of_ours_settles_nothing() -> None:
+    """One by hand may start after the daemon was back and before it looked what it had missed."""
+    job = make()
+    due.enqueue_due(BEFORE)
+    started = NOON + timedelta(seconds=1)
+    JobRun.objects.filter(pk=by_hand(job).pk).update(started_at=started, state=State.SUCCESS)
+    last_run(job, started.isoformat())
+    due.settle_foreign_runs(LATE)
+    due.enqueue_due(LATE)
+    assert ("12:00", "queued") in slots(job)
+
+
+@pytest.mark.parametrize("text", ["once", "", "2999-01-01T00:00:00+00:00", "2020-01-01T00:00:00+00:00"])
+def test_a_last_run_that_says_nothing_settles_nothing(text: str) -> None:
+    job = make()
+    due.enqueue_due(BEFORE)
+    last_run(job, text)
+    due.settle_foreign_runs(LATE)
+    due.enqueue_due(LATE)
+    assert slots(job) == [("12:00", "queued")]

@@ -14,7 +14,7 @@ from django.conf import settings
 from lobwife.web.banner import banner
 from lobwife.web.prepare import NewOperator
 from tests.support import old_service
-from tests.support.installation import ROOT, Installation
+from tests.support.installation import ROOT, Installation, wait_for
 
 SIX = set(old_service.TABLES)
 
@@ -27,10 +27,22 @@ def versions(installation: Installation) -> list[int]:
 def test_the_banner_tells_of_it_once(fresh: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     operator = NewOperator("admin", "a-password")
     monkeypatch.setattr(settings, "STATE_DIR", fresh.state)
-    assert "taken over" not in banner(operator)
+    assert "taken over" not in banner(operator, is_open=True)
     (fresh.state / "lobmob.db.pre-migration").touch()
-    assert "it is kept as lobmob.db.pre-migration" in banner(operator)
-    assert "taken over" not in banner(None)
+    assert "it is kept as lobmob.db.pre-migration" in banner(operator, is_open=True)
+    assert "taken over" not in banner(None, is_open=True)
+
+
+def test_the_banner_says_that_an_installation_is_closed_and_how_it_is_opened(fresh: Installation) -> None:
+    fresh.migrate()
+    assert "apikey access open" not in banner(None, is_open=True)
+    text = banner(None, is_open=False)
+    assert "manage.py apikey create NAME --role service" in text
+    assert "manage.py apikey access open" in text
+    fresh.environment["LOBWIFE_API_AUTH"] = "required"
+    web = fresh.start(sys.executable, str(ROOT / "manage.py"), "web")
+    wait_for(lambda: web.poll() is not None or "web answers" in fresh.log(), 120)
+    assert "apikey access open" in fresh.log()
 
 
 def the_same_rows(before: dict, after: dict) -> None:
@@ -173,40 +185,7 @@ def test_the_old_service_can_still_run_on_the_file(fresh: Installation) -> None:
     old_service.make_database(fresh.state, 1)
     fresh.manage("migrate", "-v0")
     with fresh.database() as database:
-        database.execute("PRAGMA foreign_keys = ON")
-        task = database.execute(
-            "INSERT INTO tasks (name, slug, type, status, priority, model, assigned_to, repos, discord_thread_id,"
-            " estimate_minutes, requires_qa, workflow) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            ("old", "old", "swe", "queued", "normal", None, None, '["org/repo"]', None, 30, 0, None),
-        ).lastrowid
-        database.execute(
-            "INSERT INTO task_events (task_id, event_type, detail, actor) VALUES (?, ?, ?, ?)",
-            (task, "created", "Task created with status=queued", "old"),
-        )
-        database.execute(
-            "UPDATE tasks SET status = ?, repos = ?, broker_repos = ?, broker_status = 'active',"
-            " broker_registered_at = ?, token_count = token_count + 1, updated_at = datetime('now') WHERE id = ?",
-            ("active", "not json", '["org/repo"]', "2026-02-16T10:00:00.123456+00:00", task),
-        )
-        for status in ("active", "expired"):
-            database.execute(
-                "INSERT OR REPLACE INTO broker_tasks (task_id, repos, lobster_type, registered_at, status, token_count)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                ("legacy", '["org/repo"]', "swe", "2026-02-16T10:00:00.123456+00:00", status, 0),
-            )
-        database.execute("UPDATE broker_tasks SET token_count = token_count + 1 WHERE task_id = ?", ("legacy",))
-        database.execute("DELETE FROM broker_tasks WHERE task_id = ?", ("odd",))
-        database.execute(
-            "INSERT INTO token_audit (task_id, repos, action, created_at) VALUES (?, ?, ?, ?)",
-            ("legacy", '["org/repo"]', "token_issued", "2026-02-16T10:00:00.123456+00:00"),
-        )
-        for run in (1, 2):
-            database.execute(
-                "INSERT INTO job_state (name, last_run, last_status, last_duration, last_output, run_count, fail_count,"
-                " enabled) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(name) DO UPDATE SET"
-                " last_run = excluded.last_run, last_status = excluded.last_status, run_count = excluded.run_count",
-                ("review-prs", "2026-02-16T10:00:00+00:00", "success", 0.5, "out", run, 0, 1),
-            )
+        task = old_service.work(database)
     with fresh.database() as database:
         row = database.execute("SELECT * FROM tasks WHERE id = ?", (task,)).fetchone()
         assert (row["status"], row["token_count"], task) == ("active", 1, 8)

@@ -91,3 +91,43 @@ def test_a_part_of_the_migrations_does_not_import(fresh: Installation) -> None:
     old_service.make_json(fresh.state)
     fresh.manage("migrate", "tasks", "-v0")
     assert all((fresh.state / name).exists() for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("jobs.json", ""),
+        ("jobs.json", "null"),
+        ("jobs.json", "[]"),
+        ("jobs.json", '{"task-manager": 1}'),
+        ("tasks.json", '{"a": {"repos": ["x"]}, '),
+        ("tasks.json", '{"a": null}'),
+        ("token-audit.json", "null"),
+        ("token-audit.json", "{}"),
+        ("token-audit.json", '[{"task_id": "a"}, "b"]'),
+        ("token-audit.json", "[" * 100_000),
+        ("token-audit.json", '["\xff"]'),
+    ],
+)
+def test_a_file_that_cant_be_read_is_kept_and_the_others_are_imported(
+    fresh: Installation, name: str, content: str
+) -> None:
+    old_service.make_json(fresh.state)
+    (fresh.state / name).write_bytes(content.encode("latin-1"))
+    done = fresh.manage("migrate", "-v0")
+    assert f"{name} can't be read" in done.stdout + done.stderr
+    assert (fresh.state / name).read_bytes() == content.encode("latin-1")
+    assert sorted(path.name for path in fresh.state.glob("*.migrated")) == sorted(
+        f"{other}.migrated" for other in NAMES if other != name
+    )
+    expected = [0 if name == other else count for other, count in zip(NAMES, (3, 2, 3), strict=True)]
+    assert list(counts(fresh)) == expected
+    old_service.make_json(fresh.state, name)  # mended
+    fresh.manage("migrate", "-v0")
+    assert counts(fresh) == (3, 2, 3)
+
+
+def test_a_file_that_may_not_be_read_does_not_stop_the_start(fresh: Installation) -> None:
+    (fresh.state / "jobs.json").mkdir()
+    done = fresh.manage("migrate", "-v0")
+    assert "jobs.json can't be read" in done.stdout + done.stderr

@@ -164,26 +164,3 @@ def test_a_state_directory_that_cannot_be_made_is_one_sentence(tmp_path: pathlib
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
     assert "LOBWIFE_STATE_DIR" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("jobs.json", ""),
-        ("jobs.json", "[]"),
-        ("jobs.json", '{"task-manager": 1}'),
-        ("tasks.json", '{"a": {"repos": ["x"]}, '),
-        ("tasks.json", '{"a": null}'),
-        ("token-audit.json", "{}"),
-        ("token-audit.json", '[{"task_id": "a"}, "b"]'),
-        ("token-audit.json", "[" * 100_000),
-        ("token-audit.json", '["\xff"]'),
-    ],
-)
-def test_a_damaged_json_file_is_refused_before_anything_is_written(
-    fresh: Installation, name: str, content: str
-) -> None:
-    old_service.make_json(fresh.state)
-    (fresh.state / name).write_bytes(content.encode("latin-1"))
-    old_service.make_database(fresh.state, 1)
-    refused(fresh, name, "was left as it is", "move it away")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -59,15 +60,46 @@ def test_health_counts_registrations_of_tasks_and_legacy_ones_together(server: I
     over = server.post("/api/v1/tasks", {"name": "Was registered"}).json["id"]
     with server.database() as database:
         database.execute("UPDATE tasks SET broker_status = 'active', token_count = 3 WHERE id = ?", [number])
-        database.execute("UPDATE tasks SET token_count = 2 WHERE id = ?", [over])
+        database.execute(
+            "UPDATE tasks SET status = 'completed', broker_status = 'active', token_count = 2 WHERE id = ?", [over]
+        )
         database.execute(
             "INSERT INTO broker_tasks (task_id, repos, registered_at, token_count) VALUES ('l', '[]', '', 4)"
         )
         database.execute("INSERT INTO token_audit (task_id, action, created_at) VALUES ('l', 'task_registered', '')")
     after = server.get("/health").json["broker"]
-    assert after["active_tasks"] == before["active_tasks"] + 2
+    assert after["active_tasks"] == before["active_tasks"] + 2, (
+        "one that is over is not active, whatever its broker says"
+    )
     assert after["total_tokens_issued"] == before["total_tokens_issued"] + 9
     assert after["audit_entries"] == before["audit_entries"] + 1
+
+
+def test_the_fleets_client_gets_through_a_lock_of_nine_seconds(server: Installation) -> None:
+    """It tries again after 1, 2 and 4 seconds when an answer can't be read as JSON, not when it says an error."""
+    headers = {"User-Agent": "Python/3.11 aiohttp/3.9.1"}
+    tried: list[tuple[int, str, float]] = []
+
+    def call() -> int:
+        for pause in (1, 2, 4, None):
+            began = time.monotonic()
+            answer = server.post("/api/v1/tasks", {"name": "Through the lock"}, headers=headers)
+            tried.append((answer.status, answer.headers["content-type"], time.monotonic() - began))
+            assert answer.body.count(b"\n") == 0
+            assert json.loads(answer.body)
+            if "json" in answer.headers["content-type"] or pause is None:
+                return answer.status
+            time.sleep(pause)
+        return 0
+
+    with ThreadPoolExecutor(1) as pool, write_locked(server):
+        began = time.monotonic()
+        pending = pool.submit(call)
+        wait_for(lambda: time.monotonic() - began > 9, 15)
+    assert pending.result() == 201
+    assert [status for status, _, _ in tried[:-1]] == [503] * (len(tried) - 1)
+    assert len(tried) > 1
+    assert max(seconds for _, _, seconds in tried) < 8
 
 
 def test_a_locked_database_refuses_writes_with_a_reason_and_answers_reads(server: Installation) -> None:

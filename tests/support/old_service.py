@@ -159,6 +159,46 @@ def open_raw(path: pathlib.Path | str) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None)
 
 
+def work(database: sqlite3.Connection) -> int:
+    """Run the statements that the older service runs in a day of work; returns the id of the task that it made."""
+    database.execute("PRAGMA foreign_keys = ON")
+    task = database.execute(
+        "INSERT INTO tasks (name, slug, type, status, priority, model, assigned_to, repos, discord_thread_id,"
+        " estimate_minutes, requires_qa, workflow) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        ("old", "old", "swe", "queued", "normal", None, None, '["org/repo"]', None, 30, 0, None),
+    ).lastrowid
+    database.execute(
+        "INSERT INTO task_events (task_id, event_type, detail, actor) VALUES (?, ?, ?, ?)",
+        (task, "created", "Task created with status=queued", "old"),
+    )
+    database.execute(
+        "UPDATE tasks SET status = ?, repos = ?, broker_repos = ?, broker_status = 'active',"
+        " broker_registered_at = ?, token_count = token_count + 1, updated_at = datetime('now') WHERE id = ?",
+        ("active", "not json", '["org/repo"]', "2026-02-16T10:00:00.123456+00:00", task),
+    )
+    for status in ("active", "expired"):
+        database.execute(
+            "INSERT OR REPLACE INTO broker_tasks (task_id, repos, lobster_type, registered_at, status, token_count)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            ("legacy", '["org/repo"]', "swe", "2026-02-16T10:00:00.123456+00:00", status, 0),
+        )
+    database.execute("UPDATE broker_tasks SET token_count = token_count + 1 WHERE task_id = ?", ("legacy",))
+    database.execute("DELETE FROM broker_tasks WHERE task_id = ?", ("odd",))
+    database.execute(
+        "INSERT INTO token_audit (task_id, repos, action, created_at) VALUES (?, ?, ?, ?)",
+        ("legacy", '["org/repo"]', "token_issued", "2026-02-16T10:00:00.123456+00:00"),
+    )
+    for run in (1, 2):
+        database.execute(
+            "INSERT INTO job_state (name, last_run, last_status, last_duration, last_output, run_count, fail_count,"
+            " enabled) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(name) DO UPDATE SET"
+            " last_run = excluded.last_run, last_status = excluded.last_status, run_count = excluded.run_count",
+            ("review-prs", "2026-02-16T10:00:00+00:00", "success", 0.5, "out", run, 0, 1),
+        )
+    assert task is not None
+    return task
+
+
 def dump(path: pathlib.Path) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of the six tables with each value's storage class, in the columns that the older service knows."""
     with tempfile.TemporaryDirectory() as folder:

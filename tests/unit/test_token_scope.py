@@ -35,6 +35,50 @@ def test_agent_types_and_services_have_permissions_of_their_own() -> None:
         assert service_permissions("lobsigliere") == {"contents": "read"}
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://github.com/org/repo",
+        "https://github.com/org/repo.git",
+        "http://www.github.com/org/repo/",
+        "https://x-access-token:secret@github.com/org/repo.git",
+        "git@github.com:org/repo",
+        "git@github.com:org/repo.git",
+        "ssh://git@github.com/org/repo.git",
+        "ssh://git@github.com:22/org/repo",
+        " org/repo ",
+    ],
+)
+def test_a_repositorys_address_is_its_name(address: str) -> None:
+    assert check_repositories([address, "org/repo"], "org") == ["org/repo"]
+    assert bare_names([address], "org") == ["repo"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://github.com.evil.example/org/repo",
+        "https://evil.example/org/repo",
+        "https://github.com@evil.example/org/repo",
+        "git@evil.example:org/repo",
+        "https://github.com/org/repo/tree/main",
+        "https://github.com/org",
+        "https://github.com/org/re po",
+        "file:///org/repo",
+    ],
+)
+def test_an_address_elsewhere_or_of_something_else_is_no_repository(address: str) -> None:
+    with pytest.raises(Unprocessable, match="is not a repository"):
+        check_repositories([address], "org")
+
+
+def test_addresses_of_an_enterprises_own_github_count_there() -> None:
+    with override_settings(GITHUB_API_URL="https://git.example.com/api/v3"):
+        assert check_repositories(["git@git.example.com:org/repo.git"], "org") == ["org/repo"]
+    with pytest.raises(Unprocessable):
+        check_repositories(["git@git.example.com:org/repo.git"], "org")
+
+
 def test_one_repository_has_one_name() -> None:
     assert check_repositories(["repo", "Org/Repo", " org/repo ", "other"], "org") == ["repo", "other"]
     assert bare_names(["org/repo", "Repo", "org/b"], "org") == ["repo", "b"]

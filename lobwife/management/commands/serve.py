@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from access import policy
 from core import logs
 from core.errors import LobwifeError
 from lobwife.web.banner import banner
@@ -24,7 +25,7 @@ class Command(BaseCommand):
             operator = self._prepare()
         except LobwifeError as error:
             raise CommandError(str(error)) from None
-        logs.announce(banner(operator), self.stdout)
+        logs.announce(banner(operator, is_open=policy.is_open()), self.stdout)
         become_supervisor()
 
     def _prepare(self) -> NewOperator | None:

@@ -10,8 +10,10 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
+from access import policy
 from core import logs
 from core.errors import LobwifeError
+from lobwife.web.banner import CLOSED
 from lobwife.web.preflight import OPERATOR_VARIABLES, check_ports, check_state_directory
 from lobwife.web.prepare import prepare
 
@@ -30,6 +32,8 @@ class Command(BaseCommand):
         if operator is not None:
             password = f", password {operator.password} (shown this once)" if operator.password else ""
             logs.announce(f"The first operator is {operator.username}{password}.", self.stdout)
+            if not policy.is_open():
+                logs.announce(f"The API is closed {CLOSED[0]} {CLOSED[1]}.", self.stdout)
         self.stdout.flush()
         connection.close()
         environment = {name: value for name, value in os.environ.items() if name not in OPERATOR_VARIABLES}

@@ -7,6 +7,22 @@
   const inUse = (each) => each.querySelector(":checked:not(option)") || each.querySelector(":focus:is(input, select)")
     || [...each.querySelectorAll("select")].some((select) => select.value);
 
+  // What somebody typed is never thrown away: the page says that the session ended, and stays.
+  let typed = false;
+  document.addEventListener("input", (event) => { typed ||= !!event.target.closest("#content form"); });
+  const signedOut = () => {
+    if (!typed) return location.reload();
+    if (document.getElementById("signed-out")) return;
+    const banner = document.createElement("p");
+    banner.id = "signed-out";
+    banner.className = "paused";
+    banner.setAttribute("role", "alert");
+    const link = document.createElement("a");
+    Object.assign(link, { href: "/admin/login/", target: "_blank", rel: "noopener", textContent: "Sign in" });
+    banner.append("You are signed out; what you typed is still here. ", link, " in a new tab, then save.");
+    document.getElementById("content").prepend(banner);
+  };
+
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (event.target.matches("[data-live]") && (document.hidden || inUse(event.target))) event.preventDefault();
   });
@@ -23,7 +39,7 @@
       const stale = part(event);
       if (!stale) return;
       const answer = event.detail.xhr;
-      if (answer && [401, 403].includes(answer.status)) return location.reload();
+      if (answer && [401, 403].includes(answer.status)) return signedOut();
       const said = document.getElementById("said");
       if (said && !event.target.matches("[data-live]")) {
         const isSentence = answer && (answer.getResponseHeader("Content-Type") || "").startsWith("text/plain");
