@@ -1,4 +1,4 @@
-"""Schema changes on files that others wrote: ids are never given out again, old orphans don't matter, tables are adopted."""
+"""Schema changes on files that others wrote: tables are adopted, ids never given out again, old orphans left alone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
