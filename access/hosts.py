@@ -23,24 +23,23 @@ class Request(WSGIRequest):
         except DisallowedHost:
             host: str = self.META.get("HTTP_HOST", "")
             name = split_domain_port(host)[0]
-            if settings.ANY_LOCAL_HOST and name and ("." not in name or _is_address(name)):
+            if settings.ANY_LOCAL_HOST and name and ("." not in name or is_address(host)):
                 return host
             raise
 
 
 def is_ours(request: HttpRequest) -> bool:
     """Return whether the Host is an address, or a name of the settings; with every name allowed, only an address."""
-    name = split_domain_port(request.get_host())[0]
-    return name == "localhost" or _is_address(name) or ("*" not in settings.ALLOWED_HOSTS and _is_listed(name))
+    host = request.get_host()
+    name = split_domain_port(host)[0]
+    is_listed = "*" not in settings.ALLOWED_HOSTS and validate_host(name, settings.ALLOWED_HOSTS)
+    return name == "localhost" or is_address(host) or is_listed
 
 
-def _is_listed(name: str) -> bool:
-    return validate_host(name, settings.ALLOWED_HOSTS)
-
-
-def _is_address(name: str) -> bool:
+def is_address(host: str) -> bool:
+    """Return whether a Host is an IP address: no page can have one of its own name lead here so."""
     try:
-        ipaddress.ip_address(name.strip("[]"))
+        ipaddress.ip_address(split_domain_port(host)[0].strip("[]"))
     except ValueError:
         return False
     return True

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-import ipaddress
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from django.conf import settings
 from django.core.handlers.exception import convert_exception_to_response
@@ -17,6 +16,7 @@ from django.middleware.gzip import GZipMiddleware
 from django.urls import ResolverMatch, get_resolver
 
 from access.gate import Gate
+from access.hosts import is_address
 from access.pages import set_api_headers
 from core.errors import LobwifeError
 from core.logs import request_id
@@ -60,7 +60,7 @@ class ApiMiddleware:
         path = request.path_info
         if not is_api(path):
             return self.get_response(request)
-        if path == "/health" or (path == "/metrics" and _is_address(request.META.get("HTTP_HOST", ""))):
+        if path == "/health" or (path == "/metrics" and is_address(request.META.get("HTTP_HOST", ""))):
             request.META["HTTP_HOST"] = "localhost"  # probes and scrapers send the pod's IP
         _keep_encoded_slashes(request)
         is_head = request.method == "HEAD"
@@ -121,15 +121,6 @@ class PageCompressionMiddleware(GZipMiddleware):
         if request.method != "GET" or is_api(request.path_info):
             return response
         return super().process_response(request, response)
-
-
-def _is_address(host: str) -> bool:
-    """Return whether a Host is an IP address: no page can have one of its own name lead here so."""
-    try:
-        parts = urlsplit(f"//{host}")
-        return bool(ipaddress.ip_address(parts.hostname or ""))
-    except ValueError:
-        return False
 
 
 def _keep_encoded_slashes(request: HttpRequest) -> None:

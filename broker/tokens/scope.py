@@ -18,6 +18,7 @@ SERVICE_PREFIX = "service:"  # of the names of services among the permissions of
 # Letters, digits and single dashes; users that a company manages have `_shortcode` at the end.
 _OWNER = re.compile(r"(?=.{1,39}\Z)[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*(?:_[A-Za-z0-9]+)?", re.ASCII)
 _NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,100}", re.ASCII)
+_GITHUB = "github.com"
 _URL = re.compile(
     r"(?:(?:https?|ssh|git)://(?:[^/@]*@)?|[^/@:]+@)(?P<host>[^/:@]+)(?::\d+)?[:/]/?(?P<name>[^/]+/[^/]+?)(?:\.git)?/?",
     re.ASCII,
@@ -55,9 +56,8 @@ def repository_name(text: str) -> str:
     address = _URL.fullmatch(text)
     if address is None:
         return text
-    api = urlsplit(settings.GITHUB_API_URL).hostname or ""
     host = address["host"].lower().removeprefix("www.")
-    return address["name"] if host == api.lower().removeprefix("api.") else text
+    return address["name"] if host in {_GITHUB, urlsplit(settings.GITHUB_API_URL).hostname} else text
 
 
 def check_repositories(names: Iterable[str], owner: str | None) -> list[str]:

@@ -48,6 +48,7 @@ def test_addresses_are_taken_for_names_at_each_door(rig: Rig) -> None:
     assert json.loads(detail(rig, number)["broker_repos"]) == ["org/repo"]
     assert rig.post("/api/tasks/by-address/register", {"repos": [address]}).status == 200
     assert rig.get("/api/tasks").json["by-address"]["repos"] == ["org/repo"]
+    assert rig.request("DELETE", "/api/tasks/by-address").status == 200
     made = rig.task(repos=[address])
     assert detail(rig, made)["repos"] == [address], "what a task is about stays as it was sent: agents clone it"
 
@@ -59,6 +60,7 @@ def test_a_number_that_no_task_has_may_be_a_legacy_id(rig: Rig) -> None:
             [datetime.now(UTC).isoformat()],
         )
     assert rig.token("T987654").status == 200
+    assert rig.request("DELETE", "/api/tasks/T987654").status == 200
     number = rig.task()
     assert rig.token(f"T{number}").json == {"error": f"Task T{number} not registered"}
 
@@ -78,6 +80,7 @@ def test_registrations_that_hold_addresses_keep_their_tokens(rig: Rig) -> None:
         made = rig.github.token(f"token {answer.json['token']}")
         assert made is not None
         assert sorted(made.repositories or ()) == ["other", "repo"]
+    assert rig.request("DELETE", "/api/tasks/old").status == 200
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ import shlex
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.container import Container, collect_static_files
+from tests.support.container import Container, collect_static_files, give
 from tests.support.installation import ROOT
 from tests.support.old_service import make_database
 
@@ -39,7 +40,9 @@ def in_the_old_pod(folder: pathlib.Path, command: str) -> subprocess.CompletedPr
     if not tools.exists():
         tools.mkdir()
         for name in TOOLS:
-            (tools / name).symlink_to(str(shutil.which(name)))
+            (tools / name).symlink_to(
+                os.path.realpath(sys.executable) if name == "python3" else str(shutil.which(name))
+            )
     mounts = f"mount -t tmpfs tmpfs /home && mkdir /home/lobwife && mount --bind {folder}/volume /home/lobwife"
     command = command.replace("/tmp/copy.db", f"{folder}/copy.db")
     words = ["unshare", "--mount", "bash", "-c", f"{mounts} && cd / && PATH={tools} && {command}"]
@@ -74,6 +77,7 @@ def test_the_image_beside_the_old_pod_judges_the_settings(
     [container] = json.loads(overrides)["spec"]["containers"]
     collect_static_files()
     (folder / "home").mkdir(mode=0o755)
+    give(folder / "home", 1000)  # as it is in the image
     tried = Container(folder, folder / "home", *container["args"], **settings)
     assert tried.wait_for_end(120) == code, tried.log()
     assert words in tried.log()

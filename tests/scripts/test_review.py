@@ -257,6 +257,11 @@ def test_a_dry_run_writes_nothing(pull: Review) -> None:
     assert "--dry-run" in pull.review("--help")
 
 
+def test_the_vault_may_be_named_by_its_address(pull: Review) -> None:
+    pull.propose({"030-knowledge/y.md": "y\n"})
+    assert "1 merged (dry run)" in pull.review("--dry-run", VAULT_REPO="https://github.com/org/vault.git")
+
+
 def test_without_gh_or_with_garbage_nothing_is_decided(pull: Review) -> None:
     pull.propose({"030-knowledge/y.md": "y\n"})
     for answer in ("<html>", "{}", "[1]", '[{"number": 7, "headRefOid": "x", "baseRefName": "main"}]'):

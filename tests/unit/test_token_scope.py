@@ -75,8 +75,8 @@ def test_an_address_elsewhere_or_of_something_else_is_no_repository(address: str
 def test_addresses_of_an_enterprises_own_github_count_there() -> None:
     with override_settings(GITHUB_API_URL="https://git.example.com/api/v3"):
         assert check_repositories(["git@git.example.com:org/repo.git"], "org") == ["org/repo"]
-        with pytest.raises(Unprocessable):
-            check_repositories(["https://github.com/org/repo"], "org")
+    with pytest.raises(Unprocessable):
+        check_repositories(["git@git.example.com:org/repo.git"], "org")
 
 
 def test_one_repository_has_one_name() -> None:

@@ -89,10 +89,10 @@ class Pulls:
 
 
 def vault_repo() -> str:
-    """Return `org/repo` of the vault, by VAULT_REPO, else by its copy's remote; empty when neither says it."""
+    """Return `org/repo` of the vault, by VAULT_REPO or its address, else by its copy's remote; empty without either."""
     named = os.environ.get("VAULT_REPO", "").strip()
     if named:
-        return named if is_repo(named) else ""
+        return named if is_repo(named) else _repo_of(named)
     path = pathlib.Path(os.environ.get("VAULT_PATH") or pathlib.Path.home() / "vault")
     if not (path / ".git").exists():
         return ""
@@ -100,6 +100,10 @@ def vault_repo() -> str:
         url = run("git", "-C", str(path), "config", "--local", "--get", "remote.origin.url").strip()
     except ToolError:
         return ""
+    return _repo_of(url)
+
+
+def _repo_of(url: str) -> str:
     remote = _REMOTE.search(url)
     return remote["repo"] if remote and is_repo(remote["repo"]) else ""
 

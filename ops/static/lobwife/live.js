@@ -45,13 +45,26 @@
         const isSentence = answer && (answer.getResponseHeader("Content-Type") || "").startsWith("text/plain");
         said.textContent = isSentence ? answer.responseText : "That did not work: lobwife does not answer. Try again.";
       } else {
-        stale.classList.add("stale");
+        markStale(stale);
       }
     });
   }
+  // Words, and not a paler page alone; they are gone with the next answer.
+  const markStale = (stale) => {
+    if (stale.classList.contains("stale")) return;
+    stale.classList.add("stale");
+    const lost = document.createElement("p");
+    lost.className = "lost";
+    lost.setAttribute("role", "alert");
+    lost.textContent = `lobwife has not answered since ${new Date().toLocaleTimeString()}: this is how it was then.`
+      + " The page goes on by itself.";
+    stale.before(lost);
+  };
   document.addEventListener("htmx:afterSwap", (event) => {
     const fresh = part(event);
-    if (fresh) fresh.classList.remove("stale");
+    if (!fresh) return;
+    fresh.classList.remove("stale");
+    document.querySelectorAll(".lost").forEach((each) => each.remove());
   });
 
   // Output is followed as it grows, until somebody scrolls up to read.
