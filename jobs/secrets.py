@@ -119,10 +119,10 @@ def check_environment(environment: object) -> None:
 
 
 def missing(entries: object) -> list[str]:
-    """Return the names of secrets that can't be given to a script now."""
+    """Return the names of secrets that are not stored; the daemon alone knows its own variables."""
     names = [name for _, name in _pairs(entries)]
     stored = set(Secret.objects.filter(name__in=names).values_list("name", flat=True))
-    return [name for name in names if name not in stored and not _from_daemon(name)]
+    return [name for name in names if name not in stored and name not in ON_REQUEST]
 
 
 def open_all(entries: object) -> dict[str, str]:

@@ -9,6 +9,8 @@ import time
 
 import httpx2
 
+from .rest import is_address
+
 _API = "https://discord.com/api/v10"
 _TIMEOUT_SECONDS = 10
 _TRIES = 3
@@ -34,7 +36,7 @@ def post(channel: str, text: str) -> None:
         raise DiscordError("Discord: DISCORD_BOT_TOKEN is not one word")
     if not base.startswith(("https://", "http://")):
         raise DiscordError("Discord: DISCORD_API_URL must begin with https://")
-    if re.search(r"[\s@]", base):
+    if re.search(r"[\s@]", base) or not is_address(base):
         raise DiscordError("Discord: DISCORD_API_URL can't be used as an address")
     body = {"content": text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…", "allowed_mentions": {"parse": []}}
     headers = {"Authorization": f"Bot {token}", "User-Agent": "DiscordBot (lobwife)"}
@@ -51,8 +53,6 @@ def post(channel: str, text: str) -> None:
         raise DiscordError("Discord: the answer is not HTTP") from None
     except httpx2.RequestError as error:  # it may have been posted: not tried again
         raise DiscordError(f"Discord can't be reached: {type(error).__name__}") from None
-    except (ValueError, httpx2.InvalidURL):  # its own words may hold a password
-        raise DiscordError("Discord: DISCORD_API_URL can't be used as an address") from None
 
 
 def _requested_wait(answer: httpx2.Response) -> float:

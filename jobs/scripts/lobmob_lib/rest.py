@@ -30,15 +30,10 @@ class Rest:
     """A client of lobwife. GETs are tried again when a connection breaks, writes only when they were never sent."""
 
     def __init__(self, url: str, credential: str = "") -> None:
-        try:
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not (parts.hostname or "").encode("idna") or parts.port == 0:
-                raise ValueError
-            base = httpx2.URL(url)
-        except (ValueError, httpx2.InvalidURL):  # the error's own words may hold a password
-            raise RestError("LOBWIFE_URL must be an address such as http://127.0.0.1:8081") from None
+        if not is_address(url):
+            raise RestError("LOBWIFE_URL must be an address such as http://127.0.0.1:8081")
         self._client = httpx2.Client(
-            base_url=base,
+            base_url=url,
             headers={"Authorization": f"Bearer {credential}"} if credential else {},
             timeout=TIMEOUT_SECONDS,
             trust_env=False,
@@ -91,6 +86,16 @@ class Rest:
                     return _read(response.status_code, response.content, f"{method} {path}")
             time.sleep(pause)
         raise AssertionError("the last try returns or raises")
+
+
+def is_address(url: str) -> bool:
+    """Return whether a URL can be called; errors of libraries would name its password."""
+    try:
+        parts = urlsplit(url)
+        httpx2.URL(url)
+        return parts.scheme in ("http", "https") and bool((parts.hostname or "").encode("idna")) and parts.port != 0
+    except (ValueError, httpx2.InvalidURL):
+        return False
 
 
 def _read(status: int, content: bytes, call: str) -> Any:
