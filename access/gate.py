@@ -49,7 +49,6 @@ class Gate:
         self._rules: dict[tuple[str | None, str], tuple[str, Rule]] = {}
         self._limits = TokenBuckets()
         self._local = LocalCallers()
-        self._recorder = policy.CallerRecorder()
         self._cluster: Cluster | None = None
         if settings.KUBERNETES_API:
             self._cluster = Cluster(settings.KUBERNETES_API, settings.KUBERNETES_CREDENTIALS, settings.KUBERNETES_ROLES)
@@ -149,9 +148,11 @@ class Gate:
             raise Unauthorized(refusal)
         if authentication.is_cross_site_write(request):
             raise Forbidden("a page of another site may not write here")
-        address = authentication.address_of(request)
-        self._recorder.record(address=address, program=request.META.get("HTTP_USER_AGENT", ""), route=entry)
-        return _stranger(request)
+        caller = _stranger(request)
+        program = request.META.get("HTTP_USER_AGENT", "").partition(" ")[0][:100]
+        if not self._limits.take("uncredentialed callers", f"{caller.address} {program} {entry}", 1):
+            policy.record_caller(caller.address, program, entry)  # most calls write nothing
+        return caller
 
     def _limit_writes(self, caller: Caller, request: HttpRequest) -> None:
         """Count a write of an agent or service, a large one as several; raises TooManyRequests."""

@@ -107,10 +107,10 @@ class SignInMiddleware:
         if not _is_sign_in(request):
             return None
         browser = known_browser(request)
-        name = f"browser {browser}" if browser else authentication.address_of(request)
-        wait = self._limits.take(
-            "sign-ins", name, settings.LOGINS_PER_MINUTE // 2 if browser else settings.LOGINS_PER_MINUTE
-        )
+        if browser:
+            wait = self._limits.take("sign-ins of a browser", browser, max(1, settings.LOGINS_PER_MINUTE // 2))
+        else:
+            wait = self._limits.take("sign-ins", authentication.address_of(request), settings.LOGINS_PER_MINUTE)
         if not wait:
             return None
         response = render(request, "admin/locked_out.html", {"minutes": math.ceil(wait / 60)}, status=429)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 
 from django.conf import settings
 from django.db import transaction
@@ -16,7 +15,6 @@ from core.errors import Invalid
 from core.timestamps import utc_now
 
 log = logging.getLogger(__name__)
-_RECORD_AGAIN_SECONDS = 600
 _MOST_CALLERS = 2000
 
 
@@ -45,27 +43,10 @@ def decide(*, mode: str, actor: str) -> None:
     AccessPolicy.objects.update_or_create(pk=AccessPolicy.SINGLE, defaults=decision)
 
 
-class CallerRecorder:
-    """Records uncredentialed callers, each with its route once in ten minutes: most calls write nothing."""
-
-    def __init__(self) -> None:
-        self._recorded_at: dict[tuple[str, str, str], float] = {}
-
-    def record(self, *, address: str, program: str, route: str) -> None:
-        """Record the caller; a database that can't be written is ignored."""
-        caller = (address[:60], program.partition(" ")[0][:100], route[:100])
-        now = time.monotonic()
-        if now - self._recorded_at.get(caller, -_RECORD_AGAIN_SECONDS) < _RECORD_AGAIN_SECONDS:
-            return
-        if len(self._recorded_at) >= _MOST_CALLERS:
-            self._recorded_at.clear()
-        self._recorded_at[caller] = now
-        with contextlib.suppress(DatabaseError):
-            _store(*caller)
-
-
-def _store(address: str, program: str, route: str) -> None:
-    with transaction.atomic():
-        same = UncredentialedCaller.objects.filter(address=address, program=program, route=route)
+def record_caller(address: str, program: str, route: str) -> None:
+    """Record an uncredentialed caller; a database that can't be written is ignored."""
+    caller = {"address": address[:60], "program": program, "route": route[:100]}
+    with contextlib.suppress(DatabaseError), transaction.atomic():
+        same = UncredentialedCaller.objects.filter(**caller)
         if not same.update(last_seen=utc_now()) and UncredentialedCaller.objects.count() < _MOST_CALLERS:
-            UncredentialedCaller.objects.create(address=address, program=program, route=route)
+            UncredentialedCaller.objects.create(**caller)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from django.conf import settings
+
 from broker import registrations
 from broker.github import app
 from broker.models import GitHubState, TokenAudit
@@ -24,6 +26,19 @@ class Step:
 
     passed: bool
     sentence: str
+
+
+def judged_by() -> list[str]:
+    """Return whose settings the steps are judged by: a shell often lacks the variables that the service has."""
+    here = f"App {settings.GH_APP_ID}" if settings.GH_APP_ID else "no GH_APP_ID"
+    sentences = [f"Judged by the settings of this command: {here}, state directory {settings.STATE_DIR}."]
+    row = GitHubState.objects.filter(pk=1).first()
+    if app.problem() is not None and row is not None and row.last_mint_at is not None:
+        sentences.append(
+            f"The service itself got a token at {row.last_mint_at:%Y-%m-%d %H:%M} UTC, so it has an App: run this with"
+            " the variables that the service has."
+        )
+    return sentences
 
 
 def steps(task_id: str) -> Iterator[Step]:

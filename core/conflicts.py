@@ -49,4 +49,6 @@ class ConflictAwareForm(forms.ModelForm[Row]):
         if not self.instance.pk or bound.html_initial_name not in self.data:
             return False
         before = bound.field.hidden_widget().value_from_datadict(self.data, self.files, bound.html_initial_name)
+        if isinstance(before, str):
+            before = before.replace("\r\n", "\n")  # as browsers send line ends
         return bound.field.has_changed(bound.initial, before)

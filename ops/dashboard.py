@@ -16,7 +16,9 @@ from broker.models import Outcome
 from broker.registrations import ACTIVE
 from core.errors import Invalid
 from core.timestamps import parse, utc_now
+from jobs.models import ACTIVE as ACTIVE_STATES
 from jobs.models import FAILURES, Job, JobRun, JobState, State
+from jobs.queries import hold
 from jobs.scheduling import cron
 from ops import charts, queries
 from ops.checks import Finding, Severity, bad, fleet, state, worst
@@ -38,6 +40,8 @@ class JobRow:
     strip: charts.Chart
     failures: int  # in a row, the newest run being the last
     active_run: int | None
+    active_state: str
+    last_state: str | None  # of the newest run that is over
     next: datetime | None
 
 
@@ -113,8 +117,10 @@ def _panels(now: datetime) -> dict[str, Any]:
     rows = _job_rows()
     return {
         "daemon": state.daemon(),
+        "hold": hold(),
         "jobs": rows,
         "timeline": _timeline(rows, now),
+        "alerts": state.alerts(),
         "tasks": _tasks(now),
         "broker": _broker(now),
         "vault": state.vault(),
@@ -129,6 +135,7 @@ def _panels(now: datetime) -> dict[str, Any]:
 def _findings(panels: dict[str, Any], now: datetime) -> Iterator[Finding]:
     yield from fleet.daemon(panels["daemon"])
     yield from fleet.jobs((row.job, row.failures) for row in panels["jobs"] if row.state.enabled)
+    yield from fleet.alerts(panels["alerts"])
     yield from fleet.tasks(now)
     yield from fleet.github(panels["broker"].github)
     yield from fleet.tokens(panels["broker"].outcomes)
@@ -138,24 +145,27 @@ def _findings(panels: dict[str, Any], now: datetime) -> Iterator[Finding]:
 
 def _job_rows() -> list[JobRow]:
     states = {state.name: state for state in JobState.objects.defer("last_output")}
-    active = dict(JobRun.objects.active().values_list("job_id", "id"))
+    active = {job: (run, state) for job, run, state in JobRun.objects.active().values_list("job_id", "id", "state")}
     bars: dict[int, list[charts.Run]] = defaultdict(list)
     for job_id, pk, run_state, seconds, queued_at in queries.newest_runs(charts.STRIP_RUNS):
         bars[job_id].append(charts.as_bar(pk, run_state, seconds, queued_at))
     return [
-        _job_row(job, states.get(job.name) or JobState(name=job.name), bars[job.pk], active.get(job.pk))
+        _job_row(job, states.get(job.name) or JobState(name=job.name), bars[job.pk], active.get(job.pk, (None, "")))
         for job in Job.objects.all()
     ]
 
 
-def _job_row(job: Job, job_state: JobState, runs: Sequence[charts.Run], active_run: int | None) -> JobRow:
+def _job_row(job: Job, job_state: JobState, runs: Sequence[charts.Run], active: tuple[int | None, str]) -> JobRow:
+    over = [run_state for run_state, *_ in runs if run_state not in ACTIVE_STATES]
     return JobRow(
         job=job,
         state=job_state,
         url=reverse("admin:jobs_job_change", args=[job.pk]),
         strip=charts.run_strip(runs),
         failures=_failures_in_a_row(runs),
-        active_run=active_run,
+        active_run=active[0],
+        active_state=active[1],
+        last_state=over[-1] if over else job_state.last_status,
         next=job.next_firing if job_state.enabled else None,
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from functools import update_wrapper
+from typing import Any, cast
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -13,10 +14,12 @@ from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 
+from access import resend
 from core.errors import LobwifeError
 from core.processes import in_native_thread
 from core.sqlite.copies import folder, keep_copy
@@ -50,8 +53,19 @@ class OperationsSite(AdminSite):
         return [*own, *super().get_urls()]
 
     def admin_view(self, view: View, cacheable: bool = False) -> View:
-        """As Django's, for every page of the admin; none of them hides a character of what others wrote."""
-        return super().admin_view(invisible_characters.reveal_in_pages(view), cacheable)
+        """As Django's, for every page of the admin; none of them hides a character of what others wrote.
+
+        Who is signed out keeps what they typed: a redirect to the sign-in would lose it.
+        """
+        page = super().admin_view(invisible_characters.reveal_in_pages(view), cacheable)
+
+        def keep_input(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            keeps_the_page = "HX-Request" in request.headers or request.POST
+            if keeps_the_page and not request.user.is_authenticated:
+                return resend.signed_out(request)
+            return page(request, *args, **kwargs)
+
+        return cast(View, update_wrapper(keep_input, page))
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """List what operators work with first, accounts and their like last."""

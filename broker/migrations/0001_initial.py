@@ -3,7 +3,7 @@
 from django.db import migrations, models
 
 import core.timestamps
-from core.sqlite.operations import AdoptTable
+from core.sqlite.schema import AdoptTable
 
 REGISTRATIONS = """
 CREATE TABLE broker_tasks (

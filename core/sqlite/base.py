@@ -150,10 +150,23 @@ class DatabaseWrapper(base.DatabaseWrapper):
             return execute()
         self._enter_gate(keeps_connection=True)
         try:
-            return self._execute_unlocked(execute)
+            return self._execute_unlocked(lambda: self._sync(execute))
         finally:
             self._leave_gate()
             notify(self._path)
+
+    def _sync(self, write: Callable[[], Any]) -> Any:
+        """Do what waits for the disk; in a native thread once that was slow, so that it stops no other greenlet."""
+        gate = self._gate
+        if gate is None:
+            return write()
+        began = time.monotonic()
+        try:
+            return in_native_thread(write) if began < gate.disk_is_slow_until else write()
+        finally:
+            ended = time.monotonic()
+            if ended - began > _SLOW_COMMIT_SECONDS:
+                gate.disk_is_slow_until = ended + _SLOW_DISK_SECONDS
 
     def _execute_unlocked(self, execute: Callable[[], Any]) -> Any:
         """Execute what needs SQLite's own lock, as soon as no outsider has it."""
@@ -166,21 +179,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
             time.sleep(_OUTSIDER_PAUSE_SECONDS)
 
     def _commit(self) -> None:
-        gate = self._gate
-        if gate is None:
-            super()._commit()  # type: ignore[misc]
-            return
-        began = time.monotonic()
-        if began < gate.disk_is_slow_until:
-            with self.wrap_database_errors:
-                in_native_thread(self.connection.commit)
-        else:
-            super()._commit()  # type: ignore[misc]
-        ended = time.monotonic()
-        if ended - began > _SLOW_COMMIT_SECONDS:
-            gate.disk_is_slow_until = ended + _SLOW_DISK_SECONDS
-        self._leave_gate()  # a COMMIT that failed keeps it: Django rolls back or closes next
-        notify(self._path)
+        is_gated = self._gate is not None
+        self._sync(super()._commit)  # type: ignore[misc]
+        if is_gated:
+            self._leave_gate()  # a COMMIT that failed keeps it: Django rolls back or closes next
+            notify(self._path)
 
     def _rollback(self) -> None:
         try:

@@ -1,9 +1,11 @@
-"""Schema changes on files that others wrote: ids are never given out again, orphans of old are no obstacle."""
+"""Schema changes on files that others wrote: tables are adopted, ids never given out again, old orphans left alone."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.backends.sqlite3 import schema
+from django.db.migrations.operations.base import Operation
 from django.db.utils import IntegrityError
 
 
@@ -73,3 +75,40 @@ class DatabaseSchemaEditor(schema.DatabaseSchemaEditor):
         with self.connection.cursor() as cursor:
             cursor.execute("PRAGMA foreign_key_check")
             return {(table, rowid, parent) for table, rowid, parent, _ in cursor.fetchall()}
+
+
+class AdoptTable(Operation):
+    """Make a table where it is missing; where it is there, add only the columns and indexes that it lacks.
+
+    `columns` are the ones that a table of an older version may lack, name to definition. Never drops or changes
+    anything, so it can run again on what an interrupted run left.
+    """
+
+    reversible = False
+    reduces_to_sql = True
+
+    def __init__(
+        self, table: str, create: str, columns: Mapping[str, str] | None = None, indexes: Sequence[str] = ()
+    ) -> None:
+        self.table = table
+        self.create = create
+        self.columns = dict(columns or {})
+        self.indexes = list(indexes)
+
+    def state_forwards(self, app_label: str, state: Any) -> None:
+        """The models' state is told by the CreateModel operations beside this one."""
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        with schema_editor.connection.cursor() as cursor:
+            cursor.execute(f'PRAGMA table_info("{self.table}")')
+            present = {row[1] for row in cursor.fetchall()}
+        if not present:
+            schema_editor.execute(self.create)
+        for name, definition in self.columns.items():
+            if present and name not in present:
+                schema_editor.execute(f'ALTER TABLE "{self.table}" ADD COLUMN "{name}" {definition}')
+        for index in self.indexes:
+            schema_editor.execute(index)
+
+    def describe(self) -> str:
+        return f"Adopt or make the table {self.table}"

@@ -72,8 +72,22 @@ class LastStatusFilter(admin.SimpleListFilter):
         return queryset.filter(last_status=self.value()) if self.value() else queryset
 
 
+class DeletesOneByOne(StrictAdmin):
+    """Deletes a single row, with a sentence when a service refuses: what goes with it is worth a look."""
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        return {name: action for name, action in super().get_actions(request).items() if name != "delete_selected"}
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except LobwifeError as error:
+            messages.error(request, str(error))
+            return HttpResponseRedirect(reverse(f"admin:jobs_{self.opts.model_name}_change", args=[object_id]))
+
+
 @admin.register(Job)
-class JobAdmin(StrictAdmin):
+class JobAdmin(DeletesOneByOne):
     form = JobForm
     list_display = ("name", "last", "next_run", "in_words", "switch")
     list_filter = (EnabledFilter, LastStatusFilter)
@@ -120,10 +134,6 @@ class JobAdmin(StrictAdmin):
         services.save_job(obj, actor=views.actor_of(request))
 
     # --- deletion
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Without the bulk deletion: a job takes its whole history along."""
-        return {name: action for name, action in super().get_actions(request).items() if name != "delete_selected"}
-
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
@@ -132,13 +142,6 @@ class JobAdmin(StrictAdmin):
 
     def delete_model(self, request: HttpRequest, obj: Job) -> None:
         services.delete_job(name=obj.name, actor=views.actor_of(request))
-
-    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        try:
-            return super().delete_view(request, object_id, extra_context)
-        except LobwifeError as error:
-            messages.error(request, str(error))
-            return HttpResponseRedirect(reverse("admin:jobs_job_change", args=[object_id]))
 
     # --- columns
     @admin.display(description="enabled", ordering="is_enabled")
@@ -223,7 +226,7 @@ class JobAdmin(StrictAdmin):
 
 
 @admin.register(Secret)
-class SecretAdmin(admin.ModelAdmin[Secret]):
+class SecretAdmin(DeletesOneByOne):
     """Values go in and never come out."""
 
     form = SecretForm
@@ -238,20 +241,9 @@ class SecretAdmin(admin.ModelAdmin[Secret]):
     def get_fields(self, request: HttpRequest, obj: Secret | None = None) -> tuple[str, ...]:
         return ("name", "value") if self.has_change_permission(request, obj) else ("name", "changed_at", "changed_by")
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Without the bulk deletion: one that a job names is refused."""
-        return {name: action for name, action in super().get_actions(request).items() if name != "delete_selected"}
-
     def save_model(self, request: HttpRequest, obj: Secret, form: Any, change: bool) -> None:
         stored = secrets.set_secret(name=obj.name, value=form.cleaned_data["value"], actor=views.actor_of(request))
         obj.pk = stored.pk
-
-    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        try:
-            return super().delete_view(request, object_id, extra_context)
-        except LobwifeError as error:
-            messages.error(request, str(error))
-            return HttpResponseRedirect(reverse("admin:jobs_secret_changelist"))
 
     def delete_model(self, request: HttpRequest, obj: Secret) -> None:
         secrets.remove_secret(name=obj.name, actor=views.actor_of(request))

@@ -4,7 +4,7 @@ import django.core.validators
 import django.db.models.deletion
 from django.db import migrations, models
 
-from core.sqlite.operations import AdoptTable
+from core.sqlite.schema import AdoptTable
 
 JOB_STATE = """
 CREATE TABLE job_state (

@@ -40,7 +40,7 @@ _ACCESS: Sequence[type[models.Model]] = (
 _NAMED = {"account": (User, "username"), "API key": (ApiKey, "name"), "allowed service": (AllowedService, "name")}
 _DEFINITION = [
     *("script", "schedule", "timezone", "timeout_seconds", "concurrency", "max_parallel", "misfire", "retries"),
-    *("arguments", "environment", "working_directory", "alert_urls", "ping_url"),
+    *("arguments", "environment", "secrets", "working_directory", "alert_urls", "ping_url"),
 ]
 
 

@@ -12,10 +12,11 @@ from core.sqlite.restore_test import EVERY
 from core.timestamps import utc_now
 from jobs.models import Job
 from ops.checks import Finding, bad, good, warn
-from ops.checks.state import Copies, DaemonState, GitHub, Vault
+from ops.checks.state import Alerts, Copies, DaemonState, GitHub, Vault
 from tasks import overdue
 
 _MOST_NAMED = 8
+_JOB_PAGE = "admin:jobs_job_change"
 
 
 def daemon(state: DaemonState) -> Iterator[Finding]:
@@ -44,7 +45,30 @@ def jobs(failures: Iterable[tuple[Job, int]]) -> Iterator[Finding]:
     for job, count in failures:
         times = "failed" if count == 1 else f"failed {count} times in a row"
         if count:
-            yield bad("jobs", f"Job {job.name} {times}.", url=reverse("admin:jobs_job_change", args=[job.pk]))
+            yield bad("jobs", f"Job {job.name} {times}.", url=reverse(_JOB_PAGE, args=[job.pk]))
+
+
+def alerts(state: Alerts) -> Iterator[Finding]:
+    """Check that alerts have somewhere to go, and arrive there."""
+    url = reverse("admin:jobs_alert_changelist")
+    for job in state.nowhere[:_MOST_NAMED]:
+        remedy = "Set LOBWIFE_ALERT_URLS, or the job's own alert URLs."
+        yield warn("alerts", f"Alerts of job {job.name} go nowhere.", remedy, reverse(_JOB_PAGE, args=[job.pk]))
+    if state.unsent:
+        oldest, newest = state.unsent[0], state.unsent[-1]
+        subject = "1 alert" if len(state.unsent) == 1 else f"{len(state.unsent)} alerts"
+        since = f"{oldest.created_at:%Y-%m-%d %H:%M} UTC"
+        sentence = f"{subject} could not be sent since {since}, to {newest.destination}: {newest.error}."
+        yield bad("alerts", sentence, "Check the destination; they are tried again.", f"{url}?state=pending")
+    if state.dropped:
+        subject = (
+            "1 alert of the last day was" if state.dropped == 1 else f"{state.dropped} alerts of the last day were"
+        )
+        yield warn("alerts", f"{subject} sent to nobody: the destination is no longer configured.", url=url)
+    if state.has_destination:
+        yield good("alerts", "Alerts have a destination.")
+    elif not state.nowhere:
+        yield good("alerts", "Nobody is told when a job fails: LOBWIFE_ALERT_URLS names no destination.")
 
 
 def tasks(now: datetime) -> Iterator[Finding]:

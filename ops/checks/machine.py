@@ -133,6 +133,11 @@ def daemon() -> Iterator[Finding]:
     yield from fleet.clock(current)
 
 
+def alerts() -> Iterator[Finding]:
+    """Check where alerts go, by the environment of whoever asks."""
+    yield from fleet.alerts(state.alerts())
+
+
 def web() -> Iterator[Finding]:
     """Check that both ports answer."""
     urls = {"LOBWIFE_WEB_PORT": settings.LOCAL_WEB_URL, "LOBWIFE_API_PORT": settings.LOCAL_API_URL}
@@ -202,6 +207,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     database,
     copies,
     daemon,
+    alerts,
     web,
     broker,
     vault,

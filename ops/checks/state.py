@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import connection, models, transaction
+from django.db.models import Q
 from django.db.utils import OperationalError
 
 import vaultsync.queries
@@ -22,13 +23,15 @@ from core.sqlite.gate import writing_until
 from core.sqlite.messages import as_sentence, is_about_a_lock
 from core.sqlite.restore_test import RestoreTest, last_restore_test
 from core.timestamps import utc_now
-from jobs.models import is_fresh
+from jobs.alerts.rules import destinations
+from jobs.models import Alert, Delivery, Job, is_fresh
 from ops import queries
 from vaultsync.models import VaultState
 
 Row = TypeVar("Row", bound=models.Model)
 LATE_COPY = timedelta(hours=3)
 _FULL_BYTES = 2**20
+_MOST_UNSENT = 1000
 _LOCKED = (
     "The database is locked by another program: nothing can be written and no script starts. Look for a sqlite3 shell"
     " or a backup that holds it open."
@@ -106,6 +109,27 @@ class Copies:
     @property
     def is_late(self) -> bool:
         return self.newest_at is not None and utc_now() - self.newest_at > LATE_COPY
+
+
+@dataclass(frozen=True)
+class Alerts:
+    """Jobs that ask for alerts which nobody would get, and alerts that nobody got."""
+
+    nowhere: list[Job]
+    unsent: list[Alert]  # oldest first
+    dropped: int  # in the last day
+
+    @property
+    def has_destination(self) -> bool:
+        return bool(settings.ALERT_URLS)
+
+
+def alerts() -> Alerts:
+    asks = Q(late_after_seconds__isnull=False) | Q(long_after_seconds__isnull=False) | Q(alert_after_failures__gt=1)
+    tried = Alert.objects.filter(state=Delivery.PENDING, attempts__gt=0).order_by("id")
+    dropped = Alert.objects.filter(state=Delivery.DROPPED, created_at__gt=utc_now() - timedelta(days=1))
+    nowhere = [job for job in Job.objects.filter(asks) if not destinations(job)]
+    return Alerts(nowhere, list(tried.defer("body")[:_MOST_UNSENT]), dropped.count())
 
 
 def daemon() -> DaemonState:

@@ -4,7 +4,7 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 import core.timestamps
-from core.sqlite.operations import AdoptTable
+from core.sqlite.schema import AdoptTable
 
 TASKS = """
 CREATE TABLE tasks (

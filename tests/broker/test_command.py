@@ -31,6 +31,22 @@ def test_check_explains_each_step(rig: Rig) -> None:
     assert rig.github.mints == 0
 
 
+def test_check_says_whose_settings_it_judged(rig: Rig) -> None:
+    number = rig.task("repo")
+    assert f"Judged by the settings of this command: App 4711, state directory {rig.state}." in (
+        rig.manage("broker", "check", f"T{number}").stdout
+    )
+    assert rig.token(f"T{number}").status == 200
+    app = {name: rig.environment.pop(name) for name in list(rig.environment) if name.startswith("GH_APP_")}
+    try:
+        done = rig.manage("broker", "check", f"T{number}", check=False)
+    finally:
+        rig.environment |= app
+    assert done.returncode == 1
+    assert "Judged by the settings of this command: no GH_APP_ID" in done.stdout
+    assert "The service itself got a token at" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("fields", "repos", "words"),
     [

@@ -123,7 +123,7 @@ def test_both_containers_have_the_fleets_settings_and_the_volume(pod: Resource) 
             {"secretRef": {"name": "lobwife-secrets", "optional": True}},
         ]
         from_secrets = {each["name"] for each in container["env"] if "secretKeyRef" in each.get("valueFrom", {})}
-        wanted = {"GH_APP_ID", "GH_APP_INSTALL_ID", "GH_APP_PEM", "GH_TOKEN"}
+        wanted = {"GH_APP_ID", "GH_APP_INSTALL_ID", "GH_APP_PEM", "GH_TOKEN", "LOBWIFE_ALERT_URLS"}
         assert from_secrets == (wanted if container["name"] == "web" else set()), "not the secrets of scripts"
         environment = {each["name"]: each.get("value") for each in container["env"]}
         assert environment["VAULT_PATH"] == "/home/lobwife/vault"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browser import make_operator, sign_in, url
+from tests.support.browser import leave, make_operator, sign_in, url
 from tests.support.installation import Installation, wait_for
 from tests.support.jobs import NEVER, define_scripts, rows
 
@@ -144,6 +144,28 @@ def test_the_output_of_a_run_in_progress_has_its_lines_and_no_others(site: Insta
     operator.get_by_role("button", name="Abort").click()
     expect(operator.locator("#standing")).to_contain_text("aborted", timeout=20_000)
     assert output.text_content() == "1\n2\n3\n"
+
+
+def test_what_was_typed_survives_the_end_of_the_session(site: Installation, browser: Browser) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    sign_in(page, site)
+    page.goto(job_page(site, "slow"))
+    page.get_by_label("Description").fill("typed before the session ended")
+    [session] = [cookie["value"] for cookie in context.cookies() if cookie["name"] == "sessionid"]
+    with site.database() as database:
+        database.execute("DELETE FROM django_session WHERE session_key = ?", [session])
+    expect(page.locator("#signed-out")).to_be_visible(timeout=20_000)
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("heading", name="You are signed out")).to_be_visible()
+    sign_in(context.new_page(), site)
+    press(page, "Send it again")
+    expect(page.get_by_role("heading", name="You signed in again")).to_be_visible()
+    press(page, "Send it again")
+    expect(page.get_by_text("was changed successfully")).to_be_visible()
+    leave(context)
+    [row] = rows(site, "SELECT description FROM jobs_job WHERE name = 'slow'")
+    assert row["description"] == "typed before the session ended"
 
 
 def test_a_run_is_aborted_and_run_again(site: Installation, operator: Page) -> None:

@@ -14,6 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from lobwife.web.gunicorn_conf import raise_open_files
+from tests.support.browser import OPERATOR, PASSWORD, make_operator
 from tests.support.installation import ROOT, Installation, wait_for, write_locked
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -116,7 +117,7 @@ def test_nothing_that_web_does_stops_its_loop(installation: Installation, tmp_pa
     """gevent's monitor names what held a loop; here for longer than the machine's other work explains."""
     seconds = tmp_path / "commit-seconds"
     seconds.write_text("0.02")
-    installation.manage("createsuperuser", "--noinput", "--username", "olga", "--email", "", check=False)
+    make_operator(installation)
     installation.environment |= {
         "GEVENT_MONITOR_THREAD_ENABLE": "true",
         "GEVENT_MAX_BLOCKING_TIME": "0.5",
@@ -130,6 +131,7 @@ def test_nothing_that_web_does_stops_its_loop(installation: Installation, tmp_pa
     with ThreadPoolExecutor() as pool:
         assert list(pool.map(lambda _: sign_in(installation), range(6))) == [200] * 6
     seconds.write_text("1.5")
+    assert sign_in(installation, PASSWORD) == 302, "which writes outside of a transaction too"
     with ThreadPoolExecutor() as pool:
         waiting = [pool.submit(installation.post, "/api/v1/tasks", {"name": "slow"}) for _ in range(2)]
         assert [each.result().status for each in waiting] == [201] * 2
@@ -143,12 +145,12 @@ def test_nothing_that_web_does_stops_its_loop(installation: Installation, tmp_pa
     assert not blocked, blocked
 
 
-def sign_in(installation: Installation) -> int:
-    """A wrong password: hashed, noted, refused."""
+def sign_in(installation: Installation, password: str = "wrong") -> int:
+    """A password is hashed; a wrong one is noted and refused."""
     page = installation.get("/admin/login/")
     token = re.search(rb'name="csrfmiddlewaretoken" value="(\w+)"', page.body)
     assert token
     cookie = page.headers["set-cookie"].partition(";")[0]
-    form = f"csrfmiddlewaretoken={token[1].decode()}&username=olga&password=wrong"
+    form = f"csrfmiddlewaretoken={token[1].decode()}&username={OPERATOR}&password={password}"
     headers = {"Cookie": cookie, "Content-Type": "application/x-www-form-urlencoded"}
     return installation.post("/admin/login/", form.encode(), headers=headers).status

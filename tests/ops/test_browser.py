@@ -170,6 +170,19 @@ def test_a_locked_database_is_a_sentence_and_pages_stay(
     leave(context)
 
 
+def test_a_page_that_lost_its_server_says_so_until_it_is_back(
+    site: Installation, browser: Browser, signed_in: StorageState
+) -> None:
+    context = browser.new_context(storage_state=signed_in)
+    page = context.new_page()
+    page.goto(url(site, "/admin/"))
+    context.set_offline(True)
+    expect(page.get_by_role("alert")).to_contain_text("lobwife has not answered since", timeout=30_000)
+    context.set_offline(False)
+    expect(page.get_by_role("alert")).to_have_count(0, timeout=30_000)
+    leave(context)
+
+
 def test_pages_are_light_on_the_wire(site: Installation, browser: Browser, signed_in: StorageState) -> None:
     """All that a browser with an empty cache gets for the dashboard; later the page alone, what it links is kept."""
     context = browser.new_context(storage_state=signed_in)

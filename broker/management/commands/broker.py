@@ -64,6 +64,8 @@ class Command(BaseCommand):
             self.stdout.write(f"{name:14} {_printable(value)}")
 
     def _check(self, task: str) -> None:
+        for sentence in diagnosis.judged_by():
+            self.stdout.write(_printable(sentence))
         failed = False
         for step in diagnosis.steps(task):
             failed = failed or not step.passed

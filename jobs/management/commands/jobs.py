@@ -61,9 +61,9 @@ class Command(OperatorCommand):
             for job in jobs
         ]
         self.show_table(("job", "state", "schedule", "last", "last run", "next run", "description"), rows)
-        if hold == "paused":
+        if services.pause():
             self.say("Starts are paused; `manage.py resume` ends that.")
-        elif hold:
+        if not queries.daemon_is_alive():
             self.say("The daemon is down: nothing starts until it is back (make run, manage.py daemon).")
         return 0
 

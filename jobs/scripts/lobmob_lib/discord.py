@@ -34,6 +34,8 @@ def post(channel: str, text: str) -> None:
         raise DiscordError("Discord: DISCORD_BOT_TOKEN is not one word")
     if not base.startswith(("https://", "http://")):
         raise DiscordError("Discord: DISCORD_API_URL must begin with https://")
+    if re.search(r"[\s@]", base):
+        raise DiscordError("Discord: DISCORD_API_URL can't be used as an address")
     body = {"content": text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…", "allowed_mentions": {"parse": []}}
     headers = {"Authorization": f"Bot {token}", "User-Agent": "DiscordBot (lobwife)"}
     try:
@@ -45,6 +47,8 @@ def post(channel: str, text: str) -> None:
                 if not left or (answer.status_code != 429 and answer.status_code < 500):
                     raise DiscordError(f"Discord answered {answer.status_code}")
                 time.sleep(_requested_wait(answer))
+    except httpx2.RemoteProtocolError:
+        raise DiscordError("Discord: the answer is not HTTP") from None
     except httpx2.RequestError as error:  # it may have been posted: not tried again
         raise DiscordError(f"Discord can't be reached: {type(error).__name__}") from None
     except (ValueError, httpx2.InvalidURL):  # its own words may hold a password

@@ -7,6 +7,22 @@
   const inUse = (each) => each.querySelector(":checked:not(option)") || each.querySelector(":focus:is(input, select)")
     || [...each.querySelectorAll("select")].some((select) => select.value);
 
+  // What somebody typed is never thrown away: the page says that the session ended, and stays.
+  let typed = false;
+  document.addEventListener("input", (event) => { typed ||= !!event.target.closest("#content form"); });
+  const signedOut = () => {
+    if (!typed) return location.reload();
+    if (document.getElementById("signed-out")) return;
+    const banner = document.createElement("p");
+    banner.id = "signed-out";
+    banner.className = "paused";
+    banner.setAttribute("role", "alert");
+    const link = document.createElement("a");
+    Object.assign(link, { href: "/admin/login/", target: "_blank", rel: "noopener", textContent: "Sign in" });
+    banner.append("You are signed out; what you typed is still here. ", link, " in a new tab, then save.");
+    document.getElementById("content").prepend(banner);
+  };
+
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (event.target.matches("[data-live]") && (document.hidden || inUse(event.target))) event.preventDefault();
   });
@@ -23,19 +39,32 @@
       const stale = part(event);
       if (!stale) return;
       const answer = event.detail.xhr;
-      if (answer && [401, 403].includes(answer.status)) return location.reload();
+      if (answer && [401, 403].includes(answer.status)) return signedOut();
       const said = document.getElementById("said");
       if (said && !event.target.matches("[data-live]")) {
         const isSentence = answer && (answer.getResponseHeader("Content-Type") || "").startsWith("text/plain");
         said.textContent = isSentence ? answer.responseText : "That did not work: lobwife does not answer. Try again.";
       } else {
-        stale.classList.add("stale");
+        markStale(stale);
       }
     });
   }
+  // Words, and not a paler page alone; they are gone with the next answer.
+  const markStale = (stale) => {
+    if (stale.classList.contains("stale")) return;
+    stale.classList.add("stale");
+    const lost = document.createElement("p");
+    lost.className = "lost";
+    lost.setAttribute("role", "alert");
+    lost.textContent = `lobwife has not answered since ${new Date().toLocaleTimeString()}: this is how it was then.`
+      + " The page goes on by itself.";
+    stale.before(lost);
+  };
   document.addEventListener("htmx:afterSwap", (event) => {
     const fresh = part(event);
-    if (fresh) fresh.classList.remove("stale");
+    if (!fresh) return;
+    fresh.classList.remove("stale");
+    document.querySelectorAll(".lost").forEach((each) => each.remove());
   });
 
   // Output is followed as it grows, until somebody scrolls up to read.
