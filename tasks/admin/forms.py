@@ -15,6 +15,7 @@ from tasks.schemas import NewTask, TaskChanges
 
 TYPES = ("research", "swe", "qa", "system", "image-gen")
 PRIORITIES = ("critical", "high", "normal", "low")
+_MINUTES = re.compile(r"\s*\d{1,9}\s*", re.ASCII)
 _REPO = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?", re.ASCII)
 
 
@@ -96,7 +97,7 @@ class TaskForm(ConflictAwareForm[Task]):
         schema = TaskChanges if self.instance.pk else NewTask
         for name, value in self.changes().items():
             try:
-                self._check_name_and_repos(name, value)
+                self._check_as_typed(name, value)
                 validate(schema, {name: value})
             except Invalid as error:
                 sentence = str(error).removeprefix(f"{name} ")
@@ -132,9 +133,11 @@ class TaskForm(ConflictAwareForm[Task]):
         """Leave the instance as it was read: the services write, and only what changed."""
 
     @staticmethod
-    def _check_name_and_repos(name: str, value: Any) -> None:
+    def _check_as_typed(name: str, value: Any) -> None:
         if name == "name" and not (value or "").strip():
             raise Invalid("name must not be empty")
+        if name == "estimate_minutes" and value is not None and not _MINUTES.fullmatch(value):
+            raise Invalid("estimate_minutes must be a whole number")
         wrong = [line for line in value or () if not _REPO.fullmatch(line)] if name == "repos" else []
         if wrong:
             raise Invalid(f"repos {wrong[0][:100]!r} is not a repository such as owner/name")
