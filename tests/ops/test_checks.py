@@ -112,7 +112,7 @@ def test_what_is_secret_must_not_be_open_to_others(sound: Installation, pem: byt
     key.chmod(0o604)
     sound.environment |= {"GH_APP_ID": "1", "GH_APP_INSTALL_ID": "2", "GH_APP_PEM_PATH": str(key)}
     found = check(sound)
-    for identifier in ("lobwife.W003", "lobwife.W004", "broker.W001"):
+    for identifier in ("lobwife.W003", "lobwife.W004", "broker.W003"):
         assert identifier in found
     assert f"chmod 600 {key}" in found
     assert "x" * 60 not in found
