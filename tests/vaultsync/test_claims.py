@@ -148,7 +148,7 @@ def test_our_own_write_that_was_cut_short_is_no_claim(world: World) -> None:
         pass
 
     def kill(step: str) -> None:
-        if step == "written":
+        if step == "checkout-part":
             raise Killed
 
     change(made, status="active", assigned_to="someone")
@@ -170,7 +170,7 @@ def test_a_first_write_that_was_cut_short_makes_no_claim_of_what_an_older_note_s
         pass
 
     def kill(step: str) -> None:
-        if step == "intended":
+        if step == "commit-made":
             raise Killed
 
     change(made, status="active", assigned_to="someone", assigned_at="2026-03-01T10:00:00Z")

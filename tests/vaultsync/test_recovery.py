@@ -170,12 +170,14 @@ def test_an_index_that_can_not_be_made_anew_is_a_failure_in_a_sentence(
     wrapper = tmp_path / "bin/git"
     wrapper.parent.mkdir()
     refusal = "echo 'fatal: unable to write new index file' >&2; exit 128"
-    wrapper.write_text(f'#!/bin/sh\ncase "$*" in *"read-tree HEAD") {refusal};; esac\nexec {real} "$@"\n')
+    wrapper.write_text(
+        f'#!/bin/sh\ncase "$*" in *"--add --replace -z --index-info") {refusal};; esac\nexec {real} "$@"\n'
+    )
     wrapper.chmod(0o755)
     with monkeypatch.context() as patched:
         patched.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
         result = world.sync()
-    assert "an unfinished merge and could not be rebuilt: git read-tree: fatal: unable to write" in result.error
+    assert "an unfinished merge and could not be rebuilt: git update-index: fatal: unable to write" in result.error
     assert VaultState.objects.get().retry_at
     assert world.sync().error == ""
 

@@ -28,7 +28,7 @@ class RemoteError(Exception):
 
 
 class Behind(Exception):
-    """The remote has commits that we don't: fetch, merge, push again."""
+    """The remote has moved on, or is locked: fetch and look. The text is what it said."""
 
 
 class Remote:
@@ -50,7 +50,12 @@ class Remote:
             if _NO_BRANCH not in error.stderr:
                 raise self._error(error) from None
             if accepted:
-                raise RemoteError("rewritten", f"the remote has no branch {BRANCH} any more") from None
+                self.git.run("update-ref", "-d", TRACKED)
+                raise RemoteError(
+                    "rewritten",
+                    f"the remote has no branch {BRANCH} any more (it was at {accepted[:10]}): nothing is sent; "
+                    "if it was made anew on purpose, `manage.py vault accept-remote` sends everything",
+                ) from None
             return None
         tip = self.git.resolve(TRACKED)
         if accepted and tip and not self.git.is_ancestor(accepted, tip):
@@ -69,7 +74,7 @@ class Remote:
         """
         accepted = self.accepted()
         if accepted and not self.git.is_ancestor(accepted, head):
-            raise Behind
+            raise Behind("it has commits that are not here")
         lease = f"--force-with-lease=refs/heads/{BRANCH}:{accepted or ''}"
         try:
             self._network("push", "--porcelain", "--no-verify", lease, "origin", f"{head}:refs/heads/{BRANCH}")
@@ -78,9 +83,8 @@ class Remote:
                 reason = error.stdout[error.stdout.index("[remote rejected]") :].splitlines()[0]
                 raise RemoteError("declined", f"the remote refuses the push: {reason[:300]}") from None
             if _RACE.search(error.stdout):
-                raise Behind from None
+                raise Behind(next(line for line in error.stdout.splitlines() if _RACE.search(line))[:300]) from None
             raise self._error(error) from None
-        self.accept(head)
 
     def accepted(self) -> str | None:
         """Return the last commit of the remote that is in our history; in a vault new to us what was fetched before."""
