@@ -16,9 +16,9 @@ from vaultsync import services
 from vaultsync.git.command import BRANCH, NETWORK_SECONDS, Entry, Git
 from vaultsync.git.files import Files
 from vaultsync.git.merge import Sides, merge_trees
-from vaultsync.git.remote import ACCEPTED, Behind, Remote, RemoteError
-from vaultsync.git.setup import is_on_branch, mark_committed, seed_files
-from vaultsync.git.worktree import Worktree
+from vaultsync.git.remote import ACCEPTED, TRACKED, Behind, Remote, RemoteError
+from vaultsync.git.setup import mark_committed, seed_files
+from vaultsync.git.worktree import Worktree, is_on_branch
 from vaultsync.models import Kind, NoteProblem, NoteRecord
 from vaultsync.notes.layout import OVERVIEW, SYSTEM, TASK_FOLDERS, is_safe_slug, task_of_path
 from vaultsync.notes.overview import changed_overview
@@ -118,6 +118,8 @@ class SyncSteps:
     def _find_head(self) -> None:
         is_attached = is_on_branch(self.files)
         self.refs = self.git.refs()
+        if self.remote:
+            self.remote.accepted = self.refs.get(ACCEPTED) or self.refs.get(TRACKED)
         self.head = self.refs.get(_MAIN) if is_attached else self.git.resolve("HEAD")
         main = self.refs.get(_MAIN)
         if is_attached:
@@ -169,7 +171,7 @@ class SyncSteps:
         written, people = self.refs.get(_WRITTEN), self.refs.get(_PEOPLE)
         if not self.head or not written or not people or people == written:
             return self.head
-        accepted = tip or (self.remote.accepted() if self.remote else None)
+        accepted = tip or (self.remote.accepted if self.remote else None)
         if accepted and self.git.is_ancestor(written, accepted):
             return self.head
         return people if self.git.is_ancestor(written, self.head) else self.head
@@ -240,7 +242,7 @@ class SyncSteps:
         if is_new:
             present = self.git.entries(source.commit, recursive=True)
             notes.changes |= {path: content for path, content in seed_files(self.files).items() if path not in present}
-        self._write_overview(notes, source.commit)
+        self._write_overview(notes)
         self.result.paths = sorted(
             {*self.result.paths, *(path for path, new in notes.changes.items() if new is not None)}
         )
@@ -265,14 +267,14 @@ class SyncSteps:
                 names.add(name.removesuffix(".md"))
         return tasks | set(Task.objects.filter(slug__in=names).values_list("pk", flat=True) if names else [])
 
-    def _write_overview(self, notes: NoteWriter, commit: str | None) -> None:
-        mode, blob = self.git.entries(commit, [OVERVIEW]).get(OVERVIEW, ("", ""))
+    def _write_overview(self, notes: NoteWriter) -> None:
+        mode, blob = notes.overview_entry()
         if mode and not mode.startswith("100"):
             notes.problems.append(NoteProblem.new(OVERVIEW, Kind.UNREADABLE, "it is not a regular file"))
             return
-        before = self.git.blobs([blob]).get(blob)
+        before = self.git.blobs([blob]).get(blob) if not notes.changes else None
         after = changed_overview(before, something_changed=bool(notes.changes))
-        if after is not None and after != before:
+        if after is not None:
             notes.changes[OVERVIEW] = after
 
     def _commit(self, changes: dict[str, bytes | Entry | None], people: str | None) -> str | None:
@@ -296,6 +298,8 @@ class SyncSteps:
             self.git.set_refs(refs)
         self.head = commit
         self.refs |= {**refs, _MAIN: commit}
+        if self.remote:
+            self.remote.accepted = refs.get(ACCEPTED, self.remote.accepted)
 
     def _record(self, notes: NoteWriter, cursor: int, *, full: bool, scan: bool) -> None:
         """Record what was written; the cursor moves last."""
@@ -332,7 +336,7 @@ class SyncSteps:
         if self.result.remote_error or backing_off:
             services.save_state(ahead=self._ahead())
             return None
-        if self.remote.accepted() != self.head:
+        if self.remote.accepted != self.head:
             self.observer.on_wait(NETWORK_SECONDS + 10)
             try:
                 self.remote.push(self.head)
@@ -342,6 +346,7 @@ class SyncSteps:
                 self.record_remote_error(error)
                 return None
             self.git.set_refs({ACCEPTED: self.head, _PEOPLE: self.head})
+            self.refs |= {_PEOPLE: self.head}
             self.result.pushed = True
             self.observer.on_step("pushed")
         self._save_remote({"remote_state": "ok", "pushed": self.state.committed})
@@ -355,7 +360,7 @@ class SyncSteps:
     def _ahead(self) -> int:
         if self.remote is None or self.head is None:
             return 0
-        accepted = self.remote.accepted()
+        accepted = self.remote.accepted
         span = f"{accepted}..{self.head}" if accepted else self.head
         return int(self.git.text("rev-list", "--count", span, accept=(0, 128)) or 0)
 

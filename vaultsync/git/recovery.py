@@ -71,8 +71,7 @@ class Recovery:
 
     def _locks(self) -> list[pathlib.Path]:
         """Return the files by which git locks its own; those of packs are none that stop a sync."""
-        above = [path for path in self.folder.glob("*.lock") if not path.is_dir()]
-        return above + [path for folder in ("refs", "objects/info") for path in self.folder.glob(f"{folder}/**/*.lock")]
+        return [path for glob in ("*.lock", "refs/**/*.lock", "objects/info/*.lock") for path in self.folder.glob(glob)]
 
     def _owner_is_gone(self, created_at: float) -> bool:
         """Return True for a lock of a sync of ours, or one that is too old, when no git works here that we can see."""
@@ -134,8 +133,7 @@ class Recovery:
     # --- the index
     def _repair_index(self) -> None:
         """Make an index anew that is missing, cut off or damaged."""
-        head = self.git.resolve("HEAD")
-        if head and not self._index_is_sound():
+        if not self._index_is_sound() and (head := self.git.resolve("HEAD")):
             self._make_index(head)
             self.notices.append("made git's index anew")
 

@@ -6,7 +6,7 @@ import os
 import pathlib
 
 from vaultsync.git.command import BRANCH, IDENTITY, Git
-from vaultsync.git.files import SCRATCH, Blocked, Files
+from vaultsync.git.files import SCRATCH, Files
 from vaultsync.git.remote import remove_credentials, url_of
 
 SEED = pathlib.Path(__file__).resolve().parent.parent / "seed"
@@ -87,11 +87,3 @@ def _disable_attributes(path: pathlib.Path) -> None:
         attributes.parent.mkdir(exist_ok=True)
         with attributes.open("a") as file:
             file.write(("\n" if text and not text.endswith("\n") else "") + _ATTRIBUTES + "\n")
-
-
-def is_on_branch(files: Files) -> bool:
-    """Return True when HEAD is on our branch, False when it is detached; raises Blocked on another branch."""
-    name = (files.root / ".git" / "HEAD").read_text().strip()
-    if name.startswith("ref: ") and name != f"ref: refs/heads/{BRANCH}":
-        raise Blocked(f"the vault is on the branch {name.removeprefix('ref: refs/heads/')}; check out {BRANCH}")
-    return name.startswith("ref: ")

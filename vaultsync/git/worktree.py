@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -16,6 +17,7 @@ from vaultsync.notes.merge import copy_beside, has_conflict_markers, merge_file
 _MANY_DELETIONS = 5
 _BATCH = 200
 _MOST_BYTES = 2 * 2**20  # of a text that is looked at
+_UNMERGED = re.compile(r"\d{6} [0-9a-f]{40,64} [123]\t")
 _JOURNAL = "checkout.json"
 _UNPLACED = "unplaced.json"
 
@@ -60,8 +62,6 @@ class Worktree:
         for attributes, name in zip(fields[::2], fields[1::2], strict=False):
             path = os.fsdecode(name)
             old_mode, mode, old, _, kind = attributes[1:].decode().split(" ")
-            if kind == "U":
-                raise UnmergedIndex
             if GITLINK in (old_mode, mode):
                 continue
             if kind != "A":
@@ -72,8 +72,11 @@ class Worktree:
                 missing.append(path)
             elif path != OVERVIEW:
                 edited.append(path)
-        untracked = self.git.run("ls-files", "-z", "--others", "--exclude-standard", "--", *paths).split(b"\0")
+        listed = ("-z", "--others", "--unmerged", "--exclude-standard")
+        untracked = self.git.run("ls-files", *listed, "--", *paths).split(b"\0")
         for path in map(os.fsdecode, filter(None, untracked)):
+            if _UNMERGED.match(path):
+                raise UnmergedIndex
             if path.endswith("/"):
                 self.problems.append(FileProblem(path, "a repository within the vault; it is left alone"))
             elif path not in before:
@@ -230,7 +233,8 @@ class Worktree:
         self.set_index((change.path, (change.new_mode, change.new)) for change in (*changes, *staged))
         self.on_step("checked-out")
         self.git.set_refs({f"refs/heads/{BRANCH}": to, **refs})
-        self.git.run("symbolic-ref", "-m", "sync", "HEAD", f"refs/heads/{BRANCH}")
+        if not is_on_branch(self.files):
+            self.git.run("symbolic-ref", "-m", "sync", "HEAD", f"refs/heads/{BRANCH}")
         (self.files.scratch / _JOURNAL).unlink(missing_ok=True)
         self.on_step("committed")
 
@@ -321,3 +325,11 @@ class Worktree:
 def _is_refused(path: str, entry: Entry) -> bool:
     """Return True for a symlink that git refuses in its index."""
     return entry[0] == SYMLINK and path.rpartition("/")[2].lower().startswith(".git")
+
+
+def is_on_branch(files: Files) -> bool:
+    """Return True when HEAD is on our branch, False when it is detached; raises Blocked on another branch."""
+    name = (files.root / ".git" / "HEAD").read_text().strip()
+    if name.startswith("ref: ") and name != f"ref: refs/heads/{BRANCH}":
+        raise Blocked(f"the vault is on the branch {name.removeprefix('ref: refs/heads/')}; check out {BRANCH}")
+    return name.startswith("ref: ")

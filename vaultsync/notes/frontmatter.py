@@ -78,7 +78,7 @@ def parse(text: str) -> Document:
             inner = rest[len(opening) : position]
             lines = tuple(_lines(inner, _YAML_LINE))
             body = rest[position + len(line) :]
-            return Document(mark + opening, lines, line, body, tuple(parse_keys(inner, lines)), True)
+            return Document(mark + opening, lines, line, body, parse_keys(inner, lines), True)
         position += len(line)
     raise Unsafe("the frontmatter has no closing ---")
 

@@ -78,13 +78,15 @@ class NoteWriter:
     _contents: dict[str, bytes] = field(default_factory=dict)
     _bases: dict[str, Entry] = field(default_factory=dict)
     _moved: dict[int, str] | None = None
+    _is_loaded: bool = False
 
     def write_all(self, on_progress: Callable[[int, int], None]) -> None:
         """Compare every note with its task; notes of tasks that don't exist are reported and left alone."""
         ids = list(Task.objects.order_by("pk").values_list("pk", flat=True))
         self.write(ids, on_progress)
         known = set(ids)
-        self._load(None)
+        if len(ids) <= _FEW:
+            self._load(None)
         for path in sorted(self._entries):
             task = task_of_path(path)
             if task is not None and task not in known:
@@ -118,7 +120,8 @@ class NoteWriter:
             ]
             names += [f"{task.slug}.md" for task in tasks if is_safe_slug(task.slug)]
             paths = [f"{folder}/{name}" for folder in TASK_FOLDERS for name in names]
-        self._entries = self.git.entries(self.source.commit, paths)
+        self._entries = self.git.entries(self.source.commit, [*paths, OVERVIEW])
+        self._is_loaded = True
         base, head = self.source.base, self.source.head
         self._bases = dict(self._entries) if base == self.source.commit else self.git.entries(base, paths)
         if self.source.edited_here:
@@ -161,6 +164,12 @@ class NoteWriter:
         if blob not in self._contents:
             raise Blocked("it is not a regular file")
         return self._contents[blob]
+
+    def overview_entry(self) -> Entry:
+        """Return the overview's mode and blob; empty where there is none."""
+        if not self._is_loaded:
+            self._load([])
+        return self._entries.get(OVERVIEW, ("", ""))
 
     # --- one note
     def _write_note(self, task: Task, record: NoteRecord | None, places: list[str]) -> None:
