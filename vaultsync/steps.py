@@ -15,7 +15,7 @@ from tasks.services import events_after, newest_event_id
 from vaultsync import services
 from vaultsync.git.command import BRANCH, NETWORK_SECONDS, Entry, Git
 from vaultsync.git.files import Files
-from vaultsync.git.merge import Sides, merge_trees
+from vaultsync.git.merge import Changes, Sides, merge_trees
 from vaultsync.git.remote import ACCEPTED, TRACKED, Behind, Remote, RemoteError
 from vaultsync.git.setup import mark_committed, seed_files
 from vaultsync.git.worktree import Worktree, is_on_branch
@@ -177,17 +177,21 @@ class SyncSteps:
         return people if self.git.is_ancestor(written, self.head) else self.head
 
     def _without_ours(self, below: str, current: str) -> str:
-        """Return people's work without our unpushed commits: what is below them, with the later edits applied to it."""
+        """Return people's work without our unpushed commits: what is below them, with the later edits applied to it.
+
+        Ours touched notes alone. An edited one is taken as it is, from where we had put it.
+        """
         written = self.refs[_WRITTEN]
         if current == written:
             return below
-        trees = Sides(*(self.git.tree_of(commit) for commit in (written, current, below)))
-        merge = merge_trees(self.git, self.files, trees, keep_ours=True)
+        later = self.git.diff(written, current)
+        changes: Changes = {change.path: (change.new_mode, change.new) if change.new else None for change in later}
+        names = [f"T{task}" for task in map(task_of_path, changes) if task is not None]
+        places = self.git.entries(below, [f"{folder}/{name}.md" for folder in TASK_FOLDERS for name in names])
+        changes = dict.fromkeys(places if names else ()) | changes
         parent = below if self.head == written else str(self.head)
-        count = _count_files(change.path for change in self.git.diff(trees.base, trees.ours))
-        return self.git.commit_files(
-            merge.changes, [parent], f"[sync] Take in {count} file(s) edited here\n", tree=merge.tree
-        )
+        message = f"[sync] Take in {_count_files(changes)} file(s) edited here\n"
+        return self.git.commit_files(changes, [parent], message, tree=self.git.tree_of(below))
 
     def _merge(self, ours: str | None, theirs: str) -> str:
         """Return a commit of both histories; what both changed stays as theirs has it, with ours beside it."""

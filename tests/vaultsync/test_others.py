@@ -102,6 +102,7 @@ def test_conflict_markers_are_never_pushed(world: World) -> None:
     assert "status: completed" in note
     assert "<<<<<<<" not in note
     assert "mine\n=======" in world.text(note_of(made, "completed"))
+    assert not (world.path / note_of(made)).exists()
     assert not [path for path in remote_files(world) if path.startswith("k/")]
     assert {"k/board.canvas", "k/data.json", "k/text.txt"} <= problems(world).keys()
 
@@ -154,7 +155,7 @@ def test_a_file_that_can_not_be_read_stops_nothing_else(world: World) -> None:
     (world.path / "k.md").unlink()
 
 
-def test_two_files_edited_on_both_sides_keep_their_lines_through_renames(world: World) -> None:
+def test_a_file_that_both_sides_renamed_and_edited_has_the_lines_of_both(world: World) -> None:
     world.synced()
     lines = "".join(f"line {number}\n" for number in range(12))
     world.write("k/a.md", lines)
@@ -166,10 +167,8 @@ def test_two_files_edited_on_both_sides_keep_their_lines_through_renames(world: 
     (world.path / "k/a.md").rename(world.path / "k/ours.md")
     world.edit("k/ours.md", "line 5\n", "ours\n")
     world.synced()
-    everything = "".join(path.read_text() for path in (world.path / "k").iterdir())
-    assert "theirs\n" in everything
-    assert "ours\n" in everything
-    assert "<<<<<<<" not in everything
+    assert [path.name for path in (world.path / "k").iterdir()] == ["theirs.md"]
+    assert world.text("k/theirs.md").splitlines()[4:8] == ["line 4", "ours", "theirs", "line 6"]
 
 
 def test_a_git_that_outlives_its_daemon_is_ended_with_term(tmp_path: pathlib.Path) -> None:

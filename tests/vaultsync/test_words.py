@@ -97,22 +97,38 @@ def test_a_line_that_is_appended_while_the_note_is_replaced_is_there_afterwards(
     replace, lines = os.replace, []
 
     def late(source: Any, target: Any) -> None:
-        if str(target).endswith(f"{made.task_id}.md"):
+        if str(target).endswith(f"{made.task_id}.md") and len(lines) < most:
             lines.append(f"Line {len(lines)}.\n")
             with open(target, "a") as file:
                 file.write(lines[-1])
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", late)
-    for number in range(3):
-        change(made, priority=f"p{number}")
+    for most in (3, 5, 6):
+        change(made, priority=f"p{most}")
         world.sync(fetch=False)
     monkeypatch.undo()
     world.synced()
-    assert len(lines) >= 3
+    assert len(lines) == 6
     for line in lines:
         assert line in world.text(note_of(made))
-    assert "priority: p2\n" in world.text(note_of(made))
+    assert "priority: p6\n" in world.text(note_of(made))
+
+
+def test_an_edit_that_is_not_committed_yet_goes_along_when_its_note_moves(world: World) -> None:
+    made = task()
+    world.synced()
+
+    def write(step: str) -> None:
+        if step == "commit-made":
+            world.edit(note_of(made), "pending.*", "pending.*\n\nAt the last moment.")
+
+    change(made, status="completed")
+    world.sync(fetch=False, checkpoint=write)
+    world.synced()
+    assert "At the last moment." in world.text(note_of(made, "completed"))
+    assert notes_in_head(world, made) == [note_of(made, "completed")]
+    assert not beside(world, made, "completed").exists()
 
 
 def test_a_comment_after_the_last_key_on_both_sides_makes_no_copy(world: World) -> None:

@@ -73,14 +73,13 @@ class GitError(Exception):
 
 @dataclass(frozen=True)
 class Change:
-    """A path that differs between two trees; mode and id are empty where it is absent. `source` is its name before."""
+    """A path that differs between two trees; mode and id are empty where it is absent."""
 
     path: str
     old_mode: str
     old: str
     new_mode: str
     new: str
-    source: str = ""
 
 
 class Git:
@@ -212,29 +211,15 @@ class Git:
                 blobs.setdefault(os.fsdecode(path), attributes.split(b" ")[3].decode())
         return blobs
 
-    def diff(self, old: str, new: str, *, renames: bool = False) -> list[Change]:
+    def diff(self, old: str, new: str) -> list[Change]:
         """Return the paths that differ between two trees or commits."""
-        if old == new:
-            return []
-        detection = ("-M", "-l400") if renames else ("--no-renames",)
-        fields = self.run("diff-tree", "-r", "-z", "--raw", *detection, old, new).split(b"\0")
-        changes, position = [], 0
-        while position + 1 < len(fields):
-            old_mode, new_mode, old_id, new_id, kind = fields[position][1:].decode().split(" ")
-            path = os.fsdecode(fields[position + 1])
-            source, position = "", position + 2
-            if kind[0] in "RC":
-                source, path, position = path, os.fsdecode(fields[position]), position + 1
-            changes.append(
-                Change(
-                    path,
-                    old_mode if old_id.strip("0") else "",
-                    old_id if old_id.strip("0") else "",
-                    new_mode if new_id.strip("0") else "",
-                    new_id if new_id.strip("0") else "",
-                    source,
-                )
-            )
+        fields = self.run("diff-tree", "-r", "-z", "--raw", "--no-renames", old, new).split(b"\0") if old != new else []
+        changes = []
+        for attributes, path in zip(fields[::2], fields[1::2], strict=False):
+            old_mode, new_mode, old_id, new_id, _ = attributes[1:].decode().split(" ")
+            before = (old_mode, old_id) if old_id.strip("0") else ("", "")
+            after = (new_mode, new_id) if new_id.strip("0") else ("", "")
+            changes.append(Change(os.fsdecode(path), *before, *after))
         return changes
 
     def blobs(self, ids: Iterable[str]) -> dict[str, bytes]:
@@ -299,9 +284,10 @@ class Git:
                 path.unlink(missing_ok=True)
 
     def config(self) -> dict[str, str]:
-        """Return the configuration as git reads it here; names in lower case, of several values the last."""
-        pairs = (line.partition("\n") for line in self.text("config", "-z", "--list").split("\0") if line)
-        return {name.lower(): value for name, _, value in pairs}
+        """Return the repository's own configuration; names in lower case, of several values the last."""
+        fields = self.run("config", "-z", "--list", "--show-scope").decode(errors="surrogateescape").split("\0")
+        own = [line for scope, line in zip(fields[::2], fields[1::2], strict=False) if scope in ("local", "worktree")]
+        return {name.lower(): value for name, _, value in (line.partition("\n") for line in own)}
 
     # --- the remote
     def remote_url(self) -> str | None:

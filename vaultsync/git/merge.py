@@ -39,8 +39,8 @@ class TreeMerge:
     conflicts: list[tuple[str, str]] = field(default_factory=list)
 
 
-def merge_trees(git: Git, files: Files, sides: Sides, *, keep_ours: bool = False) -> TreeMerge:
-    """Merge; with `keep_ours` a file that conflicts stays as it is in ours, with nothing beside it."""
+def merge_trees(git: Git, files: Files, sides: Sides) -> TreeMerge:
+    """Merge; a file that conflicts stays as it is in theirs, with ours beside it."""
     if sides.ours in (sides.base, sides.theirs):
         return TreeMerge(sides.theirs)
     if sides.theirs == sides.base:
@@ -57,7 +57,7 @@ def merge_trees(git: Git, files: Files, sides: Sides, *, keep_ours: bool = False
         stages.setdefault(os.fsdecode(path), {})[int(stage)] = (mode, blob)
     merge = TreeMerge(output[0].decode())
     if stages:
-        _Resolver(git, files, merge, (ours, theirs), stages, keep_ours=keep_ours).run()
+        _Resolver(git, files, merge, (ours, theirs), stages).run()
     return merge
 
 
@@ -108,15 +108,12 @@ class _Resolver:
         merge: TreeMerge,
         labels: tuple[str, str],
         stages: Mapping[str, Mapping[int, Entry]],
-        *,
-        keep_ours: bool,
     ) -> None:
         self.git = git
         self.files = files
         self.merge = merge
         self.labels = labels
         self.stages = stages
-        self.keep_ours = keep_ours
         self.present = git.entries(merge.tree, recursive=True)
         self.contents = git.blobs(
             blob for versions in stages.values() for mode, blob in versions.values() if mode != GITLINK
@@ -127,6 +124,8 @@ class _Resolver:
             original = self._without_label(path)
             if original != path:  # a file where the other side has a folder, which git put beside it
                 self._move_beside(path, original)
+            elif versions.keys() == {2} and {3: versions[2]} in self.stages.values():
+                self.merge.changes[path] = None  # both renamed it: it has their name, and what both wrote
             elif 2 in versions and 3 in versions:
                 self._resolve(path, versions.get(1), versions[2], versions[3])
             else:
@@ -146,9 +145,8 @@ class _Resolver:
             self._put_beside(original, entry, self.contents.get(entry[1]))
 
     def _resolve(self, path: str, base: Entry | None, ours: Entry, theirs: Entry) -> None:
-        kept = ours if self.keep_ours else theirs
-        if ours[1] == theirs[1] or path == OVERVIEW or self.keep_ours:
-            self.merge.changes[path] = kept
+        if ours[1] == theirs[1] or path == OVERVIEW:
+            self.merge.changes[path] = theirs
             return
         mine, other = self.contents.get(ours[1]), self.contents.get(theirs[1])
         if mine is None or other is None or SYMLINK in (ours[0], theirs[0]):

@@ -16,6 +16,7 @@ from vaultsync.notes.merge import copy_beside, has_conflict_markers, merge_file
 
 _MANY_DELETIONS = 5
 _BATCH = 200
+_LOOKS = 20  # at a file that somebody keeps writing into
 _MOST_BYTES = 2 * 2**20  # of a text that is looked at
 _UNMERGED = re.compile(r"\d{6} [0-9a-f]{40,64} [123]\t")
 _JOURNAL = "checkout.json"
@@ -34,6 +35,7 @@ class Worktree:
         self.files = files
         self.on_step = on_step
         self.problems: list[FileProblem] = []
+        self._places: dict[int, Change] = {}  # where a checkout puts notes
         self.late: list[str] = []  # what a checkout merged, or put beside, since it was edited meanwhile
 
     # --- changes
@@ -124,7 +126,9 @@ class Worktree:
                     unplaced.pop(path, None)
                 except Blocked as error:
                     unplaced[path] = str(error)
-        self._save_unplaced(unplaced)
+        if entries:
+            self.set_index(entries.items())
+            self._save_unplaced(unplaced)
 
     def _may_be_committed(self, path: str) -> bool:
         """Return False for what git can't hold, and for files with conflict markers: a person is at work there."""
@@ -201,7 +205,7 @@ class Worktree:
         journal = self.files.scratch / _JOURNAL
         try:
             entry = json.loads(journal.read_bytes())
-            tree, head, to, refs = entry["tree"], entry["head"], entry["to"], entry["refs"]
+            tree, head, to, refs = entry["tree"], entry["head"], entry["to"], entry.get("refs", {})
         except FileNotFoundError:
             return
         except (ValueError, KeyError, TypeError):
@@ -215,6 +219,7 @@ class Worktree:
     def _run_checkout(self, tree: str, head: str | None, to: str, refs: Mapping[str, str]) -> None:
         self.on_step("journal")
         changes = self.git.diff(tree, to)
+        self._places = {task: change for change in changes if change.new and (task := task_of_path(change.path))}
         unplaced = self._unplaced()
         for start in range(0, len(changes), _BATCH):
             batch = changes[start : start + _BATCH]
@@ -255,6 +260,8 @@ class Worktree:
             raise Blocked("a submodule; it is left alone")
         if change.old_mode == GITLINK and not change.new:
             return
+        if not change.old and path in self.late:
+            return  # an edited note that moved here
         kind = self.files.kind(path)
         current: bytes | None = None
         with contextlib.ExitStack() as stack:
@@ -276,22 +283,41 @@ class Worktree:
             if current is None or blob == change.old or path == OVERVIEW:
                 self._replace(change, contents.get(change.new))
             elif change.new:
-                self._merge_edit(change, current, contents, kind)
+                self._merge_edit(change, current, contents.get(change.old), contents.get(change.new, b""), kind)
             else:
-                return
-            if kind == "file":
+                self._follow(change, current)
+            if kind == "file" and path != OVERVIEW:
                 file.seek(0)
-                self._merge_late_write(change, contents, file.read(), current or b"")
+                self._merge_late(change, current or b"", file.read())
 
-    def _merge_late_write(self, change: Change, contents: Mapping[str, bytes], now: bytes, before: bytes) -> None:
-        """Look again at the file that was replaced: what was written into it meanwhile is merged too."""
-        if now == before or change.path == OVERVIEW:
+    def _follow(self, change: Change, current: bytes) -> None:
+        """Take an edit of a note along to where the note moves; one of another file that goes stays."""
+        target = self._places.get(task_of_path(change.path) or 0)
+        if target is None or target.path == change.path:
             return
-        if change.new:
-            self._merge_edit(change, now, contents, "file")
-        elif not self.files.kind(change.path):
-            self.files.write(change.path, now)
-            self.late.append(change.path)
+        contents = self.git.blobs([change.old, target.new])
+        self.files.write(target.path, current)
+        self._merge_edit(target, current, contents.get(change.old), contents.get(target.new, b""), "file")
+        self.files.remove(change.path)
+        del self._places[task_of_path(change.path) or 0]
+        self.late.append(target.path)
+
+    def _merge_late(self, change: Change, before: bytes, now: bytes) -> None:
+        """Merge what was written into a file while it was replaced, and into that one while it was, and so on."""
+        for _ in range(_LOOKS):
+            if now == before:
+                return
+            if not self.files.kind(change.path):
+                self.files.write(change.path, before)  # it was removed, and somebody writes on
+            with self.files.open(change.path) as file:
+                present = file.read()
+                if now.startswith(before):
+                    self._write_mode(change.path, change.new_mode or change.old_mode, present + now[len(before) :])
+                    self.late.append(change.path)
+                else:
+                    self._merge_edit(change, now, before, present, "file")
+                file.seek(0)
+                before, now = present, file.read()
 
     def _replace(self, change: Change, content: bytes | None) -> None:
         if not change.new:
@@ -301,24 +327,22 @@ class Worktree:
         else:
             self._write_mode(change.path, change.new_mode, content)
 
-    def _merge_edit(self, change: Change, current: bytes, contents: Mapping[str, bytes], kind: str) -> None:
-        """Merge an edit that was made since the last commit into the incoming version."""
-        incoming = contents.get(change.new, b"")
+    def _merge_edit(self, change: Change, edited: bytes, base: bytes | None, incoming: bytes, kind: str) -> None:
+        """Write an edit that was made since the last commit, merged into the incoming version."""
         if kind == "link" or change.new_mode == SYMLINK:
             raise Blocked("a link was changed on both sides; the local one is kept")
 
         def merge_text(base: bytes, ours: bytes, theirs: bytes) -> bytes | None:
             return self.git.merge_text(self.files.scratch, base, ours, theirs)
 
-        merged = merge_file(change.path, contents.get(change.old), current, incoming, merge_text)
+        merged = merge_file(change.path, base, edited, incoming, merge_text)
         if merged.is_conflict:
-            beside = copy_beside(change.path, current)
+            beside = copy_beside(change.path, edited)
             name = free_conflict_name(self.files, change.path, beside)
             self.files.write(name, beside)
             self.late.append(name)
             self.problems.append(FileProblem(change.path, f"edited on both sides; the local version is in {name}"))
-        if merged.content != current:
-            self._write_mode(change.path, change.new_mode, merged.content)
+        self._write_mode(change.path, change.new_mode or change.old_mode, merged.content)
         self.late.append(change.path)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from django.db import transaction
 
@@ -21,40 +21,34 @@ _FIRST_SEEN: dict[str, set[str]] = {
 }
 
 
-@dataclass
-class Judgement:
-    """The meaning of the four keys of a system task's note: changes for the row, or a sentence why not."""
+class Claim(NamedTuple):
+    """What an agent wrote into the four keys of a note: changes for the row, and a sentence for what was not taken."""
 
-    changes: dict[str, str | None] = field(default_factory=dict)
+    changes: dict[str, str | None]
     sentence: str = ""
-    shown_status: str = ""
 
 
-def claim_of(task: Task, base: Document | None, document: Document) -> Judgement:
-    """Compare the note with the row, and with the note as whoever wrote into it found it (`base`).
+def claim_of(task: Task, base: Document | None, document: Document) -> Claim:
+    """Compare the note with the row, and with the note as whoever wrote into it saw it (`base`).
 
     Changed in the note alone: to be taken over. Changed in both: the row stays as a whole, and a sentence says so.
     Without a base the note is of the older service, which never took a claim over: its rows stayed as they were.
     """
     row = {key: getattr(task, key) or None for key in CLAIMED}
     note = _values(document)
-    shown = SYSTEM_ACTIVE if document.value("status") == SYSTEM_ACTIVE else ""
-    if note == row:
-        return Judgement(shown_status=shown)
-    if base is None:
-        if document.value("status") not in _FIRST_SEEN.get(task.status, set()):
-            return Judgement(shown_status=shown)
-    elif note == _values(base):
-        return Judgement(shown_status=shown)
-    elif row != _values(base):
-        return Judgement(sentence=BOTH_CHANGED)
+    before = row if base is None else _values(base)
+    is_claim = document.value("status") in _FIRST_SEEN.get(task.status, set()) if base is None else note != before
+    if note == row or not is_claim:
+        return Claim({})
+    if row != before:
+        return Claim({}, BOTH_CHANGED)
     if note["status"] not in Status.values:
-        status = str(note["status"])[:50]
-        return Judgement(sentence=f"its status {status!r} is none that there is; the row decides")
+        return Claim({}, f"its status {str(note['status'])[:50]!r} is none that there is; the row decides")
     unreadable = [key for key in ("assigned_at", "completed_at") if note[key] and parse_time(note[key]) is None]
     changes = {key: note[key] for key in CLAIMED if note[key] != row[key] and key not in unreadable}
-    sentence = f"its {' and '.join(unreadable)} is not a time; the rest was taken over" if unreadable else ""
-    return Judgement(changes, sentence, shown)
+    return Claim(
+        changes, f"its {' and '.join(unreadable)} is not a time; the rest was taken over" if unreadable else ""
+    )
 
 
 def take_over(task: Task, changes: dict[str, str | None]) -> bool:

@@ -69,16 +69,16 @@ def parse(text: str) -> Document:
     """Split a note into its parts; raises Unsafe for frontmatter that can't be read with certainty."""
     mark, rest = (BOM, text[1:]) if text.startswith(BOM) else ("", text)
     first = _LINE.search(rest)
-    opening = rest[: first.end()] if first else rest
-    if not _DELIMITER.fullmatch(opening.rstrip("\r\n")):
+    delimiter = rest[: first.end()] if first else rest
+    if not _DELIMITER.fullmatch(delimiter.rstrip("\r\n")):
         return Document(mark, (), "", rest, (), False)
-    position = len(opening)
+    position = len(delimiter)
     for line in _lines(rest[position:], _LINE):
         if _END.fullmatch(line.rstrip("\r\n")):
-            inner = rest[len(opening) : position]
+            inner = rest[len(delimiter) : position]
             lines = tuple(_lines(inner, _YAML_LINE))
             body = rest[position + len(line) :]
-            return Document(mark + opening, lines, line, body, parse_keys(inner, lines), True)
+            return Document(mark + delimiter, lines, line, body, parse_keys(inner, lines), True)
         position += len(line)
     raise Unsafe("the frontmatter has no closing ---")
 

@@ -83,9 +83,9 @@ def _import(report: ImportReport, path: str, document: Document, dry_run: bool) 
     if not is_safe_slug(stem):
         report.skipped.append((path, "its name can't be a slug"))
         return
-    known = Task.objects.filter(slug=stem).first()
-    if known is not None:
-        report.skipped.append((path, f"{known.task_id} has this slug"))
+    owner_of_slug = Task.objects.filter(slug=stem).first()
+    if owner_of_slug is not None:
+        report.skipped.append((path, f"{owner_of_slug.task_id} has this slug"))
         return
     fields = _fields(path, stem, document)
     if dry_run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from vaultsync.notes.layout import OWNED, is_copy_beside, task_of_path
 from vaultsync.notes.yaml_keys import Unsafe
 
 MergeText = Callable[[bytes, bytes, bytes], bytes | None]
+_BETWEEN = re.compile(rb"={7,}\r?\n")
 _MARKERS = (b"<<<<<<< ", b"=======", b">>>>>>> ")
 
 
@@ -147,12 +149,14 @@ def has_conflict_markers(content: bytes) -> bool:
 def without_conflict_markers(content: bytes, labels: tuple[str, str]) -> bytes:
     """Return the lines of both sides of conflicts that git marked with these labels."""
     lines, inside = [], False
+    ours, theirs = (
+        re.compile(rb"%s{7,} %s" % (sign, label.encode())) for sign, label in zip((b"<", b">"), labels, strict=True)
+    )
     for line in content.splitlines(keepends=True):
-        mark = line.rstrip(b"\r\n")
-        if mark == b"<<<<<<< " + labels[0].encode():
+        if ours.match(line):
             inside = True
-        elif inside and mark == b">>>>>>> " + labels[1].encode():
+        elif inside and theirs.match(line):
             inside = False
-        elif not (inside and mark == b"======="):
+        elif not (inside and _BETWEEN.fullmatch(line)):
             lines.append(line)
     return b"".join(lines)

@@ -62,5 +62,5 @@ def _row(task: Task) -> str:
 
 
 def _cell(text: object) -> str:
-    shown = " ".join(one_line(str(text or "")).split())[:_NAME_MOST].rstrip()
-    return escape_markdown(shown.replace("\\", "\\\\")).replace("|", "\\|")
+    short = " ".join(one_line(str(text or "")).split())[:_NAME_MOST].rstrip()
+    return escape_markdown(short.replace("\\", "\\\\")).replace("|", "\\|")

@@ -1,4 +1,4 @@
-"""Tasks become notes: found, adopted, spliced, moved. What can't be read safely is reported and left alone.
+"""Tasks become notes: adopted, spliced, moved. What can't be read safely is reported and left alone.
 
 The notes are those of a commit, and what they become are changes to its tree: the working copy is not looked at.
 """
@@ -17,7 +17,7 @@ from tasks.models import Task
 from vaultsync.git.command import SYMLINK, Entry, Git
 from vaultsync.git.files import Blocked, Files, blob_id, conflict_names
 from vaultsync.models import Kind, NoteProblem, NoteRecord
-from vaultsync.notes.claims import BOTH_CHANGED, Judgement, claim_of, take_over
+from vaultsync.notes.claims import BOTH_CHANGED, claim_of, take_over
 from vaultsync.notes.frontmatter import Document, Value, format_key, parse, splice
 from vaultsync.notes.layout import (
     OVERVIEW,
@@ -84,12 +84,12 @@ class NoteWriter:
         """Compare every note with its task; notes of tasks that don't exist are reported and left alone."""
         ids = list(Task.objects.order_by("pk").values_list("pk", flat=True))
         self.write(ids, on_progress)
-        known = set(ids)
+        existing = set(ids)
         if len(ids) <= _FEW:
             self._load(None)
         for path in sorted(self._entries):
             task = task_of_path(path)
-            if task is not None and task not in known:
+            if task is not None and task not in existing:
                 self._unreadable(path, f"there is no task T{task}")
 
     def write(self, ids: Iterable[int], on_progress: Callable[[int, int], None] = lambda done, total: None) -> None:
@@ -196,16 +196,15 @@ class NoteWriter:
         """Return the values to write, once edits of our keys in the note are taken over or reported."""
         base = self._base(path)
         if task.type == SYSTEM:
-            judged = claim_of(task, base, document)
-            if judged.changes and not self.dry_run:
-                if not take_over(task, judged.changes):
-                    judged = Judgement(sentence=BOTH_CHANGED)
+            changes, sentence = claim_of(task, base, document)
+            if changes and not self.dry_run:
+                sentence = sentence if take_over(task, changes) else BOTH_CHANGED
                 task.refresh_from_db()
                 values = note_values(task)
-            if judged.sentence:
-                self.problems.append(NoteProblem.new(path, Kind.DRIFT, judged.sentence))
-            if judged.shown_status and task.status == "active":
-                values["status"] = judged.shown_status
+            if sentence:
+                self.problems.append(NoteProblem.new(path, Kind.DRIFT, sentence))
+            if document.value("status") == SYSTEM_ACTIVE and task.status == "active":
+                values["status"] = SYSTEM_ACTIVE
         elif base is not None:
             edited = [
                 key
