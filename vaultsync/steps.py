@@ -186,9 +186,10 @@ class SyncSteps:
             return below
         later = self.git.diff(written, current)
         changes: Changes = {change.path: (change.new_mode, change.new) if change.new else None for change in later}
-        names = [f"T{task}" for task in map(task_of_path, changes) if task is not None]
-        places = self.git.entries(below, [f"{folder}/{name}.md" for folder in TASK_FOLDERS for name in names])
-        changes = dict.fromkeys(places if names else ()) | changes
+        tasks = {task for task in map(task_of_path, changes) if task is not None}
+        paths = [f"{folder}/T{task}.md" for folder in TASK_FOLDERS for task in tasks]
+        places = self.git.entries(below, paths, recursive=True)
+        changes = dict.fromkeys(path for path in places if task_of_path(path) in tasks) | changes
         parent = below if self.head == written else str(self.head)
         message = f"[sync] Take in {_count_files(changes)} file(s) edited here\n"
         return self.git.commit_files(changes, [parent], message, tree=self.git.tree_of(below))

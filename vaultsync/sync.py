@@ -82,7 +82,6 @@ class Sync:
         except (Disabled, GitError, OSError) as error:
             result.disabled = str(error)
             return result
-        is_unmerged = False
         try:
             if not dry_run:
                 recovery.run()
@@ -90,15 +89,13 @@ class Sync:
             steps.run(url, full=full or is_new, fetch=fetch, respect_back_off=respect_back_off, dry_run=dry_run)
             self._collect_garbage(git, result)
         except UnmergedIndex:
-            is_unmerged = True
+            result.error = _rebuild_index(recovery)
         except RemoteError as error:
             steps.record_remote_error(error)
         except (GitError, Blocked) as error:
             result.error = str(error)
         except OSError as error:
             result.error = f"the vault can't be written or read: {error.strerror or error}"
-        if is_unmerged:
-            result.error = _rebuild_index(recovery)
         if not dry_run:
             try:
                 recovery.end()

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 BRANCH = "main"
 SYMLINK, GITLINK = "120000", "160000"
 Entry = tuple[str, str]  # the mode and the id of a file in a tree
+_MOST_PATHS = 2000  # in the arguments of a command
 LOCAL_SECONDS = 120.0
 NETWORK_SECONDS = 90.0
 IDENTITY = {"name": "lobwife sync", "email": "lobwife@lobmob.local"}
@@ -194,17 +195,17 @@ class Git:
         self.run("update-ref", "-m", "sync", "--stdin", stdin=stdin.encode())
 
     def entries(self, tree: str | None, paths: Sequence[str] = (), *, recursive: bool = False) -> dict[str, Entry]:
-        """Return mode and id of what a tree or commit has at paths; of everything without `paths`."""
+        """Return mode and id of what a tree or commit has at paths; of everything without them, or with thousands."""
         if tree is None:
             return {}
-        arguments = ["-z", *(["-r"] if recursive else []), tree, "--", *paths]
+        arguments = ["-z", *(["-r"] if recursive else []), tree, "--", *_bounded(paths)]
         lines = (line.partition(b"\t") for line in self.run("ls-tree", *arguments).split(b"\0") if line)
         return {os.fsdecode(path): _entry(attributes) for attributes, _, path in lines}
 
     def last_blobs(self, commit: str, paths: Sequence[str]) -> dict[str, str]:
         """Return the last blob that each path had in the history of a commit; none for a path that it never had."""
         arguments = ("--format=", "--raw", "-z", "--no-abbrev", "--no-renames", "--diff-filter=AM", commit, "--")
-        fields = self.run("log", *arguments, *paths).split(b"\0") if paths else []
+        fields = self.run("log", *arguments, *_bounded(paths)).split(b"\0") if paths else []
         blobs: dict[str, str] = {}
         for attributes, path in itertools.pairwise(fields):
             if attributes.lstrip(b"\n").startswith(b":"):
@@ -302,6 +303,11 @@ class Git:
 def _entry(attributes: bytes) -> Entry:
     mode, _, blob = attributes.decode().split(" ")
     return mode, blob
+
+
+def _bounded(paths: Sequence[str]) -> Sequence[str]:
+    """Return what of the paths goes into a command's arguments: nothing of too many."""
+    return paths if len(paths) <= _MOST_PATHS else ()
 
 
 def quote_path(path: str) -> bytes:

@@ -10,7 +10,7 @@ import os
 import pathlib
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
 SCRATCH = ".git/lobwife"
@@ -85,6 +85,11 @@ class Files:
         """Return a file's content, or its first `most` bytes; raises as `open` does."""
         with self.open(path) as file:
             return file.read(most)
+
+    def blob_at(self, path: str) -> str | None:
+        """Return the id of what lies at a path; None for nothing."""
+        kind = self.kind(path)
+        return blob_id(self.read(path), self.null_id) if kind == "file" else kind or None
 
     def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
         """Replace a file in one step; a reader sees the old one or the new one."""
@@ -188,21 +193,18 @@ def is_placeable(path: str) -> bool:
     return bool(path) and not any(part in ("", ".", "..") or _DOT_GIT.fullmatch(part) for part in path.split("/"))
 
 
-def conflict_names(path: str) -> Iterable[str]:
-    """Yield the names for a version that could not be merged: `T42.conflict.md`, `T42.conflict-2.md` and so on."""
+def conflict_name(path: str, blob: str, blob_at: Callable[[str], str | None]) -> str:
+    """Return the name for a version that could not be merged: `T42.conflict.md`, `T42.conflict-2.md` and so on.
+
+    It is the first that is free, or where the same `blob` lies. Raises Blocked when there is none.
+    """
     folder, _, name = path.rpartition("/")
     stem, extension = os.path.splitext(name)
     for number in range(1, 1000):
         ending = f".conflict{f'-{number}' if number > 1 else ''}{extension}"
         short = os.fsencode(stem)[: _MOST_BYTES - len(os.fsencode(ending))].decode(errors="ignore")
-        yield f"{folder}/{short}{ending}" if folder else f"{short}{ending}"
-
-
-def free_conflict_name(files: Files, path: str, content: bytes) -> str:
-    """Return the first conflict name that is free or holds this content; raises Blocked when there is none."""
-    for name in conflict_names(path):
-        kind = files.kind(name)
-        if not kind or (kind == "file" and files.read(name) == content):
+        name = f"{folder}/{short}{ending}" if folder else f"{short}{ending}"
+        if blob_at(name) in (None, blob):
             return name
     raise Blocked("it has a thousand conflicts beside it")
 

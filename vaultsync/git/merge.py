@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vaultsync.git.command import GITLINK, SYMLINK, Change, Entry, Git
-from vaultsync.git.files import Files, blob_id, conflict_names
+from vaultsync.git.files import Files, blob_id, conflict_name
 from vaultsync.notes.layout import OVERVIEW, is_copy_beside, task_of_note, task_of_path
 from vaultsync.notes.merge import copy_beside, merge_file, without_conflict_markers
 
@@ -98,6 +98,12 @@ def _new_places(git: Git, added: Sequence[Change], tasks: set[int]) -> dict[int,
     return {task: change for task, change in places.items() if task is not None}
 
 
+def id_at(path: str, changes: Changes, present: Mapping[str, Entry], example: str) -> str | None:
+    """Return the id of what a tree with changes has at a path; None for nothing. `example` is any id."""
+    new = changes[path] if path in changes else present.get(path)
+    return blob_id(new, example) if isinstance(new, bytes) else new and new[1]
+
+
 class _Resolver:
     """Resolves what git reports as conflicts; `stages` are the versions of each path: 1 base, 2 ours, 3 theirs."""
 
@@ -170,12 +176,9 @@ class _Resolver:
 
     def _put_beside(self, path: str, entry: Entry, content: bytes | None) -> None:
         blob = blob_id(content, entry[1]) if content is not None else entry[1]
-        for name in conflict_names(path):
-            there = self.present.get(name) if name not in self.merge.changes else self.merge.changes[name]
-            if there is None or there[1] == blob or there == content:
-                self.merge.changes[name] = entry if content is None else self._file(entry[0], content)
-                self.merge.conflicts.append((path, name))
-                return
+        name = conflict_name(path, blob, lambda name: id_at(name, self.merge.changes, self.present, entry[1]))
+        self.merge.changes[name] = entry if content is None else self._file(entry[0], content)
+        self.merge.conflicts.append((path, name))
 
     def _strip_markers(self, path: str) -> None:
         """Keep both sides' lines of a file that git merged with markers under one of two names."""

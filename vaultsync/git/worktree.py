@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from vaultsync.git.command import BRANCH, GITLINK, SYMLINK, Change, Entry, Git, index_lines, quote_path
-from vaultsync.git.files import Blocked, FileProblem, Files, blob_id, free_conflict_name, is_placeable
+from vaultsync.git.files import Blocked, FileProblem, Files, blob_id, conflict_name, is_placeable
 from vaultsync.notes.layout import OVERVIEW, TASK_FOLDERS, TASKS, task_of_note, task_of_path
 from vaultsync.notes.merge import copy_beside, has_conflict_markers, merge_file
 
@@ -102,7 +102,7 @@ class Worktree:
         if placed is None or (len(missing) >= _MANY_DELETIONS and len(missing) * 2 >= tracked):
             return set()
         there = self.git.entries(placed, missing, recursive=True).keys() - self._unplaced().keys()
-        return {path for path in there if path in missing and path != OVERVIEW and task_of_path(path) in (None, *moved)}
+        return {path for path in there.intersection(missing) - {OVERVIEW} if task_of_path(path) in (None, *moved)}
 
     def _is_present(self, path: str) -> bool:
         try:
@@ -338,7 +338,7 @@ class Worktree:
         merged = merge_file(change.path, base, edited, incoming, merge_text)
         if merged.is_conflict:
             beside = copy_beside(change.path, edited)
-            name = free_conflict_name(self.files, change.path, beside)
+            name = conflict_name(change.path, blob_id(beside, self.files.null_id), self.files.blob_at)
             self.files.write(name, beside)
             self.late.append(name)
             self.problems.append(FileProblem(change.path, f"edited on both sides; the local version is in {name}"))

@@ -5,17 +5,14 @@ The notes are those of a commit, and what they become are changes to its tree: t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import frontmatter
-from frontmatter.default_handlers import YAMLHandler
 
 from core.text import escape_markdown
 from tasks.models import Task
 from vaultsync.git.command import SYMLINK, Entry, Git
-from vaultsync.git.files import Blocked, Files, blob_id, conflict_names
+from vaultsync.git.files import Blocked, Files, blob_id, conflict_name
+from vaultsync.git.merge import Changes, id_at
 from vaultsync.models import Kind, NoteProblem, NoteRecord
 from vaultsync.notes.claims import BOTH_CHANGED, claim_of, take_over
 from vaultsync.notes.frontmatter import Document, Value, format_key, parse, splice
@@ -55,13 +52,6 @@ class NoteSource:
     edited_here: frozenset[str] = frozenset()
 
 
-class _OwnedKeys(YAMLHandler):
-    """Writes the keys of a new note: one plain line each, in the order of the contract."""
-
-    def export(self, metadata: Mapping[str, Any], **kwargs: object) -> str:
-        return "".join(format_key(key, metadata[key], "\n") for key in OWNED if key in metadata).rstrip("\n")
-
-
 @dataclass
 class NoteWriter:
     """Brings notes in line with their tasks; `changes` are what is to be done to the commit's tree."""
@@ -70,7 +60,7 @@ class NoteWriter:
     files: Files
     source: NoteSource
     dry_run: bool = False
-    changes: dict[str, bytes | Entry | None] = field(default_factory=dict)
+    changes: Changes = field(default_factory=dict)
     records: list[NoteRecord] = field(default_factory=list)
     problems: list[NoteProblem] = field(default_factory=list)
     readable: list[str] = field(default_factory=list)
@@ -280,7 +270,7 @@ class NoteWriter:
             other = self._content(path)
             if not _holds(content, other):
                 beside = copy_beside(note_path(task), other)
-                name = self._free_name(note_path(task), beside)
+                name = conflict_name(note_path(task), blob_id(beside, self.files.null_id), self._id_at)
                 self.changes[name] = beside
                 self.problems.append(NoteProblem.new(kept, Kind.CONFLICT, f"there was a second note; it is in {name}"))
             self.changes[path] = None
@@ -329,12 +319,8 @@ class NoteWriter:
                     self._entries[path] = candidates[path]
         return self._moved.get(task.pk, "")
 
-    def _free_name(self, path: str, content: bytes) -> str:
-        for name in conflict_names(path):
-            there = self.changes.get(name) or self._entries.get(name)
-            if there is None or there == content or there[1] == blob_id(content, self.files.null_id):
-                return name
-        raise Blocked("it has a thousand conflicts beside it")
+    def _id_at(self, path: str) -> str | None:
+        return id_at(path, self.changes, self._entries, self.files.null_id)
 
     # --- contents
     def _lost(self, task: Task, record: NoteRecord | None) -> str | None:
@@ -349,8 +335,8 @@ class NoteWriter:
 
     def _new(self, task: Task, values: dict[str, Value]) -> str:
         heading = escape_markdown(" ".join(task.name.split())[:_HEADING])
-        body = f"# {heading}\n\n{_PENDING}"
-        return f"{frontmatter.dumps(frontmatter.Post(body, handler=_OwnedKeys(), **values))}\n"
+        front = "".join(format_key(key, values[key], "\n") for key in OWNED if key in values)
+        return f"---\n{front}---\n\n# {heading}\n\n{_PENDING}\n"
 
     def _unreadable(self, path: str, sentence: str) -> None:
         self.problems.append(NoteProblem.new(path, Kind.UNREADABLE, sentence))
