@@ -224,7 +224,8 @@ class SyncSteps:
         notes = self._write(source, ids, is_new=self.head is None and tip is None)
         commit = self._commit(notes.changes, people)
         if commit:
-            refs = {_WRITTEN: commit, _PEOPLE: below if people == self.head else people, ACCEPTED: tip}
+            is_on_ours = people == self.head == self.refs.get(_WRITTEN)
+            refs = {_WRITTEN: commit, _PEOPLE: below if is_on_ours else people, ACCEPTED: tip}
             self._go_to(commit, current, {name: value for name, value in refs.items() if value})
         self.result.files += _count_files(edits)
         self._record(notes, cursor, full=ids is None, scan=scan)

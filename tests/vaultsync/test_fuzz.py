@@ -29,7 +29,7 @@ STEPS = (
     "recorded",
     "pushed",
 )
-SOAK_SECONDS = float(os.environ.get("VAULT_FUZZ_SECONDS", "1200"))
+SOAK_SECONDS = float(os.environ.get("FUZZ_SECONDS", "1200"))
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -39,7 +39,7 @@ def test_no_line_is_lost_between_two_clones(world: World, seed: int) -> None:
 
 @pytest.mark.soak
 def test_no_line_is_lost_in_many_random_histories(tmp_path: pathlib.Path) -> None:
-    first = int(os.environ.get("VAULT_FUZZ_SEED", "1000"))
+    first = int(os.environ.get("FUZZ_SEED", "1000"))
     until, seed = time.monotonic() + SOAK_SECONDS, first
     while time.monotonic() < until:
         folder = tmp_path / str(seed)

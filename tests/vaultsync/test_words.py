@@ -168,3 +168,27 @@ def test_edits_of_the_working_copy_made_while_the_remote_is_away_are_kept(world:
     assert "priority: high\n" in world.text(note_of(other))
     assert not beside(world, made, "completed").exists()
     assert not NoteProblem.objects.exists()
+
+
+def test_commits_made_between_two_of_ours_while_the_remote_is_away_are_kept(world: World) -> None:
+    made = task()
+    world.synced()
+    clone = world.clone()
+    clone.write("k/theirs.md", "theirs\n")
+    clone.push()
+    away = world.remote.rename(world.folder / "away.git")
+    for number in range(3):
+        change(made, priority=f"p{number}")
+        world.sync()
+        world.write(f"k/{number}.md", "mine\n")
+        world.edit(note_of(made), "---\n\n", f"mine{number}: 1\n---\n\n")
+        git(world.path, "add", "-A")
+        git(world.path, "commit", "--quiet", "-m", "here")
+    change(made, priority="last")
+    world.sync()
+    world.write("k/last.md", "mine\n")
+    away.rename(world.remote)
+    world.synced()
+    assert {"k/theirs.md", "k/0.md", "k/1.md", "k/2.md", "k/last.md"} <= set(world.files())
+    assert "mine0: 1\nmine1: 1\nmine2: 1\n" in world.text(note_of(made))
+    assert "priority: last\n" in world.text(note_of(made))

@@ -310,13 +310,16 @@ class NoteWriter:
                 if path.endswith(".md") and path != OVERVIEW and entry[0].startswith("100")
                 if task_of_path(path) is None and not is_copy_beside(path)
             }
-            contents = self.git.blobs(blob for _, blob in candidates.values())
             self._moved = {}
-            for path, (_, blob) in candidates.items():
-                number = task_of_note(contents.get(blob, b""))
-                if number is not None and number not in self._moved:
-                    self._moved[number] = path
-                    self._entries[path] = candidates[path]
+            paths = list(candidates)
+            for start in range(0, len(paths), _BATCH):
+                part = paths[start : start + _BATCH]
+                contents = self.git.blobs(candidates[path][1] for path in part)
+                for path in part:
+                    number = task_of_note(contents.get(candidates[path][1], b""))
+                    if number is not None and number not in self._moved:
+                        self._moved[number] = path
+                        self._entries[path] = candidates[path]
         return self._moved.get(task.pk, "")
 
     def _id_at(self, path: str) -> str | None:
