@@ -220,7 +220,7 @@ class SyncSteps:
             people = self._without_ours(below, current)
         if tip is not None and is_behind:
             people = self._merge(people, tip)
-        source = NoteSource(people, self._seen_by_others(people), self.head, frozenset(edits))
+        source = NoteSource(people, self._seen_by_others(tip if is_behind else people), self.head, frozenset(edits))
         notes = self._write(source, ids, is_new=self.head is None and tip is None)
         commit = self._commit(notes.changes, people)
         if commit:
@@ -230,12 +230,12 @@ class SyncSteps:
         self.result.files += _count_files(edits)
         self._record(notes, cursor, full=ids is None, scan=scan)
 
-    def _seen_by_others(self, people: str | None) -> str | None:
-        """Return the commit of ours that others had when they made what came since."""
+    def _seen_by_others(self, theirs: str | None) -> str | None:
+        """Return the commit of ours that others had when they made a commit of theirs."""
         written = self.refs.get(_WRITTEN)
-        if written is None or people is None or people == written:
+        if written is None or theirs is None or theirs == written:
             return written
-        return self.git.text("merge-base", written, people, accept=(0, 1)) or None
+        return self.git.text("merge-base", written, theirs, accept=(0, 1)) or None
 
     # --- our work
     def _write(self, source: NoteSource, ids: set[int] | None, *, is_new: bool, dry_run: bool = False) -> NoteWriter:

@@ -78,7 +78,12 @@ class Sync:
         try:
             if dry_run and not (self.vault.path / ".git").is_dir():
                 raise Disabled("there is no vault yet; a sync without --dry-run makes it")
+            if not dry_run:
+                recovery.remove_stale_locks()
             is_new, url = open_vault(self.vault.path, self.vault.repo, git, files)
+        except Blocked as error:
+            result.error = str(error)
+            return result
         except (Disabled, GitError, OSError) as error:
             result.disabled = str(error)
             return result

@@ -32,7 +32,6 @@ class Recovery:
 
     def run(self) -> None:
         """Repair what can be; raises Blocked, with a sentence, for what must not be touched."""
-        self._remove_stale_locks()
         self._end_merges()
         self._repair_index()
 
@@ -56,7 +55,8 @@ class Recovery:
             return 0.0, 0.0
 
     # --- locks
-    def _remove_stale_locks(self) -> None:
+    def remove_stale_locks(self) -> None:
+        """Remove locks whose git is gone; raises Blocked for one that may be in use, or that can't be removed."""
         for path in self._locks():
             name = path.relative_to(self.files.root)
             try:
