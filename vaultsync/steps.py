@@ -177,22 +177,19 @@ class SyncSteps:
         return people if self.git.is_ancestor(written, self.head) else self.head
 
     def _without_ours(self, below: str, current: str) -> str:
-        """Return people's work without our unpushed commits: what is below them, with the later edits applied to it.
+        """Return people's work without our unpushed commits: what is here now, without our changes of single notes.
 
-        Ours touched notes alone. An edited one is taken as it is, from where we had put it.
+        Where we moved, adopted or put notes beside each other it stays so: people may have gone on from there.
         """
         written = self.refs[_WRITTEN]
         if current == written:
             return below
-        later = self.git.diff(written, current)
-        changes: Changes = {change.path: (change.new_mode, change.new) if change.new else None for change in later}
-        tasks = {task for task in map(task_of_path, changes) if task is not None}
-        paths = [f"{folder}/T{task}.md" for folder in TASK_FOLDERS for task in tasks]
-        places = self.git.entries(below, paths, recursive=True)
-        changes = dict.fromkeys(path for path in places if task_of_path(path) in tasks) | changes
+        later = {change.path for change in self.git.diff(written, current)}
+        ours = [change for change in self.git.diff(below, written) if change.old and change.new]
+        changes: Changes = {change.path: (change.old_mode, change.old) for change in ours if change.path not in later}
         parent = below if self.head == written else str(self.head)
-        message = f"[sync] Take in {_count_files(changes)} file(s) edited here\n"
-        return self.git.commit_files(changes, [parent], message, tree=self.git.tree_of(below))
+        message = f"[sync] Take in {_count_files(later)} file(s) edited here\n"
+        return self.git.commit_files(changes, [parent], message, tree=self.git.tree_of(current))
 
     def _merge(self, ours: str | None, theirs: str) -> str:
         """Return a commit of both histories; what both changed stays as theirs has it, with ours beside it."""

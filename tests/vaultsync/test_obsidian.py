@@ -42,6 +42,18 @@ def test_a_note_that_people_renamed_or_dragged_away_is_followed_by_its_id(world:
     assert having(world, "Mine, and much longer") == [note_of(made, "completed")]
 
 
+def test_a_note_that_is_renamed_just_when_its_task_changes_is_followed_too(world: World) -> None:
+    made = task()
+    world.synced()
+    world.edit(note_of(made), "pending.*", "pending.* Mine.")
+    (world.path / note_of(made)).rename(world.path / "030-knowledge/Parser.md")
+    change(made, status="completed")
+    world.synced(fetch=False)
+    assert having(world, "Mine.") == [note_of(made, "completed")]
+    world.synced()
+    assert having(world, "Mine.") == [note_of(made, "completed")]
+
+
 def test_an_import_makes_no_second_task_of_a_note_with_an_id_of_ours(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -46,6 +46,8 @@ class Worktree:
         note. Anything else that is missing is put back. Raises UnmergedIndex.
         """
         before, missing, edited = self._differing(head, paths)
+        if paths and any(task_of_path(path) is not None for path in missing):
+            before, missing, edited = self._differing(head, ())  # a note that is not there may lie anywhere
         tasks = {task for task in map(task_of_path, missing) if task is not None}
         moved = {task for path in edited if (task := self._task_of(path, bool(tasks))) is not None}
         deleted = self._deleted(missing, moved, placed)
