@@ -192,3 +192,18 @@ def test_commits_made_between_two_of_ours_while_the_remote_is_away_are_kept(worl
     assert {"k/theirs.md", "k/0.md", "k/1.md", "k/2.md", "k/last.md"} <= set(world.files())
     assert "mine0: 1\nmine1: 1\nmine2: 1\n" in world.text(note_of(made))
     assert "priority: last\n" in world.text(note_of(made))
+
+
+def test_a_note_that_was_merged_and_then_deleted_comes_back_as_it_was_merged(world: World) -> None:
+    made = task()
+    world.synced()
+    clone = world.clone()
+    clone.edit(note_of(made), "# Fix the parser", "# Fix the parser\n\nTheirs.")
+    clone.push()
+    world.edit(note_of(made), "pending.*", "pending.*\n\nMine.")
+    world.synced()
+    git(world.path, "rm", "--quiet", note_of(made))
+    git(world.path, "commit", "--quiet", "-m", "deleted here")
+    world.synced()
+    assert "Theirs." in world.text(note_of(made))
+    assert "Mine." in world.text(note_of(made))

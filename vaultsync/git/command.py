@@ -204,8 +204,9 @@ class Git:
 
     def last_blobs(self, commit: str, paths: Sequence[str]) -> dict[str, str]:
         """Return the last blob that each path had in the history of a commit; none for a path that it never had."""
-        arguments = ("--format=", "--raw", "-z", "--no-abbrev", "--no-renames", "--diff-filter=AM", commit, "--")
-        fields = self.run("log", *arguments, *_bounded(paths)).split(b"\0") if paths else []
+        # -m: what a merge made of a file is in none of its parents
+        options = ("--format=", "--topo-order", "-m", "--raw", "-z", "--no-abbrev", "--no-renames", "--diff-filter=AM")
+        fields = self.run("log", *options, commit, "--", *_bounded(paths)).split(b"\0") if paths else []
         blobs: dict[str, str] = {}
         for attributes, path in itertools.pairwise(fields):
             if attributes.lstrip(b"\n").startswith(b":"):
