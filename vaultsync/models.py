@@ -79,13 +79,12 @@ class SyncRun(models.Model):
 
 
 class NoteRecord(models.Model):
-    """The last content of a task's note that we wrote; `intended` is set while a write is under way."""
+    """The last content of a task's note that we wrote."""
 
     task_id = models.BigIntegerField(primary_key=True)
     path = models.TextField()
     blob = models.TextField()
     written = models.JSONField(default=dict)
-    intended = models.JSONField(null=True)
 
     def __str__(self) -> str:
         return self.path

@@ -135,5 +135,5 @@ def save_records(*, records: Iterable[NoteRecord]) -> None:
                 rows[start : start + 500],
                 update_conflicts=True,
                 unique_fields=["task_id"],
-                update_fields=["path", "blob", "written", "intended"],
+                update_fields=["path", "blob", "written"],
             )

@@ -17,7 +17,7 @@ from vaultsync.git.lock import vault_lock
 from vaultsync.git.recovery import Recovery
 from vaultsync.git.remote import RemoteError
 from vaultsync.git.setup import Disabled, open_vault
-from vaultsync.git.worktree import UnmergedIndex
+from vaultsync.git.worktree import UnmergedIndex, Worktree
 from vaultsync.models import SyncRequest, SyncRun, VaultState
 from vaultsync.steps import SyncSteps
 from vaultsync.vault import SyncObserver, SyncResult, Vault
@@ -71,34 +71,36 @@ class Sync:
             return result
 
     def _run_locked(self, lock: int, *, full: bool, fetch: bool, respect_back_off: bool, dry_run: bool) -> SyncResult:
-        git, files = Git(self.vault.path, lock=lock), Files(self.vault.path)
-        result = SyncResult()
+        git, files, result = Git(self.vault.path, lock=lock), Files(self.vault.path), SyncResult()
+        worktree = Worktree(git, files, self.observer.on_step)
+        recovery = Recovery(git, files, worktree)
+        steps = SyncSteps(self.vault, self.observer, git, files, worktree, result)
         try:
             if dry_run and not (self.vault.path / ".git").is_dir():
                 raise Disabled("there is no vault yet; a sync without --dry-run makes it")
-            is_new = open_vault(self.vault.path, self.vault.repo, git, files)
+            if not dry_run:
+                recovery.remove_stale_locks()
+            is_new, url = open_vault(self.vault.path, self.vault.repo, git, files)
+        except Blocked as error:
+            result.error = str(error)
+            return result
         except (Disabled, GitError, OSError) as error:
             result.disabled = str(error)
             return result
-        recovery = Recovery(git, files)
-        steps = SyncSteps(self.vault, self.observer, git, files, result)
-        is_unmerged = False
         try:
             if not dry_run:
                 recovery.run()
                 recovery.begin()
-            steps.run(full=full or is_new, fetch=fetch, respect_back_off=respect_back_off, dry_run=dry_run)
+            steps.run(url, full=full or is_new, fetch=fetch, respect_back_off=respect_back_off, dry_run=dry_run)
             self._collect_garbage(git, result)
         except UnmergedIndex:
-            is_unmerged = True
+            result.error = _rebuild_index(recovery)
         except RemoteError as error:
             steps.record_remote_error(error)
         except (GitError, Blocked) as error:
             result.error = str(error)
         except OSError as error:
             result.error = f"the vault can't be written or read: {error.strerror or error}"
-        if is_unmerged:
-            result.error = _rebuild_index(recovery)
         if not dry_run:
             try:
                 recovery.end()
@@ -120,7 +122,8 @@ class Sync:
         else:
             changes = {"disabled_reason": "", "failures": 0, "retry_at": None, "last_sync_at": now}
             changes |= {"last_full_at": now} if result.full else {}
-            changes |= {} if result.remote_error else {"last_error": "", "last_error_at": None}
+            is_over = not result.remote_error and not services.vault_state().remote_failures
+            changes |= {"last_error": "", "last_error_at": None} if is_over else {}
             services.save_state(**changes)
         if result.remote_error:
             log.warning("vault: %s", result.remote_error)

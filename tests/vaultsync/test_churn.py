@@ -32,7 +32,7 @@ def churn(world: World, *, tasks: int, rounds: int) -> None:
 
     def meddle(step: str) -> None:
         nonlocal turn
-        if step not in ("staged", "committed", "fetched"):
+        if step not in ("commit-made", "committed", "fetched"):
             return
         turn += 1
         for number in range(turn % 7, tasks, 7):

@@ -148,7 +148,7 @@ def test_our_own_write_that_was_cut_short_is_no_claim(world: World) -> None:
         pass
 
     def kill(step: str) -> None:
-        if step == "written":
+        if step == "checkout-part":
             raise Killed
 
     change(made, status="active", assigned_to="someone")
@@ -170,7 +170,7 @@ def test_a_first_write_that_was_cut_short_makes_no_claim_of_what_an_older_note_s
         pass
 
     def kill(step: str) -> None:
-        if step == "intended":
+        if step == "commit-made":
             raise Killed
 
     change(made, status="active", assigned_to="someone", assigned_at="2026-03-01T10:00:00Z")
@@ -189,3 +189,73 @@ def test_a_row_whose_status_somebody_made_up_stops_no_sync(world: World) -> None
     Task.objects.filter(pk=made.pk).update(status="paused")
     world.synced(full=True)
     assert "status: paused\n" in world.text(note_of(made))
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["before the next fetch", "while the remote is away"])
+def test_when_an_agent_claims_and_the_row_changes_before_the_fetch_the_row_wins_as_a_whole(
+    world: World, away: bool
+) -> None:
+    made = system_task()
+    world.synced()
+    clone = world.clone()
+    clone.edit(note_of(made), "status: queued\n", CLAIM)
+    clone.push()
+    if away:
+        remote = world.remote.rename(world.folder / "away.git")
+    change(made, assigned_to="someone")
+    world.sync(fetch=False)
+    if away:
+        remote.rename(world.remote)
+    world.synced()
+    made.refresh_from_db()
+    assert (made.status, made.assigned_to, made.assigned_at, made.completed_at) == ("queued", "someone", None, None)
+    text = world.text(note_of(made))
+    assert "status: queued\n" in text
+    assert "assigned_to: someone\n" in text
+    assert "assigned_at" not in text
+    assert "its row changed too" in NoteProblem.objects.get(kind="drift").sentence
+
+
+def test_a_claim_with_a_time_that_can_not_be_read_is_taken_over_without_it(world: World) -> None:
+    made = system_task()
+    world.synced()
+    clone = world.clone()
+    clone.edit(note_of(made), "status: queued\n", CLAIM.replace("2026-03-01T10:00:00Z", "just now"))
+    clone.push()
+    for _ in range(2):
+        world.synced()
+    made.refresh_from_db()
+    assert (made.status, made.assigned_to, made.assigned_at) == ("active", "lobsigliere", None)
+    assert "status: system-active\n" in world.text(note_of(made))
+    assert "assigned_at is not a time" in NoteProblem.objects.get().sentence
+
+
+def test_a_claim_that_waits_at_the_remote_is_seen_before_a_change_of_its_task_is_written(world: World) -> None:
+    made = system_task()
+    world.synced()
+    clone = world.clone()
+    clone.edit(note_of(made), "status: queued\n", CLAIM)
+    theirs = clone.push()
+    change(made, name="Another name")
+    world.synced(fetch=False)
+    assert git(world.path, "rev-parse", "HEAD^") == theirs
+    made.refresh_from_db()
+    assert (made.status, made.assigned_to) == ("active", "lobsigliere")
+
+
+def test_a_claim_made_in_the_working_copy_while_the_remote_is_away_is_taken_over(world: World) -> None:
+    made = system_task()
+    world.synced()
+    away = world.remote.rename(world.folder / "away.git")
+    change(made, assigned_to="lobsigliere")
+    world.sync()
+    world.edit(note_of(made), "status: queued\n", "status: system-active\n")
+    world.sync()
+    away.rename(world.remote)
+    world.synced()
+    made.refresh_from_db()
+    assert (made.status, made.assigned_to) == ("active", "lobsigliere")
+    text = world.text(note_of(made))
+    assert "status: system-active\n" in text
+    assert "assigned_to: lobsigliere\n" in text
+    assert not NoteProblem.objects.exists()

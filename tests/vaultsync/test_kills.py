@@ -15,16 +15,10 @@ from tests.support.installation import ROOT, Installation
 STEPS = (
     "fetched",
     "merged",
+    "commit-made",
     "journal",
     "checkout-part",
     "checked-out",
-    "intended",
-    "moved",
-    "written:1",
-    "written:4",
-    "deduplicated",
-    "staged",
-    "commit-made",
     "committed",
     "recorded",
     "cursor",
@@ -145,7 +139,7 @@ def test_the_first_sync_can_be_killed_too(tmp_path: pathlib.Path) -> None:
     world = Killed(tmp_path)
     world.migrate()
     world.task("One")
-    for step in ("written", "staged", "commit-made", "committed", "pushed"):
+    for step in ("commit-made", "checkout-part", "checked-out", "committed", "pushed"):
         shutil.rmtree(world.vault, ignore_errors=True)
         shutil.rmtree(world.remote)
         git(tmp_path, "init", "--quiet", "--bare", "-b", "main", str(world.remote))

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from tests.support.git_remote import World, change, git, note_of, task
-from vaultsync.models import VaultState
+from vaultsync.models import NoteProblem, VaultState
 
 pytestmark = pytest.mark.django_db
 
@@ -170,12 +170,14 @@ def test_an_index_that_can_not_be_made_anew_is_a_failure_in_a_sentence(
     wrapper = tmp_path / "bin/git"
     wrapper.parent.mkdir()
     refusal = "echo 'fatal: unable to write new index file' >&2; exit 128"
-    wrapper.write_text(f'#!/bin/sh\ncase "$*" in *"read-tree HEAD") {refusal};; esac\nexec {real} "$@"\n')
+    wrapper.write_text(
+        f'#!/bin/sh\ncase "$*" in *"--add --replace -z --index-info") {refusal};; esac\nexec {real} "$@"\n'
+    )
     wrapper.chmod(0o755)
     with monkeypatch.context() as patched:
         patched.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
         result = world.sync()
-    assert "an unfinished merge and could not be rebuilt: git read-tree: fatal: unable to write" in result.error
+    assert "an unfinished merge and could not be rebuilt: git update-index: fatal: unable to write" in result.error
     assert VaultState.objects.get().retry_at
     assert world.sync().error == ""
 
@@ -256,3 +258,84 @@ def test_a_full_disk_is_said_so_and_nothing_is_lost(tmp_path: pathlib.Path) -> N
         assert len([path for path in world.files() if "/active/T" in path]) == 31
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
+@pytest.mark.parametrize(
+    "name", ["index.lock", "packed-refs.lock", "refs/heads/main.lock", "refs/remotes/origin/main.lock", "refs/x/y.lock"]
+)
+def test_the_lock_of_a_git_that_was_killed_under_a_living_daemon_stops_one_sync_at_most(
+    world: World, name: str
+) -> None:
+    made = task("Two")
+    world.synced()
+
+    def leave_lock(step: str) -> None:
+        if step == "fetched":
+            path = world.path / ".git" / name
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+
+    change(made, priority="high")
+    world.sync(checkpoint=leave_lock)
+    world.synced()
+    assert "priority: high" in world.text(note_of(made))
+    assert not (world.path / ".git" / name).exists()
+
+
+def test_a_lock_that_can_not_be_removed_is_named_with_what_to_do(world: World) -> None:
+    lock = world.path / ".git/refs/heads/main.lock"
+    lock.mkdir()
+    os.utime(lock, (time.time() - 3600,) * 2)
+    assert ".git/refs/heads/main.lock can't be removed" in world.sync().error
+    assert "remove it" in VaultState.objects.get().last_error
+    lock.rmdir()
+    world.synced()
+
+
+def test_a_damaged_index_is_made_anew(world: World) -> None:
+    made = task("Two")
+    world.synced()
+    index = world.path / ".git/index"
+    content = bytearray(index.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    index.write_bytes(content)
+    world.write("k/a.md", "mine\n")
+    change(made, priority="high")
+    world.synced()
+    assert {"k/a.md", note_of(made)} <= set(world.files())
+
+
+def test_an_unfinished_merge_beside_a_repository_without_a_commit_is_ended(world: World) -> None:
+    diverge(world)
+    (world.path / "k/own").mkdir()
+    git(world.path / "k/own", "init", "--quiet")
+    world.write("k/own/mine.md", "mine\n")
+    git(world.path, "merge", "origin/main", check=False)
+    assert world.sync().error == ""
+    assert (world.text("k/a.md"), world.text("k/a.conflict.md")) == ("theirs\n", "ours\n")
+    assert world.text("k/own/mine.md") == "mine\n"
+    assert NoteProblem.objects.filter(path="k/own/").exists()
+
+
+def test_a_broken_configuration_is_named_and_no_traceback(world: World) -> None:
+    config = world.path / ".git/config"
+    text = config.read_text()
+    config.write_text("[core\n" + text)
+    result = world.sync()
+    assert ".git/config" in result.disabled
+    assert ".git/config" in VaultState.objects.get().last_error
+    config.write_text(text)
+    world.synced()
+
+
+def test_a_file_that_was_never_there_since_our_last_checkout_was_not_deleted_by_anybody(world: World) -> None:
+    clone = world.clone()
+    clone.write("k/a.md", "theirs\n")
+    clone.push()
+    git(world.path, "fetch", "--quiet")
+    git(world.path, "update-ref", "refs/heads/main", git(world.path, "rev-parse", "origin/main"))
+    world.synced()
+    assert world.text("k/a.md") == "theirs\n"
+    (world.path / "k/a.md").unlink()
+    world.synced()
+    assert "k/a.md" not in world.files()

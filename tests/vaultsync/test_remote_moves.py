@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.test import Client
 
 from tests.support.git_remote import World, change, git, note_of, task
 from vaultsync.models import VaultState
+from vaultsync.vault import Vault
 
 pytestmark = pytest.mark.django_db
 
@@ -101,3 +107,84 @@ def test_a_token_left_in_the_remotes_url_is_taken_out(world: World) -> None:
     assert "SECRET" not in (world.path / ".git/config").read_text()
     assert git(world.path, "remote", "get-url", "origin") == "https://127.0.0.1:1/org/repo.git"
     assert "SECRET" not in result.remote_error + state().last_error
+
+
+def test_a_remote_that_was_made_anew_and_empty_gets_everything_once_that_is_accepted(world: World) -> None:
+    made = task()
+    world.synced()
+    shutil.rmtree(world.remote)
+    git(world.folder, "init", "--quiet", "--bare", "-b", "main", str(world.remote))
+    change(made, priority="high")
+    for _ in range(2):
+        assert "accept-remote" in world.sync().remote_error
+    call_command("vault", "accept-remote")
+    world.synced()
+    assert "priority: high" in git(world.remote, "show", f"main:{note_of(made)}")
+
+
+def test_accepting_a_remote_with_another_history_ends_with_both(world: World) -> None:
+    made = task()
+    world.synced()
+    world.edit(note_of(made), "pending.*", "pending.* Mine.")
+    world.synced()
+    shutil.rmtree(world.remote)
+    git(world.folder, "init", "--quiet", "--bare", "-b", "main", str(world.remote))
+    clone = world.clone()
+    clone.write("k/a.md", "theirs\n")
+    git(clone.folder, "add", "-A")
+    git(clone.folder, "commit", "--quiet", "-m", "another history")
+    git(clone.folder, "push", "--quiet", "origin", "HEAD:main")
+    assert "rewritten" in world.sync().remote_error
+    call_command("vault", "accept-remote")
+    world.synced()
+    assert world.text("k/a.md") == "theirs\n"
+    assert "Mine." in world.text(note_of(made))
+
+
+def test_a_lock_at_the_remote_is_told_from_a_race(world: World) -> None:
+    made = task()
+    world.synced()
+    lock = world.remote / "refs/heads/main.lock"
+    lock.touch()
+    change(made, priority="high")
+    result = world.sync(fetch=False)
+    assert "though nobody pushed there" in result.remote_error
+    assert "lock" in result.remote_error
+    assert state().remote_state == "declined"
+    lock.unlink()
+    world.synced()
+
+
+def test_the_last_error_stays_until_it_is_over(world: World) -> None:
+    made = task()
+    world.synced()
+    away = world.remote.rename(world.folder / "away.git")
+    change(made, priority="high")
+    world.sync()
+    change(made, priority="low")
+    world.sync(fetch=False, respect_back_off=True)
+    assert "can't be reached" in state().last_error
+    away.rename(world.remote)
+    world.synced()
+    assert state().last_error == ""
+
+
+def test_a_repository_that_is_set_after_the_first_start_becomes_the_remote(world: World) -> None:
+    copy = Vault(world.path, "", world.vault.state_dir)
+    repo, world.vault = world.vault, copy
+    made = task()
+    assert not world.sync().error
+    assert (state().remote_state, state().pushed) == ("none", None)
+    world.vault = repo
+    world.synced()
+    assert git(world.remote, "show", f"main:{note_of(made)}")
+    assert state().pushed == state().committed
+
+
+def test_without_a_remote_nothing_is_called_pushed(world: World, client: Client) -> None:
+    world.vault = Vault(world.path, "", world.vault.state_dir)
+    task()
+    assert world.sync().pushed is False
+    client.force_login(User.objects.create_superuser("root"))
+    assert "nothing pushed: there is no remote" in client.get("/admin/vaultsync/vaultstate/").content.decode()
+    assert client.get("/api/v1/sync").json()["pushed_event"] is None

@@ -27,7 +27,8 @@ def test_a_newcomer_gets_a_vault_made_from_the_seed(tmp_path: pathlib.Path) -> N
     assert git(world.path, "log", "--format=%an <%ae> %cn <%ce>", "-1") == (
         "lobwife sync <lobwife@lobmob.local> lobwife sync <lobwife@lobmob.local>"
     )
-    assert state().pushed == state().committed == TaskEvent.objects.order_by("-pk")[0].pk
+    assert state().committed == TaskEvent.objects.order_by("-pk")[0].pk
+    assert (state().pushed, state().remote_state) == (None, "none")
     change(made, status="completed")
     assert world.synced(fetch=False).files == 2
     assert git(world.path, "log", "-1", "--format=%s") == "[sync] Update 2 vault file(s)"

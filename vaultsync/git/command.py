@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import itertools
 import os
 import pathlib
 import re
@@ -20,13 +21,16 @@ from urllib.parse import urlsplit
 
 BRANCH = "main"
 SYMLINK, GITLINK = "120000", "160000"
+Entry = tuple[str, str]  # the mode and the id of a file in a tree
+_MOST_PATHS = 2000  # in the arguments of a command
 LOCAL_SECONDS = 120.0
 NETWORK_SECONDS = 90.0
+IDENTITY = {"name": "lobwife sync", "email": "lobwife@lobmob.local"}
 _IDENTITY = {
-    f"GIT_{role}_{name}": value
-    for role in ("AUTHOR", "COMMITTER")
-    for name, value in (("NAME", "lobwife sync"), ("EMAIL", "lobwife@lobmob.local"))
+    f"GIT_{role}_{name.upper()}": value for role in ("AUTHOR", "COMMITTER") for name, value in IDENTITY.items()
 }
+_COMMITTER = f"{IDENTITY['name']} <{IDENTITY['email']}>".encode()
+_NEW = b"refs/lobwife/new"  # what fast-import calls its commit; nothing reads it
 _INHERITED_ENVIRONMENT = (
     *("PATH", "HOME", "TMPDIR", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR"),
     *("http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY"),
@@ -41,6 +45,9 @@ _CONFIG = {
     "core.excludesFile": "/dev/null",
     "core.attributesFile": "/dev/null",
     "core.untrackedCache": "true",
+    "merge.conflictStyle": "merge",
+    "merge.directoryRenames": "false",
+    "merge.renameLimit": "1000",
     "gc.auto": "0",
     "maintenance.auto": "false",
     "commit.gpgSign": "false",
@@ -67,14 +74,13 @@ class GitError(Exception):
 
 @dataclass(frozen=True)
 class Change:
-    """A path that differs between two trees; mode and id are empty where it is absent. `source` is its name before."""
+    """A path that differs between two trees; mode and id are empty where it is absent."""
 
     path: str
     old_mode: str
     old: str
     new_mode: str
     new: str
-    source: str = ""
 
 
 class Git:
@@ -177,29 +183,45 @@ class Git:
             return self.text("hash-object", "-t", "tree", "-w", "--stdin", stdin=b"")
         return self.text("rev-parse", f"{commit}^{{tree}}")
 
-    def diff(self, old: str, new: str, *, renames: bool = False) -> list[Change]:
+    def refs(self) -> dict[str, str]:
+        """Return the ids of our branch, of the remote's, and of the refs of the sync's own."""
+        names = (f"refs/heads/{BRANCH}", f"refs/remotes/origin/{BRANCH}", "refs/lobwife")
+        lines = self.text("for-each-ref", "--format=%(refname) %(objectname)", *names).splitlines()
+        return dict(line.split(" ") for line in lines)
+
+    def set_refs(self, values: Mapping[str, str]) -> None:
+        """Set refs, all or none of them."""
+        stdin = "".join(f"update {name} {commit}\n" for name, commit in values.items())
+        self.run("update-ref", "-m", "sync", "--stdin", stdin=stdin.encode())
+
+    def entries(self, tree: str | None, paths: Sequence[str] = (), *, recursive: bool = False) -> dict[str, Entry]:
+        """Return mode and id of what a tree or commit has at paths; of everything without them, or with thousands."""
+        if tree is None:
+            return {}
+        arguments = ["-z", *(["-r"] if recursive else []), tree, "--", *_bounded(paths)]
+        lines = (line.partition(b"\t") for line in self.run("ls-tree", *arguments).split(b"\0") if line)
+        return {os.fsdecode(path): _entry(attributes) for attributes, _, path in lines}
+
+    def last_blobs(self, commit: str, paths: Sequence[str]) -> dict[str, str]:
+        """Return the last blob that each path had in the history of a commit; none for a path that it never had."""
+        # -m: what a merge made of a file is in none of its parents
+        options = ("--format=", "--topo-order", "-m", "--raw", "-z", "--no-abbrev", "--no-renames", "--diff-filter=AM")
+        fields = self.run("log", *options, commit, "--", *_bounded(paths)).split(b"\0") if paths else []
+        blobs: dict[str, str] = {}
+        for attributes, path in itertools.pairwise(fields):
+            if attributes.lstrip(b"\n").startswith(b":"):
+                blobs.setdefault(os.fsdecode(path), attributes.split(b" ")[3].decode())
+        return blobs
+
+    def diff(self, old: str, new: str) -> list[Change]:
         """Return the paths that differ between two trees or commits."""
-        if old == new:
-            return []
-        detection = ("-M", "-l400") if renames else ("--no-renames",)
-        fields = self.run("diff-tree", "-r", "-z", "--raw", *detection, old, new).split(b"\0")
-        changes, position = [], 0
-        while position + 1 < len(fields):
-            old_mode, new_mode, old_id, new_id, kind = fields[position][1:].decode().split(" ")
-            path = os.fsdecode(fields[position + 1])
-            source, position = "", position + 2
-            if kind[0] in "RC":
-                source, path, position = path, os.fsdecode(fields[position]), position + 1
-            changes.append(
-                Change(
-                    path,
-                    old_mode if old_id.strip("0") else "",
-                    old_id if old_id.strip("0") else "",
-                    new_mode if new_id.strip("0") else "",
-                    new_id if new_id.strip("0") else "",
-                    source,
-                )
-            )
+        fields = self.run("diff-tree", "-r", "-z", "--raw", "--no-renames", old, new).split(b"\0") if old != new else []
+        changes = []
+        for attributes, path in zip(fields[::2], fields[1::2], strict=False):
+            old_mode, new_mode, old_id, new_id, _ = attributes[1:].decode().split(" ")
+            before = (old_mode, old_id) if old_id.strip("0") else ("", "")
+            after = (new_mode, new_id) if new_id.strip("0") else ("", "")
+            changes.append(Change(os.fsdecode(path), *before, *after))
         return changes
 
     def blobs(self, ids: Iterable[str]) -> dict[str, bytes]:
@@ -224,14 +246,32 @@ class Git:
     def write_blob(self, content: bytes) -> str:
         return self.text("hash-object", "-w", "--no-filters", "--stdin", stdin=content)
 
-    def import_blobs(self, contents: Iterable[bytes]) -> None:
-        """Write many blobs as one pack: 4,000 of them in 0.1 s, where loose objects with their fsync take 2 s."""
-        parts = [part for content in contents for part in (b"blob\ndata %d\n" % len(content), content, b"\n")]
-        self.run("fast-import", "--quiet", "--done", stdin=b"".join([*parts, b"done\n"]))
-
-    def commit_tree(self, tree: str, parents: Sequence[str], message: str) -> str:
+    def commit_tree(self, tree: str, parents: Sequence[str], message: str = "") -> str:
         flags = [part for parent in parents for part in ("-p", parent)]
         return self.text("commit-tree", tree, *flags, "-F", "-", stdin=message.encode())
+
+    def commit_files(
+        self, changes: Mapping[str, bytes | Entry | None], parents: Sequence[str], message: str, *, tree: str = ""
+    ) -> str:
+        """Return a commit of the first parent's tree, or of `tree`, with these files set or, for None, removed.
+
+        One fast-import makes blobs, trees and commit: 4,000 notes take 0.1 s, where objects of their own take 2 s.
+        """
+        text = message.encode()
+        lines = [b"commit %s\nmark :1\ncommitter %s now\n" % (_NEW, _COMMITTER), b"data %d\n%s\n" % (len(text), text)]
+        for number, parent in enumerate(parents):
+            lines.append(f"{'merge' if number else 'from'} {parent}\n".encode())
+        if tree:
+            lines.append(f'M 040000 {tree} ""\n'.encode())
+        lines += [b"D %s\n" % quote_path(path) for path, new in changes.items() if new is None]
+        for path, new in changes.items():
+            if isinstance(new, bytes):
+                lines.append(b"M 100644 inline %s\ndata %d\n%s\n" % (quote_path(path), len(new), new))
+            elif new is not None:
+                lines.append(b"M %s %s %s\n" % (new[0].encode(), new[1].encode(), quote_path(path)))
+        lines.append(b"\nget-mark :1\ndone\n")
+        arguments = ("--quiet", "--force", "--done", "--date-format=now")
+        return self.text("fast-import", *arguments, stdin=b"".join(lines))
 
     def merge_text(self, folder: pathlib.Path, base: bytes, ours: bytes, theirs: bytes) -> bytes | None:
         """Return three versions of a text merged line by line; None when they conflict."""
@@ -245,6 +285,12 @@ class Git:
             for path in paths:
                 path.unlink(missing_ok=True)
 
+    def config(self) -> dict[str, str]:
+        """Return the repository's own configuration; names in lower case, of several values the last."""
+        fields = self.run("config", "-z", "--list", "--show-scope").decode(errors="surrogateescape").split("\0")
+        own = [line for scope, line in zip(fields[::2], fields[1::2], strict=False) if scope in ("local", "worktree")]
+        return {name.lower(): value for name, _, value in (line.partition("\n") for line in own)}
+
     # --- the remote
     def remote_url(self) -> str | None:
         return self.text("config", "--local", "--get", "remote.origin.url", accept=(0, 1)) or None
@@ -253,6 +299,22 @@ class Git:
         """Run a command that talks to the remote, with the token for the URL's host alone."""
         prefix = _die_with_parent()
         return self.run(*arguments, timeout=timeout, config=credentials(url, token), secret=token, prefix=prefix)
+
+
+def _entry(attributes: bytes) -> Entry:
+    mode, _, blob = attributes.decode().split(" ")
+    return mode, blob
+
+
+def _bounded(paths: Sequence[str]) -> Sequence[str]:
+    """Return what of the paths goes into a command's arguments: nothing of too many."""
+    return paths if len(paths) <= _MOST_PATHS else ()
+
+
+def quote_path(path: str) -> bytes:
+    """Return a path as git's line protocols take it."""
+    text = os.fsencode(path).replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
+    return b'"%s"' % text
 
 
 def index_lines(items: Iterable[tuple[str, tuple[str, str]]], null_id: str) -> Iterable[bytes]:
@@ -288,9 +350,9 @@ def _basic(token: str) -> str:
 
 @functools.cache
 def _die_with_parent() -> tuple[str, ...]:
-    """Return the prefix of a command that ends when the process that started it is gone."""
+    """Return the prefix of a command that ends when the process that started it is gone, and removes its locks."""
     setpriv = shutil.which("setpriv")
-    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
+    return (setpriv, "--pdeathsig", "TERM", "--") if setpriv else ()
 
 
 def _scrub(text: str, secret: str | None) -> str:

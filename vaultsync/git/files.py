@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
 import pathlib
 import re
 import stat
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import BinaryIO, NamedTuple
 
 SCRATCH = ".git/lobwife"
+_MOST_BYTES = 255  # of a file's name
+_NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL})
+_UNPLACEABLE = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR})
+# Also as Windows and macOS read it: a short name, blanks and dots behind it, characters that show nothing.
+_DOT_GIT = re.compile(r"(?:.*\\)?(?:\.git|git~1)[ .]*(?:[:\\].*)?", re.IGNORECASE | re.DOTALL)
 _SHA256 = re.compile(r"^\s*objectformat\s*=\s*\"?sha256", re.IGNORECASE | re.MULTILINE)
 
 
@@ -51,16 +57,18 @@ class Files:
         """Return `file`, `link`, `folder`, `other` or, for nothing at all, the empty string."""
         try:
             mode = os.lstat(self._root + path).st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            return ""
+        except OSError as error:
+            if error.errno in _NOTHING_THERE:
+                return ""
+            raise
         if stat.S_ISREG(mode):
             return "file"
         if stat.S_ISLNK(mode):
             return "link"
         return "folder" if stat.S_ISDIR(mode) else "other"
 
-    def read(self, path: str) -> bytes:
-        """Return a regular file's content; raises Blocked for anything else, FileNotFoundError for nothing."""
+    def open(self, path: str) -> BinaryIO:
+        """Open a regular file to read; raises Blocked for anything else, FileNotFoundError for nothing."""
         self.check_folder(path)
         try:
             descriptor = os.open(self._root + path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -71,8 +79,17 @@ class Files:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # open() fails on a folder and leaves the descriptor open
             os.close(descriptor)
             raise Blocked("it is not a regular file")
-        with open(descriptor, "rb") as file:
-            return file.read()
+        return open(descriptor, "rb")
+
+    def read(self, path: str, most: int = -1) -> bytes:
+        """Return a file's content, or its first `most` bytes; raises as `open` does."""
+        with self.open(path) as file:
+            return file.read(most)
+
+    def blob_at(self, path: str) -> str | None:
+        """Return the id of what lies at a path; None for nothing."""
+        kind = self.kind(path)
+        return blob_id(self.read(path), self.null_id) if kind == "file" else kind or None
 
     def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
         """Replace a file in one step; a reader sees the old one or the new one."""
@@ -84,10 +101,18 @@ class Files:
             with open(descriptor, "wb") as file:
                 file.write(content)
                 os.fchmod(descriptor, mode)
-            os.replace(temporary, self._root + path)
+            self._put(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+            raise
+
+    def _put(self, temporary: str, path: str) -> None:
+        try:
+            os.replace(temporary, self._root + path)
+        except OSError as error:
+            if error.errno in _UNPLACEABLE:
+                raise Blocked(f"it can't be written here: {(error.strerror or str(error)).lower()}") from None
             raise
 
     def write_scratch(self, name: str, content: bytes) -> None:
@@ -105,12 +130,7 @@ class Files:
         self._number += 1
         temporary = f"{self._scratch}{self._number}"
         os.symlink(os.fsdecode(target), temporary)
-        os.replace(temporary, self._root + path)
-
-    def move(self, old: str, new: str) -> None:
-        self.check_folder(old)
-        self.make_folder(new)
-        os.rename(self._root + old, self._root + new)
+        self._put(temporary, path)
 
     def remove(self, path: str) -> None:
         """Delete a file and the folders that it leaves empty."""
@@ -127,13 +147,13 @@ class Files:
             folder = os.path.dirname(folder)
 
     def check_folder(self, path: str) -> None:
-        """Raise Blocked when a folder on the way is a symlink or the path leaves the vault."""
+        """Raise Blocked when a folder on the way is a symlink, or the path leaves the vault or leads into a .git."""
         folder = os.path.dirname(path)
-        if folder in self._safe:
+        if folder in self._safe and is_placeable(path):
             return
+        if not is_placeable(path):
+            raise Blocked("its path is none that a file of the vault can have")
         parts = path.split("/")
-        if not path or path.startswith("/") or ".." in parts or parts[0].lower() == ".git":
-            raise Blocked("the path leaves the vault")
         current = ""
         for part in parts[:-1]:
             current = f"{current}/{part}" if current else part
@@ -153,6 +173,10 @@ class Files:
         except (FileExistsError, NotADirectoryError):
             self._safe.discard(folder)
             raise Blocked(f"a file is where the folder {folder} should be") from None
+        except OSError as error:
+            if error.errno in _UNPLACEABLE:
+                raise Blocked(f"its folder can't be made: {(error.strerror or str(error)).lower()}") from None
+            raise
 
     def prepare_scratch(self) -> None:
         """Create the folder for files that are being written, and empty it of what a killed sync left."""
@@ -164,19 +188,23 @@ class Files:
         self._safe.clear()
 
 
-def conflict_names(path: str) -> Iterable[str]:
-    """Yield the names for a version that could not be merged: `T42.conflict.md`, `T42.conflict-2.md` and so on."""
-    stem, extension = os.path.splitext(path)
-    yield f"{stem}.conflict{extension}"
-    for number in range(2, 1000):
-        yield f"{stem}.conflict-{number}{extension}"
+def is_placeable(path: str) -> bool:
+    """Return False for a path that git's index refuses: out of the vault, or into a `.git`, however it is written."""
+    return bool(path) and not any(part in ("", ".", "..") or _DOT_GIT.fullmatch(part) for part in path.split("/"))
 
 
-def free_conflict_name(files: Files, path: str, content: bytes) -> str:
-    """Return the first conflict name that is free or holds this content; raises Blocked when there is none."""
-    for name in conflict_names(path):
-        kind = files.kind(name)
-        if not kind or (kind == "file" and files.read(name) == content):
+def conflict_name(path: str, blob: str, blob_at: Callable[[str], str | None]) -> str:
+    """Return the name for a version that could not be merged: `T42.conflict.md`, `T42.conflict-2.md` and so on.
+
+    It is the first that is free, or where the same `blob` lies. Raises Blocked when there is none.
+    """
+    folder, _, name = path.rpartition("/")
+    stem, extension = os.path.splitext(name)
+    for number in range(1, 1000):
+        ending = f".conflict{f'-{number}' if number > 1 else ''}{extension}"
+        short = os.fsencode(stem)[: _MOST_BYTES - len(os.fsencode(ending))].decode(errors="ignore")
+        name = f"{folder}/{short}{ending}" if folder else f"{short}{ending}"
+        if blob_at(name) in (None, blob):
             return name
     raise Blocked("it has a thousand conflicts beside it")
 

@@ -1,241 +1,192 @@
-"""The merge of two histories of the vault into one tree, file by file, without touching the working copy.
+"""The merge of people's commits with the remote's, by `git merge-tree`, without touching the working copy.
 
-A file keeps its identity through a move: a task's note by its id, others as git's rename detection has it. Nothing is
-merged by markers: what can't be merged stays as the remote has it, with ours beside it.
+What git can't merge stays as the remote has it, with ours beside it; nothing is merged by markers. The database decides
+where a task's note lies and that there is one: both sides' moves and deletions of notes are undone before the merge, so
+that a note keeps its identity by its id.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vaultsync.git.command import GITLINK, SYMLINK, Change, Git, index_lines
-from vaultsync.git.files import Files, conflict_names
-from vaultsync.notes.layout import OVERVIEW, OWNED, task_of_path
-from vaultsync.notes.merge import Merged, merge_note, merge_plain
+from vaultsync.git.command import GITLINK, SYMLINK, Change, Entry, Git
+from vaultsync.git.files import Files, blob_id, conflict_name
+from vaultsync.notes.layout import OVERVIEW, is_copy_beside, task_of_note, task_of_path
+from vaultsync.notes.merge import copy_beside, merge_file, without_conflict_markers
+
+Changes = dict[str, bytes | Entry | None]
 
 
 @dataclass(frozen=True)
-class Place:
-    """A file of a tree."""
+class Sides:
+    """The trees of a three-way merge, and the commits whose histories know the notes that were deleted."""
 
-    path: str
-    mode: str
-    blob: str
-
-
-@dataclass
-class _Sides:
-    base: Place | None = None
-    ours: Place | None = None
-    theirs: Place | None = None
-    by_us: bool = False
-    by_them: bool = False
+    base: str
+    ours: str
+    theirs: str
+    our_commit: str | None = None
+    their_commit: str | None = None
 
 
 @dataclass
 class TreeMerge:
-    """The merged tree, and the conflicts: the path of a file and of our version beside it."""
+    """A merged tree with changes to it, and the conflicts: the path of a file and of our version beside it."""
 
-    tree: str = ""
+    tree: str
+    changes: Changes = field(default_factory=dict)
     conflicts: list[tuple[str, str]] = field(default_factory=list)
 
 
-def merge_trees(git: Git, files: Files, *, base: str, ours: str, theirs: str) -> TreeMerge:
-    """Merge; `base`, `ours` and `theirs` are trees."""
-    if ours in (base, theirs):
-        return TreeMerge(theirs)
-    if theirs == base:
-        return TreeMerge(ours)
-    sides = _sides(_changes(git, base, ours), _changes(git, base, theirs))
-    return _Merger(git, files, theirs).merge([each for each in sides if each.by_us])
+def merge_trees(git: Git, files: Files, sides: Sides) -> TreeMerge:
+    """Merge; a file that conflicts stays as it is in theirs, with ours beside it."""
+    if sides.ours in (sides.base, sides.theirs):
+        return TreeMerge(sides.theirs)
+    if sides.theirs == sides.base:
+        return TreeMerge(sides.ours)
+    base = git.commit_tree(sides.base, [])
+    ours = git.commit_files(_undone(git, sides.base, sides.ours, sides.our_commit), [base], "ours", tree=sides.ours)
+    undone = _undone(git, sides.base, sides.theirs, sides.their_commit)
+    theirs = git.commit_files(undone, [base], "theirs", tree=sides.theirs)
+    output = git.run("merge-tree", "--write-tree", "-z", "--no-messages", ours, theirs, accept=(0, 1)).split(b"\0")
+    stages: dict[str, dict[int, Entry]] = {}
+    for line in filter(None, output[1:]):
+        attributes, _, path = line.partition(b"\t")
+        mode, blob, stage = attributes.decode().split(" ")
+        stages.setdefault(os.fsdecode(path), {})[int(stage)] = (mode, blob)
+    merge = TreeMerge(output[0].decode())
+    if stages:
+        _Resolver(git, files, merge, (ours, theirs), stages).run()
+    return merge
 
 
-def _changes(git: Git, base: str, side: str) -> list[Change]:
-    changes = git.diff(base, side)
-    others = [each for each in changes if task_of_path(each.path) is None]
-    if any(each.old and not each.new for each in others) and any(each.new and not each.old for each in others):
-        moved = [each for each in git.diff(base, side, renames=True) if each.source]
-        moved = [each for each in moved if task_of_path(each.path) is None and task_of_path(each.source) is None]
-        gone = {each.source for each in moved} | {each.path for each in moved}
-        changes = [each for each in changes if each.path not in gone] + moved
+def _undone(git: Git, base: str, side: str, commit: str | None) -> Changes:
+    """Return the changes that put a side's notes back to where they lie in the base, as the side has them."""
+    diff = git.diff(base, side)
+    gone = {task: change for change in diff if change.old and not change.new and (task := task_of_path(change.path))}
+    if not gone:
+        return {}
+    new = _new_places(git, [change for change in diff if change.new and not change.old], set(gone))
+    changes: Changes = {}
+    deleted = {}
+    for task, change in gone.items():
+        place = new.get(task)
+        if place is None:
+            deleted[change.path] = change
+        elif isinstance(place, Change):
+            changes |= {place.path: None, change.path: (place.new_mode, place.new)}
+    last = git.last_blobs(commit, list(deleted)) if commit else {}
+    for path, change in deleted.items():
+        changes[path] = (change.old_mode, last.get(path, change.old))
     return changes
 
 
-def _sides(ours: list[Change], theirs: list[Change]) -> list[_Sides]:
-    """The changes of both sides brought together by the identity of the file."""
-    by_task = _unambiguous(ours, theirs)
-    found: dict[str, _Sides] = {}
-    for changes, us in ((ours, True), (theirs, False)):
-        for change in changes:
-            task = task_of_path(change.path)
-            name = f"T{task}" if task in by_task else (change.source or change.path)
-            sides = found.setdefault(name, _Sides())
-            if change.old:
-                sides.base = Place(change.source or change.path, change.old_mode, change.old)
-            place = Place(change.path, change.new_mode, change.new) if change.new else None
-            if us:
-                sides.ours, sides.by_us = place or (sides.ours if task in by_task else None), True
-            else:
-                sides.theirs, sides.by_them = place or (sides.theirs if task in by_task else None), True
-    for sides in found.values():
-        sides.ours = sides.ours if sides.by_us else sides.base
-        sides.theirs = sides.theirs if sides.by_them else sides.base
-    return list(found.values())
+def _new_places(git: Git, added: Sequence[Change], tasks: set[int]) -> dict[int, Change]:
+    """Return where a side has the notes that are gone from their paths: in another folder, or under another name."""
+    places = {task: change for change in added if (task := task_of_path(change.path)) in tasks}
+    others = [
+        change
+        for change in added
+        if change.path.endswith(".md") and task_of_path(change.path) is None and not is_copy_beside(change.path)
+    ]
+    contents = git.blobs(change.new for change in others if change.new_mode not in (GITLINK, SYMLINK))
+    for change in others:
+        task = task_of_note(contents.get(change.new, b""))
+        if task in tasks:
+            places.setdefault(task, change)
+    return {task: change for task, change in places.items() if task is not None}
 
 
-def _unambiguous(ours: list[Change], theirs: list[Change]) -> set[int]:
-    """Tasks with at most one note on each side and before: only those are followed by their id."""
-    before: dict[int, set[str]] = {}
-    for change in (*ours, *theirs):
-        task = task_of_path(change.path)
-        if task is not None:
-            before.setdefault(task, set()).update({change.path} if change.old else ())
-    doubtful = {task for task, paths in before.items() if len(paths) > 1}
-    for changes in (ours, theirs):
-        present = {task: set(paths) for task, paths in before.items()}
-        for change in changes:
-            task = task_of_path(change.path)
-            if task is not None:
-                if change.new:
-                    present[task].add(change.path)
-                else:
-                    present[task].discard(change.path)
-        doubtful |= {task for task, paths in present.items() if len(paths) > 1}
-    return set(before) - doubtful
+def id_at(path: str, changes: Changes, present: Mapping[str, Entry], example: str) -> str | None:
+    """Return the id of what a tree with changes has at a path; None for nothing. `example` is any id."""
+    new = changes[path] if path in changes else present.get(path)
+    return blob_id(new, example) if isinstance(new, bytes) else new and new[1]
 
 
-class _Merger:
-    def __init__(self, git: Git, files: Files, theirs: str) -> None:
+class _Resolver:
+    """Resolves what git reports as conflicts; `stages` are the versions of each path: 1 base, 2 ours, 3 theirs."""
+
+    def __init__(
+        self,
+        git: Git,
+        files: Files,
+        merge: TreeMerge,
+        labels: tuple[str, str],
+        stages: Mapping[str, Mapping[int, Entry]],
+    ) -> None:
         self.git = git
         self.files = files
-        listed = (line.partition(b"\t") for line in git.run("ls-tree", "-r", "-z", theirs).split(b"\0") if line)
-        self.theirs = theirs
-        self.paths = {os.fsdecode(path): _mode_and_id(about) for about, _, path in listed}
-        self.index: dict[str, tuple[str, str]] = {}  # relative to their tree; an empty mode removes
-        self.conflicts: list[tuple[str, str]] = []
-
-    def merge(self, changed: list[_Sides]) -> TreeMerge:
-        """`changed` are the files that we changed; the rest is as theirs has it."""
-        contents = self.git.blobs(
-            place.blob
-            for each in changed
-            if each.by_them
-            for place in (each.base, each.ours, each.theirs)
-            if place and place.mode != GITLINK
+        self.merge = merge
+        self.labels = labels
+        self.stages = stages
+        self.present = git.entries(merge.tree, recursive=True)
+        self.contents = git.blobs(
+            blob for versions in stages.values() for mode, blob in versions.values() if mode != GITLINK
         )
-        for each in changed:
-            if not each.by_them:
-                self._take_ours(each)
+
+    def run(self) -> None:
+        for path, versions in sorted(self.stages.items()):
+            original = self._without_label(path)
+            if original != path:  # a file where the other side has a folder, which git put beside it
+                self._move_beside(path, original)
+            elif versions.keys() == {2} and {3: versions[2]} in self.stages.values():
+                self.merge.changes[path] = None  # both renamed it: it has their name, and what both wrote
+            elif 2 in versions and 3 in versions:
+                self._resolve(path, versions.get(1), versions[2], versions[3])
             else:
-                self._both(each, contents)
-        return TreeMerge(self._tree(), self.conflicts)
+                self._strip_markers(path)
 
-    def _take_ours(self, sides: _Sides) -> None:
-        if sides.base and (sides.ours is None or sides.ours.path != sides.base.path):
-            self._remove(sides.base.path)
-        if sides.ours:
-            self._put(sides.ours, over=sides.base.path if sides.base else "")
+    def _without_label(self, path: str) -> str:
+        for label in self.labels:
+            name, mark, rest = path.rpartition(f"~{label}")
+            if mark and not rest.strip("_0123456789"):
+                return name
+        return path
 
-    def _both(self, sides: _Sides, contents: dict[str, bytes]) -> None:
-        base, ours, theirs = sides.base, sides.ours, sides.theirs
-        if ours is None and (theirs is None or (base and (theirs.mode, theirs.blob) == (base.mode, base.blob))):
-            if theirs:
-                self._remove(theirs.path)
-        elif theirs is None and ours:
-            if not (base and (ours.mode, ours.blob) == (base.mode, base.blob)):
-                self._put(ours)  # deleted there, changed here: the change is kept
-        elif ours and theirs:
-            self._combine(base, ours, theirs, contents)
+    def _move_beside(self, path: str, original: str) -> None:
+        entry = self.present.get(path)
+        if entry is not None:
+            self.merge.changes[path] = None
+            self._put_beside(original, entry, self.contents.get(entry[1]))
 
-    def _combine(self, base: Place | None, ours: Place, theirs: Place, contents: dict[str, bytes]) -> None:
-        path = ours.path if base and theirs.path == base.path else theirs.path
-        if path != theirs.path:
-            self._remove(theirs.path)
-        if {ours.mode, theirs.mode} & {SYMLINK, GITLINK} or not {ours.blob, theirs.blob} <= contents.keys():
-            kept = ours if base and (theirs.mode, theirs.blob) == (base.mode, base.blob) else theirs
-            self._put(Place(path, kept.mode, kept.blob), over=theirs.path)
-            if kept is theirs and (ours.mode, ours.blob) != (theirs.mode, theirs.blob) and ours.mode != GITLINK:
-                self._keep_copy(path, ours.mode, ours.blob)
+    def _resolve(self, path: str, base: Entry | None, ours: Entry, theirs: Entry) -> None:
+        if ours[1] == theirs[1] or path == OVERVIEW:
+            self.merge.changes[path] = theirs
             return
-        mode = ours.mode if base and theirs.mode == base.mode else theirs.mode
-        merged = self._contents(path, contents.get(base.blob) if base else None, contents, ours, theirs)
-        known = {contents[ours.blob]: ours.blob, contents[theirs.blob]: theirs.blob}
-        blob = known.get(merged.content) or self.git.write_blob(merged.content)
-        self._put(Place(path, mode, blob), over=theirs.path)
-        if merged.conflict_copy is not None and path != OVERVIEW:
-            self._keep_copy(path, mode, ours.blob)
+        mine, other = self.contents.get(ours[1]), self.contents.get(theirs[1])
+        if mine is None or other is None or SYMLINK in (ours[0], theirs[0]):
+            self.merge.changes[path] = theirs
+            if ours[0] != GITLINK:
+                self._put_beside(path, ours, None)
+            return
+        mine = without_conflict_markers(mine, self.labels)  # of a file that was renamed and edited
+        other = without_conflict_markers(other, self.labels)
+        before = self.contents.get(base[1]) if base else None
+        merged = merge_file(path, before, mine, other, self._merge_text)
+        self.merge.changes[path] = self._file(theirs[0], merged.content)
+        if merged.is_conflict:
+            self._put_beside(path, ours, copy_beside(path, mine))
 
-    def _contents(
-        self, path: str, base: bytes | None, contents: dict[str, bytes], ours: Place, theirs: Place
-    ) -> Merged:
-        def text_merge(first: bytes, second: bytes, third: bytes) -> bytes | None:
-            return self.git.merge_text(self.files.scratch, first, second, third)
+    def _file(self, mode: str, content: bytes) -> bytes | Entry:
+        return content if mode == "100644" else (mode, self.git.write_blob(content))
 
-        mine, other = contents[ours.blob], contents[theirs.blob]
-        if task_of_path(path) is not None:
-            return merge_note(base, mine, other, owned=OWNED)
-        if path.endswith(".md"):
-            return merge_note(base, mine, other, owned=(), text_merge=text_merge)
-        return merge_plain(base, mine, other, text_merge=text_merge)
+    def _merge_text(self, base: bytes, ours: bytes, theirs: bytes) -> bytes | None:
+        return self.git.merge_text(self.files.scratch, base, ours, theirs)
 
-    def _keep_copy(self, path: str, mode: str, blob: str) -> None:
-        for name in conflict_names(path):
-            there = self.index.get(name)
-            if there == (mode, blob) or not (name in self.paths if there is None else there[0]):
-                self._put(Place(name, mode, blob))
-                self.conflicts.append((path, name))
-                return
+    def _put_beside(self, path: str, entry: Entry, content: bytes | None) -> None:
+        blob = blob_id(content, entry[1]) if content is not None else entry[1]
+        name = conflict_name(path, blob, lambda name: id_at(name, self.merge.changes, self.present, entry[1]))
+        self.merge.changes[name] = entry if content is None else self._file(entry[0], content)
+        self.merge.conflicts.append((path, name))
 
-    def _remove(self, path: str) -> None:
-        if path in self.paths:
-            self.index[path] = ("", "")
-
-    def _put(self, place: Place, *, over: str = "") -> None:
-        """Put a file where it belongs; where theirs has a folder, or a file for a folder, beside that.
-
-        `over` is where theirs has this very file: another one that lies in its way stays, with ours beside it.
-        """
-        path = place.path
-        parents = _parents(path)
-        if any(self._is_file(parent) for parent in parents) or self._is_folder(path):
-            path = f"{path}.conflict" if not parents else f"{parents[0]}.conflict/{path[len(parents[0]) + 1 :]}"
-            self.conflicts.append((place.path, path))
-        there = self.index.get(path) or (self.paths.get(path) if path != over else None)
-        if there and there[0] and there != (place.mode, place.blob):
-            self._keep_copy(path, place.mode, place.blob)
-        else:
-            self.index[path] = (place.mode, place.blob)
-
-    def _is_folder(self, path: str) -> bool:
-        return any(other.startswith(f"{path}/") for other in self.paths if self._is_file(other))
-
-    def _is_file(self, path: str) -> bool:
-        """Return True for a path of their tree that is not removed by the merge."""
-        return path in self.paths and (path not in self.index or bool(self.index[path][0]))
-
-    def _tree(self) -> str:
-        index = self.files.scratch / "merge-index"
-        environment = {"GIT_INDEX_FILE": str(index)}
-        try:
-            self.git.run("read-tree", self.theirs, environment=environment)
-            self.git.run(
-                "update-index",
-                "-z",
-                "--index-info",
-                stdin=b"".join(index_lines(self.index.items(), self.files.null_id)),
-                environment=environment,
-            )
-            return self.git.text("write-tree", environment=environment)
-        finally:
-            index.unlink(missing_ok=True)
-
-
-def _mode_and_id(about: bytes) -> tuple[str, str]:
-    mode, _, blob = about.decode().split(" ")
-    return mode, blob
-
-
-def _parents(path: str) -> list[str]:
-    parts = path.split("/")[:-1]
-    return ["/".join(parts[: number + 1]) for number in range(len(parts))]
+    def _strip_markers(self, path: str) -> None:
+        """Keep both sides' lines of a file that git merged with markers under one of two names."""
+        entry = self.present.get(path)
+        content = self.contents.get(entry[1]) if entry else None
+        if entry is None or content is None:
+            return
+        both = without_conflict_markers(content, self.labels)
+        if both != content:
+            self.merge.changes[path] = self._file(entry[0], both)
+            self.merge.conflicts.append((path, path))

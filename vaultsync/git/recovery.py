@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
 import shutil
 import time
 
-from vaultsync.git.command import BRANCH, Git, GitError
+from vaultsync.git.command import Git, GitError
 from vaultsync.git.files import Blocked, Files
+from vaultsync.git.worktree import Worktree
 
 _RUNNING = "busy.json"
-_LOCKS = ("index.lock", "HEAD.lock", "config.lock", "packed-refs.lock", "shallow.lock", f"refs/heads/{BRANCH}.lock")
 _SURELY_OLD_SECONDS = 600
 _REBASES = ("rebase-merge", "rebase-apply")
 _OTHERS = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
@@ -22,54 +23,63 @@ _OTHERS = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
 class Recovery:
     """Repairs what an interrupted git, or an interrupted sync, left behind."""
 
-    def __init__(self, git: Git, files: Files) -> None:
+    def __init__(self, git: Git, files: Files, worktree: Worktree) -> None:
         self.git = git
         self.files = files
+        self.worktree = worktree
         self.folder = files.root / ".git"
         self.notices: list[str] = []
 
     def run(self) -> None:
         """Repair what can be; raises Blocked, with a sentence, for what must not be touched."""
-        self._remove_stale_locks()
         self._end_merges()
         self._repair_index()
 
     # --- syncs
     def begin(self) -> None:
-        """Note that a sync of ours is under way, so that a lock it leaves behind when killed is known as ours."""
-        note = json.dumps({"since": time.time()}).encode()
-        (self.files.scratch / _RUNNING).write_bytes(note)
+        """Note that a sync of ours is under way, so that a lock that its git leaves behind is known as ours."""
+        self._save_span(time.time(), None)
 
     def end(self) -> None:
-        (self.files.scratch / _RUNNING).unlink(missing_ok=True)
+        self._save_span(self._span()[0], time.time())
 
-    def _killed_since(self) -> float | None:
-        """Return the start of the sync that was killed, if one was. Call it while the vault's lock is held."""
+    def _save_span(self, since: float, until: float | None) -> None:
+        (self.files.scratch / _RUNNING).write_bytes(json.dumps({"since": since, "until": until}).encode())
+
+    def _span(self) -> tuple[float, float]:
+        """Return when the last sync began and ended; one that was killed lasted until now, while we hold the lock."""
         try:
-            return float(json.loads((self.files.scratch / _RUNNING).read_bytes())["since"])
+            span = json.loads((self.files.scratch / _RUNNING).read_bytes())
+            return float(span["since"]), float(span["until"] or time.time())
         except (OSError, ValueError, KeyError, TypeError):
-            return None
+            return 0.0, 0.0
 
     # --- locks
-    def _remove_stale_locks(self) -> None:
-        for name in _LOCKS:
-            path = self.folder / name
+    def remove_stale_locks(self) -> None:
+        """Remove locks whose git is gone; raises Blocked for one that may be in use, or that can't be removed."""
+        for path in self._locks():
+            name = path.relative_to(self.files.root)
             try:
-                created_at = path.lstat().st_mtime
-            except (FileNotFoundError, NotADirectoryError):
+                if not self._owner_is_gone(path.lstat().st_mtime):
+                    raise Blocked(f"another git works in the vault ({name}); tried again later")
+                path.unlink()
+            except FileNotFoundError:
                 continue
-            if not self._owner_is_gone(created_at):
-                raise Blocked(f"another git works in the vault (.git/{name}); tried again later")
-            path.unlink(missing_ok=True)
-            self.notices.append(f"removed .git/{name}, whose owner is gone")
+            except OSError as error:
+                raise Blocked(f"{name} can't be removed ({error.strerror}): remove it, no git is at work") from None
+            self.notices.append(f"removed {name}, whose owner is gone")
+
+    def _locks(self) -> list[pathlib.Path]:
+        """Return the files by which git locks its own; those of packs are none that stop a sync."""
+        return [path for glob in ("*.lock", "refs/**/*.lock", "objects/info/*.lock") for path in self.folder.glob(glob)]
 
     def _owner_is_gone(self, created_at: float) -> bool:
-        """Return True for a lock of a killed sync, or one that is too old, when no git works here that we can see."""
+        """Return True for a lock of a sync of ours, or one that is too old, when no git works here that we can see."""
         if _git_works_in(self.files.root):
             return False
-        killed = self._killed_since()
-        from_ours = killed is not None and created_at >= killed - 1
-        return from_ours or created_at < _booted_at() or created_at < time.time() - _SURELY_OLD_SECONDS
+        since, until = self._span()
+        is_ours = since - 1 <= created_at <= until
+        return is_ours or created_at < _booted_at() or created_at < time.time() - _SURELY_OLD_SECONDS
 
     # --- merges and rebases
     def _end_merges(self) -> None:
@@ -107,7 +117,11 @@ class Recovery:
             head = self.git.resolve("HEAD")
             if head:
                 self.git.run("read-tree", head, environment=environment)
-            self.git.run("add", "-A", ".", environment=environment)
+            listed = ("-z", "--modified", "--others", "--exclude-standard")
+            names = self.git.run("ls-files", *listed, environment=environment).split(b"\0")
+            present = [name for name in names if os.access(os.path.join(os.fsencode(self.files.root), name), os.R_OK)]
+            stdin = b"".join(name + b"\0" for name in present if name and not name.endswith(b"/"))
+            self.git.run("update-index", "--add", "--replace", "-z", "--stdin", stdin=stdin, environment=environment)
             tree = self.git.text("write-tree", environment=environment)
         finally:
             index.unlink(missing_ok=True)
@@ -118,28 +132,33 @@ class Recovery:
 
     # --- the index
     def _repair_index(self) -> None:
-        path = self.folder / "index"
+        """Make an index anew that is missing, cut off or damaged."""
+        if not self._index_is_sound() and (head := self.git.resolve("HEAD")):
+            self._make_index(head)
+            self.notices.append("made git's index anew")
+
+    def _index_is_sound(self) -> bool:
         try:
-            with path.open("rb") as file:
-                sound = file.read(4) == b"DIRC"
+            content = (self.folder / "index").read_bytes()
         except FileNotFoundError:
-            sound = False
-        if sound or not self.git.resolve("HEAD"):
-            return
-        path.unlink(missing_ok=True)
-        self.git.run("read-tree", "HEAD")
-        self.git.run("update-index", "-q", "--refresh", accept=(0, 1))
-        self.notices.append("made git's index anew")
+            return False
+        algorithm, size = ("sha256", 32) if len(self.files.null_id) == 64 else ("sha1", 20)
+        checksum = content[-size:]
+        right = hashlib.new(algorithm, content[:-size], usedforsecurity=False).digest()
+        return content[:4] == b"DIRC" and checksum in (right, bytes(size))
+
+    def _make_index(self, head: str) -> None:
+        (self.folder / "index").unlink(missing_ok=True)
+        self.worktree.set_index(self.git.entries(head, recursive=True).items())
 
     def rebuild_index(self) -> None:
         """Replace an index that git can't use, or that holds an unfinished merge."""
         with contextlib.suppress(GitError):
             rescued = self._rescue()
             self.notices.append(f"git's index could not be used; the working copy is kept as {rescued}")
-        (self.folder / "index").unlink(missing_ok=True)
-        if self.git.resolve("HEAD"):
-            self.git.run("read-tree", "HEAD")
-            self.git.run("update-index", "-q", "--refresh", accept=(0, 1))
+        head = self.git.resolve("HEAD")
+        if head:
+            self._make_index(head)
 
 
 def _git_works_in(root: pathlib.Path) -> bool:

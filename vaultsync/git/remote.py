@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from vaultsync.git.command import BRANCH, Git, GitError
 
-ACCEPTED = "refs/lobwife/remote"
+ACCEPTED = "refs/lobwife/remote"  # the last commit of the remote that is in our history
 TRACKED = f"refs/remotes/origin/{BRANCH}"
 _DENIED = re.compile(
     r"Authentication failed|could not read (Username|Password)|error: 40[13]|Permission denied|not granted",
@@ -28,29 +28,35 @@ class RemoteError(Exception):
 
 
 class Behind(Exception):
-    """The remote has commits that we don't: fetch, merge, push again."""
+    """The remote has moved on, or is locked: fetch and look. The text is what it said."""
 
 
 class Remote:
-    """The remote named origin. ACCEPTED is the last of its commits that was merged or pushed here."""
+    """The remote named origin; `accepted` is the last of its commits that is in our history."""
 
     def __init__(self, git: Git, url: str, token: Callable[[], str | None]) -> None:
         self.git = git
         self.url = url
+        self.accepted: str | None = None
         self._token = token
 
     def fetch(self) -> str | None:
         """Return its newest commit, None when it is empty; raises RemoteError, also when its history was rewritten."""
         shallow = ["--unshallow"] if (self.git.path / ".git" / "shallow").exists() else []
         refspec = f"+refs/heads/{BRANCH}:{TRACKED}"
-        accepted = self.accepted()
+        accepted = self.accepted
         try:
             self._network("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", *shallow, "origin", refspec)
         except GitError as error:
             if _NO_BRANCH not in error.stderr:
                 raise self._error(error) from None
             if accepted:
-                raise RemoteError("rewritten", f"the remote has no branch {BRANCH} any more") from None
+                self.git.run("update-ref", "-d", TRACKED)
+                raise RemoteError(
+                    "rewritten",
+                    f"the remote has no branch {BRANCH} any more (it was at {accepted[:10]}): nothing is sent; "
+                    "if it was made anew on purpose, `manage.py vault accept-remote` sends everything",
+                ) from None
             return None
         tip = self.git.resolve(TRACKED)
         if accepted and tip and not self.git.is_ancestor(accepted, tip):
@@ -67,9 +73,9 @@ class Remote:
         The lease is no force: what is sent always contains the commit that the remote must still be at. Without it a
         remote that was put back to an older commit would silently get its newer ones again.
         """
-        accepted = self.accepted()
+        accepted = self.accepted
         if accepted and not self.git.is_ancestor(accepted, head):
-            raise Behind
+            raise Behind("it has commits that are not here")
         lease = f"--force-with-lease=refs/heads/{BRANCH}:{accepted or ''}"
         try:
             self._network("push", "--porcelain", "--no-verify", lease, "origin", f"{head}:refs/heads/{BRANCH}")
@@ -78,21 +84,9 @@ class Remote:
                 reason = error.stdout[error.stdout.index("[remote rejected]") :].splitlines()[0]
                 raise RemoteError("declined", f"the remote refuses the push: {reason[:300]}") from None
             if _RACE.search(error.stdout):
-                raise Behind from None
+                raise Behind(next(line for line in error.stdout.splitlines() if _RACE.search(line))[:300]) from None
             raise self._error(error) from None
-        self.accept(head)
-
-    def accepted(self) -> str | None:
-        """Return the last commit of the remote that is in our history; in a vault new to us what was fetched before."""
-        commit = self.git.resolve(ACCEPTED)
-        if commit is None:
-            commit = self.git.resolve(TRACKED)
-            if commit:
-                self.accept(commit)
-        return commit
-
-    def accept(self, commit: str) -> None:
-        self.git.run("update-ref", ACCEPTED, commit)
+        self.accepted = head
 
     def _network(self, *arguments: str) -> bytes:
         token = None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import pathlib
 
-from vaultsync.git.command import BRANCH, Git
-from vaultsync.git.files import SCRATCH, Blocked, Files
+from vaultsync.git.command import BRANCH, IDENTITY, Git
+from vaultsync.git.files import SCRATCH, Files
 from vaultsync.git.remote import remove_credentials, url_of
 
 SEED = pathlib.Path(__file__).resolve().parent.parent / "seed"
@@ -19,10 +19,13 @@ class Disabled(Exception):
     """There is no vault to sync; the text is the reason."""
 
 
-def open_vault(path: pathlib.Path, repo: str, git: Git, files: Files) -> bool:
-    """Create the repository at `path` where it is missing; returns True when it did. Raises Disabled."""
+def open_vault(path: pathlib.Path, repo: str, git: Git, files: Files) -> tuple[bool, str | None]:
+    """Create the repository at `path` where it is missing; returns True when it did, and the remote's URL.
+
+    Raises Disabled, or GitError for a repository that git can't read.
+    """
     try:
-        is_new = _create(path, repo, git, files)
+        is_new = _create(path, repo, git)
         if not (path / ".git").is_dir():
             raise Disabled(f"{path} is not a repository of its own (.git is not a folder)")
         files.prepare_scratch()
@@ -30,26 +33,32 @@ def open_vault(path: pathlib.Path, repo: str, git: Git, files: Files) -> bool:
     except OSError as error:
         raise Disabled(f"the vault at {path} can't be used: {error.strerror or error}") from None
     remove_credentials(git)
-    return is_new
+    config = git.config()
+    if config.get("core.sparsecheckout") == "true":
+        raise Disabled("the vault is a sparse checkout, which can't be synced: `git sparse-checkout disable` in it")
+    for name, value in IDENTITY.items():
+        if f"user.{name}" not in config:
+            git.run("config", "--local", f"user.{name}", value)  # for scripts that commit in the vault
+    if repo and "remote.origin.url" not in config:
+        git.run("remote", "add", "origin", url_of(repo))
+        return is_new, url_of(repo)
+    return is_new, config.get("remote.origin.url")
 
 
-def _create(path: pathlib.Path, repo: str, git: Git, files: Files) -> bool:
+def _create(path: pathlib.Path, repo: str, git: Git) -> bool:
     if path.exists() and not path.is_dir():
         raise Disabled(f"{path} is not a folder")
     path.mkdir(parents=True, exist_ok=True)
     present = set(os.listdir(path)) - _IGNORED
-    if ".git" in present and not (_is_new(path) and git.remote_url() is None and repo):
+    if ".git" in present:
         if (path / ".git").is_dir() and not (path / ".git" / "HEAD").exists() and present == {".git"}:
             git.run("init", "--quiet", "-b", BRANCH)
         return False
-    if present - {".git"} and not _is_new(path):
+    if present:
         raise Disabled(f"{path} holds files and is not a git repository; it is left alone")
+    (path / SCRATCH).mkdir(parents=True)
+    (path / SCRATCH / _NO_COMMIT_YET).write_bytes(b"")
     git.run("init", "--quiet", "-b", BRANCH)
-    files.prepare_scratch()
-    if git.resolve("HEAD") is None:
-        (path / SCRATCH / _NO_COMMIT_YET).write_bytes(b"")
-        if repo and git.remote_url() is None:
-            git.run("remote", "add", "origin", url_of(repo))
     return True
 
 
@@ -57,17 +66,12 @@ def _is_new(path: pathlib.Path) -> bool:
     return (path / SCRATCH / _NO_COMMIT_YET).exists()
 
 
-def seed_if_new(git: Git, files: Files) -> None:
-    """Copy the seed into a vault that was created here and has no commit yet."""
+def seed_files(files: Files) -> dict[str, bytes]:
+    """Return what a vault that was created here begins with."""
     if not _is_new(files.root):
-        return
-    if git.resolve("HEAD") is not None:
-        mark_committed(files)
-        return
-    for source in sorted(SEED.rglob("*")):
-        name = source.relative_to(SEED).as_posix()
-        if source.is_file() and not files.kind(name):
-            files.write(name, source.read_bytes())
+        return {}
+    paths = (source for source in sorted(SEED.rglob("*")) if source.is_file())
+    return {source.relative_to(SEED).as_posix(): source.read_bytes() for source in paths}
 
 
 def mark_committed(files: Files) -> None:
@@ -83,11 +87,3 @@ def _disable_attributes(path: pathlib.Path) -> None:
         attributes.parent.mkdir(exist_ok=True)
         with attributes.open("a") as file:
             file.write(("\n" if text and not text.endswith("\n") else "") + _ATTRIBUTES + "\n")
-
-
-def is_on_branch(files: Files) -> bool:
-    """Return True when HEAD is on our branch, False when it is detached; raises Blocked on another branch."""
-    name = (files.root / ".git" / "HEAD").read_text().strip()
-    if name.startswith("ref: ") and name != f"ref: refs/heads/{BRANCH}":
-        raise Blocked(f"the vault is on the branch {name.removeprefix('ref: refs/heads/')}; check out {BRANCH}")
-    return name.startswith("ref: ")

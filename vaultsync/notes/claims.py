@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 from django.db import transaction
 
@@ -11,7 +10,6 @@ from core.errors import LobwifeError
 from core.timestamps import parse as parse_time
 from tasks.models import Status, Task
 from tasks.services import update_task
-from vaultsync.models import NoteRecord
 from vaultsync.notes.frontmatter import Document
 from vaultsync.notes.layout import CLAIMED, SYSTEM_ACTIVE
 
@@ -23,46 +21,34 @@ _FIRST_SEEN: dict[str, set[str]] = {
 }
 
 
-@dataclass
-class Judgement:
-    """The meaning of the four keys of a system task's note: changes for the row, or a sentence why not."""
+class Claim(NamedTuple):
+    """What an agent wrote into the four keys of a note: changes for the row, and a sentence for what was not taken."""
 
-    changes: dict[str, str | None] = field(default_factory=dict)
+    changes: dict[str, str | None]
     sentence: str = ""
-    shown_status: str = ""
 
 
-def claim_of(task: Task, record: NoteRecord | None, document: Document) -> Judgement:
-    """Compare the note with what we last wrote and with the row.
+def claim_of(task: Task, base: Document | None, document: Document) -> Claim:
+    """Compare the note with the row, and with the note as whoever wrote into it saw it (`base`).
 
-    Changed in the note alone: to be taken over. Changed in both: the row stays, and a sentence says so.
+    Changed in the note alone: to be taken over. Changed in both: the row stays as a whole, and a sentence says so.
+    Without a base the note is of the older service, which never took a claim over: its rows stayed as they were.
     """
     row = {key: getattr(task, key) or None for key in CLAIMED}
-    note = {key: _text(document.value(key)) for key in CLAIMED}
-    shown = SYSTEM_ACTIVE if note["status"] == SYSTEM_ACTIVE else ""
-    if note["status"] == SYSTEM_ACTIVE:
-        note["status"] = Status.ACTIVE.value
-    if note == row:
-        return Judgement(shown_status=shown)
-    if record is None or not record.blob:
-        # A note of the older service, which never took a claim over: its rows stayed as they were. Without a blob we
-        # were about to write it for the first time: it may say what we meant to write, or still what it said.
-        if record is not None and record.intended is not None and note == _written(record.intended):
-            return Judgement(shown_status=shown)
-        if document.value("status") not in _FIRST_SEEN.get(task.status, set()):
-            return Judgement(shown_status=shown)
-        written = [row]
-    else:
-        written = [_written(values) for values in (record.written, record.intended) if values is not None]
-    if note in written:
-        return Judgement(shown_status=shown)
-    if row not in written:
-        return Judgement(sentence=BOTH_CHANGED)
-    wrong = _refused(note)
-    if wrong:
-        return Judgement(sentence=wrong)
-    changes = {key: note[key] for key in CLAIMED if note[key] != row[key]}
-    return Judgement(changes=changes, shown_status=shown)
+    note = _values(document)
+    before = row if base is None else _values(base)
+    is_claim = document.value("status") in _FIRST_SEEN.get(task.status, set()) if base is None else note != before
+    if note == row or not is_claim:
+        return Claim({})
+    if row != before:
+        return Claim({}, BOTH_CHANGED)
+    if note["status"] not in Status.values:
+        return Claim({}, f"its status {str(note['status'])[:50]!r} is none that there is; the row decides")
+    unreadable = [key for key in ("assigned_at", "completed_at") if note[key] and parse_time(note[key]) is None]
+    changes = {key: note[key] for key in CLAIMED if note[key] != row[key] and key not in unreadable}
+    return Claim(
+        changes, f"its {' and '.join(unreadable)} is not a time; the rest was taken over" if unreadable else ""
+    )
 
 
 def take_over(task: Task, changes: dict[str, str | None]) -> bool:
@@ -78,21 +64,9 @@ def take_over(task: Task, changes: dict[str, str | None]) -> bool:
     return True
 
 
-def _refused(note: dict[str, str | None]) -> str:
-    if note["status"] not in Status.values:
-        return f"its status {str(note['status'])[:50]!r} is none that there is; the row decides"
-    for key in ("assigned_at", "completed_at"):
-        if note[key] is not None and parse_time(note[key]) is None:
-            return f"its {key} is not a time; the row decides"
-    return ""
-
-
-def _written(values: dict[str, Any]) -> dict[str, str | None]:
-    found = {key: values.get(key) or None for key in CLAIMED}
-    if found["status"] == SYSTEM_ACTIVE:
-        found["status"] = Status.ACTIVE.value
-    return found
-
-
-def _text(value: str | list[str] | None) -> str | None:
-    return value if isinstance(value, str) and value else None
+def _values(document: Document) -> dict[str, str | None]:
+    texts = {key: document.value(key) for key in CLAIMED}
+    values = {key: text if isinstance(text, str) and text else None for key, text in texts.items()}
+    if values["status"] == SYSTEM_ACTIVE:
+        values["status"] = Status.ACTIVE.value
+    return values

@@ -25,6 +25,7 @@ _END = re.compile(r"(---|\.\.\.)[ \t]*")
 _PLAIN = re.compile(r"[A-Za-z][ -\"$-9;-~]*(?<! )")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 _NUMERIC = re.compile(r"[-+.]?\d[\d_.:a-fxo+-]*", re.ASCII | re.IGNORECASE)
+_COMMENT = re.compile(r"(?:^|[ \t])(#[^\r\n]*)")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 _BREAKS = frozenset("\n\r\x85\u2028\u2029")
 _NO_WRAPPING = 2**31 - 1
@@ -68,16 +69,16 @@ def parse(text: str) -> Document:
     """Split a note into its parts; raises Unsafe for frontmatter that can't be read with certainty."""
     mark, rest = (BOM, text[1:]) if text.startswith(BOM) else ("", text)
     first = _LINE.search(rest)
-    opening = rest[: first.end()] if first else rest
-    if not _DELIMITER.fullmatch(opening.rstrip("\r\n")):
+    delimiter = rest[: first.end()] if first else rest
+    if not _DELIMITER.fullmatch(delimiter.rstrip("\r\n")):
         return Document(mark, (), "", rest, (), False)
-    position = len(opening)
+    position = len(delimiter)
     for line in _lines(rest[position:], _LINE):
         if _END.fullmatch(line.rstrip("\r\n")):
-            inner = rest[len(opening) : position]
+            inner = rest[len(delimiter) : position]
             lines = tuple(_lines(inner, _YAML_LINE))
             body = rest[position + len(line) :]
-            return Document(mark + opening, lines, line, body, tuple(parse_keys(inner, lines)), True)
+            return Document(mark + delimiter, lines, line, body, parse_keys(inner, lines), True)
         position += len(line)
     raise Unsafe("the frontmatter has no closing ---")
 
@@ -120,7 +121,7 @@ def _spliced_lines(before: Document, values: Mapping[str, Value], owned: Sequenc
         if key.name in values and key.name not in first_of:
             replacements[key.first] = (key.end, _replacement(before, key, values[key.name]))
         else:
-            replacements[key.first] = (key.end, _comment_line(before, key))
+            replacements[key.first] = (key.end, _comment_lines(before, key))
         first_of.setdefault(key.name, key)
     additions: dict[int, str] = {}
     for number, name in enumerate(owned):
@@ -144,7 +145,7 @@ def _replacement(before: Document, key: Key, value: Value) -> str:
         return raw
     newline = raw[len(raw.rstrip("\r\n")) :] or before.newline
     if isinstance(value, list) or key.end - key.first > 1:
-        return format_key(key.name, value, newline)
+        return _comment_lines(before, key) + format_key(key.name, value, newline)
     return f"{key.name}: {format_scalar(value)}{_comment(before, key)}{newline}"
 
 
@@ -157,10 +158,13 @@ def _comment(before: Document, key: Key) -> str:
     return match.group() if match else ""
 
 
-def _comment_line(before: Document, key: Key) -> str:
-    """Return the comment of a removed key as a line of its own: it is a person's."""
-    comment = _comment(before, key).strip()
-    return comment + before.newline if comment else ""
+def _comment_lines(before: Document, key: Key) -> str:
+    """Return the comments in the lines of a key as lines of their own: they are people's."""
+    comments = [_comment(before, key).strip()]
+    comments += [match[1] for line in before.lines[key.first + 1 : key.end] if (match := _COMMENT.search(line))]
+    if key.column is None and (match := _COMMENT.search(before.lines[key.first])):
+        comments.insert(0, match[1])
+    return "".join(f"{comment}{before.newline}" for comment in comments if comment)
 
 
 def _lines(text: str, ending: re.Pattern[str]) -> Iterator[str]:

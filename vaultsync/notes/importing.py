@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from core.timestamps import parse as parse_time
 from core.timestamps import seconds_text
+from tasks.ids import parse_task_id
 from tasks.models import Status, Task
 from tasks.services import create_task
 from vaultsync.git.files import Blocked, Files
 from vaultsync.notes.frontmatter import Document, parse
-from vaultsync.notes.layout import OVERVIEW, SYSTEM_ACTIVE, is_safe_slug, note_values, task_of_path
-from vaultsync.notes.reconcile import note_files
+from vaultsync.notes.layout import (
+    OVERVIEW,
+    SYSTEM_ACTIVE,
+    TASK_FOLDERS,
+    is_copy_beside,
+    is_safe_slug,
+    note_values,
+    task_of_path,
+)
 from vaultsync.notes.yaml_keys import Unsafe
 
 ACTOR = "vault import"
@@ -37,7 +47,7 @@ def import_notes(files: Files, *, dry_run: bool) -> ImportReport:
     Doing it again makes nothing twice: a slug that a task has is known.
     """
     report = ImportReport()
-    for path in sorted(note_files(files)):
+    for path in sorted(_note_files(files)):
         if path == OVERVIEW:
             continue
         try:
@@ -54,16 +64,28 @@ def import_notes(files: Files, *, dry_run: bool) -> ImportReport:
     return report
 
 
+def _note_files(files: Files) -> Iterator[str]:
+    """Yield the paths of everything named `*.md` in the tasks' folders."""
+    for folder in TASK_FOLDERS:
+        if files.kind(folder) == "folder":
+            names = os.listdir(files.absolute(folder))
+            yield from (f"{folder}/{name}" for name in names if name.endswith(".md"))
+
+
 def _import(report: ImportReport, path: str, document: Document, dry_run: bool) -> None:
     stem = path.rpartition("/")[2].removesuffix(".md")
-    if ".conflict" in stem:
+    owner = parse_task_id(str(document.value("id")))
+    if is_copy_beside(path):
+        return
+    if owner is not None and Task.objects.filter(pk=owner).exists():
+        report.skipped.append((path, f"it is the note of T{owner}; a sync puts it back in its place"))
         return
     if not is_safe_slug(stem):
         report.skipped.append((path, "its name can't be a slug"))
         return
-    known = Task.objects.filter(slug=stem).first()
-    if known is not None:
-        report.skipped.append((path, f"{known.task_id} has this slug"))
+    owner_of_slug = Task.objects.filter(slug=stem).first()
+    if owner_of_slug is not None:
+        report.skipped.append((path, f"{owner_of_slug.task_id} has this slug"))
         return
     fields = _fields(path, stem, document)
     if dry_run:

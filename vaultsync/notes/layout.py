@@ -7,7 +7,8 @@ import re
 from core.timestamps import whole_seconds
 from tasks.ids import parse_task_id
 from tasks.models import Status, Task
-from vaultsync.notes.frontmatter import Value
+from vaultsync.notes.frontmatter import Value, parse
+from vaultsync.notes.yaml_keys import Unsafe
 
 TASKS = "010-tasks"
 OVERVIEW = f"{TASKS}/_overview.md"
@@ -60,6 +61,20 @@ def task_of_path(path: str) -> int | None:
     """Return the id of the task whose note belongs at this path; None for a number that the database can't hold."""
     match = _NOTE.fullmatch(path)
     return parse_task_id(match[1]) if match else None
+
+
+def task_of_note(content: bytes) -> int | None:
+    """Return the id of the task that a note names in its frontmatter, whatever the file is called."""
+    try:
+        number = parse(content.decode()).value("id")
+    except (Unsafe, UnicodeDecodeError):
+        return None
+    return parse_task_id(number) if isinstance(number, str) else None
+
+
+def is_copy_beside(path: str) -> bool:
+    """Return True for the name of a version that lies beside a file since it could not be merged."""
+    return ".conflict" in path.rpartition("/")[2]
 
 
 def is_safe_slug(slug: object) -> bool:

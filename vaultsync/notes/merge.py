@@ -1,116 +1,162 @@
-"""The three-way merge of one note: the database's keys come from us, all else from people."""
+"""The three-way merge of one file, where git's line by line found a conflict: a note is merged key by key."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from vaultsync.notes.frontmatter import Document, parse
+from vaultsync.notes.frontmatter import Document, parse, splice
+from vaultsync.notes.layout import OWNED, is_copy_beside, task_of_path
 from vaultsync.notes.yaml_keys import Unsafe
 
-TextMerge = Callable[[bytes, bytes, bytes], bytes | None]
+MergeText = Callable[[bytes, bytes, bytes], bytes | None]
+_BETWEEN = re.compile(rb"={7,}\r?\n")
+_MARKERS = (b"<<<<<<< ", b"=======", b">>>>>>> ")
 
 
 @dataclass(frozen=True)
 class Merged:
-    """The merged content; `conflict_copy` is our whole version when a part of it could not be merged."""
+    """The merged content; with `is_conflict` a part of ours is not in it, and ours belongs beside it."""
 
     content: bytes
-    conflict_copy: bytes | None = None
+    is_conflict: bool = False
 
 
-def merge_note(
-    base: bytes | None, ours: bytes, theirs: bytes, *, owned: Sequence[str], text_merge: TextMerge | None = None
-) -> Merged:
-    """Merge key by key, and the body as a whole (line by line with `text_merge`); theirs is kept where both differ."""
+def merge_file(path: str, base: bytes | None, ours: bytes, theirs: bytes, merge_text: MergeText) -> Merged:
+    """Merge a file; where both sides changed the same, theirs is kept."""
     if ours == theirs or base == ours:
         return Merged(theirs)
     if base == theirs:
         return Merged(ours)
-    try:
-        before, mine, other = (parse(version.decode()) for version in (base or b"", ours, theirs))
-        if not (mine.has_frontmatter and other.has_frontmatter):
-            raise Unsafe("no frontmatter")
-        return _merge_documents(before, mine, other, ours, owned, text_merge)
-    except (Unsafe, UnicodeDecodeError):
-        return merge_plain(base, ours, theirs, text_merge=text_merge)
+    if path.endswith(".md"):
+        try:
+            before, mine, other = (parse(version.decode()) for version in (base or b"", ours, theirs))
+            if mine.has_frontmatter and other.has_frontmatter:
+                return _merge_documents(before, mine, other, merge_text)
+        except (Unsafe, UnicodeDecodeError):
+            pass
+    return _merge_lines(base, ours, theirs, merge_text)
 
 
-def merge_plain(base: bytes | None, ours: bytes, theirs: bytes, *, text_merge: TextMerge | None) -> Merged:
-    """Merge a file that is no note: line by line where that works, else theirs, with ours as a conflict copy."""
-    if ours == theirs or base == ours:
-        return Merged(theirs)
-    if base == theirs:
-        return Merged(ours)
-    is_text = not any(b"\0" in version for version in (base or b"", ours, theirs))
-    merged = text_merge(base or b"", ours, theirs) if text_merge and is_text and base is not None else None
-    return Merged(theirs, conflict_copy=ours) if merged is None else Merged(merged)
+def _merge_lines(base: bytes | None, ours: bytes, theirs: bytes, merge_text: MergeText) -> Merged:
+    is_text = base is not None and not any(b"\0" in version for version in (base, ours, theirs))
+    merged = merge_text(base or b"", ours, theirs) if is_text else None
+    return Merged(theirs, is_conflict=True) if merged is None else Merged(merged)
 
 
-def _merge_documents(
-    base: Document,
-    ours: Document,
-    theirs: Document,
-    our_content: bytes,
-    owned: Sequence[str],
-    text_merge: TextMerge | None,
-) -> Merged:
-    body, body_conflict = _merge_bodies(base, ours, theirs, text_merge)
-    if _header(theirs) == _header(base):
-        front, key_conflict = _header(ours), False
-    elif _header(ours) in (_header(base), _header(theirs)):
-        front, key_conflict = _header(theirs), False
-    else:
-        front, key_conflict = _merge_keys(base, ours, theirs, owned)
-    return Merged((front + body).encode(), our_content if body_conflict or key_conflict else None)
-
-
-def _header(document: Document) -> str:
-    return "".join([document.head, *document.lines, document.closing])
-
-
-def _merge_bodies(base: Document, ours: Document, theirs: Document, text_merge: TextMerge | None) -> tuple[str, bool]:
-    if ours.body == theirs.body or ours.body == base.body:
-        return theirs.body, False
-    if theirs.body == base.body:
-        return ours.body, False
-    if text_merge:
-        merged = text_merge(base.body.encode(), ours.body.encode(), theirs.body.encode())
-        if merged is not None:
-            return merged.decode(), False
-    return theirs.body, True
-
-
-def _merge_keys(base: Document, ours: Document, theirs: Document, owned: Sequence[str]) -> tuple[str, bool]:
-    """Return their frontmatter with our changes, and True when a key of people's was changed on both sides."""
-    before, mine, other = _by_key(base), _by_key(ours), _by_key(theirs)
-    pieces = dict(other)
-    conflict = False
-    for key in [*mine, *(key for key in before if key not in mine)]:
-        changed_here = mine.get(key) != before.get(key)
-        changed_there = other.get(key) != before.get(key)
-        if not changed_here or mine.get(key) == other.get(key):
-            continue
-        if changed_there and key not in owned:
-            conflict = True
-        elif key in mine:
-            pieces[key] = mine[key]
-        else:
-            pieces.pop(key, None)
-    merged = "".join([theirs.head, *pieces.values(), theirs.closing])
-    if _by_key(parse(merged)) != pieces:
+def _merge_documents(base: Document, ours: Document, theirs: Document, merge_text: MergeText) -> Merged:
+    body, body_conflict = theirs.body, False
+    if ours.body not in (base.body, theirs.body):
+        merged = Merged(ours.body.encode())
+        if theirs.body != base.body:
+            merged = _merge_lines(base.body.encode(), ours.body.encode(), theirs.body.encode(), merge_text)
+        body, body_conflict = merged.content.decode(), merged.is_conflict
+    pieces, key_conflict = _merge_pieces(_pieces(base), _pieces(ours), _pieces(theirs))
+    text = "".join([theirs.head, *pieces.values(), theirs.closing])
+    if _pieces(parse(text)) != {name: piece for name, piece in pieces.items() if piece}:
         raise Unsafe("its keys can't be merged")
-    return merged, conflict
+    return Merged((text + body).encode(), body_conflict or key_conflict)
 
 
-def _by_key(document: Document) -> dict[str, str]:
-    """Return each key's text with the comments and blank lines above it; under "" what follows the last key."""
-    texts: dict[str, str] = {}
+def _pieces(document: Document) -> dict[str, str]:
+    """Return the frontmatter in pieces: each key as written and, under its name with `#`, what stands above it."""
+    pieces: dict[str, str] = {}
     position = 0
     for key in document.keys:
-        if key.name in texts or not key.name:
+        if key.name in pieces or not key.name or key.name.startswith("#"):
             raise Unsafe("a key is there twice")
-        texts[key.name] = "".join(document.lines[position : key.end])
+        pieces[f"#{key.name}"] = "".join(document.lines[position : key.first])
+        pieces[key.name] = document.raw(key)
         position = key.end
-    rest = "".join(document.lines[position:])
-    return texts | ({"": rest} if rest else {})
+    pieces["#"] = "".join(document.lines[position:])
+    return {name: piece for name, piece in pieces.items() if piece}
+
+
+def _merge_pieces(
+    base: Mapping[str, str], ours: Mapping[str, str], theirs: Mapping[str, str]
+) -> tuple[dict[str, str], bool]:
+    """Return their pieces with our changes, and True when a key of people's was changed on both sides."""
+    order, place = list(theirs), 0
+    for name in ours:  # what we added goes behind what stands before it in ours, a comment above its key
+        if name in order:
+            place = order.index(name) + 1
+        else:
+            key = name.removeprefix("#")
+            place = order.index(key) if key in order else place
+            order.insert(place, name)
+            place += 1
+    if "#" in order:
+        order.append(order.pop(order.index("#")))
+    merged, conflict = {}, False
+    for name in order:
+        merged[name], differs = _merge_piece(name, base.get(name, ""), ours.get(name, ""), theirs.get(name, ""))
+        conflict = conflict or differs
+    return {name: piece for name, piece in merged.items() if piece}, conflict
+
+
+def _merge_piece(name: str, before: str, mine: str, other: str) -> tuple[str, bool]:
+    if mine in (before, other):
+        return other, False
+    if not mine:
+        return ("" if other == before else other), False
+    if other == before or not other:
+        return mine, False
+    if name.startswith("#"):
+        lines = other.splitlines(keepends=True)
+        return other + "".join(line for line in mine.splitlines(keepends=True) if line not in lines), False
+    return other, name not in OWNED or _comment(mine) not in ("", _comment(before), _comment(other))
+
+
+def _comment(piece: str) -> str:
+    """Return what may be a comment behind the value of a key."""
+    return piece.partition(" #")[2].strip()
+
+
+def copy_beside(path: str, content: bytes) -> bytes:
+    """Return a version of a file as it lies beside it; of a task's note one that nobody can take for a task.
+
+    It has a link to the note and none of the database's keys. Comments at those keys stay.
+    """
+    if task_of_path(path) is None or is_copy_beside(path):
+        return content
+    link = (
+        f"> [!warning] Another version of [[{path.rpartition('/')[2].removesuffix('.md')}]], which could not be merged."
+    )
+    text = content.decode(errors="surrogateescape")
+    try:
+        document = parse(splice(text, {}, OWNED))
+    except Unsafe:
+        lines = "".join(f"    {line}" for line in text.splitlines(keepends=True))  # code: no key begins a line
+        return f"{link}\n\n{lines}".encode(errors="surrogateescape")
+    newline = document.newline
+    front = "".join([document.head, *document.lines, document.closing]) if document.lines else ""
+    return f"{front}{newline}{link}{newline}{document.body}".encode(errors="surrogateescape")
+
+
+def has_conflict_markers(content: bytes) -> bool:
+    """Return True for a text with git's three conflict markers, one after another, each at the begin of a line."""
+    position = 0
+    for marker in _MARKERS:
+        if not (position == 0 and content.startswith(marker)):
+            position = content.find(b"\n" + marker, max(0, position - 1))
+        if position < 0:
+            return False
+        position += len(marker)
+    return b"\0" not in content
+
+
+def without_conflict_markers(content: bytes, labels: tuple[str, str]) -> bytes:
+    """Return the lines of both sides of conflicts that git marked with these labels."""
+    lines, inside = [], False
+    ours, theirs = (
+        re.compile(rb"%s{7,} %s" % (sign, label.encode())) for sign, label in zip((b"<", b">"), labels, strict=True)
+    )
+    for line in content.splitlines(keepends=True):
+        if ours.match(line):
+            inside = True
+        elif inside and theirs.match(line):
+            inside = False
+        elif not (inside and _BETWEEN.fullmatch(line)):
+            lines.append(line)
+    return b"".join(lines)

@@ -10,8 +10,7 @@ from django.db.models import Count
 from core.text import escape_markdown, one_line
 from core.timestamps import utc_now, whole_seconds
 from tasks.models import Status, Task
-from vaultsync.git.files import Blocked, Files
-from vaultsync.notes.layout import OVERVIEW, TASKS, note_path
+from vaultsync.notes.layout import TASKS, note_path
 
 _NEWEST = 20
 _NAME_MOST = 40
@@ -45,22 +44,13 @@ def overview_text(moment: datetime) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_overview(files: Files, *, something_changed: bool, dry_run: bool = False) -> bool:
-    """Bring the overview up to date; its time alone is no reason to write it. Returns whether it changed."""
+def changed_overview(before: bytes | None, *, something_changed: bool) -> bytes | None:
+    """Return the overview when it has to be written; its time alone is no reason."""
     text = overview_text(utc_now())
-    try:
-        before: str | None = files.read(OVERVIEW).decode(errors="replace")
-    except FileNotFoundError:
-        before = None
-    if before is not None and not something_changed and _SYNCED.sub("", before) == _SYNCED.sub("", text):
-        return False
-    if before == text:
-        return False
-    if files.kind(OVERVIEW) in ("folder", "other"):
-        raise Blocked("it is not a regular file")
-    if not dry_run:
-        files.write(OVERVIEW, text.encode())
-    return True
+    old = before.decode(errors="replace") if before is not None else None
+    if old is not None and not something_changed and _SYNCED.sub("", old) == _SYNCED.sub("", text):
+        return None
+    return text.encode()
 
 
 def _row(task: Task) -> str:
@@ -72,5 +62,5 @@ def _row(task: Task) -> str:
 
 
 def _cell(text: object) -> str:
-    shown = " ".join(one_line(str(text or "")).split())[:_NAME_MOST].rstrip()
-    return escape_markdown(shown.replace("\\", "\\\\")).replace("|", "\\|")
+    short = " ".join(one_line(str(text or "")).split())[:_NAME_MOST].rstrip()
+    return escape_markdown(short.replace("\\", "\\\\")).replace("|", "\\|")

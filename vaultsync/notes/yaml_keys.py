@@ -6,6 +6,7 @@ anyone can push, would end the process.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,8 +48,13 @@ class _PartialKey:
     column: int | None = None
 
 
-def parse_keys(inner: str, lines: Sequence[str]) -> Iterator[Key]:
-    """Yield the keys of the text between the delimiters; `lines` is that text split at YAML's breaks. Raises Unsafe."""
+@functools.lru_cache(maxsize=16)
+def parse_keys(inner: str, lines: tuple[str, ...]) -> tuple[Key, ...]:
+    """Return the keys between the delimiters; `lines` is `inner` split at YAML's breaks. Raises Unsafe."""
+    return tuple(_parse_keys(inner, lines))
+
+
+def _parse_keys(inner: str, lines: Sequence[str]) -> Iterator[Key]:
     if len(inner) > _MOST_CHARACTERS:
         raise Unsafe("the frontmatter is larger than 256 KiB")
     try:

@@ -55,12 +55,13 @@ class Command(BaseCommand):
             services.request_sync(actor="vault import", full=True)
 
     def _accept(self, git: Git) -> None:
-        tip = git.resolve(TRACKED)
-        if tip is None:
-            raise CommandError("the remote was never fetched")
+        tip, accepted = git.resolve(TRACKED), git.resolve(ACCEPTED)
+        if tip is None and accepted is None:
+            raise CommandError("the remote was never fetched; `manage.py sync` does")
         try:
-            git.run("update-ref", ACCEPTED, tip)
+            git.run("update-ref", *([ACCEPTED, tip] if tip else ["-d", ACCEPTED]))
         except GitError as error:
             raise CommandError(str(error)) from None
         services.save_state(remote_retry_at=None, remote_failures=0)
-        self.stdout.write(f"The next sync merges {tip[:10]} in.")
+        will_do = f"merges {tip[:10]} in" if tip else "sends everything to the empty remote"
+        self.stdout.write(f"The next sync {will_do}.")
