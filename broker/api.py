@@ -42,7 +42,7 @@ def _query(*names: str) -> dict[str, Any]:
 
 @tasks_router.patch(
     "/v1/tasks/{task_id}",
-    response={200: TaskUpdated, 400: Problem, 404: Problem, 413: Problem, 503: Problem},
+    response={200: TaskUpdated, 400: Problem, 404: Problem, 409: Problem, 413: Problem, 503: Problem},
     openapi_extra=request_body(TaskChanges),
 )
 def update_task(request: HttpRequest, task_id: str) -> HttpResponse:

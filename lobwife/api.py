@@ -44,7 +44,7 @@ def _describe_access(operation: dict[str, Any], entry: str) -> None:
     refusals = {
         401: "The credential is missing or wrong.",
         403: f"Not for this caller: the route is for the roles {', '.join(roles)}.",
-        429: "Too many wrong credentials, or too many tokens asked for.",
+        429: "Too many wrong credentials, writes, or tokens asked for.",
         503: "The database or the cluster can't be asked now.",
     }
     for status, description in refusals.items():

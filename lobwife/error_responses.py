@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from typing import Any
 
 from django.core.exceptions import DisallowedHost
 from django.db.utils import DatabaseError, OperationalError
@@ -19,10 +20,18 @@ log = logging.getLogger(__name__)
 _SAYS_MESSAGE = re.compile(r"/api/jobs/[^/]+/(trigger|enable|disable)")
 _RETRY_SECONDS = 5
 _MOST_QUOTED = 100
-# The fleet's client (aiohttp) tries again when it can't read an answer as JSON, as it couldn't read the older service's
-# in such a moment; one that it can read it takes for final.
-_TRY_AGAIN = "text/plain; charset=utf-8"
 _UNEXPECTED = "an unexpected error; the log of the service has the reason"
+
+
+class TryAgain(HttpResponse):
+    """An error that the fleet's client, which uses aiohttp, tries again after.
+
+    It does when it can't read an answer as JSON, as it couldn't read the older service's in such a moment; one that it
+    can read it takes for final.
+    """
+
+    def __init__(self, content: bytes, **options: Any) -> None:
+        super().__init__(content, content_type="text/plain; charset=utf-8", **options)
 
 
 def problem(request: HttpRequest, status: int, sentence: str) -> HttpResponse:
@@ -48,7 +57,7 @@ def database_error(request: HttpRequest, error: DatabaseError) -> HttpResponse:
     if status == 503:
         response["Retry-After"] = str(_RETRY_SECONDS)
         if "aiohttp" in request.META.get("HTTP_USER_AGENT", ""):
-            response["Content-Type"] = _TRY_AGAIN
+            return TryAgain(response.content, status=503, headers={"Retry-After": str(_RETRY_SECONDS)})
     return response
 
 

@@ -21,7 +21,7 @@ from access.pages import set_api_headers
 from core.errors import LobwifeError
 from core.logs import request_id
 from core.rest import is_api
-from lobwife.error_responses import database_error, lobwife_error, problem
+from lobwife.error_responses import TryAgain, database_error, lobwife_error, problem
 
 _PAGES = frozenset({"/api/docs"})
 
@@ -68,7 +68,8 @@ class ApiMiddleware:
             request.method = "GET"
         skips_page_middleware = settings.SESSION_COOKIE_NAME not in request.COOKIES and path not in _PAGES
         response = self.get_route(request) if skips_page_middleware else self.get_response(request)
-        if response.status_code >= 400 and not response.get("Content-Type", "").startswith("application/json"):
+        is_problem = response.get("Content-Type", "").startswith("application/json") or isinstance(response, TryAgain)
+        if response.status_code >= 400 and not is_problem:
             response = _as_problem(request, response)
         if isinstance(response, HttpResponse):
             response.headers["Content-Length"] = str(len(response.content))

@@ -111,7 +111,7 @@ def list_events(request: HttpRequest, task_id: str) -> HttpResponse:
 
 @router.post(
     "/v1/tasks/{task_id}/events",
-    response={201: EventLogged, 400: Problem, 404: Problem, 413: Problem, 503: Problem},
+    response={201: EventLogged, 400: Problem, 404: Problem, 409: Problem, 413: Problem, 503: Problem},
     openapi_extra=request_body(NewEvent),
 )
 def log_event(request: HttpRequest, task_id: str) -> HttpResponse:

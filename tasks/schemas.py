@@ -66,8 +66,8 @@ def _integer(value: Any) -> Any:
 
 def _estimate(value: Any) -> Any:
     """Take what the older service's column took: a number, or any text, which SQLite stores as it is."""
-    if isinstance(value, float) and math.isfinite(value):
-        return int(value) if value.is_integer() else value
+    if isinstance(value, float) and math.isfinite(value) and not value.is_integer():
+        return value
     if isinstance(value, str) and not _INTEGER.fullmatch(value):
         return text_up_to(LONGEST_WORD)(value)
     return _integer(value)

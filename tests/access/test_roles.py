@@ -21,12 +21,12 @@ REMOTE = "10.9.8.7"
 def clients() -> dict[str, Client]:
     """A client for each role, the agent's task being T1, and one whom nobody knows."""
     task = create_task(fields={"name": "Its own"}, actor=None)
-    found = {"nobody": Client(REMOTE_ADDR=REMOTE)}
+    clients = {"nobody": Client(REMOTE_ADDR=REMOTE)}
     for role in Role:
         number = task.pk if role is Role.AGENT else None
         key = create_key(name=str(role), role=role, actor="test", task_number=number)
-        found[str(role)] = Client(REMOTE_ADDR=REMOTE, headers={"Authorization": f"Bearer {key}"})
-    return found
+        clients[str(role)] = Client(REMOTE_ADDR=REMOTE, headers={"Authorization": f"Bearer {key}"})
+    return clients
 
 
 def test_every_mounted_route_has_an_entry() -> None:
@@ -50,15 +50,15 @@ def test_each_role_gets_what_the_table_says_on_every_route(clients: dict[str, Cl
         rule = RULES[entry]
         for role, client in clients.items():
             status = client.generic(method, path, b"{}", content_type="application/json").status_code
-            told = f"{role}: {entry} answered {status}"
+            outcome = f"{role}: {entry} answered {status}"
             if rule.everyone:
-                assert status in {200, 503}, told
+                assert status in {200, 503}, outcome
             elif role == "nobody":
-                assert status == 401, told
+                assert status == 401, outcome
             elif role not in rule.roles:
-                assert status == 403, told
+                assert status == 403, outcome
             else:
-                assert status not in {401, 403, 405, 500}, told
+                assert status not in {401, 403, 405, 500}, outcome
 
 
 @pytest.mark.django_db

@@ -107,9 +107,9 @@ def test_the_audit_is_searchable_and_read_only(rig: Rig, boss: Operator) -> None
     rig.token(f"T{number}")
     path = "/admin/broker/tokenaudit/"
     entry = rig.audit(f"?task_id=T{number}")[0]
-    found = boss.get(f"{path}?{urlencode({'q': entry['token_sha256']})}").body.decode()
-    assert f"T{number}" in found
-    assert "1 token audit" in found
+    page = boss.get(f"{path}?{urlencode({'q': entry['token_sha256']})}").body.decode()
+    assert f"T{number}" in page
+    assert "1 token audit" in page
     assert "0 token audit" in boss.get(f"{path}?q=nothing-like-it").body.decode()
     assert boss.get(f"{path}add/").status == 403
     assert boss.get(f"{path}{entry['id']}/delete/").status == 403

@@ -93,9 +93,9 @@ def test_a_rate_limit_is_obeyed_while_cached_tokens_go_on(rig: Rig, limit: Canne
     assert answer.status == 503
     assert int(answer.headers["retry-after"]) >= 29
     mints = rig.github.mints
-    told = rig.token(f"T{another}")
-    assert told.status == 503
-    assert int(told.headers["retry-after"]) >= 20
+    refused = rig.token(f"T{another}")
+    assert refused.status == 503
+    assert int(refused.headers["retry-after"]) >= 20
     assert rig.github.mints == mints
     assert rig.token(f"T{cached}").status == 200
 

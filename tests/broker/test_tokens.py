@@ -171,8 +171,8 @@ def test_while_github_cannot_be_asked_the_old_token_serves_to_its_last_minute(ri
     assert rig.token(f"T{number}").json == first
     rig.github.fail(Canned(429, headers={"retry-after": "30"}))
     assert rig.token(f"T{number}").json == first
-    told = rig.token(f"T{short}")
-    assert (told.status, int(told.headers["retry-after"]) > 20) == (503, True)
+    refused = rig.token(f"T{short}")
+    assert (refused.status, int(refused.headers["retry-after"]) > 20) == (503, True)
     assert rig.token(f"T{number}").json == first
     forget_the_wait(rig)
     rig.github.fail(Canned(422))

@@ -47,7 +47,11 @@ def in_the_old_pod(folder: pathlib.Path, command: str) -> subprocess.CompletedPr
     command = command.replace("/tmp/copy.db", f"{folder}/copy.db")
     words = ["unshare", "--mount", "bash", "-c", f"{mounts} && cd / && PATH={tools} && {command}"]
     return subprocess.run(
-        [*(["sudo", "-n"] if os.geteuid() else []), *words], capture_output=True, text=True, timeout=60
+        [*(["sudo", "-n"] if os.geteuid() else []), *words],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=60,
     )
 
 

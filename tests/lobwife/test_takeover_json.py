@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import pathlib
 
 import pytest
 
+from lobwife.takeover import json_files
 from tests.support import old_service
 from tests.support.installation import Installation
 
@@ -109,20 +111,24 @@ def test_a_part_of_the_migrations_does_not_import(fresh: Installation) -> None:
         ("token-audit.json", '["\xff"]'),
     ],
 )
-def test_a_file_that_cant_be_read_is_kept_and_the_others_are_imported(
-    fresh: Installation, name: str, content: str
+def test_a_file_that_cant_be_read_is_left_out_with_a_warning(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture, name: str, content: str
 ) -> None:
+    old_service.make_json(tmp_path)
+    (tmp_path / name).write_bytes(content.encode("latin-1"))
+    assert [file.path.name for file in json_files.read(tmp_path)] == [other for other in NAMES if other != name]
+    assert f"{name} can't be read" in caplog.text
+    assert (tmp_path / name).read_bytes() == content.encode("latin-1")
+
+
+def test_the_others_are_imported_and_it_is_once_it_is_mended(fresh: Installation) -> None:
     old_service.make_json(fresh.state)
-    (fresh.state / name).write_bytes(content.encode("latin-1"))
+    (fresh.state / "tasks.json").write_text("null")
     done = fresh.manage("migrate", "-v0")
-    assert f"{name} can't be read" in done.stdout + done.stderr
-    assert (fresh.state / name).read_bytes() == content.encode("latin-1")
-    assert sorted(path.name for path in fresh.state.glob("*.migrated")) == sorted(
-        f"{other}.migrated" for other in NAMES if other != name
-    )
-    expected = [0 if name == other else count for other, count in zip(NAMES, (3, 2, 3), strict=True)]
-    assert list(counts(fresh)) == expected
-    old_service.make_json(fresh.state, name)  # mended
+    assert "tasks.json can't be read" in done.stdout + done.stderr
+    assert counts(fresh) == (3, 0, 3)
+    assert (fresh.state / "tasks.json").read_text() == "null"
+    old_service.make_json(fresh.state, "tasks.json")
     fresh.manage("migrate", "-v0")
     assert counts(fresh) == (3, 2, 3)
 

@@ -9,6 +9,7 @@ import pathlib
 import re
 import socket
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -91,6 +92,24 @@ def test_a_thousand_idle_clients_hold_no_connection_to_the_database(installation
         assert installation.get("/health", timeout=3).status == 200
     assert all(open_databases(worker) <= 16 for worker in workers_of(web))
     for client in clients:
+        client.close()
+
+
+def test_clients_above_the_bound_wait_until_others_are_gone(installation: Installation) -> None:
+    installation.environment["LOBWIFE_WORKERS"] = "1"
+    gunicorn = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "lobwife" / "web" / "gunicorn_conf.py")]
+    web = installation.start("prlimit", "--nofile=300", *gunicorn)  # which leaves room for 100 of each port
+    wait_for(lambda: "web answers on" in installation.log() and workers_of(web), 30, "web answers")
+    (worker,) = workers_of(web)
+    before = open_sockets(worker)
+    clients = [connected(installation) for _ in range(130)]
+    wait_for(lambda: open_sockets(worker) >= before + 100, 20, "a hundred are taken in")
+    assert open_sockets(worker) == before + 100
+    for client in clients[:100]:
+        client.close()
+    for client in clients[100:]:
+        client.sendall(HEALTH)
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
         client.close()
 
 

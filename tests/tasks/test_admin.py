@@ -27,8 +27,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 
 def events(site: Installation, number: int) -> list[tuple[str, str, str]]:
-    found = site.get(f"/api/v1/tasks/{number}/events").json
-    return [(event["event_type"], event["detail"], event["actor"]) for event in found]
+    rows = site.get(f"/api/v1/tasks/{number}/events").json
+    return [(event["event_type"], event["detail"], event["actor"]) for event in rows]
 
 
 def stored(site: Installation, number: int) -> sqlite3.Row:

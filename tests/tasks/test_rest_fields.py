@@ -139,13 +139,13 @@ def test_null_is_refused_on_creation_too(server: Installation, name: str) -> Non
 
 
 def test_null_clears_what_may_be_empty(server: Installation) -> None:
-    given = {"model": "m", "assigned_to": "a", "repos": ["o/r"], "discord_thread_id": "1", "workflow": "w"}
-    given |= {"estimate_minutes": 5, "assigned_at": "2026-02-16T12:00:00Z", "completed_at": "2026-02-16T12:00:00Z"}
+    fields = {"model": "m", "assigned_to": "a", "repos": ["o/r"], "discord_thread_id": "1", "workflow": "w"}
+    fields |= {"estimate_minutes": 5, "assigned_at": "2026-02-16T12:00:00Z", "completed_at": "2026-02-16T12:00:00Z"}
     number = made(server)
-    assert patch(server, number, **given).json["updated"] == list(given)
-    assert {name: shown(server, number)[name] for name in given} == given
-    patch(server, number, **dict.fromkeys(given))
-    assert {shown(server, number)[name] for name in given} == {None}
+    assert patch(server, number, **fields).json["updated"] == list(fields)
+    assert {name: shown(server, number)[name] for name in fields} == fields
+    patch(server, number, **dict.fromkeys(fields))
+    assert {shown(server, number)[name] for name in fields} == {None}
 
 
 # --- Timestamps
