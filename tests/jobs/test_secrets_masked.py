@@ -60,9 +60,9 @@ def job(db: None) -> Job:
     create_key(name="other", role=Role.OPERATOR, actor="a test")
     ApiKey.objects.update(digest=f"{CANARY}-digest")
     IssuedToken.objects.create(
-        **dict.fromkeys(("sealed", "sha256", "scope_digest"), CANARY),
+        **dict.fromkeys(("encrypted", "sha256", "scope_digest"), CANARY),
         **dict.fromkeys(("minted_at", "expires_at", "refresh_at"), timezone.now()),
-        **{"subject": "task:1", "shown_id": "T1", "generation": 0, "repos": "[]", "permissions": "{}", "event_id": 0},
+        **{"key": "task:1", "requested_id": "T1", "generation": 0, "repos": "[]", "permissions": "{}", "event_id": 0},
     )
     job.refresh_from_db()
     return job
