@@ -34,7 +34,6 @@ def raise_open_files() -> int:
     return most
 
 
-keep_files_private()
 _address = env.text("LOBWIFE_BIND", "127.0.0.1")
 _host = f"[{_address}]" if ":" in _address else _address
 bind = [
@@ -68,7 +67,8 @@ def when_ready(server: Any) -> None:
 
 
 def on_starting(server: Any) -> None:
-    """Nothing of web outlives a supervisor that was killed."""
+    """Write files for this account alone; nothing of web outlives a supervisor that was killed."""
+    keep_files_private()
     stop_with_supervisor()
 
 
