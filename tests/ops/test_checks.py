@@ -114,7 +114,7 @@ def test_what_is_secret_must_not_be_open_to_others(sound: Installation, pem: byt
     found = check(sound)
     for identifier in ("lobwife.W003", "lobwife.W004", "broker.W003"):
         assert identifier in found
-    assert f"chmod 600 {key}" in found
+    assert "GH_APP_PEM_PATH is open to every user" in found
     assert "x" * 60 not in found
 
 
