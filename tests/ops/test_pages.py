@@ -231,7 +231,7 @@ def test_the_activity_log_tells_of_people_and_programs(operator_client: Client) 
     assert changed.count("disabled by local") == 1, "what changes nothing is not told"
     assert "job review-prs" in changed
     assert "starts paused by local" in changed
-    assert "Starts are paused by local." in text(operator_client, "/admin/")
+    assert "Starts are paused by local;" in text(operator_client, "/admin/")
     Daemon.objects.update(paused_by="")
     assert "Starts are paused by a caller over REST." in text(operator_client, "/admin/")
     assert changed.count("<td>local</td>") == 2
