@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.installation import ROOT, Installation, wait_for
+from tests.support.receiver import receiver
 
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^( *)```sh\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -38,14 +39,16 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         "PATH": f"{tools}:{os.environ['PATH']}",
         "LOBWIFE_URL": f"http://127.0.0.1:{made.api_port}",
     }
-    try:
-        made.migrate()
-        made.start_web()
-        made.start_daemon()
-        made.manage("backup")
-        yield made
-    finally:
-        made.stop()
+    with receiver() as alerts:  # the doctor of operating.md wants alerts to go somewhere
+        made.environment["LOBWIFE_ALERT_URLS"] = f"json://127.0.0.1:{alerts.port}/"
+        try:
+            made.migrate()
+            made.start_web()
+            made.start_daemon()
+            made.manage("backup")
+            yield made
+        finally:
+            made.stop()
 
 
 def test_every_call_of_the_api_s_page_works(shell: Installation) -> None:
