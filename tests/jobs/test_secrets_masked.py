@@ -70,7 +70,7 @@ def job(db: None) -> Job:
 
 def person(name: str, group: str) -> Client:
     user = User.objects.create_user(name, is_staff=True)
-    user.groups.add(Group.objects.get(name=group))
+    user.groups.add(Group.objects.get_or_create(name=group)[0])
     client = Client()
     client.force_login(user)
     client.get("/admin/")

@@ -233,7 +233,7 @@ def test_the_activity_log_tells_of_people_and_programs(operator_client: Client) 
     assert "starts paused by local" in changed
     assert "Starts are paused by local;" in text(operator_client, "/admin/")
     Daemon.objects.update(paused_by="")
-    assert "Starts are paused by a caller over REST." in text(operator_client, "/admin/")
+    assert "Starts are paused by a caller over REST;" in text(operator_client, "/admin/")
     assert changed.count("<td>local</td>") == 2
     assert "disabled by local" not in text(operator_client, "/admin/activity/?kind=change&who=olga")
     job = Job.objects.get(name="review-prs")
