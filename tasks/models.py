@@ -126,6 +126,8 @@ class TaskEvent(models.Model):
     status = models.TextField(null=True, blank=True)
     # Who was identified, whatever the body calls its `actor`; null where nobody called, and on older events.
     caller = models.TextField(null=True, blank=True)
+    # JSON of what an `updated` changed: for each field its old and its new value; null on others, and on older ones.
+    changes = models.TextField(null=True, blank=True)
 
     class Meta:
         db_table = "task_events"
@@ -145,6 +147,23 @@ class TaskEvent(models.Model):
     @property
     def created(self) -> datetime | None:
         return parse(self.created_at)
+
+    @property
+    def field_changes(self) -> list[tuple[str, str, str]]:
+        """The fields that it changed, each with its old and its new value as people read them."""
+        try:
+            changes = json.loads(self.changes or "{}")
+        except (ValueError, RecursionError):
+            return []
+        items = changes.items() if isinstance(changes, dict) else ()
+        return [(name, *map(_readable, pair)) for name, pair in items if isinstance(pair, list) and len(pair) == 2]
+
+
+def _readable(value: object) -> str:
+    listed = read_repos(value)
+    if listed is not None:
+        return ", ".join(listed)
+    return "–" if value is None or value == "" else str(value)
 
 
 def field_values(**fields: Any) -> dict[str, Any]:

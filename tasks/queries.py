@@ -66,6 +66,14 @@ def task_status(task_id: int) -> str | None:
     return row[0] if row else None
 
 
+def stored_task(task_id: int) -> dict[str, Any]:
+    """Return the columns of a task as they are stored; empty when there is no such task."""
+    with connection.cursor() as cursor:
+        cursor.execute(_select(_DETAIL_COLUMNS, ("id",)), (task_id,))
+        row = cursor.fetchone()
+    return dict(zip(_DETAIL_COLUMNS, row, strict=True)) if row else {}
+
+
 def task_counts() -> dict[str, Any]:
     """Return the number of tasks, in all and of each status; a status without tasks is 0."""
     counts = dict(Task.objects.order_by().values_list("status").annotate(models.Count("id")))
@@ -93,7 +101,7 @@ def history_bytes(task_id: int) -> int:
     """Return how many bytes the events of a task take, those of each row included."""
     lengths = (
         Coalesce(Func(F(name), function="OCTET_LENGTH", output_field=models.IntegerField()), 0)
-        for name in ("event_type", "detail", "actor")
+        for name in ("event_type", "detail", "actor", "changes")
     )
     rows = TaskEvent.objects.filter(task_id=task_id)
     total = rows.aggregate(total=models.Sum(functools.reduce(operator.add, lengths) + _ROW_BYTES))["total"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ _LIMITED_ROLES = (Role.AGENT, Role.SERVICE)
 _LONGEST_TEXT = 64 * 1024
 # So much more than events may changes add to a history, so that a task whose history is full can still be ended.
 _HISTORY_RESERVE_BYTES = 2**20
+_LONGEST_RECORDED = 200  # characters of a value in the history
 
 
 def get_task(task_id: int) -> Task:
@@ -85,13 +87,15 @@ def update_task(
     with transaction.atomic():
         if caller is not None and caller.is_agent:
             _check_not_over(task_id, queries.task_status(task_id))
-        values = {**changes, **(registration or {}), "updated_at": now}
-        status = queries.update_row(task_id, field_values(**values))
+        values = field_values(**{**changes, **(registration or {})})
+        before = queries.stored_task(task_id)
+        status = queries.update_row(task_id, {**values, "updated_at": now})
         if status is None:
             raise NotFound(f"Task T{task_id} not found")
         if status in OVER:
             _end_registration(task_id)
-        _append(task_id, "updated", f"Updated: {', '.join(changes)}", actor, now, status, caller)
+        detail = f"Updated: {', '.join(changes)}"
+        _append(task_id, "updated", detail, actor, now, status, caller, _differences(before, values))
     return list(changes)
 
 
@@ -184,8 +188,20 @@ def _append(
     now: str,
     status: str | None,
     caller: Caller | None,
+    changes: str | None = None,
 ) -> TaskEvent:
     event = TaskEvent(task_id=task_id, event_type=event_type, detail=detail, actor=actor, created_at=now, status=status)
+    event.changes = changes
     event.caller = caller.name if caller is not None else None
     queries.insert_row(event)
     return event
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+    """Return JSON with the old and the new value of each field that changed; None when none did."""
+    changed = {name: [_shortened(before[name]), _shortened(new)] for name, new in after.items() if before[name] != new}
+    return json.dumps(changed) if changed else None
+
+
+def _shortened(value: Any) -> Any:
+    return value if not isinstance(value, str) or len(value) <= _LONGEST_RECORDED else f"{value[:_LONGEST_RECORDED]}…"
