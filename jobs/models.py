@@ -118,6 +118,7 @@ class Job(models.Model):
     failing_since = models.DateTimeField(null=True, blank=True, editable=False)
     late_since = models.DateTimeField(null=True, blank=True, editable=False)
     long_since = models.DateTimeField(null=True, blank=True, editable=False)
+    alerts_snoozed_until = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -291,6 +292,7 @@ class AlertKind(models.TextChoices):
     LATE = "late"
     LONG = "long"
     DAEMON_DOWN = "daemon-down", "daemon down"
+    TEST = "test"
 
 
 class Delivery(models.TextChoices):
@@ -299,6 +301,7 @@ class Delivery(models.TextChoices):
     PENDING = "pending"
     SENT = "sent"
     DROPPED = "dropped", "dropped: its destination is no longer configured"
+    SNOOZED = "snoozed", "not sent: alerts of the job were snoozed"
 
 
 class Alert(models.Model):
@@ -317,6 +320,8 @@ class Alert(models.Model):
     created_at = models.DateTimeField()
     next_attempt_at = models.DateTimeField()
     sent_at = models.DateTimeField(null=True, blank=True)
+    acknowledged_at = models.DateTimeField(null=True, blank=True)
+    acknowledged_by = models.TextField(blank=True, default="")
 
     class Meta:
         ordering: ClassVar = ["-id"]

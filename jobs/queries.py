@@ -43,7 +43,7 @@ def job_detail(name: str) -> dict[str, Any]:
 
 
 def with_summary(jobs: QuerySet[Job]) -> QuerySet[Job]:
-    """Annotate what lists say of jobs: `is_enabled`, `last_status`, `last_run`, and `active_state` of a run.
+    """Annotate what lists say of jobs: `is_enabled`, `last_…` of the newest run that ran, and `active_state`.
 
     The last status is that of the newest run that ran: `job_state` has fewer words, and alone knows of older ones. A
     job without a row there is enabled.
@@ -55,6 +55,9 @@ def with_summary(jobs: QuerySet[Job]) -> QuerySet[Job]:
         is_enabled=Coalesce(Subquery(state.values("enabled")[:1]), Value(True)),
         last_status=Coalesce(Subquery(newest.values("state")[:1]), Subquery(state.values("last_status")[:1])),
         last_run=Subquery(state.values("last_run")[:1]),
+        last_note=Subquery(newest.values("note")[:1]),
+        last_run_id=Subquery(newest.values("pk")[:1]),
+        last_took=Subquery(newest.values("duration")[:1]),
         active_state=Subquery(runs.active().order_by("-state").values("state")[:1]),  # running before queued
     )
 

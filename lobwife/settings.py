@@ -252,6 +252,7 @@ JOB_KEEP_OUTPUT_BYTES = env.integer("LOBWIFE_KEEP_OUTPUT_BYTES", 200 * 10**6)
 
 # --- Alerts: apprise URLs, separated by blanks. They are secrets.
 ALERT_URLS = env.words("LOBWIFE_ALERT_URLS", separator=" ")
+PUBLIC_URL = env.text("LOBWIFE_PUBLIC_URL").rstrip("/")  # where people open the pages, for links in alerts
 DAEMON_DOWN_SECONDS = env.integer("LOBWIFE_DAEMON_DOWN_SECONDS", 60, at_least=1)
 
 # --- Token broker

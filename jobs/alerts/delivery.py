@@ -37,6 +37,7 @@ _NOTIFY_TYPE = {
     AlertKind.LATE: "warning",
     AlertKind.LONG: "warning",
     AlertKind.DAEMON_DOWN: "failure",
+    AlertKind.TEST: "info",
 }
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from django.db.models import F, Q
 from core.display import duration
 from core.timestamps import seconds_text, utc_now
 from jobs import secret_fields
-from jobs.models import FAILURES, Alert, AlertKind, Daemon, Job, JobRun, Ping, PingEvent, State, Trigger
+from jobs.models import FAILURES, Alert, AlertKind, Daemon, Delivery, Job, JobRun, Ping, PingEvent, State, Trigger
 
 
 def on_start(run: JobRun, now: datetime) -> None:
@@ -132,20 +132,33 @@ def _raise_long(run: JobRun, how: str, now: datetime) -> None:
 
 
 def _alert(job: Job | None, kind: AlertKind, title: str, body: str, now: datetime, run: JobRun | None) -> None:
+    snoozed_until = job.alerts_snoozed_until if job else None
+    is_snoozed = snoozed_until is not None and snoozed_until > now
+    link = link_to(run)
     Alert.objects.bulk_create(
         Alert(
             kind=kind,
             job_name=job.name if job else "",
             run=run,
             title=title,
-            body=body,
+            body=f"{body}\n{link}" if link else body,
             destination=secret_fields.mask(url),
             fingerprint=secret_fields.fingerprint(url),
+            state=Delivery.SNOOZED if is_snoozed else Delivery.PENDING,
+            error=f"snoozed until {seconds_text(snoozed_until)} UTC" if is_snoozed else "",
             created_at=now,
             next_attempt_at=now,
         )
         for url in destinations(job)
     )
+
+
+def link_to(run: JobRun | None) -> str:
+    """Return the address of a run's page, or of all alerts; empty where LOBWIFE_PUBLIC_URL is not set."""
+    if not settings.PUBLIC_URL:
+        return ""
+    page = f"jobrun/{run.pk}/change/" if run else "alert/"
+    return f"{settings.PUBLIC_URL}/admin/jobs/{page}"  # not by reverse(): the daemon has no need of the pages
 
 
 def _ping(job: Job, event: PingEvent, now: datetime) -> None:
