@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from django.db.utils import DatabaseError
@@ -16,10 +17,10 @@ import tasks.api
 import vaultsync.api
 from access.roles import RULES, entry_of
 from core.errors import LobwifeError
-from lobwife import __version__
+from lobwife import __version__, api_texts
 from lobwife.error_responses import database_error, lobwife_error
 
-_PROBLEM = {"content": {"application/json": {"schema": {"type": "object"}}}}
+_PROBLEM = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _BEARER = {"type": "http", "scheme": "bearer", "description": "An API key, or a Kubernetes token for `lobwife`."}
 
 
@@ -33,6 +34,7 @@ class DescribedAPI(NinjaAPI):
             for method, operation in operations.items():
                 _describe_access(operation, entry_of(method.upper(), route))
         schema.setdefault("components", {}).setdefault("securitySchemes", {})["bearer"] = _BEARER
+        api_texts.describe(schema)
         return schema
 
 
@@ -48,7 +50,7 @@ def _describe_access(operation: dict[str, Any], entry: str) -> None:
         503: "The database or the cluster can't be asked now.",
     }
     for status, description in refusals.items():
-        operation["responses"].setdefault(status, {"description": description, **_PROBLEM})
+        operation["responses"].setdefault(status, {"description": description, **copy.deepcopy(_PROBLEM)})
     operation["security"] = [{"bearer": []}]
     operation["x-roles"] = roles
 
@@ -56,7 +58,7 @@ def _describe_access(operation: dict[str, Any], entry: str) -> None:
 api = DescribedAPI(
     title="lobwife",
     version=__version__,
-    description="Jobs, tasks, tokens and the vault of a fleet of coding agents.",
+    description=api_texts.INTRODUCTION,
     docs_url="/api/docs",
     openapi_url="/api/openapi.json",
     urls_namespace="api",
