@@ -108,7 +108,7 @@ def test_the_list_of_tasks_shows_what_matters(site: Installation, operator: Page
     operator.goto(url(site, "/admin/tasks/task/"))
     assert operator.evaluate("document.scrollingElement.scrollWidth") <= width
     row = operator.locator("#result_list tbody tr", has_text=ONE_WORD).first
-    at_once = ("number", "name", "state", "age", "assigned_to", "priority", "repositories")
+    at_once = ("number", "short_name", "state", "age", "assignee", "priority", "repositories")
     for column in at_once if width > 1000 else at_once[:3]:
         box = row.locator(f".field-{column}").bounding_box()
         assert box is not None

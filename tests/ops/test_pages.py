@@ -140,18 +140,21 @@ def test_output_is_coloured_by_classes_and_never_markup(operator_client: Client)
     )
     try:
         page = text(operator_client, f"/admin/jobs/jobrun/{run.pk}/live/")
-        assert page.startswith(
-            '100 %\n<span class="ansi-1 ansi-31">&lt;script&gt;alert(1)&lt;/script&gt;\nstill</span> plain\n<'
-        )
+        lines = re.findall(r'<span class="line " id="L(\d+)"><a [^>]*></a>(.*?)\n</span>', page)
+        assert lines == [
+            ("1", "100 %"),
+            ("2", '<span class="ansi-1 ansi-31">&lt;script&gt;alert(1)&lt;/script&gt;</span>'),
+            ("3", '<span class="ansi-1 ansi-31">still</span> plain'),
+        ]
         assert "unfinished" not in page
         offset = re.search(r"offset=(\d+)", page)
         assert offset
         JobRun.objects.filter(pk=run.pk).update(state=State.SUCCESS)
         last = operator_client.get(f"/admin/jobs/jobrun/{run.pk}/live/?offset={offset[1]}")
-        assert last.content.decode().startswith('unfinished<div id="standing"')
+        assert 'unfinished\n</span><div id="standing"' in last.content.decode()
         assert last["HX-Trigger"] == "over"
         found = text(operator_client, f"/admin/jobs/jobrun/{run.pk}/change/?find=STILL")
-        assert '<th scope="row">3</th><td>still plain</td>' in found
+        assert 'line=3#L3"><span class="number">3</span> still plain' in found
         assert operator_client.get(f"/admin/jobs/jobrun/{run.pk}/live/?offset=-1").status_code == 404
     finally:
         output.delete(run.pk)
