@@ -20,8 +20,11 @@
     if (!field) continue;
     const show = () => others.forEach((other) => {
       const input = document.getElementById(`id_${other}`);
-      const box = input && (input.closest(".fieldBox") || input.closest(".form-row"));
-      if (box) box.hidden = !applies(field.value) && !box.querySelector(".errorlist");
+      const box = input && (input.closest(".form-multiline > div") || input.closest(".form-row"));
+      if (!box) return;
+      box.hidden = !applies(field.value) && !box.querySelector(".errorlist");
+      const row = box.closest(".form-row");
+      row.hidden = [...row.querySelectorAll(".form-multiline > div")].every((each) => each.hidden);
     });
     field.addEventListener("input", show);
     show();
