@@ -113,7 +113,13 @@ def _successes(asked: Asked) -> Iterator[Entry]:
         failed = f", {row.failed} failed" if row.failed else ""
         detail = f"{row.first:%H:%M} to {row.last:%H:%M}" if row.succeeded > 1 else ""
         yield Entry(
-            row.last, "run", "", f"{row.job}: {row.succeeded} ok{failed}", detail, f"{listed}?{query}", "success"
+            row.last,
+            "run",
+            "",
+            f"{row.job}: {row.succeeded} ok{failed}",
+            detail,
+            f"{listed}?{query}",
+            "" if row.failed else "success",
         )
 
 

@@ -18,11 +18,12 @@ from jobs.models import FAILURES, State
 STRIP_RUNS = 30
 _BAR, _GAP, _STRIP_HEIGHT, _LEAST = 6, 2, 32, 4
 AXIS_WIDTH = 1000
-_LEAST_BLOCK = 4
+LEAST_BLOCK = 6
 _MERGE_SECONDS, _MERGE_FAILURES_SECONDS = 1860, 240  # runs of half an hour apart are one block
 _MOST_TICKS = 60
 SPARK_WIDTH, SPARK_HEIGHT = 100, 30
 PLOT_WIDTH, PLOT_HEIGHT = 600, 160
+_NICE_SECONDS = (0.1, 0.2, 1, 2, 4, 10, 20, 40, 60, 120, 240, 600, 1200, 2400, 3600, 7200, 14400, 28800, 57600, 86400)
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,13 @@ class Axis:
 
 
 def axis(now: datetime, past: timedelta, ahead: timedelta) -> Axis:
-    """Return every second full hour."""
+    """Return every third full hour, but for one that is too near to now to be written beside it."""
     start, length = now - past, (past + ahead).total_seconds()
-    first = start.replace(minute=0, second=0, microsecond=0) + timedelta(hours=2 - start.hour % 2)
-    hours = [first + timedelta(hours=2 * place) for place in range(int(length // 7200) + 1)]
+    first = start.replace(minute=0, second=0, microsecond=0) + timedelta(hours=3 - start.hour % 3)
+    hours = [first + timedelta(hours=3 * place) for place in range(int(length // 10800) + 1)]
     places = [(round(100 * (hour - start).total_seconds() / length, 1), hour) for hour in hours]
-    return Axis([(place, hour) for place, hour in places if place < 98], round(100 * past.total_seconds() / length, 1))
+    here = round(100 * past.total_seconds() / length, 1)
+    return Axis([(place, hour) for place, hour in places if place < 98 and abs(place - here) > 7], here)
 
 
 def blocks(runs: Sequence[PastRun], now: datetime, past: timedelta, ahead: timedelta, url: str) -> list[Block]:
@@ -140,7 +142,7 @@ def blocks(runs: Sequence[PastRun], now: datetime, past: timedelta, ahead: timed
         for group in kinds[kind]:
             begin, end = group[0].begin, max(run.end for run in group)
             x = max(0, round((begin - start).total_seconds() * unit))
-            width = max(_LEAST_BLOCK, round((end - start).total_seconds() * unit) - x)
+            width = max(LEAST_BLOCK, round((end - start).total_seconds() * unit) - x)
             drawn.append(Block(x, width, kind, _title(group), _url(group, url)))
     return drawn
 
@@ -158,7 +160,7 @@ def _title(group: Sequence[PastRun]) -> str:
     if len(group) == 1:
         code = f", exit {first.exit_code}" if first.exit_code else ""
         took = duration((first.end - first.begin).total_seconds())
-        return f"run {first.pk}: {first.state}{code}, {first.begin:%H:%M}, {took}"
+        return f"{first.begin:%H:%M} {first.state}{code}, {took}"
     return f"{len(group)} runs: {first.state}, {first.begin:%H:%M} to {last.end:%H:%M}"
 
 
@@ -172,10 +174,9 @@ def _url(group: Sequence[PastRun], url: str) -> str:
 # --- sparklines and plots
 @dataclass(frozen=True)
 class Spark:
-    """A line without axes, the area below it, and the same in words."""
+    """A line without axes, and the same in words."""
 
     line: str
-    area: str
     text: str
 
 
@@ -187,7 +188,7 @@ def spark(values: Sequence[int], what: str) -> Spark:
     line = "M" + "L".join(f"{x} {y}" for x, y in points)
     newest = values[-1] if values else 0
     text = f"{what} in the last 24 hours: at most {max(values, default=0)}, now {newest}"
-    return Spark(line, f"{line}V30H0z", text)
+    return Spark(line, text)
 
 
 @dataclass(frozen=True)
@@ -256,7 +257,7 @@ def plot(
     sums = [
         sum(value or 0 for value in row) if as_bars else max((value or 0 for value in row), default=0) for row in rows
     ]
-    top = highest or _round_up(max(sums, default=0))
+    top = highest or _round_up(max(sums, default=0), _NICE_SECONDS if write is duration else ())
     by_day = len(moments) > 1 and (moments[-1] - moments[0]) > timedelta(hours=48)
     steps = []
     for place, (moment, row) in enumerate(zip(moments, rows, strict=True)):
@@ -277,7 +278,7 @@ def plot(
         lines=[] if as_bars else [_line(each, width, top) for each in series],
         bars=_stack(series, rows, width, top) if as_bars else [],
         steps=steps,
-        scale=[(0.0, write(top)), (50.0, write(top / 2)), (100.0, write(0))],
+        scale=[(0.0, write(top)), (50.0, write(top / 2)), (100.0, "0")],
         labels=labels,
         is_empty=not any(value for row in rows for value in row),
     )
@@ -324,9 +325,11 @@ def _stack(series: Sequence[Series], rows: Sequence[Sequence[float | None]], wid
     return bars
 
 
-def _round_up(value: float) -> float:
-    """Return the next number that is easily read on a scale: 1, 2, 4, 6, 8 or 10 times a power of ten."""
-    if value <= 0:
-        return 1
+def _round_up(value: float, nice: Sequence[float] = ()) -> float:
+    """Return the next number that is easily read on a scale: 2, 4, 6, 8 or 10 times a power of ten, or a nice one."""
+    if value <= 2 and not nice:
+        return 2
+    if fitting := [each for each in nice if each >= value]:
+        return fitting[0]
     power = 10 ** math.floor(math.log10(value))
     return next(factor * power for factor in (1, 2, 4, 6, 8, 10) if factor * power >= value)

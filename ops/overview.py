@@ -44,6 +44,31 @@ class JobRow:
 
 
 @dataclass(frozen=True)
+class JobFacts:
+    """What decides which jobs come first: the active run of each, the disabled ones, the newest run of all."""
+
+    active: dict[int, tuple[int, str]]
+    off: frozenset[str]
+    newest_run: int | None
+    hold: str
+
+    @classmethod
+    def load(cls) -> JobFacts:
+        active = JobRun.objects.active().values_list("job_id", "id", "state")
+        return cls(
+            {job: (run, run_state) for job, run, run_state in active},
+            frozenset(JobState.objects.filter(enabled=False).values_list("name", flat=True)),
+            JobRun.objects.order_by("-id").values_list("id", flat=True).first(),
+            hold(),
+        )
+
+    def digest(self, now: datetime) -> str:
+        """Return what changes when there is something new to show; times are written anew each minute."""
+        about = (sorted(self.active.items()), sorted(self.off), self.newest_run, self.hold, now.strftime("%H:%M"))
+        return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
 class Tile:
     """A figure with its last day as a line; `url` leads to what it counts."""
 
@@ -71,15 +96,17 @@ class Since:
 def context() -> dict[str, Any]:
     """Return the whole page. A database in trouble is a finding, not an error."""
     now = utc_now()
-    return {**live(now), **jobs(now), "now": now}
+    return {**live(now), **jobs(now)}
 
 
 def live(now: datetime) -> dict[str, Any]:
     """Return the part that refreshes every few seconds: problems and figures."""
     try:
-        found = problems.load(now)
-        frame.remember(found.open)
-        values = {"findings": found.open, "waiting": found.waiting, "tiles": _tiles(now), "service": _service()}
+        facts = problems.Facts()
+        listed = problems.load(now, facts)
+        frame.remember(listed.open)
+        values = {"findings": listed.open, "waiting": listed.waiting, "tiles": _tiles(now, facts.vault)}
+        values |= {"facts": facts, "database_bytes": state.database_bytes(), "wal_bytes": state.wal_bytes()}
     except DatabaseError as error:
         values = {"findings": [bad("database", f"The database can't be read: {error}")], "waiting": []}
     return {**values, "worst": worst(values["findings"])}
@@ -88,20 +115,17 @@ def live(now: datetime) -> dict[str, Any]:
 def jobs(now: datetime) -> dict[str, Any]:
     """Return the jobs that matter most, with the time axis."""
     try:
-        rows, count = _job_rows(now)
-        values = {"jobs": rows, "more_jobs": count - len(rows), "hold": hold(), "axis": charts.axis(now, PAST, AHEAD)}
-        return {**values, "seen": digest_of_jobs(now), "has_no_tasks": not Task.objects.exists()}
+        fleet = JobFacts.load()
+        rows, count = _job_rows(fleet, now)
+        values = {"jobs": rows, "more_jobs": count - len(rows), "hold": fleet.hold, "seen": fleet.digest(now)}
+        return {
+            **values,
+            "axis": charts.axis(now, PAST, AHEAD),
+            "has_no_tasks": not Task.objects.exists(),
+            "least": charts.LEAST_BLOCK,
+        }
     except DatabaseError:
         return {"jobs": None}
-
-
-def digest_of_jobs(now: datetime) -> str:
-    """Return what changes when the jobs have something new to show; times are written anew each minute."""
-    newest = JobRun.objects.order_by("-id").values_list("id", flat=True).first()
-    active = sorted(JobRun.objects.active().values_list("id", "state"))
-    off = JobState.objects.filter(enabled=False).count()
-    about = (newest, active, off, Job.objects.count(), hold(), now.strftime("%H:%M"))
-    return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
 
 
 def since(moment: datetime) -> Since | None:
@@ -129,7 +153,7 @@ def since(moment: datetime) -> Since | None:
 
 
 # --- figures
-def _tiles(now: datetime) -> list[Tile]:
+def _tiles(now: datetime, vault: state.Vault) -> list[Tile]:
     day = trends.Span.until(now, seconds=_HOUR, count=24)
     tasks, runs, tokens = trends.tasks(day), trends.runs(day), trends.tokens(day)
     counts = dict(Task.objects.order_by().values_list("status").annotate(count=Count("pk")))
@@ -177,12 +201,11 @@ def _tiles(now: datetime) -> list[Tile]:
             f"{charts_page}#tokens",
             charts.spark(tokens, "tokens in an hour"),
         ),
-        _vault_tile(now),
+        _vault_tile(now, vault),
     ]
 
 
-def _vault_tile(now: datetime) -> Tile:
-    vault = state.vault()
+def _vault_tile(now: datetime, vault: state.Vault) -> Tile:
     url = reverse("admin:vaultsync_vaultstate_changelist")
     if not vault.status["enabled"]:
         return Tile("Vault", "off", "no repository to mirror to", url)
@@ -190,31 +213,23 @@ def _vault_tile(now: datetime) -> Tile:
     last = vault.row.last_sync_at
     note = f"synced {duration((now - last).total_seconds() // 1)} ago" if last else "not synced yet"
     commits = f", {ahead} commit{'' if ahead == 1 else 's'} to push" if ahead else ""
-    return Tile("Vault: events behind", str(pending), note + commits, url, None, "warn" if pending > 100 else "")
-
-
-def _service() -> dict[str, Any]:
-    return {
-        "daemon": state.daemon(),
-        "database_bytes": state.database_bytes(),
-        "wal_bytes": state.wal_bytes(),
-        "newest_copy_at": state.copies().newest_at,
-        "github": state.github(),
-    }
+    return Tile(
+        "Vault, behind",
+        f"{pending} event{'' if pending == 1 else 's'}",
+        note + commits,
+        url,
+        None,
+        "warn" if pending > 100 else "",
+    )
 
 
 # --- jobs
-def _job_rows(now: datetime) -> tuple[list[JobRow], int]:
+def _job_rows(fleet: JobFacts, now: datetime) -> tuple[list[JobRow], int]:
     """Return failing, running and late jobs, then those that fire next; and how many jobs there are."""
-    off = set(JobState.objects.filter(enabled=False).values_list("name", flat=True))
-    active = {
-        job: (run, run_state) for job, run, run_state in JobRun.objects.active().values_list("job_id", "id", "state")
-    }
-    failing = queries.failing_jobs()
-    is_held = bool(hold())
+    active, failing, is_held = fleet.active, queries.failing_jobs(), bool(fleet.hold)
     ranked = []
     for pk, name, next_firing, late_since in Job.objects.values_list("id", "name", "next_firing", "late_since"):
-        enabled = name not in off
+        enabled = name not in fleet.off
         is_late = enabled and (late_since or (not is_held and next_firing and now - next_firing > _LATE_AFTER))
         rank = "failing" if pk in failing else "running" if pk in active else "late" if is_late else ""
         order = ("failing", "running", "late", "").index(rank)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
@@ -27,25 +27,36 @@ class Problems:
     waiting: list[tuple[Finding, Acknowledgement]]
 
 
-def findings(now: datetime) -> list[Finding]:
+@dataclass(frozen=True)
+class Facts:
+    """What the checks judge and the overview shows as well, each read once."""
+
+    daemon: state.DaemonState = field(default_factory=state.daemon)
+    github: state.GitHub = field(default_factory=state.github)
+    vault: state.Vault = field(default_factory=state.vault)
+    copies: state.Copies = field(default_factory=state.copies)
+
+
+def findings(now: datetime, facts: Facts | None = None) -> list[Finding]:
     """Return all that is not well, the worst first and then the newest."""
+    facts = facts or Facts()
     checked = [
-        *fleet.daemon(state.daemon()),
+        *fleet.daemon(facts.daemon),
         *fleet.jobs(state.failing_jobs()),
         *fleet.alerts(state.alerts()),
         *fleet.tasks(now),
-        *fleet.github(state.github()),
+        *fleet.github(facts.github),
         *fleet.tokens(queries.token_outcomes(now)),
-        *fleet.vault(state.vault()),
-        *fleet.copies(state.copies()),
+        *fleet.vault(facts.vault),
+        *fleet.copies(facts.copies),
     ]
     wrong = [each for each in checked if each.severity is not Severity.GOOD and each.key != PAUSED]
     newest = sorted(wrong, key=lambda each: each.since or _LONG_AGO, reverse=True)
     return sorted(newest, key=lambda each: each.severity is not Severity.BAD)
 
 
-def load(now: datetime) -> Problems:
-    return divide(findings(now), now)
+def load(now: datetime, facts: Facts | None = None) -> Problems:
+    return divide(findings(now, facts), now)
 
 
 def divide(wrong: Iterable[Finding], now: datetime) -> Problems:

@@ -80,7 +80,7 @@ def _pages(sections: Iterable[Entry]) -> Iterator[Match]:
     for section in sections:
         yield Match("page", section.label, "", None, section.url)
         for page in section.pages:
-            if page.url != section.url:
+            if page.label and page.label != section.label:
                 yield Match("page", page.label, section.label, None, page.url)
 
 

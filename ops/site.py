@@ -49,7 +49,7 @@ from tasks.models import Status, Task
 
 _PALETTE_MOST = 6
 _ACTIVITY_PARAMETERS = ("kind", "who", "failures", "range", "since", "until")
-_MOST_HOURS = 24 * 7
+_SNOOZE_HOURS = 8
 _ORDER = ("jobs", "tasks", "broker", "vaultsync", "lobwife", "auth", "axes")
 
 
@@ -118,8 +118,9 @@ class OperationsSite(AdminSite):
         context = {
             **self.each_context(request),
             "title": self.index_title,
+            "is_overview": True,  # it has the banner's problems among its own
             **values,
-            "digest": overview.since(moment) if moment else None,
+            "digest": overview.since(moment) if moment and values["jobs"] is not None else None,
             **(extra_context or {}),
         }
         response = TemplateResponse(request, "admin/index.html", context)
@@ -135,10 +136,10 @@ class OperationsSite(AdminSite):
     def live_jobs(self, request: HttpRequest) -> HttpResponse:
         """The jobs on their time axis; nothing when a browser has seen all there is."""
         _require_view(request)
-        seen = overview.digest_of_jobs(utc_now())
-        if request.GET.get("seen") == seen:
+        now = utc_now()
+        if request.GET.get("seen") == overview.JobFacts.load().digest(now):
             return HttpResponse(status=204)
-        return TemplateResponse(request, "ops/overview_jobs.html", {**overview.jobs(utc_now()), "seen": seen})
+        return TemplateResponse(request, "ops/overview_jobs.html", overview.jobs(now))
 
     def fleet(self, request: HttpRequest) -> HttpResponse:
         """Who works on what; what is filtered and how it is shown stays in the address."""
@@ -176,13 +177,12 @@ class OperationsSite(AdminSite):
 
     def acknowledge(self, request: HttpRequest) -> HttpResponse:
         """Acknowledge a problem, or snooze it for some hours."""
-        hours = request.POST.get("hours", "")
-        is_hours = hours.isascii() and hours.isdigit() and 0 < int(hours[:4]) <= _MOST_HOURS
-        by = _decider(request)
-        finding = problems.acknowledge(key=request.POST.get("key", ""), by=by, hours=int(hours) if is_hours else None)
+        by, snoozed = _decider(request), request.POST.get("snooze", "")
+        key = snoozed or request.POST.get("acknowledge", "")
+        finding = problems.acknowledge(key=key, by=by, hours=_SNOOZE_HOURS if snoozed else None)
         if finding is None:
             return _answer(request, "That problem is over.")
-        return _answer(request, f"Snoozed for {hours} hours." if is_hours else "Acknowledged.")
+        return _answer(request, f"Snoozed for {_SNOOZE_HOURS} hours." if snoozed else "Acknowledged.")
 
     def reopen(self, request: HttpRequest) -> HttpResponse:
         """Count a problem again that was acknowledged."""
@@ -192,7 +192,9 @@ class OperationsSite(AdminSite):
 
     def live_frame(self, request: HttpRequest) -> HttpResponse:
         """The banner of every page, and the number of problems."""
-        return TemplateResponse(request, "ops/frame_live.html", {"frame": frame.load(fresh=True)})
+        return TemplateResponse(
+            request, "ops/frame_live.html", {"frame": frame.load(fresh=True), "is_overview": "overview" in request.GET}
+        )
 
     def palette(self, request: HttpRequest) -> HttpResponse:
         """What the palette lists for the words typed so far: everywhere one can go, and what can be done at once."""

@@ -11,6 +11,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import Count, Max, Q, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse, QueryDict
+from django.template.response import TemplateResponse
 
 from core.display import ReadOnlyAdmin
 from core.errors import Invalid, LobwifeError
@@ -136,9 +137,8 @@ class RunList(ReadOnlyAdmin):
             context["summary"] = summary(chosen, context["job_name"])
         request.GET = _without(request.GET, "view")  # type: ignore[assignment]
         response = super().changelist_view(request, {**(extra_context or {}), **context})
-        changelist = getattr(response, "context_data", {}) and response.context_data.get("cl")  # type: ignore[attr-defined]
-        if changelist is not None:
-            response.context_data["days"] = list(days(changelist.result_list))  # type: ignore[attr-defined]
+        if isinstance(response, TemplateResponse) and response.context_data and "cl" in response.context_data:
+            response.context_data["days"] = list(days(response.context_data["cl"].result_list))
         return response
 
     def has_retry_permission(self, request: HttpRequest) -> bool:

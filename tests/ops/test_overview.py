@@ -223,9 +223,10 @@ def test_a_run_on_the_time_axis_leads_to_its_page(operator_client: Client) -> No
     run = run_of(Job.objects.all()[0], State.FAILED)
     JobRun.objects.update(exit_code=3, started_at=utc_now() - timedelta(hours=2), ended_at=utc_now())
     page = text(operator_client, "/admin/")
-    block = re.search(rf'<a href="/admin/jobs/jobrun/{run.pk}/change/"><title>([^<]*)</title><rect', page)
+    target = f"/admin/jobs/jobrun/{run.pk}/change/"
+    block = re.search(rf'<a href="{target}" class="state-failed"><title>([^<]*)</title><rect', page)
     assert block
-    assert block[1].startswith(f"run {run.pk}: failed, exit 3, ")
+    assert "failed, exit 3, 2 h" in block[1]
 
 
 def test_who_comes_back_is_told_what_happened_meanwhile(operator_client: Client) -> None:
@@ -249,7 +250,7 @@ def test_a_problem_is_acknowledged_until_it_begins_anew(operator_client: Client,
     job = Job.objects.all()[0]
     run_of(job, State.FAILED)
     assert f"Job {job.name} failed." in text(operator_client, "/admin/")
-    form = {"key": f"job {job.name}"}
+    form, reopened = {"acknowledge": f"job {job.name}"}, {"key": f"job {job.name}"}
     answer = operator_client.post("/admin/problems/acknowledge/", form, headers={"HX-Request": "true"})
     assert (answer.content, answer["HX-Trigger"]) == (b"Acknowledged.", "changed")
     page = text(operator_client, "/admin/")
@@ -258,7 +259,7 @@ def test_a_problem_is_acknowledged_until_it_begins_anew(operator_client: Client,
     assert "Acknowledged by olga" in page
     run_of(job, State.FAILED)
     assert "Everything is all right." in text(operator_client, "/admin/"), "it is the same problem"
-    operator_client.post("/admin/problems/reopen/", form)
+    operator_client.post("/admin/problems/reopen/", reopened)
     assert "failed 2 times in a row" in text(operator_client, "/admin/")
     operator_client.post("/admin/problems/acknowledge/", form)
     run_of(job, State.SUCCESS)
@@ -270,18 +271,18 @@ def test_a_snoozed_problem_counts_again_after_its_time(operator_client: Client) 
     Daemon.objects.update_or_create(pk=1, defaults={"pid": 7, "beat_at": utc_now()})
     job = Job.objects.all()[0]
     run_of(job, State.FAILED)
-    operator_client.post("/admin/problems/acknowledge/", {"key": f"job {job.name}", "hours": "8"})
+    operator_client.post("/admin/problems/acknowledge/", {"snooze": f"job {job.name}"})
     assert "Snoozed by olga" in text(operator_client, "/admin/")
     later = utc_now() + timedelta(hours=8, minutes=1)
     assert [each.key for each in problems.unacknowledged(later) if each.check == "jobs"] == [f"job {job.name}"]
-    refused = operator_client.post("/admin/problems/acknowledge/", {"key": "no such problem"}, follow=True)
+    refused = operator_client.post("/admin/problems/acknowledge/", {"acknowledge": "no such problem"}, follow=True)
     assert "That problem is over." in refused.content.decode()
     operator_client.logout()
     viewer = User.objects.create_user("viktor", is_staff=True)
     viewer.groups.add(Group.objects.get(name="Viewers"))
     operator_client.force_login(viewer)
     assert "Acknowledge</button>" not in text(operator_client, "/admin/")
-    assert operator_client.post("/admin/problems/acknowledge/", {"key": f"job {job.name}"}).status_code == 403
+    assert operator_client.post("/admin/problems/acknowledge/", {"acknowledge": f"job {job.name}"}).status_code == 403
 
 
 def test_the_reason_of_a_failure_stands_beside_it(operator_client: Client) -> None:

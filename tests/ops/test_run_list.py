@@ -102,7 +102,7 @@ def test_the_activity_log_sums_up_successes_and_names_failures(operator_client: 
         assert " ok, 1 failed" not in only
         assert f"run {failed.pk} of {job.name}: failed" in only
         assert "Nothing like that happened" in text(operator_client, "/admin/activity/?since=1h&kind=run")
-        assert "since must be a time" in text(operator_client, "/admin/activity/?since=yesterday")
+        assert "Since must be a time" in text(operator_client, "/admin/activity/?since=yesterday")
 
 
 def test_many_runs_are_retried_with_one_sentence(operator_client: Client) -> None:
