@@ -195,6 +195,9 @@ class TokenAuditAdmin(ReadOnlyAdmin):
     list_display = ("when", "named", "action_text", "first_repositories", "who", "result")
     list_filter = (AuditDayFilter, ("action", LowercaseChoicesFilter), ("outcome", LowercaseChoicesFilter))
     change_list_template = "admin/broker/audit_list.html"
+    empty_text = (
+        "Each registration, token, refusal and revocation becomes a row: who asked, for what, and what came back."
+    )
     search_fields = ("=task_id", "identity", "address", "=token_sha256", "repos", "reason")
     search_help_text = "T42, another id, identity, address, repository, reason, or base64(SHA-256(token))"
     show_full_result_count = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,12 @@ class Holder:
     end: datetime
     is_revoked: bool
     is_for_all: bool
+
+    @property
+    def permissions(self) -> str:
+        """What the token allowed, in words."""
+        granted = json.loads(self.entry.permissions or "{}")
+        return ", ".join(f"{name}: {level}" for name, level in granted.items())
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ from core.callers import Role
 from core.errors import Conflict
 from core.timestamps import iso_text, seconds_text, utc_now
 from jobs import services
-from jobs.execution import output, runs
-from jobs.execution.reason import reason
+from jobs.execution import output, reasons, runs
 from jobs.models import FAILURES, Alert, AlertKind, Delivery, Job, JobRun, JobState, State, Trigger
 from jobs.scheduling import cron
 from tasks.models import Status, Task, TaskEvent
@@ -373,7 +372,7 @@ def _give_output(chance: random.Random, job: Job) -> None:
         JobRun.objects.filter(pk=run.pk).update(output_bytes=offset)
     for run in failed:
         note = f"ended after its limit of {job.timeout_seconds} s" if run.state == State.TIMEOUT else ""
-        known = reason(run.pk, run.exit_code, note)
+        known = reasons.of_ending(run.pk, run.exit_code, note)
         JobRun.objects.filter(pk=run.pk).update(note=known if "·" in known else f"{known} · {story.error}")
 
 

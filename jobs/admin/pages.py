@@ -23,31 +23,16 @@ from core.timestamps import utc_now
 from jobs import queries, secret_fields, secrets, services
 from jobs.admin import job_page, run_page, views
 from jobs.admin.forms import JobForm, SecretForm
+from jobs.admin.run_list import RunList
 from jobs.alerts import places
-from jobs.execution import queue_reasons, runs
+from jobs.execution import runs
 from jobs.models import FAILURES, Alert, Delivery, Job, JobRun, Secret, State, Trigger
 from jobs.scheduling import cron
 
-_JOBS_LISTED = 100
+_WATCHED_LISTED = 100
 # Their action would run jobs within the web process.
 for model in (DjangoJob, DjangoJobExecution):
     admin.site.unregister(model)
-
-
-class JobFilter(admin.SimpleListFilter):
-    """Filter by job; of very many only the first by name are listed, and the one that is chosen."""
-
-    title = "job"
-    parameter_name = "job"
-
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        names = list(Job.objects.order_by("name").values_list("name", flat=True)[:_JOBS_LISTED])
-        if self.value() and self.value() not in names:
-            names.append(str(self.value()))
-        return [(name, name) for name in names]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[JobRun]) -> QuerySet[JobRun]:
-        return queryset.filter(job__name=self.value()) if self.value() else queryset
 
 
 class EnabledFilter(admin.SimpleListFilter):
@@ -95,7 +80,7 @@ class DeletesOneByOne(StrictAdmin):
 @admin.register(Job)
 class JobAdmin(DeletesOneByOne):
     form = JobForm
-    list_display = ("name", "last", "took", "next_run", "in_words", "switch")
+    list_display = ("name", "last", "next_run", "in_words", "switch")
     list_filter = (EnabledFilter, LastStatusFilter)
     search_fields = ("name", "description", "script")
     ordering = ("id",)
@@ -197,16 +182,13 @@ class JobAdmin(DeletesOneByOne):
             return state
         reason = (job.last_note or "") if job.last_status in FAILURES else ""
         return format_html(
-            '{} <a href="{}">{}</a>{}',
+            '{} <a href="{}">{}</a> <span class="quiet">{}</span>{}',
             state,
             reverse("admin:jobs_jobrun_change", args=[job.last_run_id]),
             when(job.last_run) if job.last_run else f"run {job.last_run_id}",
+            duration(job.last_took) if job.last_took is not None else "",
             format_html('<div class="quiet reason-line">{}</div>', reason) if reason else "",
         )
-
-    @admin.display(description="took")
-    def took(self, job: Any) -> str:
-        return duration(job.last_took)
 
     @admin.display(description="next firings")
     def next_firings(self, job: Job) -> SafeString:
@@ -315,12 +297,7 @@ class SecretAdmin(DeletesOneByOne):
 
 
 @admin.register(JobRun)
-class JobRunAdmin(ReadOnlyAdmin):
-    list_display = ("id", "job", "outcome", "trigger", "requested_by", "queued", "took", "why")
-    list_filter = (JobFilter, "state", "trigger", "queued_at")
-    search_fields = ("job__name", "note", "requested_by")
-    list_select_related = ("job",)
-    show_full_result_count = False
+class JobRunAdmin(RunList):
     change_form_template = "admin/jobs/run_form.html"
     fieldsets: ClassVar = [
         (None, {"fields": ("job", "outcome", "note", "ended_how")}),
@@ -335,13 +312,6 @@ class JobRunAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[URLPattern]:
         return [*views.run_urls(self.admin_site), *super().get_urls()]
 
-    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
-        changelist = super().get_changelist_instance(request)
-        reasons = queue_reasons.for_runs(changelist.result_list)
-        for run in changelist.result_list:  # never saved: the list is all that they are for
-            run.note = queue_reasons.with_note(run.note, reasons.get(run.pk))
-        return changelist
-
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
@@ -354,14 +324,6 @@ class JobRunAdmin(ReadOnlyAdmin):
     @admin.display(description="state", ordering="state")
     def outcome(self, run: JobRun) -> SafeString | str:
         return badge(run.state)
-
-    @admin.display(description="note")
-    def why(self, run: JobRun) -> str:
-        return run.note or "–"
-
-    @admin.display(description="queued", ordering="queued_at")
-    def queued(self, run: JobRun) -> SafeString | str:
-        return when(run.queued_at)
 
     @admin.display(description="took", ordering="duration")
     def took(self, run: JobRun) -> str:
@@ -393,6 +355,8 @@ class HandledFilter(admin.SimpleListFilter):
 class AlertAdmin(ReadOnlyAdmin):
     """Where alerts go, what they are about, and which were sent, or not and why."""
 
+    empty_text = "When a job fails, works again, is late or takes too long, the message appears here."
+
     list_display = ("when_made", "what", "kind", "destination", "outcome", "acknowledged")
     list_display_links = ("what",)
     list_filter = ("state", "kind", HandledFilter, "created_at")
@@ -423,8 +387,8 @@ class AlertAdmin(ReadOnlyAdmin):
             "places": places.all_places(),
             "may_handle": self.has_handle_permission(request),
             "unsent": Alert.objects.filter(state=Delivery.PENDING, attempts__gt=0).count(),
-            "watched": watched[:_JOBS_LISTED],
-            "more_watched": max(0, watched.count() - _JOBS_LISTED),
+            "watched": watched[:_WATCHED_LISTED],
+            "more_watched": max(0, watched.count() - _WATCHED_LISTED),
             "down_seconds": settings.DAEMON_DOWN_SECONDS,
             "public_url": settings.PUBLIC_URL,
             "now": utc_now(),

@@ -165,7 +165,11 @@ def firings_shown(expression: str, timezone: str) -> SafeString:
         return format_html('<p class="problem">{}</p>', f"{error}.")
     zone = zoneinfo.ZoneInfo(timezone)
     rows = (
-        (f"{moment.astimezone(zone):%a %Y-%m-%d %H:%M}", moment.isoformat(), f"{moment:%H:%M} UTC")
+        (
+            f"{moment.astimezone(zone):%a %Y-%m-%d %H:%M}",
+            moment.isoformat(),
+            "" if timezone == "UTC" else f"{moment:%H:%M} UTC",
+        )
         for moment in moments
     )
     items = format_html_join(

@@ -17,8 +17,7 @@ from core.logs import current_request_id
 from core.timestamps import iso_text, utc_now
 from jobs import services
 from jobs.alerts import rules
-from jobs.execution import output
-from jobs.execution.reason import reason
+from jobs.execution import output, reasons
 from jobs.models import ACTIVE, FAILURES, Concurrency, Job, JobRun, JobState, State, Trigger
 
 # The contract's `last_status` has fewer words: an aborted or lost run failed, for callers.
@@ -199,7 +198,7 @@ def record_end(run: JobRun, ending: Ending) -> None:
     started = run.state == State.RUNNING
     last_output = _last_output(run, ending)
     if ending.state in (State.FAILED, State.TIMEOUT):
-        ending = replace(ending, note=reason(run.pk, ending.exit_code, ending.note))
+        ending = replace(ending, note=reasons.of_ending(run.pk, ending.exit_code, ending.note))
     values = asdict(ending) | {"note": "; ".join(filter(None, (run.note, ending.note)))}
     with transaction.atomic():
         if not run.change(ACTIVE, ended_at=now, **values):

@@ -1,29 +1,14 @@
-"""Template filters for times, durations, sizes and states, and tags for parts of pages that read the tables."""
+"""Template filters for times, durations, sizes and states."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from django import template
 
-import vaultsync.queries
 from core.display import badge, due, duration, size, when
-from jobs.models import Job
-from ops.job_summary import context as job_context
-from tasks.models import Task
+from ops import problems
 
 register = template.Library()
 for display_filter in (badge, due, duration, size, when):
     register.filter(display_filter)
-
-
-@register.inclusion_tag("ops/job_live.html", takes_context=True)
-def job_summary(context: dict[str, Any], job: Job) -> dict[str, Any]:
-    """Render the summary of a job."""
-    return {**job_context(job, context["request"].user), "csrf_token": context.get("csrf_token")}
-
-
-@register.inclusion_tag("ops/task_note.html")
-def task_note(task: Task) -> dict[str, Any]:
-    """Render where a task's note is in the vault, and whether both say the same."""
-    return {"note": vaultsync.queries.note_status(task)}
+register.filter("minutes", lambda minutes: duration(minutes * 60))
+register.filter("problem_key", problems.key_of)
