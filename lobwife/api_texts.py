@@ -280,8 +280,8 @@ def _sample(name: str, schema: dict[str, Any], components: dict[str, Any], owner
     if name in _SAMPLES and _fits(_SAMPLES[name], schema, kinds):
         return _SAMPLES[name]
     if kinds:
-        kind = next((each for each in kinds if each.get("type") != "null"), {})
-        return _sample(name, kind, components, owner)
+        first: dict[str, Any] = next((each for each in kinds if each.get("type") != "null"), {})
+        return _sample(name, first, components, owner)
     match schema.get("type"):
         case "object":
             properties = schema.get("properties")
@@ -303,7 +303,9 @@ def _sample(name: str, schema: dict[str, Any], components: dict[str, Any], owner
 def _fits(value: Any, schema: dict[str, Any], kinds: list[dict[str, Any]] | None) -> bool:
     """Return whether a sample is of the schema's type."""
     allowed = {each.get("type") for each in kinds} if kinds else {schema.get("type")}
-    kind: dict[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
-    kind[type(None)] = "null"
+    kind: dict[type[Any], str] = {
+        **{bool: "boolean", int: "integer", float: "number"},
+        **{str: "string", list: "array", type(None): "null"},
+    }
     named = kind.get(type(value), "object")
     return named in allowed or (named == "integer" and "number" in allowed) or allowed == {None}
