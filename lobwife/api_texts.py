@@ -258,7 +258,8 @@ def _add_example(response: dict[str, Any], status: int, components: dict[str, An
     if content is None or "example" in content:
         return
     if status >= 400 and not _is_health(content["schema"]):
-        content["example"] = {"error": _REFUSALS.get(status, "a sentence that says what to do")}
+        key = "message" if str(content["schema"].get("$ref")).endswith("/Message") else "error"
+        content["example"] = {key: _REFUSALS.get(status, "a sentence that says what to do")}
     else:
         content["example"] = _sample("", content["schema"], components)
 

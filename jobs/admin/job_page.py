@@ -43,9 +43,9 @@ class Bar:
 
 @dataclass(frozen=True)
 class Firing:
-    """A firing of the schedule, in the job's time zone and in UTC."""
+    """A firing of the schedule, as a clock in the job's time zone shows it, and in UTC."""
 
-    local: datetime
+    local: str
     utc: datetime
 
 
@@ -132,7 +132,7 @@ def firings(job: Job) -> list[Firing]:
         zone = zoneinfo.ZoneInfo(job.timezone)
     except (Invalid, zoneinfo.ZoneInfoNotFoundError, ValueError):
         return []
-    return [Firing(moment.astimezone(zone), moment.astimezone(UTC)) for moment in moments]
+    return [Firing(f"{moment.astimezone(zone):%a %Y-%m-%d %H:%M}", moment.astimezone(UTC)) for moment in moments]
 
 
 def _tail(run: JobRun) -> str:
