@@ -81,8 +81,17 @@ def task_list(
 
 def dependants(task_id: int) -> list[int]:
     """Return the tasks that depend on a task."""
+    return _numbers("SELECT task_id FROM tasks_taskdependency WHERE depends_on_id = %s ORDER BY id", task_id)
+
+
+def blocked_by(task_id: int) -> list[int]:
+    """Return the tasks that a task blocks, since it failed or was cancelled."""
+    return _numbers("SELECT task_id FROM tasks_taskplan WHERE blocked_by = %s ORDER BY task_id", task_id)
+
+
+def _numbers(sql: str, value: int) -> list[int]:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT task_id FROM tasks_taskdependency WHERE depends_on_id = %s ORDER BY id", (task_id,))
+        cursor.execute(sql, (value,))
         return [number for (number,) in cursor.fetchall()]
 
 

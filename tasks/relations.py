@@ -62,15 +62,13 @@ def follow_status(task_id: int, status: str, now: str) -> None:
         for number in waiting:
             block(number, task_id, status, now)
         return
-    for plan in TaskPlan.objects.filter(blocked_by=task_id):
-        plan.blocked_by = None
-        plan.save(update_fields=["blocked_by"])
-        lost = _lost_dependency(plan.task_id)
-        if lost is not None:
-            _store_blocker(plan.task_id, lost[0])
-        elif Task.objects.filter(pk=plan.task_id, status=Status.BLOCKED).update(status=Status.QUEUED, updated_at=now):
+    for number in queries.blocked_by(task_id):
+        lost = _lost_dependency(number)
+        TaskPlan.objects.filter(pk=number).update(blocked_by=lost[0] if lost else None)
+        blocked = Task.objects.filter(pk=number, status=Status.BLOCKED)
+        if lost is None and blocked.update(status=Status.QUEUED, updated_at=now):
             detail = f"T{task_id}, which it depends on, is {status}"
-            append_event(plan.task_id, "unblocked", detail, None, now, Status.QUEUED, None)
+            append_event(number, "unblocked", detail, None, now, Status.QUEUED, None)
 
 
 def block(task_id: int, dependency: int, status: str, now: str) -> None:

@@ -126,7 +126,7 @@ class TaskAdmin(StrictAdmin):
                 task_id=pk, actor=caller.identity, caller=caller, fence=int(fence) if fence.isdecimal() else -1
             )
         except LobwifeError as error:
-            messages.error(request, f"{str(error)[0].upper()}{str(error)[1:]}.")
+            messages.error(request, str(error))
         else:
             messages.success(request, f"Task T{pk} was taken away from {lease.who}, and is queued again.")
         return redirect("admin:tasks_task_change", pk)

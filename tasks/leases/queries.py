@@ -68,6 +68,15 @@ WHERE id = %s AND ended_at IS NULL AND expires_at > %s
 _END = """
 UPDATE tasks_tasklease SET ended_at = %s, "end" = %s, outcome = %s, reason = %s WHERE id = %s AND ended_at IS NULL
 """
+_SET_STATUS = """
+UPDATE tasks SET status = %(status)s, updated_at = %(updated_at)s,
+completed_at = CASE %(status)s WHEN 'completed' THEN %(time)s ELSE completed_at END,
+assigned_to = CASE %(status)s WHEN 'queued' THEN NULL ELSE assigned_to END,
+assigned_at = CASE %(status)s WHEN 'queued' THEN NULL ELSE assigned_at END,
+broker_status = CASE broker_status WHEN 'active' THEN 'ended' ELSE broker_status END
+WHERE id = %(task_id)s AND status = 'active'
+"""
+_FORGET_EXPIRIES = "UPDATE tasks_taskplan SET expiries = 0 WHERE task_id = %s AND expiries > 0"
 _LIVE = "SELECT id FROM tasks_tasklease WHERE task_id = %s AND ended_at IS NULL"
 _MOST_LANES = 200
 
@@ -197,6 +206,27 @@ def beat(lease_id: int, *, now: datetime, expires_at: datetime, progress: str | 
 def end(lease_id: int, *, now: datetime, how: str, outcome: str = "", reason: str = "") -> bool:
     """End a lease; returns False when it had ended."""
     return _changed(_END, (_moment(now), str(how), str(outcome), reason, lease_id))
+
+
+def set_status(task_id: int, status: str, now: datetime) -> bool:
+    """Give an active task the status that it has after its lease, and end its registration; False if it isn't active.
+
+    A task that is queued again is nobody's.
+    """
+    values: dict[str, str | int] = {
+        "task_id": task_id,
+        "status": str(status),
+        "updated_at": seconds_text(now),
+        "time": iso_text(now),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_SET_STATUS, values)
+        return bool(cursor.rowcount)
+
+
+def forget_expiries(task_id: int) -> None:
+    """Begin to count the leases anew that expire in a row."""
+    _changed(_FORGET_EXPIRIES, (task_id,))
 
 
 def live_lease(task_id: int) -> TaskLease | None:

@@ -13,7 +13,7 @@ from django.db.models import F
 from core import processes
 from core.callers import Caller, Role
 from core.errors import Conflict, Forbidden, Invalid, NotFound
-from core.timestamps import iso_text, seconds_text, utc_now
+from core.timestamps import seconds_text, utc_now
 from tasks import queries as task_queries
 from tasks.events import append_event
 from tasks.leases import ends, queries
@@ -115,25 +115,27 @@ def release_task(*, task_id: int, fence: int, outcome: str, reason: str, caller:
     """
     if outcome not in OUTCOMES:
         raise Invalid(f"outcome must be one of {', '.join(OUTCOMES)}")
+    lease = _lease(task_id, fence, caller)
+    if lease.end == LeaseEnd.RELEASED and lease.ended_at is not None:
+        if lease.outcome != outcome:
+            raise Conflict(f"fence {fence} of task T{task_id} was released as {lease.outcome}, not as {outcome}")
+        return Release(task_id, fence, outcome, lease.ended_at)
+    now = utc_now()
+    if not lease.is_alive(now):
+        raise Conflict(ends.sentence_about(task_id, fence))
+    text = seconds_text(now)
     with transaction.atomic():
-        lease = _lease(task_id, fence, caller)
-        if lease.end == LeaseEnd.RELEASED and lease.ended_at is not None:
-            if lease.outcome != outcome:
-                raise Conflict(f"fence {fence} of task T{task_id} was released as {lease.outcome}, not as {outcome}")
-            return Release(task_id, fence, outcome, lease.ended_at)
-        now = utc_now()
-        if not lease.is_alive(now):
-            raise Conflict(ends.sentence_about(task_id, fence))
-        text = seconds_text(now)
-        if not _set_status(lease, outcome, now):
-            raise Conflict(f"task T{task_id} is {task_queries.task_status(task_id)}, not active")
-        queries.end(lease.pk, now=now, how=LeaseEnd.RELEASED, outcome=outcome, reason=reason)
-        TaskPlan.objects.filter(pk=task_id).update(expiries=0)
-        ends.end_registration(task_id)
-        detail = f"Released by {lease.who} as {outcome}{f': {reason}' if reason else ''}"
-        event_type = "released" if outcome in OVER else LEASE_ENDED
-        append_event(task_id, event_type, detail, lease.runner or lease.holder, text, outcome, caller)
-        follow_status(task_id, outcome, text)
+        released = queries.end(lease.pk, now=now, how=LeaseEnd.RELEASED, outcome=outcome, reason=reason)
+        if released:
+            if not queries.set_status(task_id, outcome, now):
+                raise Conflict(f"task T{task_id} is {task_queries.task_status(task_id)}, not active")
+            queries.forget_expiries(task_id)
+            detail = f"Released by {lease.who} as {outcome}{f': {reason}' if reason else ''}"
+            event_type = "released" if outcome in OVER else LEASE_ENDED
+            append_event(task_id, event_type, detail, lease.runner or lease.holder, text, outcome, caller)
+            follow_status(task_id, outcome, text)
+    if not released:  # it ended meanwhile
+        return release_task(task_id=task_id, fence=fence, outcome=outcome, reason=reason, caller=caller)
     return Release(task_id, fence, outcome, now)
 
 
@@ -148,7 +150,7 @@ def take_away(
         if lease is None or fence not in (None, lease.fence):
             raise Conflict(f"nobody holds task T{task_id}" if lease is None else f"{lease.who} holds it by now")
         now = utc_now()
-        status = Status.QUEUED if _set_status(lease, Status.QUEUED, now) else task_queries.task_status(task_id)
+        status = Status.QUEUED if queries.set_status(task_id, Status.QUEUED, now) else task_queries.task_status(task_id)
         sentence = reason or f"{actor} took task T{task_id} away"
         ends.take_lease_away(lease, sentence, actor, seconds_text(now), str(status), caller)
     return lease
@@ -178,7 +180,7 @@ def _expire(lease: TaskLease, now: datetime, on_failed: OnFailed) -> None:
         most = settings.LEASE_STRIKES.get(task.type, settings.LEASE_STRIKES["default"])
         status = Status.FAILED if count >= most else Status.QUEUED
         detail = f"The lease of {lease.who} expired (fence {lease.fence}, attempt {lease.attempt})"
-        if not _set_status(lease, status, now):
+        if not queries.set_status(lease.task_id, status, now):
             status, detail = Status(task.status), f"{detail}; the task is {task.status}"
         elif status == Status.QUEUED:
             wait = processes.backoff(count - 1, settings.LEASE_BACKOFF_SECONDS, settings.LEASE_BACKOFF_MOST_SECONDS)
@@ -191,16 +193,6 @@ def _expire(lease: TaskLease, now: datetime, on_failed: OnFailed) -> None:
         text = seconds_text(now)
         append_event(lease.task_id, LEASE_ENDED, detail, None, text, status, None)
         follow_status(lease.task_id, status, text)
-
-
-def _set_status(lease: TaskLease, status: str, now: datetime) -> bool:
-    """Give an active task the status that it has after its lease; returns False for one that is not active."""
-    values: dict[str, str | None] = {"status": status, "updated_at": seconds_text(now)}
-    if status == Status.COMPLETED:
-        values["completed_at"] = iso_text(now)
-    elif status == Status.QUEUED:
-        values |= {"assigned_to": None, "assigned_at": None}
-    return bool(Task.objects.filter(pk=lease.task_id, status=Status.ACTIVE).update(**values))
 
 
 def _lease(task_id: int, fence: int, caller: Caller) -> TaskLease:
