@@ -50,9 +50,9 @@ def test_of_two_operators_the_second_takes_nothing_from_the_next_holder(
     number = task()
     runner.claim(runner="first")
     take_away(operator_client, number, 1)
-    assert "nobody holds task" in take_away(operator_client, number, 1)
+    assert "Nobody holds task" in take_away(operator_client, number, 1)
     runner.claim(runner="second")
-    assert "second (key:box-3) holds it by now" in take_away(operator_client, number, 1)
+    assert "Second (key:box-3) holds it by now" in take_away(operator_client, number, 1)
     assert status_of(number) == "active"
 
 
