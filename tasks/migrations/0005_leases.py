@@ -7,7 +7,7 @@ import core.timestamps
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tasks", "0003_taskevent_caller"),
+        ("tasks", "0004_registration_index"),
     ]
 
     operations = [
