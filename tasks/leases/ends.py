@@ -30,12 +30,13 @@ def check_lease(caller: Caller | None) -> None:
 
 def is_alive(task_id: int, fence: int, now: datetime) -> bool:
     """Return whether this is the lease that its task has now."""
-    return TaskLease.objects.filter(task_id=task_id, fence=fence, ended_at=None, expires_at__gt=now).exists()
+    lease = queries.lease_of(task_id, fence)
+    return lease is not None and lease.is_alive(now)
 
 
 def sentence_about(task_id: int, fence: int) -> str:
     """Return why a fence is no good any more, and who has the task now."""
-    lease = TaskLease.objects.filter(task_id=task_id, fence=fence).first()
+    lease = queries.lease_of(task_id, fence)
     how = (lease.end or LeaseEnd.EXPIRED) if lease else "unknown"
     newest = queries.live_lease(task_id)
     holder = (

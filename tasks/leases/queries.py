@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from django.db import connection
@@ -46,8 +46,9 @@ updated_at = %(updated_at)s WHERE id = ({pick}) RETURNING id
 # Each different value once, by a look-up in the index for each.
 _DISTINCT = """
 WITH RECURSIVE each(value) AS (
-SELECT (SELECT {column} FROM tasks INDEXED BY {index} WHERE status = 'queued' {conditions} ORDER BY {column} LIMIT 1)
-UNION ALL SELECT (SELECT {column} FROM tasks INDEXED BY {index} WHERE status = 'queued' {conditions}
+SELECT (SELECT {column} FROM tasks INDEXED BY idx_tasks_queue_repos WHERE status = 'queued' {conditions}
+AND {column} > '' ORDER BY {column} LIMIT 1)
+UNION ALL SELECT (SELECT {column} FROM tasks INDEXED BY idx_tasks_queue_repos WHERE status = 'queued' {conditions}
 AND {column} > each.value ORDER BY {column} LIMIT 1) FROM each WHERE each.value IS NOT NULL
 ) SELECT value FROM each WHERE value IS NOT NULL LIMIT 1000
 """
@@ -77,7 +78,6 @@ broker_status = CASE broker_status WHEN 'active' THEN 'ended' ELSE broker_status
 WHERE id = %(task_id)s AND status = 'active'
 """
 _FORGET_EXPIRIES = "UPDATE tasks_taskplan SET expiries = 0 WHERE task_id = %s AND expiries > 0"
-_LIVE = "SELECT id FROM tasks_tasklease WHERE task_id = %s AND ended_at IS NULL"
 _MOST_LANES = 200
 
 
@@ -144,7 +144,7 @@ def _lanes(wanted: Wanted) -> tuple[str, dict[str, str]] | None:
     if not wanted.repos:
         return _select("type", len(wanted.types)), {f"type{place}": name for place, name in enumerate(wanted.types)}
     own = {name.lower() for name in wanted.repos}
-    fitting = [text for text in _distinct("repos", "AND repos > %(least)s", {"least": ""}) if _fits(text, own)]
+    fitting = [text for text in _distinct("repos", "", {}) if _fits(text, own)]
     pairs = [
         (text, name)
         for text in fitting
@@ -163,7 +163,7 @@ def _fits(text: str, own: set[str]) -> bool:
 
 
 def _distinct(column: str, conditions: str, parameters: dict[str, str]) -> list[str]:
-    sql = _DISTINCT.format(column=column, index="idx_tasks_queue_repos", conditions=conditions)
+    sql = _DISTINCT.format(column=column, conditions=conditions)
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return [value for (value,) in cursor.fetchall() if isinstance(value, str)]
@@ -231,10 +231,30 @@ def forget_expiries(task_id: int) -> None:
 
 def live_lease(task_id: int) -> TaskLease | None:
     """Return the lease of a task that was not ended, though its time may be over; None for most tasks."""
+    return _lease(_select_lease(ended_at=None), (task_id,))
+
+
+def lease_of(task_id: int, fence: int) -> TaskLease | None:
+    """Return the lease of a task with this fence."""
+    return _lease(_select_lease(fence=0), (fence, task_id))
+
+
+def _lease(sql: str, values: Sequence[int]) -> TaskLease | None:
     with connection.cursor() as cursor:
-        cursor.execute(_LIVE, (task_id,))
+        cursor.execute(sql, values)
         row = cursor.fetchone()
-    return TaskLease.objects.get(pk=row[0]) if row else None
+    if row is None:
+        return None
+    columns: list[Any] = [value.replace(tzinfo=UTC) if isinstance(value, datetime) else value for value in row]
+    return TaskLease(*columns)
+
+
+@functools.cache
+def _select_lease(**lookup: int | None) -> str:
+    """Compile the SELECT of a task's lease; its parameters are the values of the lookup and the task."""
+    queryset = TaskLease.objects.filter(**lookup).filter(task_id=0).order_by()
+    columns = [field.attname for field in TaskLease._meta.concrete_fields]
+    return str(queryset.values_list(*columns).query.sql_with_params()[0])
 
 
 def current_leases() -> list[CurrentLease]:

@@ -197,7 +197,7 @@ def _expire(lease: TaskLease, now: datetime, on_failed: OnFailed) -> None:
 
 def _lease(task_id: int, fence: int, caller: Caller) -> TaskLease:
     """Return the lease that a call is about; raises NotFound, Conflict, Forbidden."""
-    lease = TaskLease.objects.filter(task_id=task_id, fence=fence).first()
+    lease = queries.lease_of(task_id, fence)
     if lease is None:
         if task_queries.task_status(task_id) is None:
             raise NotFound(f"Task T{task_id} not found")
