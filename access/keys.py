@@ -10,6 +10,7 @@ import secrets
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef
 from django.db.utils import DatabaseError
 
 from access import queries
@@ -90,9 +91,9 @@ def create_lease_key(*, lease_id: int) -> str:
 
 def prune_lease_keys() -> None:
     """Remove the keys of leases that ended more than a day ago."""
-    ended = TaskLease.objects.filter(ended_at__lt=utc_now() - _KEPT_AFTER_LEASE)
+    ended = TaskLease.objects.filter(pk=OuterRef("lease_id"), ended_at__lt=utc_now() - _KEPT_AFTER_LEASE)
     with transaction.atomic():
-        LeaseKey.objects.filter(lease_id__in=ended.values("pk")).delete()
+        LeaseKey.objects.filter(Exists(ended)).delete()
 
 
 def authenticate(key: str, address: str) -> Caller | None:

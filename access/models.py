@@ -56,7 +56,7 @@ class LeaseKey(models.Model):
     Keys of leases that are over are removed after a day; until then they are told apart from made-up ones.
     """
 
-    lease_id = models.BigIntegerField(unique=True)
+    lease_id = models.BigIntegerField()
     prefix = models.CharField(max_length=8, unique=True)
     digest = models.CharField(max_length=64)
 

@@ -170,7 +170,7 @@ class TaskEvent(models.Model):
 class TaskPlan(models.Model):
     """What the queue knows of a task besides its columns. A task without a row has no relations and had no lease."""
 
-    task_id = models.BigIntegerField(primary_key=True)
+    task_id = models.IntegerField(primary_key=True)  # SQLite's own row id: no index of its own
     parent_id = models.BigIntegerField(null=True)
     group = models.TextField(null=True)  # of tasks with the same group one is active at a time
     not_before = models.DateTimeField(null=True)

@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
             name="LeaseKey",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("lease_id", models.BigIntegerField(unique=True)),
+                ("lease_id", models.BigIntegerField()),
                 ("prefix", models.CharField(max_length=8, unique=True)),
                 ("digest", models.CharField(max_length=64)),
             ],

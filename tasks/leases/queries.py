@@ -78,6 +78,7 @@ broker_status = CASE broker_status WHEN 'active' THEN 'ended' ELSE broker_status
 WHERE id = %(task_id)s AND status = 'active'
 """
 _FORGET_EXPIRIES = "UPDATE tasks_taskplan SET expiries = 0 WHERE task_id = %s AND expiries > 0"
+_LEASE_COLUMNS = [field.attname for field in TaskLease._meta.concrete_fields]
 _MOST_LANES = 200
 
 
@@ -245,16 +246,15 @@ def _lease(sql: str, values: Sequence[int]) -> TaskLease | None:
         row = cursor.fetchone()
     if row is None:
         return None
-    columns: list[Any] = [value.replace(tzinfo=UTC) if isinstance(value, datetime) else value for value in row]
-    return TaskLease(*columns)
+    columns = [value.replace(tzinfo=UTC) if isinstance(value, datetime) else value for value in row]
+    return TaskLease.from_db(None, _LEASE_COLUMNS, columns)
 
 
 @functools.cache
 def _select_lease(**lookup: int | None) -> str:
     """Compile the SELECT of a task's lease; its parameters are the values of the lookup and the task."""
     queryset = TaskLease.objects.filter(**lookup).filter(task_id=0).order_by()
-    columns = [field.attname for field in TaskLease._meta.concrete_fields]
-    return str(queryset.values_list(*columns).query.sql_with_params()[0])
+    return str(queryset.values_list(*_LEASE_COLUMNS).query.sql_with_params()[0])
 
 
 def current_leases() -> list[CurrentLease]:

@@ -55,7 +55,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="TaskPlan",
             fields=[
-                ("task_id", models.BigIntegerField(primary_key=True, serialize=False)),
+                ("task_id", models.IntegerField(primary_key=True, serialize=False)),
                 ("parent_id", models.BigIntegerField(null=True)),
                 ("group", models.TextField(null=True)),
                 ("not_before", models.DateTimeField(null=True)),

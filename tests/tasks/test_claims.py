@@ -9,6 +9,7 @@ import pytest
 import time_machine
 from django.test import Client
 
+from access import keys
 from access.keys import create_key
 from core.callers import Role
 from core.timestamps import utc_now
@@ -157,6 +158,20 @@ def test_the_key_of_a_lease_is_its_agent_s_and_ends_with_the_lease(runner: Calle
     assert (refused.status_code, "lease" in refused.json()["error"]) == (401, True)
     assert agent.post(f"/{number}/events", {"event_type": "note"}).status_code == 401
     assert agent.patch(f"/{number}", {"status": "active"}).status_code == 401
+
+
+def test_the_keys_of_leases_that_are_over_go_after_a_day(runner: Caller) -> None:
+    with time_machine.travel(NOW, tick=False) as clock:
+        numbers = [task(), task()]
+        over, alive = agent_of(runner.claim()), agent_of(runner.claim(lease_seconds=86_400))
+        over.post(f"/{numbers[0]}/release", {"fence": 1, "outcome": "completed"})
+        clock.shift(86_000)
+        assert alive.get(f"/{numbers[1]}").status_code == 200
+        clock.shift(500)
+        keys.prune_lease_keys()
+        refused = over.post(f"/{numbers[0]}/heartbeat", {"fence": 1})
+        assert (refused.status_code, "wrong, expired or revoked" in refused.json()["error"]) == (401, True)
+        assert alive.get(f"/{numbers[1]}").status_code == 200
 
 
 # --- heartbeat
