@@ -60,6 +60,7 @@ ROLE_WORDS = {
     Role.SERVICE: "Creates, changes and registers tasks; gets tokens as its service.",
     Role.OPERATOR: "Everything, jobs and tokens among it.",
     Role.VIEWER: "Reads everything, changes nothing, gets no token.",
+    Role.RUNNER: "Claims tasks, beats and hands back what it claimed; each of its agents gets a key of its own.",
 }
 # A call that each role may make.
 _EXAMPLES = {Role.AGENT: "/api/v1/tasks/T{}", Role.SERVICE: "/api/v1/tasks?status=queued"}

@@ -295,6 +295,7 @@ class AlertKind(models.TextChoices):
     LONG = "long"
     DAEMON_DOWN = "daemon-down", "daemon down"
     TEST = "test"
+    TASK_FAILED = "task-failed", "task failed"
 
 
 class Delivery(models.TextChoices):

@@ -38,6 +38,7 @@ _NOTIFY_TYPE = {
     AlertKind.LONG: "warning",
     AlertKind.DAEMON_DOWN: "failure",
     AlertKind.TEST: "info",
+    AlertKind.TASK_FAILED: "failure",
 }
 log = logging.getLogger(__name__)
 

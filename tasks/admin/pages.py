@@ -37,7 +37,8 @@ from tasks.admin.filters import (
 )
 from tasks.admin.forms import TaskForm
 from tasks.ids import include_typed_id, parse_typed_id
-from tasks.models import Task, TaskEvent, read_repos
+from tasks.leases import services as leases
+from tasks.models import Task, TaskEvent, TaskLease, read_repos
 
 _LONGEST_NAME = 90
 _FIRST_REPOSITORIES = 1
@@ -50,6 +51,7 @@ _VIEWS: tuple[tuple[str, dict[str, str]], ...] = (
     ("Blocked", {"status": "blocked"}),
     ("Failed, last 7 days", {"status": "failed", "age": "7"}),
 )
+_LEASES_SHOWN = 10
 
 
 @admin.register(Task)
@@ -99,6 +101,7 @@ class TaskAdmin(StrictAdmin):
             path("csv/", self.admin_site.admin_view(self.csv_view), name="tasks_task_csv"),
             path("<int:pk>/edit/", self.admin_site.admin_view(self.edit_view), name="tasks_task_edit"),
             path("<int:pk>/cancel/", self.admin_site.admin_view(self.cancel_view), name="tasks_task_cancel"),
+            path("<int:pk>/take-away/", self.admin_site.admin_view(self.take_away_view), name="tasks_task_take_away"),
             path("<int:pk>/live/", self.admin_site.admin_view(self.live_view), name="tasks_task_live"),
         ]
         return [*own, *super().get_urls()]
@@ -136,6 +139,22 @@ class TaskAdmin(StrictAdmin):
             messages.error(request, str(error))
         else:
             messages.success(request, f"Task T{pk} is cancelled.")
+        return redirect("admin:tasks_task_change", pk)
+
+    @method_decorator(require_POST)
+    def take_away_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Take the task from the holder that the page showed."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        caller, fence = operator_of(request), request.POST.get("fence", "")
+        try:
+            lease = leases.take_away(
+                task_id=pk, actor=caller.identity, caller=caller, fence=int(fence) if fence.isdecimal() else -1
+            )
+        except LobwifeError as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, f"Task T{pk} was taken away from {lease.who}, and is queued again.")
         return redirect("admin:tasks_task_change", pk)
 
     # --- pages
@@ -199,6 +218,7 @@ class TaskAdmin(StrictAdmin):
         may_change = self.has_change_permission(request, task)
         return {
             **task_page.context(task),
+            "leases": TaskLease.objects.filter(task_id=task.pk).order_by("-fence")[:_LEASES_SHOWN],
             "may_change": may_change,
             "can_cancel": may_change and task.status not in services.UNCANCELLABLE,
         }
