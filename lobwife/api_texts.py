@@ -54,7 +54,7 @@ _PARAMETERS = {
     "before_id": "Only what has a smaller id: the last one of the page before.",
     "before": "Only what has a smaller id: the `next` of the page before.",
     "count": "How many; at most 100.",
-    "order": "`priority` for the order in which they would be claimed; else the newest first.",
+    "order": "`newest` first, or as in the `queue`: in the order in which they would be claimed.",
     "offset": "Where to begin, in bytes: the `next_offset` of the answer before.",
     "action": "Only entries of this kind.",
     "outcome": "Only entries that ended so.",
