@@ -27,12 +27,16 @@ _AGENTS_STATUSES = frozenset({"active", "completed", "failed", "blocked"})
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The roles that may call a route; `scope` checks what agents and services ask for in the request."""
+    """The roles that may call a route; `scope` checks what agents and services ask for in the request.
+
+    `keeps_answer` is False where an answer may hold a secret: an Idempotency-Key counts for nothing there.
+    """
 
     roles: frozenset[Role]
     everyone: bool = False
     scope: Scope | None = None
     hands_out_tokens: bool = False
+    keeps_answer: bool = True
 
 
 def _own_task(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
@@ -87,7 +91,7 @@ _AGENT, _SERVICE, _OPERATOR, _VIEWER = Role.AGENT, Role.SERVICE, Role.OPERATOR, 
 
 
 def _may(*roles: Role, scope: Scope | None = None, tokens: bool = False) -> Rule:
-    return Rule(frozenset(roles), scope=scope, hands_out_tokens=tokens)
+    return Rule(frozenset(roles), scope=scope, hands_out_tokens=tokens, keeps_answer=not tokens)
 
 
 _EVERYONE = Rule(frozenset(Role), everyone=True)

@@ -14,12 +14,15 @@ import ops.health
 import ops.metrics
 import tasks.api
 import vaultsync.api
+from access.idempotency import HEADER
 from access.roles import RULES, entry_of
 from core.errors import LobwifeError
+from core.rest import parameters
 from lobwife import __version__
 from lobwife.error_responses import database_error, lobwife_error
 
 _PROBLEM = {"content": {"application/json": {"schema": {"type": "object"}}}}
+_IDEMPOTENCY = parameters(HEADER, place="header")
 _BEARER = {"type": "http", "scheme": "bearer", "description": "An API key, or a Kubernetes token for `lobwife`."}
 
 
@@ -49,6 +52,9 @@ def _describe_access(operation: dict[str, Any], entry: str) -> None:
     }
     for status, description in refusals.items():
         operation["responses"].setdefault(status, {"description": description, **_PROBLEM})
+    if rule.keeps_answer and entry.startswith("POST "):
+        operation["parameters"] = [*operation.get("parameters", []), *_IDEMPOTENCY]
+        operation["responses"].setdefault(422, {"description": "The key was used for another request.", **_PROBLEM})
     operation["security"] = [{"bearer": []}]
     operation["x-roles"] = roles
 

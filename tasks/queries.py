@@ -7,24 +7,94 @@ queryset and 5,420 times so; 640 tasks a second were created and 1,900 so, while
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import operator
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, NamedTuple
 
+import orjson
 from django.db import connection, models
-from django.db.models import F, Func
+from django.db.models import Case, F, Func, Q, Value, When
 from django.db.models.functions import Coalesce
 
-from core.timestamps import whole_seconds
+from core.errors import Invalid
+from core.timestamps import seconds_text, whole_seconds
+from tasks.ids import parse_typed_id
 from tasks.models import BROKER_FIELDS, Status, Task, TaskEvent, read_repos
 
 _DETAIL_COLUMNS = tuple(str(field.column) for field in Task._meta.concrete_fields)
 _LIST_COLUMNS = tuple(name for name in _DETAIL_COLUMNS if name not in BROKER_FIELDS)
+_VERSION_COLUMNS = tuple(name for name in _DETAIL_COLUMNS if name != "token_count")
 _EVENT_COLUMNS = ("id", "task_id", "event_type", "detail", "actor", "created_at")
 
+_NEWEST_CURSOR = re.compile(r"(\d{1,18})", re.ASCII)
+_QUEUE_CURSOR = re.compile(r"([0-3])\.(\d{1,18})\.(.*)", re.ASCII | re.DOTALL)
+_WRONG_CURSOR = "cursor must be one that the header Link has on a list in the same order"
 EVENTS_MOST = 5_000
 _EVENTS_CHARACTERS = 4 * 2**20
 _ROW_BYTES = 500  # of an event besides its texts, so that small ones don't make a history long
+
+
+ORDERS = ("newest", "queue")
+# The place of a priority in the queue; any other word counts as normal.
+_RANKS = {"critical": 0, "high": 1, "low": 3}
+_NORMAL_RANK = 2
+_RANK = Case(
+    *(When(priority=name, then=Value(rank)) for name, rank in _RANKS.items()),
+    default=Value(_NORMAL_RANK),
+    output_field=models.IntegerField(),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks a list has; None is any."""
+
+    status: str | None = None
+    type: str | None = None
+    priority: str | None = None
+    assigned_to: str | None = None
+    repo: str | None = None  # one of its repositories, in any case
+    q: str | None = None  # its id, or a part of its name, slug or assignee
+    updated_since: datetime | None = None
+    only_id: int | None = None
+    before_id: int | None = None
+
+    def equal(self) -> dict[str, Any]:
+        """Return the conditions that compare a column with a value, by Django's lookups."""
+        since = seconds_text(self.updated_since) if self.updated_since is not None else None
+        lookups = {
+            "status": self.status,
+            "type": self.type,
+            "priority": self.priority,
+            "assigned_to": self.assigned_to,
+            "updated_at__gte": since,
+            "id": self.only_id,
+            "id__lt": self.before_id,
+        }
+        return {lookup: value for lookup, value in sorted(lookups.items()) if value is not None}
+
+    def others(self) -> Q:
+        """Return the conditions that look into texts."""
+        condition = Q()
+        if self.repo is not None:
+            condition &= with_repository(self.repo)
+        if self.q is not None:
+            names = Q(name__icontains=self.q) | Q(slug__icontains=self.q) | Q(assigned_to__icontains=self.q)
+            number = parse_typed_id(self.q)
+            condition &= names if number is None else names | Q(pk=number)
+        return condition
+
+
+class TaskPage(NamedTuple):
+    """Tasks of a list; `cursor` is where the next page begins, None on the last one."""
+
+    tasks: list[dict[str, Any]]
+    cursor: str | None
 
 
 class EventPage(NamedTuple):
@@ -35,6 +105,11 @@ class EventPage(NamedTuple):
 
 
 # --- reads
+def with_repository(name: str) -> Q:
+    """Return the condition for tasks that have a repository, in any case."""
+    return Q(repos__icontains=json.dumps(name))
+
+
 def task_detail(task_id: int) -> dict[str, Any] | None:
     """Return all fields of a task as REST answers them; None when there is no such task."""
     with connection.cursor() as cursor:
@@ -47,15 +122,61 @@ def task_detail(task_id: int) -> dict[str, Any] | None:
     return task
 
 
-def task_list(
-    *, status: str | None, type: str | None, limit: int, only_id: int | None = None, before_id: int | None = None
-) -> list[dict[str, Any]]:
-    """Return tasks without their broker fields, newest first: all of them, or those that fit each filter."""
-    filters = {"status": status or None, "type": type or None, "id": only_id, "id__lt": before_id}
-    values = {lookup: value for lookup, value in sorted(filters.items()) if value is not None}
-    with connection.cursor() as cursor:
-        cursor.execute(f"{_select(_LIST_COLUMNS, tuple(values))} LIMIT %s", (*values.values(), limit))
-        return [_as_json(_LIST_COLUMNS, row) for row in cursor.fetchall()]
+def version(task: Mapping[str, Any]) -> str:
+    """Return the ETag of a task that `task_detail` returned: another after each change, but for tokens it was given."""
+    values = orjson.dumps([task[name] for name in _VERSION_COLUMNS])
+    return f'"{hashlib.blake2b(values, digest_size=8).hexdigest()}"'
+
+
+def task_list(where: TaskFilter, *, limit: int, order: str = "newest", cursor: str | None = None) -> TaskPage:
+    """Return a page of tasks without their broker fields, in one of ORDERS; raises Invalid for a wrong cursor.
+
+    `queue` is the order in which tasks are handed out: by priority, then by the time since when they are queued.
+    """
+    others = where.others()
+    if order == "newest" and not others:
+        if cursor is not None:
+            below = _newest_cursor(cursor)
+            where = replace(where, before_id=below if where.before_id is None else min(below, where.before_id))
+        values = where.equal()
+        with connection.cursor() as opened:
+            opened.execute(f"{_select(_LIST_COLUMNS, tuple(values))} LIMIT %s", (*values.values(), limit + 1))
+            rows = opened.fetchall()
+    else:
+        queryset = Task.objects.filter(others, **where.equal())
+        if order == "newest":
+            queryset = queryset.filter(Q() if cursor is None else Q(pk__lt=_newest_cursor(cursor))).order_by("-id")
+        else:
+            behind = Q() if cursor is None else _behind(cursor)
+            queryset = queryset.alias(rank=_RANK).filter(behind).order_by("rank", "queued_at", "id")
+        rows = list(queryset.values_list(*_LIST_COLUMNS)[: limit + 1])
+    following = (
+        _cursor(dict(zip(_LIST_COLUMNS, rows[limit - 1], strict=True)), order) if 0 < limit < len(rows) else None
+    )
+    return TaskPage([_as_json(_LIST_COLUMNS, row) for row in rows[:limit]], following)
+
+
+def _cursor(task: Mapping[str, Any], order: str) -> str:
+    if order == "newest":
+        return str(task["id"])
+    return f"{_RANKS.get(task['priority'], _NORMAL_RANK)}.{task['id']}.{task['queued_at']}"
+
+
+def _newest_cursor(cursor: str) -> int:
+    match = _NEWEST_CURSOR.fullmatch(cursor)
+    if match is None:
+        raise Invalid(_WRONG_CURSOR)
+    return int(match[1])
+
+
+def _behind(cursor: str) -> Q:
+    """Return the condition for what comes after a place in the queue; raises Invalid."""
+    match = _QUEUE_CURSOR.fullmatch(cursor)
+    if match is None:
+        raise Invalid(_WRONG_CURSOR)
+    rank, number, queued_at = int(match[1]), int(match[2]), match[3]
+    later = Q(queued_at__gt=queued_at) | Q(queued_at=queued_at, pk__gt=number)
+    return Q(rank__gt=rank) | Q(rank=rank) & later
 
 
 def task_status(task_id: int) -> str | None:

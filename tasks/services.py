@@ -7,9 +7,10 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.utils.http import parse_etags
 
 from core.callers import Caller, Role
-from core.errors import Conflict, Invalid, NotFound, TooLarge
+from core.errors import Conflict, Invalid, NotFound, PreconditionFailed, TooLarge
 from core.timestamps import seconds_text
 from tasks import queries
 from tasks.models import OVER, REGISTRATION_ACTIVE, REGISTRATION_ENDED, Status, Task, TaskEvent, field_values
@@ -127,6 +128,18 @@ def log_event(
         if caller is not None and caller.is_agent:
             _check_not_over(task_id, status)
         return _append(task_id, event_type, detail, actor, seconds_text(), status, caller)
+
+
+def check_version(task_id: int, if_match: str) -> None:
+    """Raise PreconditionFailed unless the header If-Match names the task as it is; raises NotFound.
+
+    Call it in the transaction of the change.
+    """
+    task = queries.task_detail(task_id)
+    if task is None:
+        raise NotFound(f"Task T{task_id} not found")
+    if not {"*", queries.version(task)} & set(parse_etags(if_match)):
+        raise PreconditionFailed(f"Task T{task_id} is not what If-Match names: read it again, then decide anew")
 
 
 def events_after(event_id: int, *, limit: int = 500) -> list[TaskEvent]:

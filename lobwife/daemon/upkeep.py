@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from django.conf import settings
 
+from access import idempotency
 from broker.audit import SYSTEM
 from broker.follower import Follower
 from broker.tokens.issue import issue_service_token
@@ -24,6 +25,7 @@ def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
     """Return the periodic work by name, with its schedule: five cron fields, in UTC."""
     return {
         "prune runs": (retention.prune, "17 * * * *"),
+        "forget kept answers": (idempotency.trim, "37 * * * *"),
         "checkpoint": (checkpoint, "*/5 * * * *"),
         "optimize": (optimize, "23 4 * * *"),
     }
