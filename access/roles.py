@@ -130,6 +130,8 @@ RULES: dict[str, Rule] = {
     "DELETE /api/v1/tasks/{}": _WRITERS,
     "GET /api/v1/tasks/{}/events": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER, scope=_own_task),
     "POST /api/v1/tasks/{}/events": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
+    "POST /api/v1/tasks/{}/links": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
+    "POST /api/v1/tasks/{}/result": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
     # Registrations and tokens
     "POST /api/v1/tasks/{}/register": _WRITERS,
     "POST /api/tasks/{}/register": _WRITERS,

@@ -10,6 +10,8 @@ from django.db import models
 from django.db.models import Q
 
 from core.timestamps import UtcNow, parse, seconds_text
+from tasks.results.models import TaskLink as TaskLink
+from tasks.results.models import TaskResult as TaskResult
 
 
 def read_repos(text: object) -> list[str] | None:

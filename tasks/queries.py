@@ -24,7 +24,8 @@ from django.db.models.functions import Coalesce
 from core.errors import Invalid
 from core.timestamps import seconds_text, whole_seconds
 from tasks.ids import parse_typed_id
-from tasks.models import BROKER_FIELDS, Status, Task, TaskEvent, read_repos
+from tasks.models import BROKER_FIELDS, Status, Task, TaskEvent, TaskLink, TaskResult, read_repos
+from tasks.results import queries as results
 
 _DETAIL_COLUMNS = tuple(str(field.column) for field in Task._meta.concrete_fields)
 _LIST_COLUMNS = tuple(name for name in _DETAIL_COLUMNS if name not in BROKER_FIELDS)
@@ -111,14 +112,18 @@ def with_repository(name: str) -> Q:
 
 
 def task_detail(task_id: int) -> dict[str, Any] | None:
-    """Return all fields of a task as REST answers them; None when there is no such task."""
+    """Return all fields of a task as REST answers them, its links and result; None when there is no such task."""
     with connection.cursor() as cursor:
-        cursor.execute(_select(_DETAIL_COLUMNS, ("id",)), (task_id,))
+        cursor.execute(_select_detail(), (task_id,))
         row = cursor.fetchone()
     if row is None:
         return None
-    task = _as_json(_DETAIL_COLUMNS, row)
+    *values, has_links, has_result = row
+    task = _as_json(_DETAIL_COLUMNS, values)
     task["token_count"] = _int_or_none(task["token_count"])
+    task["links"] = [results.link_as_json(link) for link in results.links_of(task_id)] if has_links else []
+    result = results.result_of(task_id) if has_result else None
+    task["result"] = results.result_as_json(result) if result is not None else None
     return task
 
 
@@ -245,6 +250,17 @@ def _select(columns: Sequence[str], lookups: Sequence[str]) -> str:
     """Compile a SELECT of tasks, newest first; its parameters are the values of the lookups, sorted by name."""
     queryset = Task.objects.filter(**dict.fromkeys(lookups, 0)).order_by("-id").values_list(*columns)
     return queryset.query.sql_with_params()[0]
+
+
+@functools.cache
+def _select_detail() -> str:
+    """Return the SELECT of a task by its id, and of whether it has what lies in other tables."""
+    table = _quote(Task._meta.db_table)
+    columns = [f"{table}.{_quote(name)}" for name in _DETAIL_COLUMNS]
+    for model in (TaskLink, TaskResult):
+        other = _quote(model._meta.db_table)
+        columns.append(f"EXISTS (SELECT 1 FROM {other} WHERE {other}.{_quote('task_id')} = {table}.{_quote('id')})")  # noqa: S608
+    return f"SELECT {', '.join(columns)} FROM {table} WHERE {table}.{_quote('id')} = %s"  # noqa: S608
 
 
 @functools.cache

@@ -193,6 +193,23 @@ class TaskListItem(Schema):
     completed_at: str | None
 
 
+class LinkShown(Schema):
+    """A link of a task."""
+
+    id: int
+    kind: str
+    url: str
+    added_at: str
+
+
+class ResultShown(Schema):
+    """The result of a task."""
+
+    summary: str
+    data: dict[str, Any] | None
+    written_at: str
+
+
 class TaskDetail(TaskListItem):
     """One task with its broker fields."""
 
@@ -200,6 +217,8 @@ class TaskDetail(TaskListItem):
     broker_status: str | None
     token_count: int | None
     broker_registered_at: str | None
+    links: list[LinkShown]
+    result: ResultShown | None
 
 
 class TaskCounts(Schema):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django import template
@@ -11,6 +12,7 @@ from core.display import badge, due, duration, size, when
 from jobs.models import Job
 from ops.job_summary import context as job_context
 from tasks.models import Task
+from tasks.results.queries import links_of, result_of
 
 register = template.Library()
 for display_filter in (badge, due, duration, size, when):
@@ -21,6 +23,14 @@ for display_filter in (badge, due, duration, size, when):
 def job_summary(context: dict[str, Any], job: Job) -> dict[str, Any]:
     """Render the summary of a job."""
     return {**job_context(job, context["request"].user), "csrf_token": context.get("csrf_token")}
+
+
+@register.inclusion_tag("ops/task_results.html")
+def task_results(task: Task) -> dict[str, Any]:
+    """Render the links and the result of a task."""
+    result = result_of(task.pk)
+    data = json.dumps(result.data, indent=1, ensure_ascii=False) if result is not None and result.data else ""
+    return {"links": links_of(task.pk), "result": result, "data": data}
 
 
 @register.inclusion_tag("ops/task_note.html")
