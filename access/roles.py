@@ -61,6 +61,14 @@ def _own_progress(request: HttpRequest, caller: Caller, parameters: dict[str, An
         raise Forbidden(f"an agent may set its task to {', '.join(sorted(_AGENTS_STATUSES))}")
 
 
+def _own_cost(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
+    """Raise NotFound if an agent reports what another task has used."""
+    if caller.is_agent:
+        text = _text_of(request, "task_id")
+        number = parse_path_id(text)
+        caller.require_task(number, name=f"T{number}")
+
+
 def _own_token(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
     """Raise NotFound if an agent asks for the token of another task, under any name that the broker knows it by."""
     if not caller.is_agent:
@@ -132,6 +140,10 @@ RULES: dict[str, Rule] = {
     "POST /api/v1/tasks/{}/events": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
     "POST /api/v1/tasks/{}/links": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
     "POST /api/v1/tasks/{}/result": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
+    # Costs
+    "POST /api/v1/costs": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_cost),
+    "GET /api/v1/costs": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER),
+    "GET /api/v1/costs/summary": _READERS,
     # Registrations and tokens
     "POST /api/v1/tasks/{}/register": _WRITERS,
     "POST /api/tasks/{}/register": _WRITERS,

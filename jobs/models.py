@@ -291,6 +291,7 @@ class AlertKind(models.TextChoices):
     LATE = "late"
     LONG = "long"
     DAEMON_DOWN = "daemon-down", "daemon down"
+    BUDGET = "budget", "budget spent"
 
 
 class Delivery(models.TextChoices):

@@ -13,6 +13,7 @@ import jobs.api
 import ops.health
 import ops.metrics
 import tasks.api
+import tasks.costs.api
 import tasks.results.api
 import vaultsync.api
 from access.idempotency import HEADER
@@ -74,6 +75,7 @@ api.add_router("/api", jobs.api.router)
 api.add_router("/api/v1", jobs.api.v1)
 api.add_router("/api", tasks.api.router)
 api.add_router("/api", tasks.results.api.router)
+api.add_router("/api", tasks.costs.api.router)
 api.add_router("/api", broker.api.router)
 api.add_router("/api", vaultsync.api.router)
 

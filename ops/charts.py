@@ -81,6 +81,22 @@ def day_columns(days: Sequence[tuple[str, dict[str, int]]], kinds: Sequence[str]
     return Chart(len(days) * _DAY_WIDTH, _DAY_HEIGHT, bars, labels, text)
 
 
+def cost_columns(days: Sequence[tuple[str, float, str]]) -> Chart:
+    """Draw a bar for each day; `days` are (label, amount, amount in words), and a few of them get their label."""
+    highest = max((amount for _, amount, _ in days), default=0) or 1
+    width = _DAY_WIDTH * 14 / len(days)
+    every = max(1, round(len(days) / 10))
+    bars, labels = [], []
+    for place, (label, amount, words) in enumerate(days):
+        height = _DAY_HEIGHT * amount / highest
+        bars.append(
+            Bar(place * width + 1, _DAY_HEIGHT - height, max(width - 2, 1), height, "cost", f"{label}: {words}")
+        )
+        if (len(days) - 1 - place) % every == 0:
+            labels.append((place * width + width / 2, label[5:]))
+    return Chart(_DAY_WIDTH * 14, _DAY_HEIGHT, bars, labels, f"cost of {len(days)} days")
+
+
 def timeline(firings: Sequence[datetime], start: datetime, end: datetime) -> list[float]:
     """Return the place of each firing on the line, in percent of its length."""
     span = (end - start).total_seconds()

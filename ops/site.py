@@ -25,7 +25,7 @@ from core.processes import in_native_thread
 from core.sqlite.copies import folder, keep_copy
 from core.timestamps import iso_text, parse, utc_now
 from jobs.models import Job
-from ops import activity, dashboard, invisible_characters, job_summary, search
+from ops import activity, costs, dashboard, invisible_characters, job_summary, search
 from ops.checks import state
 from ops.invisible_characters import View
 
@@ -47,6 +47,7 @@ class OperationsSite(AdminSite):
             path("live/dashboard/", self.admin_view(self.live_dashboard), name="live_dashboard"),
             path("live/job/<int:pk>/", self.admin_view(self.live_job), name="live_job"),
             path("activity/", self.admin_view(self.activity), name="activity"),
+            path("costs/", self.admin_view(self.costs), name="costs"),
             path("copies/", self.admin_view(self.copies), name="copies"),
             path("search/", self.admin_view(self.search), name="search"),
         ]
@@ -100,6 +101,13 @@ class OperationsSite(AdminSite):
         return TemplateResponse(
             request, "ops/job_live.html", job_summary.context(get_object_or_404(Job, pk=pk), request.user)
         )
+
+    def costs(self, request: HttpRequest) -> HttpResponse:
+        """Show what was spent, by day, type, model and repository, and the budgets."""
+        if not request.user.has_perms(("tasks.view_cost", "tasks.view_budget")):
+            raise PermissionDenied
+        context = {**self.each_context(request), "title": "Costs", **costs.context(request.GET.get("days", ""))}
+        return TemplateResponse(request, "ops/costs.html", context)
 
     def copies(self, request: HttpRequest) -> HttpResponse:
         """List the copies of the database, for superusers; POST makes one."""

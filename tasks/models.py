@@ -10,6 +10,10 @@ from django.db import models
 from django.db.models import Q
 
 from core.timestamps import UtcNow, parse, seconds_text
+from tasks.costs.models import Budget as Budget
+from tasks.costs.models import Cost as Cost
+from tasks.costs.models import DailySpend as DailySpend
+from tasks.costs.models import SpentBudget as SpentBudget
 from tasks.results.models import TaskLink as TaskLink
 from tasks.results.models import TaskResult as TaskResult
 

@@ -16,6 +16,7 @@ from jobs.alerts.delivery import AlertSender, PingSender
 from jobs.alerts.rules import Watch
 from jobs.execution import retention
 from lobwife.daemon.loop import Loop
+from tasks.costs.prices import Pricer
 from vaultsync.follower import VaultFollower
 
 VAULT_SERVICE = "lobwife-sync"
@@ -39,6 +40,7 @@ def loops() -> list[Loop]:
         Loop("the broker's follower", Follower().tick, every_seconds=0.5),
         Loop("the vault's follower", VaultFollower(vault_token).tick, every_seconds=0.1),
         Loop("observer for late and long runs", Watch().tick, every_seconds=5, idle_seconds=5),
+        Loop("look up prices", Pricer().tick, every_seconds=2),
         Loop("send alerts", AlertSender().tick, every_seconds=1),
         Loop("call watchdogs", PingSender().tick, every_seconds=1),
     ]
