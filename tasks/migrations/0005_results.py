@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("tasks", "0003_taskevent_caller")]
+    dependencies = [("tasks", "0004_registration_index")]
     operations = [
         migrations.CreateModel(
             name="TaskLink",
