@@ -85,8 +85,12 @@ def reconcile() -> None:
             GitHubState.objects.filter(pk=1).update(cursor=newest)
         for key in IssuedToken.objects.filter(state=State.LIVE).values_list("key", flat=True).distinct():
             number = task_number_of_key(key)
-            if number is not None and not Task.objects.open().filter(pk=number).exists():
-                services.end_tokens(key=key, reason="the task is over")
+            if number is None:
+                continue
+            is_open = Task.objects.open().filter(pk=number).exists()
+            reason = spent_budget_of(number) if is_open else "the task is over"
+            if reason is not None:
+                services.end_tokens(key=key, reason=reason)
 
 
 def housekeep() -> bool:
