@@ -140,6 +140,8 @@ RULES: dict[str, Rule] = {
     "POST /api/v1/tasks/{}/events": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
     "POST /api/v1/tasks/{}/links": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
     "POST /api/v1/tasks/{}/result": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
+    "GET /api/v1/tasks/{}/note": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER, scope=_own_task),
+    "PUT /api/v1/tasks/{}/note": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
     # Costs
     "POST /api/v1/costs": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_cost),
     "GET /api/v1/costs": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER),

@@ -55,13 +55,21 @@ _EVENT_PARAMETERS = parameters(limit={**_WHOLE, "default": queries.EVENTS_MOST},
     "/v1/tasks",
     response={201: TaskCreated, 400: Problem, 413: Problem, 503: Problem},
     openapi_extra=request_body(
-        NewTask, {"name": "Write the manual", "repos": ["org/manual"], "priority": "high", "actor": "planner"}
+        NewTask,
+        {
+            "name": "Write the manual",
+            "body": "One page for each chapter.",
+            "repos": ["org/manual"],
+            "priority": "high",
+            "actor": "planner",
+        },
     ),
 )
 def create_task(request: HttpRequest) -> HttpResponse:
-    """Create a task."""
+    """Create a task. `body` is Markdown for its note, which is what an agent is to read."""
     body = validate(NewTask, json_body(request))
-    task = services.create_task(fields=body.model_dump(exclude={"actor"}), actor=body.actor, caller=caller_of(request))
+    fields = body.model_dump(exclude={"actor", "body"})
+    task = services.create_task(fields=fields, body=body.body, actor=body.actor, caller=caller_of(request))
     return json_response({"id": task.pk, "task_id": task.task_id}, 201)
 
 

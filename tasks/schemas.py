@@ -20,6 +20,7 @@ LONGEST_NAME = 10_000
 LONGEST_WORD = 1_000
 LONGEST_REPO = 300
 MOST_REPOS = 1_000
+LONGEST_NOTE = 256 * 1024
 
 
 def _error(sentence: str) -> PydanticCustomError:
@@ -110,6 +111,7 @@ Repos = Annotated[
     BeforeValidator(repo_list),
     WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}),
 ]
+NoteBody = Annotated[str, BeforeValidator(text_up_to(LONGEST_NOTE))]
 Boolean = Annotated[bool, BeforeValidator(bool)]
 
 
@@ -139,6 +141,7 @@ class NewTask(TaskFields):
 
     name: Name | None = None
     slug: Word | None = None
+    body: NoteBody | None = None
     type: Word = "swe"
     status: Word = "queued"
     priority: Word = "normal"

@@ -14,6 +14,7 @@ from core.errors import Conflict, Invalid, NotFound, PreconditionFailed, TooLarg
 from core.timestamps import seconds_text
 from tasks import queries
 from tasks.models import OVER, REGISTRATION_ACTIVE, REGISTRATION_ENDED, Status, Task, TaskEvent, field_values
+from tasks.notes.texts import first_text, save_request
 
 UNCANCELLABLE = (Status.COMPLETED, Status.CANCELLED)
 _MOST_QUOTED_CHARACTERS = 100
@@ -36,19 +37,21 @@ def create_task(
     *,
     fields: Mapping[str, Any],
     actor: str | None,
+    body: str | None = None,
     detail: str | None = None,
     created_at: str | None = None,
     caller: Caller | None = None,
 ) -> Task:
     """Create a task and its `created` event; raises Invalid for a missing name or an unknown status, TooLarge.
 
-    `created_at`, in the form of `seconds_text()`, is for a task that is older than its row.
+    `body` is Markdown for its note. `created_at`, in the form of `seconds_text()`, is for a task that is older than its
+    row.
     """
     name = (fields.get("name") or "").strip()
     if not name:
         raise Invalid("name is required")
     check_status(fields.get("status", Status.QUEUED))
-    _check_texts(fields, caller)
+    check_texts({**fields, "body": body}, caller)
     now = seconds_text()
     values = field_values(**{**fields, "name": name, "repos": fields.get("repos") or None})
     task = Task(**values, created_at=created_at or now, updated_at=now, queued_at=now)
@@ -57,6 +60,8 @@ def create_task(
         _append(
             task.pk, "created", detail or f"Task created with status={task.status}", actor, now, task.status, caller
         )
+        if body and body.strip():
+            save_request(task.pk, first_text(name, body), [], caller.name if caller is not None else "")
     return task
 
 
@@ -80,7 +85,7 @@ def update_task(
         raise Invalid("name must not be empty")
     if "status" in changes:
         check_status(changes["status"])
-    _check_texts(changes, caller)
+    check_texts(changes, caller)
     _check_history(task_id, caller, settings.TASK_HISTORY_BYTES + _HISTORY_RESERVE_BYTES)
     now = seconds_text()
     with transaction.atomic():
@@ -119,7 +124,7 @@ def log_event(
     event_type = event_type.strip()
     if not event_type:
         raise Invalid("event_type is required")
-    _check_texts({"detail": detail}, caller)
+    check_texts({"detail": detail}, caller)
     _check_history(task_id, caller, settings.TASK_HISTORY_BYTES)
     with transaction.atomic():
         status = queries.task_status(task_id)
@@ -167,7 +172,8 @@ def _check_not_over(task_id: int, status: str | None) -> None:
         raise Conflict(f"Task T{task_id} is {status}: an agent changes nothing on a task that is over")
 
 
-def _check_texts(values: Mapping[str, Any], caller: Caller | None) -> None:
+def check_texts(values: Mapping[str, Any], caller: Caller | None) -> None:
+    """Raise TooLarge for a text that is longer than the caller's role may send."""
     if caller is None or caller.role not in _LIMITED_ROLES:
         return
     for name, value in values.items():
