@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -40,12 +41,14 @@ def context(days: str) -> dict[str, Any]:
     """Return what the page needs, of so many days."""
     chosen = int(days) if days in {str(each) for each in DAYS} else _DEFAULT_DAYS
     found = summary(chosen)
-    columns = [(sums.name, float(sums.cost_usd), dollars(sums.cost_usd)) for sums in found.groups["day"]]
+    by_day = found.groups["day"]
+    moments = [datetime.fromisoformat(sums.name).replace(tzinfo=UTC) for sums in by_day]
+    spent = charts.Series("spent", [float(sums.cost_usd) for sums in by_day])
     return {
         "days": chosen,
         "choices": DAYS,
         "total": found.total,
-        "chart": charts.cost_columns(columns),
+        "plot": charts.plot("By day", moments, [spent], write=dollars, as_bars=True),
         "tables": [(heading, _shares(found.groups[name])) for name, heading in _HEADINGS.items()],
         "budgets": _budgets(),
     }

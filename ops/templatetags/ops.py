@@ -10,6 +10,7 @@ from django import template
 import vaultsync.queries
 from core.display import badge, count, due, duration, size, when
 from jobs.models import Job
+from ops import problems
 from ops.job_summary import context as job_context
 from tasks.costs.models import dollars
 from tasks.costs.queries import costs_of
@@ -19,6 +20,8 @@ from tasks.results.queries import links_of, result_of
 register = template.Library()
 for display_filter in (badge, count, dollars, due, duration, size, when):
     register.filter(display_filter)
+register.filter("minutes", lambda minutes: duration(minutes * 60))
+register.filter("problem_key", problems.key_of)
 
 
 @register.inclusion_tag("ops/job_live.html", takes_context=True)

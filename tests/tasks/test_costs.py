@@ -181,7 +181,7 @@ def test_operators_see_what_was_spent_and_on_what(operator_client: Client, numbe
     post(operator_client, task_id=number, model="haiku")
     page = text(operator_client, "/admin/costs/?days=7")
     assert "$12.30 in 7 days" in page
-    assert page.count('class="day-cost"') == 7
+    assert page.count('class="step"') == 7
     for words in ("&lt;opus&gt;", "research", "org/app", "1,234,567", "1 of the reports have no price yet"):
         assert words in page
     assert "$12.30 in 30 days" in text(operator_client, "/admin/costs/?days=nonsense")

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("jobs", "0005_move_secrets"),
+        ("jobs", "0006_runs_by_time"),
     ]
 
     operations = [
