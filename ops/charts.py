@@ -137,13 +137,15 @@ def blocks(runs: Sequence[PastRun], now: datetime, past: timedelta, ahead: timed
             groups[-1].append(run)
         else:
             groups.append([run])
+    before, _, after = reverse("admin:jobs_jobrun_change", args=[0]).rpartition("0")
     drawn = []
     for kind in sorted(kinds, key=lambda kind: kind != State.SUCCESS):
         for group in kinds[kind]:
             begin, end = group[0].begin, max(run.end for run in group)
             x = max(0, round((begin - start).total_seconds() * unit))
             width = max(LEAST_BLOCK, round((end - start).total_seconds() * unit) - x)
-            drawn.append(Block(x, width, kind, _title(group), _url(group, url)))
+            target = f"{before}{group[0].pk}{after}" if len(group) == 1 else _url(group, url)
+            drawn.append(Block(x, width, kind, _title(group), target))
     return drawn
 
 
@@ -165,8 +167,7 @@ def _title(group: Sequence[PastRun]) -> str:
 
 
 def _url(group: Sequence[PastRun], url: str) -> str:
-    if len(group) == 1:
-        return reverse("admin:jobs_jobrun_change", args=[group[0].pk])
+    """Return where the list of runs shows these."""
     times = {"since": seconds_text(group[0].begin - timedelta(seconds=2)), "until": seconds_text(group[-1].end)}
     return f"{url}&{urlencode(times)}"
 
@@ -331,5 +332,5 @@ def _round_up(value: float, nice: Sequence[float] = ()) -> float:
         return 2
     if fitting := [each for each in nice if each >= value]:
         return fitting[0]
-    power = 10 ** math.floor(math.log10(value))
+    power: float = 10.0 ** math.floor(math.log10(value))
     return next(factor * power for factor in (1, 2, 4, 6, 8, 10) if factor * power >= value)

@@ -105,7 +105,7 @@ def live(now: datetime) -> dict[str, Any]:
         facts = problems.Facts()
         listed = problems.load(now, facts)
         frame.remember(listed.open)
-        values = {"findings": listed.open, "waiting": listed.waiting, "tiles": _tiles(now, facts.vault)}
+        values: dict[str, Any] = {"findings": listed.open, "waiting": listed.waiting, "tiles": _tiles(now, facts.vault)}
         values |= {"facts": facts, "database_bytes": state.database_bytes(), "wal_bytes": state.wal_bytes()}
     except DatabaseError as error:
         values = {"findings": [bad("database", f"The database can't be read: {error}")], "waiting": []}
@@ -242,7 +242,8 @@ def _job_rows(fleet: JobFacts, now: datetime) -> tuple[list[JobRow], int]:
         JobRow(
             by_id[pk],
             rank,
-            *active.get(pk, (None, "")),
+            active[pk][0] if pk in active else None,
+            active[pk][1] if pk in active else "",
             charts.blocks(runs.get(pk, ()), now, PAST, AHEAD, _url_of_runs(by_id[pk].name)),
             charts.ticks(_firings(by_id[pk], now), now, PAST, AHEAD),
         )

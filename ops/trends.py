@@ -159,7 +159,7 @@ def _count_tasks(span: Span) -> Tasks:
     for row in queries.task_times(span.start):
         for place in steps(row.queued, row.left_queue):
             queued[place] += 1
-            age = max(0.0, min(first + step * (place + 1), row.now) - row.queued)
+            age = max(0.0, min(first + step * (place + 1), row.now) - (row.queued or 0))
             oldest[place] = max(age, oldest[place] or 0)
         if row.assigned is not None and row.agent:
             last = ((row.now if row.ended is None else row.ended) - first) // step

@@ -62,7 +62,7 @@ class StateFilter(admin.SimpleListFilter):
             params.setdefault("state", params.pop("state__exact"))
         super().__init__(request, params, model, model_admin)
 
-    def expected_parameters(self) -> list[str]:
+    def expected_parameters(self) -> list[str | None]:
         return ["state", "state__exact"]
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
@@ -87,7 +87,7 @@ class RangeFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> tuple[tuple[str, str], ...]:
         return time_range.PRESETS
 
-    def expected_parameters(self) -> list[str]:
+    def expected_parameters(self) -> list[str | None]:
         return ["range", "since", "until"]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[JobRun]) -> QuerySet[JobRun]:
@@ -209,7 +209,7 @@ def summary(chosen: time_range.TimeRange, job_name: str) -> list[dict[str, Any]]
         seconds=Sum("duration"),
         last_failed=Max("pk", filter=Q(state__in=FAILURES)),
     )
-    rows = list(counted.order_by("-failed", "job__name")[:_SUMMARY_ROWS])
+    rows: list[dict[str, Any]] = [dict(row) for row in counted.order_by("-failed", "job__name")[:_SUMMARY_ROWS]]
     failed = JobRun.objects.in_bulk([row["last_failed"] for row in rows if row["last_failed"]])
     for row in rows:
         run = failed.get(row["last_failed"])

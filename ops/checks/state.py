@@ -147,7 +147,7 @@ def failing_jobs() -> list[FailingJob]:
     judged = JobRun.objects.filter(pk__in=newest, state__in=(State.SUCCESS, *FAILURES)).defer("definition")
     for run in judged.order_by("-id"):
         runs[run.job_id].append(run)
-    failing = []
+    failing: list[FailingJob] = []
     for pk, (name, since) in names.items():
         failures = list(itertools.takewhile(lambda run: run.state in FAILURES, runs[pk]))
         if failures:
