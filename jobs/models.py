@@ -296,6 +296,7 @@ class AlertKind(models.TextChoices):
     DAEMON_DOWN = "daemon-down", "daemon down"
     TEST = "test"
     TASK_FAILED = "task-failed", "task failed"
+    BUDGET = "budget", "budget spent"
 
 
 class Delivery(models.TextChoices):

@@ -15,13 +15,18 @@ import jobs.api
 import ops.health
 import ops.metrics
 import tasks.api
+import tasks.costs.api
+import tasks.results.api
 import vaultsync.api
+from access.idempotency import HEADER
 from access.roles import RULES, entry_of
 from core.errors import LobwifeError
+from core.rest import parameters
 from lobwife import __version__, api_texts
 from lobwife.error_responses import database_error, lobwife_error
 
 _PROBLEM = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+_IDEMPOTENCY = parameters(HEADER, place="header")
 _BEARER = {"type": "http", "scheme": "bearer", "description": "An API key, or a Kubernetes token for `lobwife`."}
 
 
@@ -52,6 +57,10 @@ def _describe_access(operation: dict[str, Any], entry: str) -> None:
     }
     for status, description in refusals.items():
         operation["responses"].setdefault(status, {"description": description, **copy.deepcopy(_PROBLEM)})
+    if rule.keeps_answer and entry.startswith("POST "):
+        operation["parameters"] = [*operation.get("parameters", []), *copy.deepcopy(_IDEMPOTENCY)]
+        reused = {"description": "The key was used for another request.", **copy.deepcopy(_PROBLEM)}
+        operation["responses"].setdefault(422, reused)
     operation["security"] = [{"bearer": []}]
     operation["x-roles"] = roles
 
@@ -70,6 +79,8 @@ api.add_router("/api", jobs.api.router)
 api.add_router("/api/v1", jobs.api.v1)
 api.add_router("/api", access.api.router)  # before the tasks, whose ids are any text
 api.add_router("/api", tasks.api.router)
+api.add_router("/api", tasks.results.api.router)
+api.add_router("/api", tasks.costs.api.router)
 api.add_router("/api", broker.api.router)
 api.add_router("/api", vaultsync.api.router)
 

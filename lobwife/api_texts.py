@@ -62,6 +62,19 @@ _PARAMETERS = {
     "address": "Only entries from this address.",
     "token_sha256": "Only entries about the token of which this is base64(SHA-256(token)), as in GitHub's audit log.",
 }
+_PARAMETERS |= {
+    "Idempotency-Key": "A word of your own: a repeated request with it is answered as the first, and executed once.",
+    "If-Match": "The `ETag` that you read; a change since then is a 412, and nothing is overwritten.",
+    "priority": "Only tasks of this priority.",
+    "assigned_to": "Only tasks of this assignee.",
+    "repo": "Only what concerns this repository, as owner/name.",
+    "q": "Only tasks with these words in their name, slug or assignee.",
+    "cursor": "Where to go on: the `next` of the page before.",
+    "updated_after": "Only tasks that changed after this time, UTC.",
+    "model": "Only costs of this model.",
+    "since": "Only what is newer than this time, UTC.",
+    "days": "How many days, today the last.",
+}
 _PARAMETER_ENUMS = {"status": Status.values, "state": State.values, "action": Action.values, "outcome": Outcome.values}
 
 _FIELDS = {
@@ -173,6 +186,9 @@ _SAMPLES: dict[str, Any] = {
     "updated": ["status"],
     "by_status": {"queued": 4, "active": 2, "completed": 120, "failed": 3, "cancelled": 1, "blocked": 0},
     "total": 130,
+    "cost_usd": 0.42,
+    "url": "https://github.com/acme/web/pull/206",
+    "summary": "The tests wait for the page now.",
     "service": "lobboss",
     "action": "token_issued",
     "outcome": "issued",
@@ -278,13 +294,15 @@ def _sample(name: str, schema: dict[str, Any], components: dict[str, Any], owner
         return _STATUS_SAMPLES.get(owner, "up to date")
     if name == "status":
         return "active" if "Task" in owner else "ok"
+    if schema.get("enum"):
+        return schema["enum"][0]
     kinds = schema.get("anyOf") or schema.get("allOf")
     if name in _SAMPLES and _fits(_SAMPLES[name], schema, kinds):
         return _SAMPLES[name]
     if kinds:
         first: dict[str, Any] = next((each for each in kinds if each.get("type") != "null"), {})
         return _sample(name, first, components, owner)
-    match schema.get("type"):
+    match next(iter(_types(schema)), ""):
         case "object":
             properties = schema.get("properties")
             if properties is None:
@@ -304,10 +322,16 @@ def _sample(name: str, schema: dict[str, Any], components: dict[str, Any], owner
 
 def _fits(value: Any, schema: dict[str, Any], kinds: list[dict[str, Any]] | None) -> bool:
     """Return whether a sample is of the schema's type."""
-    allowed = {each.get("type") for each in kinds} if kinds else {schema.get("type")}
+    allowed = {name for each in kinds or [schema] for name in _types(each)}
     kind: dict[type[Any], str] = {
         **{bool: "boolean", int: "integer", float: "number"},
         **{str: "string", list: "array", type(None): "null"},
     }
     named = kind.get(type(value), "object")
-    return named in allowed or (named == "integer" and "number" in allowed) or allowed == {None}
+    return named in allowed or (named == "integer" and "number" in allowed) or not allowed
+
+
+def _types(schema: dict[str, Any]) -> list[str]:
+    """Return the names of the types that a schema allows; none where it says nothing of them."""
+    named = schema.get("type") or []
+    return [named] if isinstance(named, str) else list(named)

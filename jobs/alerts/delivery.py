@@ -39,6 +39,7 @@ _NOTIFY_TYPE = {
     AlertKind.DAEMON_DOWN: "failure",
     AlertKind.TEST: "info",
     AlertKind.TASK_FAILED: "failure",
+    AlertKind.BUDGET: "warning",
 }
 log = logging.getLogger(__name__)
 

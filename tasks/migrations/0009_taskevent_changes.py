@@ -4,5 +4,5 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("tasks", "0005_leases")]
+    dependencies = [("tasks", "0008_notes")]
     operations = [migrations.AddField("taskevent", "changes", models.TextField(blank=True, null=True))]
