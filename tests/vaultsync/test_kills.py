@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -31,16 +29,12 @@ class Killed(Installation):
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.remote = folder / "remote.git"
-        super().__init__(folder, VAULT_REPO=str(self.remote), DJANGO_SETTINGS_MODULE="lobwife.settings")
+        super().__init__(folder, VAULT_REPO=str(self.remote))
         git(folder, "init", "--quiet", "--bare", "-b", "main", str(self.remote))
 
     def sync(self, kill_at: str = "never", *flags: str) -> int:
-        return subprocess.run(
-            [sys.executable, "-m", "tests.support.vault_killer", *flags],
-            env={**self.environment, "VAULT_KILL_AT": kill_at},
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-        ).returncode
+        self.environment["VAULT_KILL_AT"] = kill_at
+        return self.run(str(ROOT / "tests/support/vault_killer.py"), *flags).returncode
 
     def sql(self, *statements: str) -> None:
         with self.database() as database:
