@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -152,11 +152,14 @@ class _Steps:
         self.has_looked_around = fetch
         if fetch:
             self.worktree.look_around(self.head)
+        records = NoteRecord.objects.filter(pk__in=[] if fetch or ids is None else ids)
+        paths: Collection[str] = list(records.values_list("path", flat=True))
         look = fetch or bool(ids) or self.head != self.refs.get(WRITTEN)
         for attempt in range(_TRIES):
             if look or tip:
-                self._integrate(tip, ids, cursor)
-            look, ids, tip = bool(self.worktree.edited), set(), None
+                self._integrate(tip, ids, cursor, paths)
+            paths = list(self.worktree.edited)
+            look, ids, tip = bool(paths), set(), None
             if look and attempt < _TRIES - 1:
                 continue
             try:
@@ -200,10 +203,10 @@ class _Steps:
         return is_new or Task.objects.filter(pk__in=ids, type=SYSTEM).exists()
 
     # --- people's work
-    def _integrate(self, tip: str | None, ids: set[int] | None, cursor: int) -> None:
+    def _integrate(self, tip: str | None, ids: set[int] | None, cursor: int, paths: Collection[str]) -> None:
         """Bring people's work together, write the notes on top of it, and go there with the working copy."""
         written = self.refs.get(WRITTEN)
-        edits = self.worktree.edits(self.head, written)
+        edits = self.worktree.edits(self.head, written, paths=paths)
         current = self.head
         if edits:
             message = f"[sync] Take in {_count_files(edits)} file(s) edited here\n"

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from tests.support.git_remote import Copy, git
-from tests.support.installation import ROOT, Installation
+from tests.support.installation import Installation
 
 STEPS = (
     "fetched",
@@ -34,7 +34,7 @@ class Killed(Installation):
 
     def sync(self, kill_at: str = "never", *flags: str) -> int:
         self.environment["VAULT_KILL_AT"] = kill_at
-        return self.run(str(ROOT / "tests/support/vault_killer.py"), *flags).returncode
+        return self.run("-c", "import tests.support.vault_killer", *flags).returncode
 
     def sql(self, *statements: str) -> None:
         with self.database() as database:

@@ -48,6 +48,7 @@ _CONFIG = {
     "merge.conflictStyle": "merge",
     "merge.directoryRenames": "false",
     "merge.renameLimit": "1000",
+    "pack.compression": "1",
     "gc.auto": "0",
     "maintenance.auto": "false",
     "submodule.recurse": "false",

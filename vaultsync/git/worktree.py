@@ -38,16 +38,21 @@ class Worktree:
         self._moved_here: set[str] = set()
 
     # --- changes
-    def edits(self, head: str | None, placed: str | None, *, marked: bool = False) -> Changes:
+    def edits(
+        self, head: str | None, placed: str | None, *, paths: Collection[str] = (), marked: bool = False
+    ) -> Changes:
         """Return what people changed since the commit `head`, files with conflict markers only if `marked`.
 
-        A deletion is somebody's only if the file lay there after our last checkout, of the commit `placed`, and is no
-        note. Anything else that is missing is put back.
+        With `paths` only these files are looked at, if all of them are there. A deletion is somebody's only if the file
+        lay there after our last checkout, of the commit `placed`, and is no note. Anything else is put back.
         """
         self.edited.clear()
-        self.git.run("add", "--all", "--ignore-errors", accept=(0, 1))
-        for path in _UNREADABLE.findall(self.git.stderr):
-            self._report(path, "it can't be read")
+        if paths and all(self.files.kind(path) == "file" for path in paths):
+            self._stage(paths)
+        else:
+            self.git.run("add", "--all", "--ignore-errors", accept=(0, 1))
+            for path in _UNREADABLE.findall(self.git.stderr):
+                self._report(path, "it can't be read")
         diff = self.git.index_diff(head)
         changes: Changes = {path: new for path, old, new in diff if self._may_be_committed(path, old, new, marked)}
         missing = {path: old for path, old, new in diff if old and not new and old.mode != GITLINK}
