@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 from django.db.models import Max
@@ -27,8 +26,8 @@ from vaultsync.git.merge import merge_commits
 from vaultsync.git.recovery import Recovery
 from vaultsync.git.remote import ACCEPTED, TRACKED, Remote, RemoteError
 from vaultsync.git.setup import Disabled, open_vault, seed_files
-from vaultsync.git.worktree import CHECKOUT, WRITTEN, Worktree, is_on_branch
-from vaultsync.models import NoteProblem, NoteRecord, SyncRequest, SyncRun
+from vaultsync.git.worktree import JOURNAL, OURS, WRITTEN, Worktree, is_on_branch
+from vaultsync.models import NoteProblem, NoteRecord, SyncRequest, SyncRun, VaultState
 from vaultsync.notes.layout import SYSTEM, TASKS, task_of_path
 from vaultsync.notes.writer import NoteWriter
 from vaultsync.vault import SyncObserver, SyncResult, Vault
@@ -42,15 +41,26 @@ _EVENT_BATCH = 2000
 _FEW = 100  # tasks of which is looked up whether others may have written their notes
 _MAIN = f"refs/heads/{BRANCH}"
 # The newest commit below that of the last checkout that is not ours: what is between them is made anew.
-_PEOPLE = "refs/lobwife/people"
+_PEOPLE = f"{OURS}people"
 
 
-@dataclass
 class Sync:
-    """Syncs one vault; `observer` hears how it goes."""
+    """One sync of a vault; `observer` hears how it goes."""
 
-    vault: Vault
-    observer: SyncObserver = field(default_factory=SyncObserver)
+    def __init__(self, vault: Vault, observer: SyncObserver | None = None) -> None:
+        self.vault = vault
+        self.observer = observer or SyncObserver()
+        self.git = Git(vault.path)
+        self.files = Files(vault.path)
+        self.worktree = Worktree(self.git, self.files, self.observer.on_step)
+        self.recovery = Recovery(self.git, self.files, self.worktree)
+        self.result = SyncResult()
+        self.state = VaultState()
+        self.remote: Remote | None = None
+        self.head: str | None = None
+        self.refs: dict[str, str] = {}
+        self.problems: list[NoteProblem] = []
+        self.has_looked_around = False
 
     def run(
         self,
@@ -62,43 +72,24 @@ class Sync:
         dry_run: bool = False,
         wait_seconds: float = 0,
     ) -> SyncResult:
-        """Sync once; raises Unavailable when another process keeps the lock longer than `wait_seconds`.
+        """Sync; raises Unavailable when another process keeps the lock longer than `wait_seconds`.
 
         `respect_back_off` leaves a remote alone that failed lately. Without `fetch` the remote is asked only when
         others may have written a note first, and when a push finds that it has moved on.
         """
-        with vault_lock(self.vault.state_dir, wait_seconds=wait_seconds) as lock:
+        with vault_lock(self.vault.state_dir, wait_seconds=wait_seconds) as self.git.lock:
             run, clock = SyncRun(started_at=utc_now(), reason=reason), time.monotonic()
             served = SyncRequest.objects.aggregate(newest=Max("pk"))["newest"]
-            steps = _Steps(self.vault, self.observer, Git(self.vault.path, lock=lock))
-            steps.run(full=full, fetch=fetch, respect_back_off=respect_back_off, dry_run=dry_run)
-            steps.result.escape()
+            self.state = services.vault_state()
+            self._run(full=full, fetch=fetch, respect_back_off=respect_back_off, dry_run=dry_run)
+            self.result.escape()
             if not dry_run:
                 run.seconds = round(time.monotonic() - clock, 3)
-                services.record_sync(run=run, result=steps.result, served=served)
-                _log(run, steps.result)
-            return steps.result
+                services.record_sync(run=run, result=self.result, served=served)
+                _log(run, self.result)
+            return self.result
 
-
-class _Steps:
-    """The steps of one sync of a vault that is locked."""
-
-    def __init__(self, vault: Vault, observer: SyncObserver, git: Git) -> None:
-        self.vault = vault
-        self.observer = observer
-        self.git = git
-        self.files = Files(vault.path)
-        self.worktree = Worktree(git, self.files, observer.on_step)
-        self.recovery = Recovery(git, self.files, self.worktree)
-        self.result = SyncResult()
-        self.state = services.vault_state()
-        self.remote: Remote | None = None
-        self.head: str | None = None
-        self.refs: dict[str, str] = {}
-        self.problems: list[NoteProblem] = []
-        self.has_looked_around = False
-
-    def run(self, *, full: bool, fetch: bool, respect_back_off: bool, dry_run: bool) -> None:
+    def _run(self, *, full: bool, fetch: bool, respect_back_off: bool, dry_run: bool) -> None:
         """Open the vault and sync it; what goes wrong is in the result."""
         try:
             if not dry_run:
@@ -179,10 +170,11 @@ class _Steps:
         is_attached = is_on_branch(self.files)
         self.refs = self.git.refs()
         self.head = self.refs.get(_MAIN) if is_attached else self.git.resolve("HEAD")
-        if TRACKED in self.refs:
-            self.refs.setdefault(ACCEPTED, self.refs[TRACKED])
-        if CHECKOUT in self.refs:
+        if f"{JOURNAL}to" in self.refs:
             self.worktree.finish_checkout(self.refs, self.head)
+            self._find_head()
+        elif TRACKED in self.refs:
+            self.refs.setdefault(ACCEPTED, self.refs[TRACKED])
 
     def _tasks_with_events(self, *, full: bool) -> tuple[set[int] | None, int]:
         """Return the tasks that changed since the last sync, None for all of them, and the cursor behind them."""
@@ -276,7 +268,8 @@ class _Steps:
     def _go_to(self, commit: str, current: str | None, refs: dict[str, str]) -> None:
         """Go to a commit with working copy, index, branch and refs."""
         if not commit == current == self.head == self.refs.get(WRITTEN) or not is_on_branch(self.files):
-            self.worktree.checkout(tree=current or self.git.tree_of(None), to=commit, refs=refs)
+            tree = current or self.git.tree_of(None)
+            self.worktree.checkout(tree=tree, head=self.head, to=commit, refs=refs)
             if commit != self.head:
                 self.result.commit = commit
                 services.save_state(last_commit=commit)

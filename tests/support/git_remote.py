@@ -25,6 +25,11 @@ PERSON = {
     "GIT_CONFIG_GLOBAL": "/dev/null",
     "GIT_CONFIG_SYSTEM": "/dev/null",
 }
+# What an observer of a sync hears, in this order.
+STEPS = (
+    *("fetched", "merged", "commit-made", "journal", "checkout-part", "checked-out", "committed"),
+    *("recorded", "cursor", "pushed"),
+)
 
 
 def git(folder: pathlib.Path, *arguments: str, check: bool = True) -> str:

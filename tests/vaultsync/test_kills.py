@@ -7,21 +7,8 @@ import shutil
 
 import pytest
 
-from tests.support.git_remote import Copy, git
+from tests.support.git_remote import STEPS, Copy, git
 from tests.support.installation import Installation
-
-STEPS = (
-    "fetched",
-    "merged",
-    "commit-made",
-    "journal",
-    "checkout-part",
-    "checked-out",
-    "committed",
-    "recorded",
-    "cursor",
-    "pushed",
-)
 
 
 class Killed(Installation):

@@ -337,3 +337,29 @@ def test_a_file_that_was_never_there_since_our_last_checkout_was_not_deleted_by_
     (world.path / "k/a.md").unlink()
     world.synced()
     assert "k/a.md" not in world.files()
+
+
+@pytest.mark.parametrize("step", ["journal", "checkout-part", "checked-out"])
+def test_a_commit_made_by_hand_after_a_sync_was_killed_reverts_nothing(world: World, step: str) -> None:
+    made = task("Two")
+    world.synced()
+    clone = world.clone()
+    clone.edit(note_of(made), "pending.*", "pending.* Theirs.")
+    clone.write("k/theirs.md", "theirs\n")
+    clone.push()
+
+    class Killed(BaseException):
+        pass
+
+    def kill(at: str) -> None:
+        if at == step:
+            raise Killed
+
+    with pytest.raises(Killed):
+        world.sync(checkpoint=kill)
+    world.write("k/mine.md", "mine\n")
+    git(world.path, "add", "-A")
+    git(world.path, "commit", "--quiet", "-m", "by hand")
+    world.synced()
+    assert "Theirs." in world.text(note_of(made))
+    assert (world.text("k/theirs.md"), world.text("k/mine.md")) == ("theirs\n", "mine\n")

@@ -103,9 +103,9 @@ class Git:
 
     def __init__(self, path: pathlib.Path, *, lock: int | None = None, environment: Sequence[str] = ()) -> None:
         self.path = path
+        self.lock = lock
         self.status, self.stderr = 0, ""  # of the last command
         self.object_format = "sha1"
-        self._lock = lock
         self._inherited_environment = (*_INHERITED_ENVIRONMENT, *environment)
 
     # --- running
@@ -129,7 +129,7 @@ class Git:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
-                pass_fds=() if self._lock is None else (self._lock,),
+                pass_fds=() if self.lock is None else (self.lock,),
             )
         except OSError as error:
             raise GitError(f"git can't be run: {error.strerror}") from None
@@ -198,9 +198,10 @@ class Git:
         lines = self.text("for-each-ref", "--format=%(refname) %(objectname)", *names).splitlines()
         return dict(line.split(" ") for line in lines)
 
-    def set_refs(self, values: Mapping[str, str]) -> None:
-        """Set refs, all or none of them."""
+    def set_refs(self, values: Mapping[str, str], delete: Sequence[str] = ()) -> None:
+        """Set and delete refs, all or none of them."""
         stdin = "".join(f"update {name} {commit}\n" for name, commit in values.items())
+        stdin += "".join(f"delete {name}\n" for name in delete)
         self.run("update-ref", "-m", "sync", "--stdin", stdin=stdin.encode())
 
     def entries(self, tree: str | None, paths: Sequence[str] = (), *, recursive: bool = False) -> dict[str, Entry]:

@@ -20,10 +20,11 @@ _BATCH = 200
 _LOOKS = 20  # at a file that somebody keeps writing into
 _MOST_BYTES = 2 * 2**20  # of a text that is looked at
 _UNREADABLE = re.compile(r"unable to index file '(.+)'")
-# The tree that the working copy comes from while a checkout is under way: one that is killed is done by the next sync.
-CHECKOUT = "refs/lobwife/checkout"
+OURS = "refs/lobwife/"
 # The commit of the last checkout.
-WRITTEN = "refs/lobwife/written"
+WRITTEN = f"{OURS}written"
+# While a checkout is under way: where from and to, and what the refs are to be. The next sync does one that is killed.
+JOURNAL = f"{OURS}checkout/"
 
 
 class Worktree:
@@ -125,27 +126,29 @@ class Worktree:
         self.problems.append(NoteProblem.new(path, kind, sentence))
 
     # --- checkout
-    def checkout(self, *, tree: str, to: str, refs: Mapping[str, str]) -> None:
-        """Go from a tree (what the working copy holds, whatever HEAD is) to a commit, with branch, `refs` and index.
+    def checkout(self, *, tree: str, head: str | None, to: str, refs: Mapping[str, str]) -> None:
+        """Go from a tree (what the working copy holds, whatever HEAD is) to a commit; branch and `refs` follow last.
 
         git's own checkout writes files in place: a kill in mid-file would leave half a note that looks like an edit,
         and what is written into a file meanwhile would be lost.
         """
-        self.git.set_refs({**refs, f"refs/heads/{BRANCH}": to, WRITTEN: to, CHECKOUT: tree})
-        if not is_on_branch(self.files):
-            self.git.run("symbolic-ref", "-m", "sync", "HEAD", f"refs/heads/{BRANCH}")
+        journal = {"tree": tree, "to": to, **({"head": head} if head else {})}
+        journal |= {name.removeprefix(OURS): value for name, value in refs.items()}
+        self.git.set_refs({f"{JOURNAL}{name}": value for name, value in journal.items()})
         self.on_step("journal")
-        self._run_checkout(tree, to)
+        self._run_checkout(journal)
 
     def finish_checkout(self, refs: Mapping[str, str], head: str | None) -> None:
         """Complete the checkout of a killed sync, unless someone has moved the branch since: the files are theirs."""
-        if head and head == refs.get(WRITTEN):
-            self._run_checkout(refs[CHECKOUT], head)
-            self.set_index(head)
+        journal = {name.removeprefix(JOURNAL): value for name, value in refs.items() if name.startswith(JOURNAL)}
+        if head in (journal.get("head"), journal.get("to")):
+            self._run_checkout(journal)
+            self.set_index(journal["to"])
         else:
-            self.git.run("update-ref", "-d", CHECKOUT)
+            self.git.set_refs({}, delete=[f"{JOURNAL}{name}" for name in journal])
 
-    def _run_checkout(self, tree: str, to: str) -> None:
+    def _run_checkout(self, journal: Mapping[str, str]) -> None:
+        tree, to = journal["tree"], journal["to"]
         changes = self.git.diff(tree, to)
         places = {task: change for change in changes if change.new and (task := task_of_path(change.path))}
         unplaced = []
@@ -164,7 +167,11 @@ class Worktree:
         self._set_index({change.path: change.new for change in changes})
         self._update_index(unplaced, "--skip-worktree")  # for git it is there: that it is missing deletes nothing
         self.on_step("checked-out")
-        self.git.run("update-ref", "-d", CHECKOUT)
+        refs = {f"{OURS}{name}": value for name, value in journal.items() if name not in ("tree", "to", "head")}
+        refs |= {f"refs/heads/{BRANCH}": to, WRITTEN: to}
+        self.git.set_refs(refs, delete=[f"{JOURNAL}{name}" for name in journal])
+        if not is_on_branch(self.files):
+            self.git.run("symbolic-ref", "-m", "sync", "HEAD", f"refs/heads/{BRANCH}")
         self.on_step("committed")
 
     def set_index(self, commit: str) -> None:

@@ -83,6 +83,7 @@ class Document:
         return [(key.name, self.raw(key)) for key in self.keys if key.name not in names]
 
 
+@functools.lru_cache(maxsize=4)  # a note is parsed to be judged, and to be spliced
 def parse(text: str) -> Document:
     """Split a note into its parts; raises Unsafe for frontmatter that can't be read with certainty."""
     mark = _BOM if text.startswith(_BOM) else ""
