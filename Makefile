@@ -26,7 +26,7 @@ run: $(VENV)/.installed ## prepare what a start needs, then run web and daemon u
 		exec $(RUN) manage.py serve
 
 test: lint audit ## check everything, then run the tests (PYTEST="tests/jobs -k word" for some)
-	$(TESTS) -m "not soak" -n 3 $(PYTEST)
+	$(TESTS) -m "not soak" -n 4 $(PYTEST)
 
 test-fast: $(VENV)/.installed-dev ## run the tests that need no other process, in less than a minute
 	$(TESTS) -m "fast and not slow and not soak" -n 2 $(PYTEST)

@@ -21,10 +21,9 @@ CONTRACT_LIMIT = 200
 PAGE_DEFAULT, PAGE_MOST = 100, 500
 _TASKS, _LEGACY = Task._meta.db_table, LegacyRegistration._meta.db_table
 _OPEN = ", ".join(f"'{status}'" for status in Status.values if status not in OVER)
-# `+` keeps SQLite from the index of registrations, which has those of all tasks that are over; few tasks are open.
 # `/health` asks this on every probe: as five querysets it takes 0.6 ms, of the 0.3 ms that all of `/health` takes.
 _COUNTS = f"""
-SELECT (SELECT COUNT(*) FROM {_TASKS} WHERE status IN ({_OPEN}) AND +broker_status = %s),
+SELECT (SELECT COUNT(*) FROM {_TASKS} WHERE status IN ({_OPEN}) AND broker_status = %s),
        (SELECT COALESCE(SUM(token_count), 0) FROM {_TASKS} WHERE token_count > 0),
        (SELECT COUNT(*) FROM {_LEGACY} WHERE status = %s),
        (SELECT COALESCE(SUM(token_count), 0) FROM {_LEGACY}),

@@ -4,6 +4,7 @@ from django.urls import path
 from lobwife.api import api
 from ops.site import job_page
 
+admin.autodiscover()
 admin.site.site_header = "lobwife"
 admin.site.site_title = "lobwife"
 

@@ -12,8 +12,11 @@ class OpsConfig(AppConfig):
         system.register()
 
 
-class OperationsAdminConfig(apps.AdminConfig):
-    """Django's admin, with the project's own site for the default one."""
+class OperationsAdminConfig(apps.SimpleAdminConfig):
+    """Django's admin, with the project's own site for the default one.
+
+    lobwife.urls looks for the admin modules, since they are half of what a start imports and only web has pages.
+    """
 
     default = False
     default_site = "ops.site.OperationsSite"

@@ -84,9 +84,11 @@ class Task(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["status"], name="idx_tasks_status"),
             models.Index(fields=["type"], name="idx_tasks_type"),
-            # For `/health`, which counts registrations without a look at the tasks that have none.
+            # For `/health`, which counts the registrations of open tasks without a look at the tasks.
             models.Index(
-                fields=["broker_status"], name="idx_tasks_broker_status", condition=Q(broker_status__isnull=False)
+                fields=["broker_status", "status"],
+                name="idx_tasks_registration",
+                condition=Q(broker_status__isnull=False),
             ),
             models.Index(fields=["token_count"], name="idx_tasks_token_count", condition=Q(token_count__gt=0)),
         ]

@@ -19,13 +19,18 @@ class GateTimeout(Exception):
 
 
 class WriteGate:
-    """An flock for all processes, and a lock for the threads or greenlets of this one, which share the descriptor."""
+    """An flock for all processes, and a lock for the threads or greenlets of this one, which share the descriptor.
+
+    Whoever waits for the flock has the turn, a second lock on the file, so that a process with many writers can't take
+    the flock again and again while another waits.
+    """
 
     def __init__(self, path: str) -> None:
         self._lock = threading.Lock()
         self.disk_is_slow_until = 0.0  # monotonic; commits wait for the disk in a native thread until then
         self._path = path
         self._descriptor: int | None = None
+        self._has_turn = False
 
     def acquire(self, timeout: float) -> bool:
         """Return whether the gate was taken within `timeout` seconds; raises OSError."""
@@ -34,11 +39,12 @@ class WriteGate:
             return False
         pause, taken = _SHORTEST_PAUSE_SECONDS, False
         try:
-            while not (taken := self._flock()) and time.monotonic() < deadline:
+            while not (taken := self._take()) and time.monotonic() < deadline:
                 time.sleep(pause)  # under gevent only the greenlet sleeps
                 pause = min(pause * 1.2, _LONGEST_PAUSE_SECONDS)
             return taken
         finally:
+            self._leave_turn()
             if not taken:
                 self._lock.release()
 
@@ -62,14 +68,22 @@ class WriteGate:
         finally:
             self.release()
 
-    def _flock(self) -> bool:
+    def _take(self) -> bool:
         if self._descriptor is None:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            if not self._has_turn:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._has_turn = True
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
+
+    def _leave_turn(self) -> None:
+        if self._has_turn and self._descriptor is not None:
+            self._has_turn = False
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
 
 
 @functools.cache

@@ -9,12 +9,15 @@ from django import template
 import vaultsync.queries
 from core.display import badge, due, duration, size, when
 from jobs.models import Job
+from ops import problems
 from ops.job_summary import context as job_context
 from tasks.models import Task
 
 register = template.Library()
 for display_filter in (badge, due, duration, size, when):
     register.filter(display_filter)
+register.filter("minutes", lambda minutes: duration(minutes * 60))
+register.filter("problem_key", problems.key_of)
 
 
 @register.inclusion_tag("ops/job_live.html", takes_context=True)

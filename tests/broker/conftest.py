@@ -18,7 +18,7 @@ def environment() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Iterator[Rig]:
     """A lobwife whose web answers, with a GitHub of its own; shared by a module's tests."""
-    installation = Rig(tmp_path_factory.mktemp("broker"), **environment)
+    installation = Rig(tmp_path_factory.mktemp("broker"), **{"LOBWIFE_WORKERS": "2", **environment})
     try:
         installation.start_web()
         yield installation

@@ -17,7 +17,7 @@ from tests.support.installation import wait_for
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    made = Rig(tmp_path_factory.mktemp("faults"))
+    made = Rig(tmp_path_factory.mktemp("faults"), LOBWIFE_WORKERS="2")
     made.start_web()
     yield made
     made.stop()

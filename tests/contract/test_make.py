@@ -100,7 +100,7 @@ def type_what_the_pages_show(installation: Installation, clone: pathlib.Path) ->
     wait_for(lambda: installation.get("/api/jobs/count").json["last_status"] == "success", 60, "a run of one's own job")
 
 
-@pytest.mark.slow  # pip installs everything
+@pytest.mark.soak  # pip installs everything, as `make test` itself does on a fresh clone
 def test_a_fresh_clone_runs_by_one_command_and_again_without_a_network(
     started: Installation, clone: pathlib.Path
 ) -> None:

@@ -135,6 +135,7 @@ def test_what_cannot_be_committed_is_refused_and_not_made(installation: Installa
 
 
 def test_a_worker_that_is_killed_loses_nothing_that_a_caller_was_told_of(installation: Installation) -> None:
+    installation.environment["LOBWIFE_WORKERS"] = "2"
     web = installation.start_web()
     told: list[str] = []
     stop = threading.Event()

@@ -230,8 +230,8 @@ def test_a_schedule_that_was_broken_by_hand_stops_that_job_alone() -> None:
     assert made(broken) == made(ahead) == []
 
 
-def test_ten_thousand_jobs_cost_a_constant_number_of_statements_for_each_batch() -> None:
-    state = [JobState(name=f"job-{number}") for number in range(10_000)]
+def test_two_thousand_jobs_cost_a_constant_number_of_statements_for_each_batch() -> None:
+    state = [JobState(name=f"job-{number}") for number in range(2_000)]
     jobs = [
         Job(name=each.name, script="hello.py", schedule="*/5 * * * *", settled_through=BEFORE, next_firing=NOON)
         for each in state
@@ -239,10 +239,10 @@ def test_ten_thousand_jobs_cost_a_constant_number_of_statements_for_each_batch()
     Job.objects.bulk_create(jobs)
     JobState.objects.bulk_create(state)
     with CaptureQueriesContext(connection) as captured:
-        assert due.enqueue_due(ON_TIME) == 10_000
-    assert JobRun.objects.waiting().count() == 10_000
-    assert Job.objects.filter(settled_through=ON_TIME).count() == 10_000
-    assert len(captured) < 20 * 20
+        assert due.enqueue_due(ON_TIME) == 2_000
+    assert JobRun.objects.waiting().count() == 2_000
+    assert Job.objects.filter(settled_through=ON_TIME).count() == 2_000
+    assert len(captured) < 20 * 4
 
 
 def last_run(job: Job, at: str) -> None:

@@ -157,7 +157,7 @@ def test_what_a_script_says_while_it_is_stopped_is_kept_and_does_not_block_it(ru
 
 
 def test_an_abort_right_after_the_trigger_is_done_whenever_it_arrives(running: Installation) -> None:
-    for delay in range(0, 60, 6):
+    for delay in range(0, 60, 15):
         run_id = trigger(running, "polite")
         time.sleep(delay / 1000)  # not a wait: the moments of a start, one after the other
         abort(running, run_id)

@@ -20,18 +20,25 @@ import tempfile
 READ_AT_START = ("PYTHON", "LANG", "LC_", "LD_")
 PRELOADED = [
     "lobwife",  # first: it puts pysqlite3 in sqlite3's place, and imports nothing else of the project
+    "annotated_types",
     "apscheduler.schedulers.background",
+    "cron_descriptor",
+    "cronsim",
+    "cryptography.hazmat.primitives.serialization",
     "cryptography.x509",
     "django.core.management",
     "django.db.backends.sqlite3.base",
     "django.test.testcases",
     "django_stubs_ext",
+    "httpcore2",
     "httpx2",
     "jwt",
-    "pydantic",
+    "pydantic.json_schema",
+    "pydantic.types",
     "rich.console",
     "rich.table",
     "tests.support.commands",
+    "yaml",
 ]
 
 
