@@ -18,6 +18,7 @@ from access.models import ApiKey, LeaseKey
 from core.callers import Caller, Role
 from core.errors import Conflict, Invalid, NotFound
 from core.timestamps import utc_now
+from tasks.leases.queries import lease_times
 from tasks.leases.services import renew, renewal_is_due
 from tasks.models import TaskLease
 
@@ -119,14 +120,15 @@ def authenticate(key: str, address: str) -> Caller | None:
 
 def _lease_caller(stored: queries.StoredLeaseKey, key: str, address: str, now: datetime) -> Caller | None:
     """Return the agent whose lease a key belongs to, and renew the lease now and then."""
-    if not hmac.compare_digest(_digest(key), stored.digest):
+    lease = lease_times(stored.lease_id) if hmac.compare_digest(_digest(key), stored.digest) else None
+    if lease is None:
         return None
-    is_over = stored.ended_at is not None or stored.expires_at <= now
-    if not is_over and renewal_is_due(seconds=stored.seconds, beat_at=stored.beat_at, now=now):
+    is_over = lease.ended_at is not None or lease.expires_at <= now
+    if not is_over and renewal_is_due(seconds=lease.seconds, beat_at=lease.beat_at, now=now):
         with contextlib.suppress(DatabaseError):
-            renew(lease_id=stored.lease_id, seconds=stored.seconds, now=now)
-    identity = f"lease:T{stored.task_id}/{stored.fence}"
-    return Caller(identity, Role.AGENT, address, task_id=stored.task_id, fence=stored.fence, lease_is_over=is_over)
+            renew(lease_id=stored.lease_id, seconds=lease.seconds, now=now)
+    identity = f"lease:T{lease.task_id}/{lease.fence}"
+    return Caller(identity, Role.AGENT, address, task_id=lease.task_id, fence=lease.fence, lease_is_over=is_over)
 
 
 def _new_key() -> tuple[str, str]:

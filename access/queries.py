@@ -14,10 +14,7 @@ _KEY = """
 SELECT digest, name, role, task_number, service, last_used_at FROM lobwife_apikey
 WHERE prefix = %s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > %s)
 """
-_LEASE_KEY = """
-SELECT k.digest, l.id, l.task_id, l.fence, l.seconds, l.beat_at, l.expires_at, l.ended_at
-FROM lobwife_leasekey k JOIN tasks_tasklease l ON l.id = k.lease_id WHERE k.prefix = %s
-"""
+_LEASE_KEY = "SELECT digest, lease_id FROM lobwife_leasekey WHERE prefix = %s"
 _NEW_LEASE_KEY = "INSERT INTO lobwife_leasekey (lease_id, prefix, digest) VALUES (%s, %s, %s)"
 _MODE = "SELECT decided, initial FROM lobwife_accesspolicy WHERE id = 1"
 
@@ -45,16 +42,10 @@ def valid_key(prefix: str, now: datetime) -> StoredKey | None:
 
 
 class StoredLeaseKey(NamedTuple):
-    """The digest of the key that a claim handed out, and the lease that it belongs to."""
+    """The digest of the key that a claim handed out, and the id of the lease that it belongs to."""
 
     digest: str
     lease_id: int
-    task_id: int
-    fence: int
-    seconds: int
-    beat_at: datetime
-    expires_at: datetime
-    ended_at: datetime | None
 
 
 def lease_key(prefix: str) -> StoredLeaseKey | None:
@@ -62,10 +53,7 @@ def lease_key(prefix: str) -> StoredLeaseKey | None:
     with connection.cursor() as cursor:
         cursor.execute(_LEASE_KEY, [prefix])
         row = cursor.fetchone()
-    if row is None:
-        return None
-    key = StoredLeaseKey(*row)
-    return key._replace(beat_at=key.beat_at.replace(tzinfo=UTC), expires_at=key.expires_at.replace(tzinfo=UTC))
+    return StoredLeaseKey(*row) if row is not None else None
 
 
 def insert_lease_key(lease_id: int, prefix: str, digest: str) -> None:

@@ -27,7 +27,7 @@ _PROGRESS = frozenset({"status", "completed_at", "actor"})
 _SUBTASK = frozenset(
     {
         *("name", "body", "type", "priority", "model", "repos", "estimate_minutes", "requires_qa", "workflow", "actor"),
-        *("parent", "depends_on", "group", "not_before"),
+        *("body", "parent", "depends_on", "group", "not_before"),
     }
 )
 _AGENTS_STATUSES = frozenset({"active", "completed", "failed", "blocked"})

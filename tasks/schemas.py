@@ -316,6 +316,7 @@ class TaskDetail(TaskListItem):
 class ClaimedTask(TaskDetail):
     """A task that was claimed, with its lease and the key that is good for as long as that."""
 
+    body: str | None
     attempt: int
     lease: Lease
     key: str

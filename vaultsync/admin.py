@@ -62,15 +62,7 @@ class VaultAdmin(ReadOnlyAdmin):
 
 @admin.register(SyncRun)
 class SyncRunAdmin(ReadOnlyAdmin):
-    list_display = (
-        "started_at",
-        "reason",
-        "full",
-        "files",
-        "pushed",
-        "seconds",
-        "error",
-    )
+    list_display = ("started_at", "reason", "full", "files", "pushed", "seconds", "error")
     list_filter = ("full", "pushed", "started_at")
 
 
@@ -80,10 +72,7 @@ class NoteProblemAdmin(ReadOnlyAdmin):
 
     list_display = ("path", "of_task", "kind", "sentence", "since")
     list_filter = ("kind", "since")
-    search_fields = (
-        "path",
-        "sentence",
-    )
+    search_fields = ("path", "sentence")
 
     @admin.display(description="task")
     def of_task(self, problem: NoteProblem) -> SafeString | str:

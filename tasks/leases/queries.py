@@ -84,6 +84,7 @@ WHERE id = %(task_id)s AND status = 'active'
 """
 _FORGET_EXPIRIES = "UPDATE tasks_taskplan SET expiries = 0 WHERE task_id = %s AND expiries > 0"
 _LEASE_COLUMNS = [field.attname for field in TaskLease._meta.concrete_fields]
+_TIMES = "SELECT task_id, fence, seconds, beat_at, expires_at, ended_at FROM tasks_tasklease WHERE id = %s"
 _MOST_LANES = 200
 
 
@@ -102,6 +103,17 @@ class NewLease(NamedTuple):
     fence: int
     attempt: int
     expires_at: datetime
+
+
+class LeaseTimes(NamedTuple):
+    """What every call with the key of a lease asks for."""
+
+    task_id: int
+    fence: int
+    seconds: int
+    beat_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None
 
 
 class CurrentLease(NamedTuple):
@@ -233,6 +245,17 @@ def set_status(task_id: int, status: str, now: datetime) -> bool:
 def forget_expiries(task_id: int) -> None:
     """Begin to count the leases anew that expire in a row."""
     _changed(_FORGET_EXPIRIES, (task_id,))
+
+
+def lease_times(lease_id: int) -> LeaseTimes | None:
+    """Return the task, fence and times of a lease; None for one that there is not."""
+    with connection.cursor() as cursor:
+        cursor.execute(_TIMES, (lease_id,))
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    lease = LeaseTimes(*row)
+    return lease._replace(beat_at=lease.beat_at.replace(tzinfo=UTC), expires_at=lease.expires_at.replace(tzinfo=UTC))
 
 
 def live_lease(task_id: int) -> TaskLease | None:

@@ -166,6 +166,25 @@ def test_an_agent_reads_and_writes_the_note_of_its_own_task(world: World, client
     assert put(agent, number, "late").status_code == 409
 
 
+@in_process
+def test_whoever_claims_a_task_gets_its_text_and_sends_one_for_a_task_under_it(world: World, client: Client) -> None:
+    key = create_key(name="runner", role=Role.RUNNER, actor="test")
+    runner = Client(REMOTE_ADDR="10.9.8.7", headers={"Authorization": f"Bearer {key}"})
+    first = made(client, body="Do this.")
+    claimed = runner.post("/api/v1/tasks/claim", {}, content_type="application/json").json()
+    assert (claimed["id"], claimed["body"]) == (first, "\n# Fix\n\nDo this.\n")
+    agent = Client(REMOTE_ADDR="10.9.8.7", headers={"Authorization": f"Bearer {claimed['key']}"})
+    made(agent, body="A part of it.")
+    world.synced()
+    claimed = runner.post("/api/v1/tasks/claim", {}, content_type="application/json").json()
+    assert claimed["body"] == "\n# Fix\n\nA part of it.\n"
+    unreadable = task()
+    world.synced()
+    world.write(note_of(unreadable), "---\nid: [\n---\n")
+    claimed = runner.post("/api/v1/tasks/claim", {}, content_type="application/json").json()
+    assert (claimed["id"], claimed["body"]) == (unreadable.pk, None)
+
+
 # --- with the daemon
 @pytest.fixture
 def running(tmp_path: pathlib.Path) -> Iterator[Installation]:

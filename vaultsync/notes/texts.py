@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from django.conf import settings
 from django.db import close_old_connections, transaction
@@ -23,9 +23,8 @@ from tasks.notes.texts import digest, save_request
 from tasks.services import check_texts, get_task, log_event
 from vaultsync.git.files import Blocked, Files
 from vaultsync.models import NoteRecord, VaultState
-from vaultsync.notes.frontmatter import parse
+from vaultsync.notes.frontmatter import Unsafe, parse
 from vaultsync.notes.layout import note_path
-from vaultsync.notes.yaml_keys import Unsafe
 from vaultsync.queries import is_enabled, is_running
 
 WAIT_SECONDS = 5.0
@@ -140,8 +139,10 @@ class TextRequests:
         if present == digest(row.text):
             self._written[task.pk] = row, replaces
         elif is_new or present in replaces:
-            closing = document.closing if document.closing.endswith(("\n", "\r")) else f"{document.closing}\n"
-            note = replace(document, closing=closing, body=row.text).text
+            frontmatter = note.removesuffix(document.body)
+            if not frontmatter.endswith(("\n", "\r")):
+                frontmatter += document.newline
+            note = f"{frontmatter}{row.text}"
             self._written[task.pk] = row, replaces
         elif row.committed_at is None:
             self._refused[task.pk] = row
