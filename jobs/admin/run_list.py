@@ -111,7 +111,6 @@ class RunList(ReadOnlyAdmin):
         waits_for = queue_reasons.for_runs(changelist.result_list)
         for run in changelist.result_list:  # never saved: the list is all that they are for
             run.reason = queue_reasons.with_note(reasons.reason(run), waits_for.get(run.pk))
-            run.ended = reasons.ended(run)
         return changelist
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:

@@ -55,6 +55,15 @@ def test_a_task_is_taken_away_from_its_agent(operator_client: Client) -> None:
     assert (event.actor, event.status) == ("olga", Status.QUEUED)
 
 
+def test_a_stuck_task_is_taken_away_from_the_overview(operator_client: Client) -> None:
+    task = active("Mend the roof", "lobster-2", minutes=100)
+    target = f"/admin/fleet/{task.pk}/move/?verb=requeue"
+    assert f'formaction="{target}">Take away</button>' in text(operator_client, "/admin/")
+    operator_client.post(target)
+    task.refresh_from_db()
+    assert task.status == Status.QUEUED
+
+
 @pytest.mark.parametrize(
     ("verb", "status"),
     [
