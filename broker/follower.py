@@ -12,7 +12,7 @@ from broker.models import GitHubState, IssuedToken, LegacyRegistration
 from broker.registrations import task_key, task_number_of_key
 from broker.tokens import mint, revoke
 from core.timestamps import utc_now
-from tasks.models import OVER, Task
+from tasks.models import LEASE_ENDED, OVER, Task, TaskEvent
 from tasks.services import events_after, newest_event_id
 
 _BATCH = 500
@@ -52,18 +52,22 @@ class Follower:
 
 
 def follow() -> bool:
-    """End the tokens of tasks that the next events report as over, and move the cursor with it."""
+    """End the tokens of tasks that are over, or whose lease ended, by the next events; move the cursor with it."""
     state = GitHubState.load()
     events = events_after(state.cursor or 0, limit=_BATCH)
     if not events:
         return False
-    over = [event for event in events if event.status in OVER]
+    over = [event for event in events if event.status in OVER or event.event_type == LEASE_ENDED]
     with transaction.atomic():
         for event in over:
-            key, reason = task_key(event.task_id), f"the task is {event.status}"
+            key, reason = task_key(event.task_id), _reason(event)
             services.end_tokens(key=key, reason=reason, before_event=event.pk)
         GitHubState.objects.filter(pk=1).update(cursor=events[-1].pk)
     return len(events) == _BATCH
+
+
+def _reason(event: TaskEvent) -> str:
+    return f"the task is {event.status}" if event.status in OVER else "the lease of the task ended"
 
 
 def reconcile() -> None:

@@ -293,6 +293,7 @@ class AlertKind(models.TextChoices):
     LATE = "late"
     LONG = "long"
     DAEMON_DOWN = "daemon-down", "daemon down"
+    TASK_FAILED = "task-failed", "task failed"
 
 
 class Delivery(models.TextChoices):

@@ -8,6 +8,7 @@ from django.db.utils import DatabaseError
 from ninja import NinjaAPI
 from ninja.openapi.schema import OpenAPISchema
 
+import access.api
 import broker.api
 import jobs.api
 import ops.health
@@ -65,6 +66,7 @@ api.add_router("", ops.health.router)
 api.add_router("", ops.metrics.router)
 api.add_router("/api", jobs.api.router)
 api.add_router("/api/v1", jobs.api.v1)
+api.add_router("/api", access.api.router)  # before the tasks, whose ids are any text
 api.add_router("/api", tasks.api.router)
 api.add_router("/api", broker.api.router)
 api.add_router("/api", vaultsync.api.router)

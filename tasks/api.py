@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
 from core.callers import caller_of
-from core.errors import NotFound
+from core.errors import Invalid, NotFound
 from core.rest import Problem, integer_parameter, json_body, json_response, query_parameter, request_body, validate
 from tasks import queries, services
 from tasks.ids import parse_path_id
@@ -31,6 +31,7 @@ _LIST_PARAMETERS: list[dict[str, Any]] = [
     {"in": "query", "name": "type", "schema": {"type": "string"}},
     {"in": "query", "name": "limit", "schema": {"type": "integer", "minimum": 0, "default": 100}},
     {"in": "query", "name": "before_id", "schema": {"type": "integer", "minimum": 0}},
+    {"in": "query", "name": "order", "schema": {"enum": ["newest", "queue"], "default": "newest"}},
 ]
 _EVENT_PARAMETERS: list[dict[str, Any]] = [
     {"in": "query", "name": "limit", "schema": {"type": "integer", "minimum": 0, "default": queries.EVENTS_MOST}},
@@ -40,11 +41,11 @@ _EVENT_PARAMETERS: list[dict[str, Any]] = [
 
 @router.post(
     "/v1/tasks",
-    response={201: TaskCreated, 400: Problem, 413: Problem, 503: Problem},
+    response={201: TaskCreated, 400: Problem, 403: Problem, 409: Problem, 413: Problem, 503: Problem},
     openapi_extra=request_body(NewTask),
 )
 def create_task(request: HttpRequest) -> HttpResponse:
-    """Create a task."""
+    """Create a task. An agent creates tasks under its own, with no more repositories and permissions than that has."""
     body = validate(NewTask, json_body(request))
     task = services.create_task(fields=body.model_dump(exclude={"actor"}), actor=body.actor, caller=caller_of(request))
     return json_response({"id": task.pk, "task_id": task.task_id}, 201)
@@ -56,13 +57,25 @@ def create_task(request: HttpRequest) -> HttpResponse:
     openapi_extra={"parameters": _LIST_PARAMETERS},
 )
 def list_tasks(request: HttpRequest) -> HttpResponse:
-    """List tasks, newest first, without their broker fields; at most 500. An agent sees its own task alone."""
+    """List tasks, newest first, without their broker fields; at most 500. An agent sees its own task alone.
+
+    With `order=queue` the queued ones, in the order in which they are claimed.
+    """
     limit = min(integer_parameter(request, "limit", _DEFAULT_LIMIT), _LARGEST_LIMIT)
     before = integer_parameter(request, "before_id", None)
     status, type = query_parameter(request, "status"), query_parameter(request, "type")
     caller = caller_of(request)
     only_id = caller.task_id or 0 if caller.is_agent else None
-    return json_response(queries.task_list(status=status, type=type, limit=limit, only_id=only_id, before_id=before))
+    order = query_parameter(request, "order") or "newest"
+    if order not in ("newest", "queue"):
+        raise Invalid("order must be newest or queue")
+    if order == "queue" and before is not None:
+        raise Invalid("before_id goes with order=newest")
+    return json_response(
+        queries.task_list(
+            status=status, type=type, limit=limit, only_id=only_id, before_id=before, is_queue=order == "queue"
+        )
+    )
 
 
 @router.get("/v1/tasks/counts", response={200: TaskCounts, 503: Problem})

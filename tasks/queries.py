@@ -7,16 +7,18 @@ queryset and 5,420 times so; 640 tasks a second were created and 1,900 so, while
 from __future__ import annotations
 
 import functools
+import json
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.db import connection, models
-from django.db.models import F, Func
+from django.db.models import Exists, F, Func, OuterRef
 from django.db.models.functions import Coalesce
 
 from core.timestamps import whole_seconds
-from tasks.models import BROKER_FIELDS, Status, Task, TaskEvent, read_repos
+from tasks.leases.queries import QUEUE_ORDER
+from tasks.models import BROKER_FIELDS, Status, Task, TaskEvent, TaskPlan, read_repos
 
 _DETAIL_COLUMNS = tuple(str(field.column) for field in Task._meta.concrete_fields)
 _LIST_COLUMNS = tuple(name for name in _DETAIL_COLUMNS if name not in BROKER_FIELDS)
@@ -24,6 +26,12 @@ _EVENT_COLUMNS = ("id", "task_id", "event_type", "detail", "actor", "created_at"
 
 EVENTS_MOST = 5_000
 _EVENTS_CHARACTERS = 4 * 2**20
+_RELATIONS = """
+SELECT p.parent_id, p."group", p.not_before, p.attempt,
+(SELECT json_group_array(depends_on_id) FROM (SELECT depends_on_id FROM tasks_taskdependency
+WHERE task_id = p.task_id ORDER BY id))
+FROM tasks_taskplan p WHERE p.task_id = %s
+"""
 _ROW_BYTES = 500  # of an event besides its texts, so that small ones don't make a history long
 
 
@@ -36,26 +44,55 @@ class EventPage(NamedTuple):
 
 # --- reads
 def task_detail(task_id: int) -> dict[str, Any] | None:
-    """Return all fields of a task as REST answers them; None when there is no such task."""
+    """Return all fields of a task as REST answers them; None when there is no such task.
+
+    A task that has relations, or had a lease, has these besides.
+    """
     with connection.cursor() as cursor:
-        cursor.execute(_select(_DETAIL_COLUMNS, ("id",)), (task_id,))
+        sql, parameters = _select_detail()
+        cursor.execute(sql, (*parameters, task_id))
         row = cursor.fetchone()
     if row is None:
         return None
-    task = _as_json(_DETAIL_COLUMNS, row)
+    task = _as_json(_DETAIL_COLUMNS, row[:-1])
     task["token_count"] = _int_or_none(task["token_count"])
-    return task
+    return {**task, **_relations(task_id)} if row[-1] else task
 
 
 def task_list(
-    *, status: str | None, type: str | None, limit: int, only_id: int | None = None, before_id: int | None = None
+    *,
+    status: str | None,
+    type: str | None,
+    limit: int,
+    only_id: int | None = None,
+    before_id: int | None = None,
+    is_queue: bool = False,
 ) -> list[dict[str, Any]]:
-    """Return tasks without their broker fields, newest first: all of them, or those that fit each filter."""
+    """Return tasks without their broker fields, newest first: all of them, or those that fit each filter.
+
+    With `is_queue`, in the order in which they are claimed.
+    """
     filters = {"status": status or None, "type": type or None, "id": only_id, "id__lt": before_id}
     values = {lookup: value for lookup, value in sorted(filters.items()) if value is not None}
     with connection.cursor() as cursor:
-        cursor.execute(f"{_select(_LIST_COLUMNS, tuple(values))} LIMIT %s", (*values.values(), limit))
+        cursor.execute(f"{_select(_LIST_COLUMNS, tuple(values), is_queue)} LIMIT %s", (*values.values(), limit))
         return [_as_json(_LIST_COLUMNS, row) for row in cursor.fetchall()]
+
+
+def dependants(task_id: int) -> list[int]:
+    """Return the tasks that depend on a task."""
+    return _numbers("SELECT task_id FROM tasks_taskdependency WHERE depends_on_id = %s ORDER BY id", task_id)
+
+
+def blocked_by(task_id: int) -> list[int]:
+    """Return the tasks that a task blocks, since it failed or was cancelled."""
+    return _numbers("SELECT task_id FROM tasks_taskplan WHERE blocked_by = %s ORDER BY task_id", task_id)
+
+
+def _numbers(sql: str, value: int) -> list[int]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, (value,))
+        return [number for (number,) in cursor.fetchall()]
 
 
 def task_status(task_id: int) -> str | None:
@@ -120,9 +157,21 @@ def update_row(task_id: int, values: Mapping[str, Any]) -> str | None:
 
 # --- statements
 @functools.cache
-def _select(columns: Sequence[str], lookups: Sequence[str]) -> str:
+def _select_detail() -> tuple[str, tuple[Any, ...]]:
+    """Compile the SELECT of one task, and of whether it has a plan; its last parameter, the id, is left out."""
+    plan = Exists(TaskPlan.objects.filter(pk=OuterRef("pk")))
+    sql, parameters = Task.objects.filter(id=0).order_by().values_list(*_DETAIL_COLUMNS, plan).query.sql_with_params()
+    return sql, tuple(parameters[:-1])
+
+
+@functools.cache
+def _select(columns: Sequence[str], lookups: Sequence[str], is_queue: bool = False) -> str:
     """Compile a SELECT of tasks, newest first; its parameters are the values of the lookups, sorted by name."""
-    queryset = Task.objects.filter(**dict.fromkeys(lookups, 0)).order_by("-id").values_list(*columns)
+    queryset = Task.objects.filter(**dict.fromkeys(lookups, 0)).values_list(*columns)
+    if is_queue:  # the status is written out, as the index of the queue is for that one
+        sql = str(queryset.order_by().query.sql_with_params()[0])
+        return f"{sql} {'AND' if lookups else 'WHERE'} status = '{Status.QUEUED}' ORDER BY {QUEUE_ORDER}"
+    queryset = queryset.order_by("-id")
     return queryset.query.sql_with_params()[0]
 
 
@@ -150,6 +199,19 @@ def _quote(name: str) -> str:
 
 
 # --- answers
+def _relations(task_id: int) -> dict[str, Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(_RELATIONS, (task_id,))
+        parent, group, not_before, attempt, depends_on = cursor.fetchone()
+    return {
+        "depends_on": json.loads(depends_on),
+        "parent": parent,
+        "group": group,
+        "not_before": whole_seconds(str(not_before)) if not_before else None,
+        "attempt": attempt,
+    }
+
+
 def _as_json(columns: Iterable[str], row: Sequence[Any]) -> dict[str, Any]:
     """Return a row as REST answers it: a value that an old file holds in a column of another type is null."""
     task = dict(zip(columns, row, strict=True))

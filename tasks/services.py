@@ -12,12 +12,16 @@ from core.callers import Caller, Role
 from core.errors import Conflict, Invalid, NotFound, TooLarge
 from core.timestamps import seconds_text
 from tasks import queries
-from tasks.models import OVER, REGISTRATION_ACTIVE, REGISTRATION_ENDED, Status, Task, TaskEvent, field_values
+from tasks.events import append_event
+from tasks.leases import ends
+from tasks.leases.queries import live_lease
+from tasks.models import OVER, Status, Task, TaskEvent, TaskPlan, field_values
+from tasks.relations import check_subtask, follow_status, set_relations, split_relations
 
 UNCANCELLABLE = (Status.COMPLETED, Status.CANCELLED)
 _MOST_QUOTED_CHARACTERS = 100
 # Agents and services may send texts of so many bytes; others are bound by the size of a body alone.
-_LIMITED_ROLES = (Role.AGENT, Role.SERVICE)
+_LIMITED_ROLES = (Role.AGENT, Role.SERVICE, Role.RUNNER)
 _LONGEST_TEXT = 64 * 1024
 # So much more than events may changes add to a history, so that a task whose history is full can still be ended.
 _HISTORY_RESERVE_BYTES = 2**20
@@ -41,7 +45,8 @@ def create_task(
 ) -> Task:
     """Create a task and its `created` event; raises Invalid for a missing name or an unknown status, TooLarge.
 
-    `created_at`, in the form of `seconds_text()`, is for a task that is older than its row.
+    `created_at`, in the form of `seconds_text()`, is for a task that is older than its row. An agent creates tasks
+    under its own; raises Conflict when it has made enough of them.
     """
     name = (fields.get("name") or "").strip()
     if not name:
@@ -49,13 +54,22 @@ def create_task(
     check_status(fields.get("status", Status.QUEUED))
     _check_texts(fields, caller)
     now = seconds_text()
-    values = field_values(**{**fields, "name": name, "repos": fields.get("repos") or None})
+    columns, relations = split_relations(fields)
+    parent_id = (caller.task_id or 0) if caller is not None and caller.is_agent else None
+    if parent_id is not None:
+        relations["parent"] = parent_id
+    relations = {key: value for key, value in relations.items() if value}
+    values = field_values(**{**columns, "name": name, "repos": fields.get("repos") or None})
     task = Task(**values, created_at=created_at or now, updated_at=now, queued_at=now)
     with transaction.atomic():
+        if parent_id is not None:
+            _check_agent(parent_id, queries.task_status(parent_id), caller)
+            check_subtask(parent_id)
         queries.insert_row(task)
-        _append(
+        append_event(
             task.pk, "created", detail or f"Task created with status={task.status}", actor, now, task.status, caller
         )
+        set_relations(task.pk, relations, caller)
     return task
 
 
@@ -69,8 +83,8 @@ def update_task(
 ) -> list[str]:
     """Set fields and log `updated`; returns the names in the order given. Raises Invalid, NotFound.
 
-    Raises Conflict for an agent whose task is over, TooLarge for agents and services. The end of a task ends its
-    registration for tokens.
+    Raises Conflict for an agent whose task or lease is over, TooLarge for agents and services. The end of a task ends
+    its registration for tokens; a status other than active, or another assignee, ends its lease.
     `registration` holds the broker fields to store in place of those in `changes`; only the broker passes it.
     """
     if not changes:
@@ -82,16 +96,22 @@ def update_task(
     _check_texts(changes, caller)
     _check_history(task_id, caller, settings.TASK_HISTORY_BYTES + _HISTORY_RESERVE_BYTES)
     now = seconds_text()
+    columns, relations = split_relations(changes)
     with transaction.atomic():
-        if caller is not None and caller.is_agent:
-            _check_not_over(task_id, queries.task_status(task_id))
-        values = {**changes, **(registration or {}), "updated_at": now}
+        _check_agent(task_id, queries.task_status(task_id), caller)
+        values = {**columns, **(registration or {}), "updated_at": now}
         status = queries.update_row(task_id, field_values(**values))
         if status is None:
             raise NotFound(f"Task T{task_id} not found")
         if status in OVER:
-            _end_registration(task_id)
-        _append(task_id, "updated", f"Updated: {', '.join(changes)}", actor, now, status, caller)
+            ends.end_registration(task_id)
+        append_event(task_id, "updated", f"Updated: {', '.join(changes)}", actor, now, status, caller)
+        ends.follow_change(task_id, columns, status, actor, now, caller)
+        if "status" in columns:
+            if status == Status.QUEUED:
+                TaskPlan.objects.filter(pk=task_id).update(expiries=0, retry_at=None)  # whoever queues it starts anew
+            follow_status(task_id, status, now)
+        set_relations(task_id, relations, caller)
     return list(changes)
 
 
@@ -104,8 +124,12 @@ def cancel_task(
         open_or_failed = Task.objects.filter(pk=task_id).exclude(status__in=UNCANCELLABLE)
         if not open_or_failed.update(status=Status.CANCELLED, updated_at=now):
             raise Conflict(f"Task T{task_id} is already {get_task(task_id).status}")
-        _end_registration(task_id)
-        _append(task_id, "cancelled", detail, actor, now, Status.CANCELLED, caller)
+        ends.end_registration(task_id)
+        append_event(task_id, "cancelled", detail, actor, now, Status.CANCELLED, caller)
+        lease = live_lease(task_id)
+        if lease is not None:
+            ends.end_by_status(lease, Status.CANCELLED, actor or "", now, caller)
+        follow_status(task_id, Status.CANCELLED, now)
 
 
 def log_event(
@@ -113,7 +137,7 @@ def log_event(
 ) -> TaskEvent:
     """Append an event to a task's history; raises Invalid, NotFound.
 
-    Raises Conflict for an agent whose task is over, TooLarge for agents and services.
+    Raises Conflict for an agent whose task or lease is over, TooLarge for agents and services.
     """
     event_type = event_type.strip()
     if not event_type:
@@ -124,9 +148,8 @@ def log_event(
         status = queries.task_status(task_id)
         if status is None:
             raise NotFound(f"Task T{task_id} not found")
-        if caller is not None and caller.is_agent:
-            _check_not_over(task_id, status)
-        return _append(task_id, event_type, detail, actor, seconds_text(), status, caller)
+        _check_agent(task_id, status, caller)
+        return append_event(task_id, event_type, detail, actor, seconds_text(), status, caller)
 
 
 def events_after(event_id: int, *, limit: int = 500) -> list[TaskEvent]:
@@ -149,9 +172,12 @@ def check_status(status: str) -> None:
         raise Invalid(f"invalid status: {status[:_MOST_QUOTED_CHARACTERS]}")
 
 
-def _check_not_over(task_id: int, status: str | None) -> None:
+def _check_agent(task_id: int, status: str | None, caller: Caller | None) -> None:
+    if caller is None or not caller.is_agent:
+        return
     if status in OVER:
         raise Conflict(f"Task T{task_id} is {status}: an agent changes nothing on a task that is over")
+    ends.check_lease(caller)
 
 
 def _check_texts(values: Mapping[str, Any], caller: Caller | None) -> None:
@@ -169,23 +195,3 @@ def _check_history(task_id: int, caller: Caller | None, most_bytes: int) -> None
             f"the history of task T{task_id} has reached {settings.TASK_HISTORY_BYTES / 2**20:.3g} MiB, the most that"
             " agents and services may write: an operator raises LOBWIFE_TASK_HISTORY_BYTES"
         )
-
-
-def _end_registration(task_id: int) -> None:
-    registered = Task.objects.filter(pk=task_id, broker_status=REGISTRATION_ACTIVE)
-    registered.update(broker_status=REGISTRATION_ENDED)
-
-
-def _append(
-    task_id: int,
-    event_type: str,
-    detail: str | None,
-    actor: str | None,
-    now: str,
-    status: str | None,
-    caller: Caller | None,
-) -> TaskEvent:
-    event = TaskEvent(task_id=task_id, event_type=event_type, detail=detail, actor=actor, created_at=now, status=status)
-    event.caller = caller.name if caller is not None else None
-    queries.insert_row(event)
-    return event

@@ -37,6 +37,7 @@ _NOTIFY_TYPE = {
     AlertKind.LATE: "warning",
     AlertKind.LONG: "warning",
     AlertKind.DAEMON_DOWN: "failure",
+    AlertKind.TASK_FAILED: "failure",
 }
 log = logging.getLogger(__name__)
 

@@ -68,6 +68,11 @@ def on_daemon_start(now: datetime) -> None:
     _alert(None, AlertKind.DAEMON_DOWN, f"The daemon was down for {duration(gap)}", body, now, None)
 
 
+def on_task_failed(task_id: int, how: str) -> None:
+    """Alert about a task whose holders died: it failed, and nobody tries it again."""
+    _alert(None, AlertKind.TASK_FAILED, f"Task T{task_id} failed", f"{how}.", utc_now(), None)
+
+
 class Watch:
     """Alerts about what is late or too long while it still is, for the daemon's loop."""
 

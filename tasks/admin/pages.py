@@ -24,9 +24,11 @@ from tasks.admin import bulk
 from tasks.admin.filters import AgeFilter, AssignedFilter, AttentionFilter, PriorityFilter, StatusFilter, TypeFilter
 from tasks.admin.forms import TaskForm
 from tasks.ids import include_typed_id, parse_typed_id
-from tasks.models import Task, TaskEvent, read_repos
+from tasks.leases import services as leases
+from tasks.models import Task, TaskEvent, TaskLease, read_repos
 
 _EVENTS_SHOWN = 100
+_LEASES_SHOWN = 10
 
 
 @admin.register(Task)
@@ -73,6 +75,7 @@ class TaskAdmin(StrictAdmin):
     def get_urls(self) -> list[URLPattern]:
         own = [
             path("<int:pk>/cancel/", self.admin_site.admin_view(self.cancel_view), name="tasks_task_cancel"),
+            path("<int:pk>/take-away/", self.admin_site.admin_view(self.take_away_view), name="tasks_task_take_away"),
             path("<int:pk>/live/", self.admin_site.admin_view(self.live_view), name="tasks_task_live"),
         ]
         return [*own, *super().get_urls()]
@@ -112,6 +115,22 @@ class TaskAdmin(StrictAdmin):
             messages.success(request, f"Task T{pk} is cancelled.")
         return redirect("admin:tasks_task_change", pk)
 
+    @method_decorator(require_POST)
+    def take_away_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Take the task from the holder that the page showed."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        caller, fence = operator_of(request), request.POST.get("fence", "")
+        try:
+            lease = leases.take_away(
+                task_id=pk, actor=caller.identity, caller=caller, fence=int(fence) if fence.isdecimal() else -1
+            )
+        except LobwifeError as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, f"Task T{pk} was taken away from {lease.who}, and is queued again.")
+        return redirect("admin:tasks_task_change", pk)
+
     # --- pages
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
@@ -131,6 +150,7 @@ class TaskAdmin(StrictAdmin):
         events = list(TaskEvent.objects.filter(task=task).order_by("-id")[: _EVENTS_SHOWN + 1])
         may_change = self.has_change_permission(request, task)
         return {
+            "leases": TaskLease.objects.filter(task_id=task.pk).order_by("-fence")[:_LEASES_SHOWN],
             "task": task,
             "events": events[:_EVENTS_SHOWN],
             "has_more_events": len(events) > _EVENTS_SHOWN,
