@@ -286,10 +286,10 @@ def test_the_palette_pauses_all_and_the_banner_resumes(site: Installation, opera
     operator.keyboard.type("pause all")
     expect(operator.locator("#palette .match").first).to_contain_text("Pause all")
     operator.keyboard.press("Enter")
-    expect(operator.locator(".messagelist")).to_contain_text("Paused. Running jobs will finish.")
-    expect(operator.locator("#frame-live")).to_contain_text("Starts are paused by olga")
+    expect(operator.locator(".messagelist")).to_contain_text("Paused. Running jobs will finish.", timeout=20_000)
+    expect(operator.locator("#frame-live")).to_contain_text("Starts are paused by olga", timeout=20_000)
     operator.locator("#frame-live").get_by_role("button", name="Resume all").click()
-    expect(operator.locator("#frame-live")).not_to_contain_text("paused")
+    expect(operator.locator("#frame-live")).not_to_contain_text("paused", timeout=20_000)
 
 
 def test_the_palette_goes_to_what_is_chosen_by_arrows_and_closes(site: Installation, operator: Page) -> None:
