@@ -11,13 +11,16 @@ from ninja import Router
 
 from access import leases
 from core.callers import caller_of
+from core.errors import LobwifeError
 from core.rest import Problem, json_body, json_response, request_body, validate
 from tasks import queries
 from tasks.ids import parse_path_id
 from tasks.leases import services
 from tasks.leases.queries import Wanted
 from tasks.leases.waiting import waiting_room
+from tasks.models import Status, Task
 from tasks.schemas import ClaimedTask, HeartbeatAnswer, NewClaim, NewHeartbeat, NewRelease, ReleaseAnswer
+from vaultsync.notes.texts import text_of
 
 router = Router(tags=["leases"])
 _PROBLEMS: dict[int, Any] = {400: Problem, 403: Problem, 404: Problem, 409: Problem, 413: Problem, 503: Problem}
@@ -33,7 +36,8 @@ def claim_task(request: HttpRequest) -> HttpResponse:
 
     The first is the one of the highest priority (critical, high, normal, low; any other is normal), then the one queued
     longest. A task is ready when all that it depends on is completed, no task of its group is active, and it is not put
-    off. `key` is an API key for this task, good until the lease is over.
+    off. `body` is the text of its note, null for one that can't be read. `key` is an API key for this task, good until
+    the lease is over.
     """
     body = validate(NewClaim, json_body(request, or_empty=True))
     wanted = Wanted(tuple(body.types or ()), tuple(body.repos or ()))
@@ -52,7 +56,9 @@ def claim_task(request: HttpRequest) -> HttpResponse:
     lease = claimed.lease
     task = queries.task_detail(lease.task_id) or {}
     extra = {"attempt": lease.attempt, "lease": {"fence": lease.fence, "expires_at": _time(lease.expires_at)}}
-    response = json_response({**task, **extra, "key": claimed.key})
+    response = json_response(
+        {**task, "body": _body(Task(pk=lease.task_id, status=Status.ACTIVE)), **extra, "key": claimed.key}
+    )
     response["Cache-Control"] = "no-store"
     return response
 
@@ -90,6 +96,14 @@ def release(request: HttpRequest, task_id: str) -> HttpResponse:
     number = released.task_id
     answer = {"id": number, "task_id": f"T{number}", "fence": released.fence, "outcome": released.outcome}
     return json_response({**answer, "released_at": _time(released.released_at)})
+
+
+def _body(task: Task) -> str | None:
+    """Return the text of the task's note; None for one that can't be read, which must not lose the claim."""
+    try:
+        return text_of(task).text
+    except LobwifeError:
+        return None
 
 
 def _time(moment: datetime) -> str:

@@ -294,6 +294,7 @@ class AlertKind(models.TextChoices):
     LONG = "long"
     DAEMON_DOWN = "daemon-down", "daemon down"
     TASK_FAILED = "task-failed", "task failed"
+    BUDGET = "budget", "budget spent"
 
 
 class Delivery(models.TextChoices):

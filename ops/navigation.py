@@ -16,7 +16,7 @@ SOURCES = ("jobs.view_job", "tasks.view_task", "broker.view_tokenaudit")
 _SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Overview", ("admin:index",)),
     ("Fleet", ("admin:fleet",)),
-    ("Tasks", ("tasks.Task", "tasks.TaskEvent")),
+    ("Tasks", ("tasks.Task", "tasks.TaskEvent", "admin:costs", "tasks.Cost", "tasks.Budget")),
     ("Jobs", ("jobs.Job", "jobs.Secret")),
     ("Runs", ("jobs.JobRun",)),
     ("Activity", ("admin:activity",)),
@@ -33,7 +33,12 @@ _SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Settings", ("lobwife.AccessPolicy", "lobwife.UncredentialedCaller", "auth.User", "auth.Group", "admin:copies")),
 )
 _SECTION_OF_APP = {"tasks": "Tasks", "jobs": "Jobs", "broker": "Tokens", "vaultsync": "Vault"}
-_LABELS = {"admin:copies": "Copies", "broker.TaskRegistration": "Registrations"}
+_LABELS = {
+    "admin:copies": "Copies",
+    "admin:costs": "Costs",
+    "tasks.Cost": "Reports of costs",
+    "broker.TaskRegistration": "Registrations",
+}
 
 
 @dataclass(frozen=True)

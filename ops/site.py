@@ -33,6 +33,7 @@ from jobs.models import Job
 from ops import (
     activity,
     charts_page,
+    costs,
     fleet,
     frame,
     invisible_characters,
@@ -76,6 +77,7 @@ class OperationsSite(AdminSite):
             path("palette/", self.admin_view(self.palette), name="palette"),
             path("live/job/<int:pk>/", self.admin_view(self.live_job), name="live_job"),
             path("activity/", self.admin_view(self.activity), name="activity"),
+            path("costs/", self.admin_view(self.costs), name="costs"),
             path("copies/", self.admin_view(self.copies), name="copies"),
             path("search/", self.admin_view(self.search), name="search"),
         ]
@@ -217,6 +219,13 @@ class OperationsSite(AdminSite):
         return TemplateResponse(
             request, "ops/job_live.html", job_summary.context(get_object_or_404(Job, pk=pk), request.user)
         )
+
+    def costs(self, request: HttpRequest) -> HttpResponse:
+        """Show what was spent, by day, type, model and repository, and the budgets."""
+        if not request.user.has_perms(("tasks.view_cost", "tasks.view_budget")):
+            raise PermissionDenied
+        context = {**self.each_context(request), "title": "Costs", **costs.context(request.GET.get("days", ""))}
+        return TemplateResponse(request, "ops/costs.html", context)
 
     def copies(self, request: HttpRequest) -> HttpResponse:
         """List the copies of the database, for superusers; POST makes one."""

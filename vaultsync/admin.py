@@ -59,36 +59,17 @@ class VaultAdmin(ReadOnlyAdmin):
 
 @admin.register(SyncRun)
 class SyncRunAdmin(ReadOnlyAdmin):
-    list_display = (
-        "started_at",
-        "reason",
-        "full",
-        "files",
-        "pushed",
-        "seconds",
-        "error",
-    )
-    list_filter = (
-        "full",
-        "pushed",
-    )
+    list_display = ("started_at", "reason", "full", "files", "pushed", "seconds", "error")
+    list_filter = ("full", "pushed")
 
 
 @admin.register(NoteProblem)
 class NoteProblemAdmin(ReadOnlyAdmin):
     """Reports can be deleted, which is to dismiss them; one that still holds comes back."""
 
-    list_display = (
-        "path",
-        "kind",
-        "sentence",
-        "since",
-    )
+    list_display = ("path", "kind", "sentence", "since")
     list_filter = ("kind",)
-    search_fields = (
-        "path",
-        "sentence",
-    )
+    search_fields = ("path", "sentence")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("vaultsync.delete_noteproblem")

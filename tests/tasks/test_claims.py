@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -11,12 +12,15 @@ from django.test import Client
 
 from access import keys
 from access.keys import create_key
+from broker.audit import SYSTEM
 from core.callers import Role
 from core.timestamps import utc_now
 from jobs.alerts.rules import on_task_failed
 from jobs.models import Alert
+from tasks.costs.budgets import delete_budgets, save_budget
+from tasks.costs.services import Report, record_cost
 from tasks.leases.expiry import Expiry
-from tasks.models import LEASE_ENDED, Task, TaskEvent, TaskLease
+from tasks.models import LEASE_ENDED, Budget, Task, TaskEvent, TaskLease
 from tasks.services import create_task
 
 pytestmark = pytest.mark.django_db
@@ -388,3 +392,21 @@ def test_a_task_that_a_shell_queued_again_has_one_valid_fence(runner: Caller) ->
     assert old.post(f"/{number}/events", {"event_type": "note"}).status_code == 401
     assert old.post(f"/{number}/heartbeat", {"fence": 1}).json()["stop"] is True
     assert TaskLease.objects.filter(ended_at=None).count() == 1
+
+
+@pytest.mark.parametrize(
+    ("scope", "name"), [("task", "T{id}"), ("type", "swe"), ("repo", "org/app"), ("all", "")], ids=lambda value: value
+)
+def test_a_spent_budget_stops_the_holder_and_further_claims(runner: Caller, scope: str, name: str) -> None:
+    number = task(type="swe", repos=["Org/App"])
+    claimed = runner.claim()
+    record_cost(task_id=number, report=Report("m", cost_usd=Decimal(9)), caller=SYSTEM)
+    budget = Budget(scope=scope, name=name.format(id=number), period="total", limit_usd=Decimal(5))
+    save_budget(budget)
+    beat = agent_of(claimed).post(f"/{number}/heartbeat", {"fence": 1}).json()
+    assert beat["stop"] is True
+    assert "budget" in beat["reason"]
+    assert agent_of(claimed).post(f"/{number}/release", {"fence": 1, "outcome": "queued"}).status_code == 200
+    assert runner.claim() is None
+    delete_budgets([budget])
+    assert runner.claim()["id"] == number
