@@ -283,12 +283,18 @@ class TaskListItem(Schema):
 
 
 class TaskDetail(TaskListItem):
-    """One task with its broker fields."""
+    """One task with its broker fields; the last six only of a task that has relations, or had a lease."""
 
     broker_repos: str | None = Field(description="JSON text of a list, or null")
     broker_status: str | None
     token_count: int | None
     broker_registered_at: str | None
+    depends_on: list[int] | None = None
+    parent: int | None = None
+    group: str | None = None
+    not_before: str | None = None
+    attempt: int | None = Field(None, description="How many leases there were.")
+    lease: Lease | None = Field(None, description="null while nobody holds the task")
 
 
 class ClaimedTask(TaskDetail):
