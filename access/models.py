@@ -95,6 +95,23 @@ class AccessPolicy(models.Model):
         return self.decided or self.initial
 
 
+class KeptAnswer(models.Model):
+    """The answer to a POST with an Idempotency-Key, for its repeats."""
+
+    caller = models.CharField(max_length=300)
+    key = models.CharField(max_length=255)
+    digest = models.CharField(max_length=64)  # of the path and the body
+    status = models.PositiveSmallIntegerField(null=True)
+    body = models.TextField(default="")
+    created_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["caller", "key"], name="answer_kept_once")]
+
+    def __str__(self) -> str:
+        return f"{self.key} of {self.caller}"
+
+
 class UncredentialedCaller(models.Model):
     """A caller and route that access let in while it was open, and would refuse when credentials are required."""
 

@@ -26,7 +26,7 @@ _PARAMETER = re.compile(r"<[^>]*>")
 _PROGRESS = frozenset({"status", "completed_at", "actor"})
 _SUBTASK = frozenset(
     {
-        *("name", "type", "priority", "model", "repos", "estimate_minutes", "requires_qa", "workflow", "actor"),
+        *("name", "body", "type", "priority", "model", "repos", "estimate_minutes", "requires_qa", "workflow", "actor"),
         *("parent", "depends_on", "group", "not_before"),
     }
 )
@@ -35,13 +35,17 @@ _AGENTS_STATUSES = frozenset({"active", "completed", "failed", "blocked"})
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The roles that may call a route; `scope` checks what agents and services ask for in the request."""
+    """The roles that may call a route; `scope` checks what agents and services ask for in the request.
+
+    `keeps_answer` is False where an answer may hold a secret: an Idempotency-Key counts for nothing there.
+    """
 
     roles: frozenset[Role]
     everyone: bool = False
     scope: Scope | None = None
     hands_out_tokens: bool = False
     after_lease: bool = False  # also with the key of a lease that is over, which is told so
+    keeps_answer: bool = True
 
 
 def _own_task(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
@@ -64,6 +68,14 @@ def _own_progress(request: HttpRequest, caller: Caller, parameters: dict[str, An
     status = body.get("status")
     if status is not None and str(status) not in _AGENTS_STATUSES:
         raise Forbidden(f"an agent may set its task to {', '.join(sorted(_AGENTS_STATUSES))}")
+
+
+def _own_cost(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
+    """Raise NotFound if an agent reports what another task has used."""
+    if caller.is_agent:
+        text = _text_of(request, "task_id")
+        number = parse_path_id(text)
+        caller.require_task(number, name=f"T{number}")
 
 
 def _own_token(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
@@ -125,8 +137,16 @@ _AGENT, _SERVICE, _OPERATOR, _VIEWER = Role.AGENT, Role.SERVICE, Role.OPERATOR, 
 _RUNNER = Role.RUNNER
 
 
-def _may(*roles: Role, scope: Scope | None = None, tokens: bool = False, after_lease: bool = False) -> Rule:
-    return Rule(frozenset(roles), scope=scope, hands_out_tokens=tokens, after_lease=after_lease)
+def _may(
+    *roles: Role, scope: Scope | None = None, tokens: bool = False, after_lease: bool = False, keeps_answer: bool = True
+) -> Rule:
+    return Rule(
+        frozenset(roles),
+        scope=scope,
+        hands_out_tokens=tokens,
+        after_lease=after_lease,
+        keeps_answer=keeps_answer and not tokens,
+    )
 
 
 _EVERYONE = Rule(frozenset(Role), everyone=True)
@@ -166,9 +186,17 @@ RULES: dict[str, Rule] = {
     "GET /api/v1/tasks/{}/events": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER, scope=_own_task),
     "POST /api/v1/tasks/{}/events": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
     # Leases; a service or runner gets to the leases that it took
-    "POST /api/v1/tasks/claim": _may(_RUNNER, _SERVICE, _OPERATOR),
+    "POST /api/v1/tasks/claim": _may(_RUNNER, _SERVICE, _OPERATOR, keeps_answer=False),
     "POST /api/v1/tasks/{}/heartbeat": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, scope=_own_task, after_lease=True),
     "POST /api/v1/tasks/{}/release": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, scope=_own_task, after_lease=True),
+    "POST /api/v1/tasks/{}/links": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
+    "POST /api/v1/tasks/{}/result": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
+    "GET /api/v1/tasks/{}/note": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER, scope=_own_task),
+    "PUT /api/v1/tasks/{}/note": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
+    # Costs
+    "POST /api/v1/costs": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_cost),
+    "GET /api/v1/costs": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER),
+    "GET /api/v1/costs/summary": _READERS,
     # Registrations and tokens
     "POST /api/v1/tasks/{}/register": _WRITERS,
     "POST /api/tasks/{}/register": _WRITERS,

@@ -77,8 +77,16 @@ def next_firings(job: Job, count: int) -> list[str]:
     return [str(moment) for moment in cron.firings_after(job.schedule, job.timezone, utc_now(), count)]
 
 
-def run_list(*, job: str | None, state: str | None, before_id: int | None, limit: int) -> list[dict[str, Any]]:
-    """Return runs, newest first."""
+def run_list(
+    *,
+    job: str | None,
+    state: str | None,
+    before_id: int | None,
+    limit: int,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[dict[str, Any]]:
+    """Return runs, newest first; `since` and `until` are about when they were asked for."""
     runs = JobRun.objects.select_related("job").order_by("-id")
     if job is not None:
         runs = runs.filter(job__name=job)
@@ -86,6 +94,10 @@ def run_list(*, job: str | None, state: str | None, before_id: int | None, limit
         runs = runs.filter(state=state)
     if before_id is not None:
         runs = runs.filter(pk__lt=before_id)
+    if since is not None:
+        runs = runs.filter(queued_at__gte=since)
+    if until is not None:
+        runs = runs.filter(queued_at__lt=until)
     return runs_as_json(runs[: min(limit, RUNS_MOST)])
 
 

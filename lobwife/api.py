@@ -14,13 +14,18 @@ import jobs.api
 import ops.health
 import ops.metrics
 import tasks.api
+import tasks.costs.api
+import tasks.results.api
 import vaultsync.api
+from access.idempotency import HEADER
 from access.roles import RULES, entry_of
 from core.errors import LobwifeError
+from core.rest import parameters
 from lobwife import __version__
 from lobwife.error_responses import database_error, lobwife_error
 
 _PROBLEM = {"content": {"application/json": {"schema": {"type": "object"}}}}
+_IDEMPOTENCY = parameters(HEADER, place="header")
 _BEARER = {"type": "http", "scheme": "bearer", "description": "An API key, or a Kubernetes token for `lobwife`."}
 
 
@@ -50,6 +55,9 @@ def _describe_access(operation: dict[str, Any], entry: str) -> None:
     }
     for status, description in refusals.items():
         operation["responses"].setdefault(status, {"description": description, **_PROBLEM})
+    if rule.keeps_answer and entry.startswith("POST "):
+        operation["parameters"] = [*operation.get("parameters", []), *_IDEMPOTENCY]
+        operation["responses"].setdefault(422, {"description": "The key was used for another request.", **_PROBLEM})
     operation["security"] = [{"bearer": []}]
     operation["x-roles"] = roles
 
@@ -68,6 +76,8 @@ api.add_router("/api", jobs.api.router)
 api.add_router("/api/v1", jobs.api.v1)
 api.add_router("/api", access.api.router)  # before the tasks, whose ids are any text
 api.add_router("/api", tasks.api.router)
+api.add_router("/api", tasks.results.api.router)
+api.add_router("/api", tasks.costs.api.router)
 api.add_router("/api", broker.api.router)
 api.add_router("/api", vaultsync.api.router)
 

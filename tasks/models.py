@@ -10,6 +10,13 @@ from django.db import models
 from django.db.models import Case, Q, Value, When
 
 from core.timestamps import UtcNow, parse, seconds_text, utc_now
+from tasks.costs.models import Budget as Budget
+from tasks.costs.models import Cost as Cost
+from tasks.costs.models import DailySpend as DailySpend
+from tasks.costs.models import SpentBudget as SpentBudget
+from tasks.notes.models import TaskNote as TaskNote
+from tasks.results.models import TaskLink as TaskLink
+from tasks.results.models import TaskResult as TaskResult
 
 
 def read_repos(text: object) -> list[str] | None:

@@ -22,6 +22,7 @@ LONGEST_WORD = 1_000
 LONGEST_REPO = 300
 MOST_REPOS = 1_000
 MOST_TYPES = 50
+LONGEST_NOTE = 256 * 1024
 
 
 def _error(sentence: str) -> PydanticCustomError:
@@ -120,6 +121,7 @@ Repos = Annotated[
     BeforeValidator(repo_list),
     WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}),
 ]
+NoteBody = Annotated[str, BeforeValidator(text_up_to(LONGEST_NOTE))]
 Boolean = Annotated[bool, BeforeValidator(bool)]
 
 
@@ -167,6 +169,7 @@ class NewTask(TaskFields):
 
     name: Name | None = None
     slug: Word | None = None
+    body: NoteBody | None = None
     type: Word = "swe"
     status: Word = "queued"
     priority: Word = "normal"
@@ -282,13 +285,32 @@ class TaskListItem(Schema):
     completed_at: str | None
 
 
+class LinkShown(Schema):
+    """A link of a task."""
+
+    id: int
+    kind: str
+    url: str
+    added_at: str
+
+
+class ResultShown(Schema):
+    """The result of a task."""
+
+    summary: str
+    data: dict[str, Any] | None
+    written_at: str
+
+
 class TaskDetail(TaskListItem):
-    """One task with its broker fields; the last six only of a task that has relations, or had a lease."""
+    """One task with its broker fields; what has a default only of a task that has relations, or had a lease."""
 
     broker_repos: str | None = Field(description="JSON text of a list, or null")
     broker_status: str | None
     token_count: int | None
     broker_registered_at: str | None
+    links: list[LinkShown]
+    result: ResultShown | None
     depends_on: list[int] | None = None
     parent: int | None = None
     group: str | None = None

@@ -7,15 +7,17 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.utils.http import parse_etags
 
 from core.callers import Caller, Role
-from core.errors import Conflict, Invalid, NotFound, TooLarge
+from core.errors import Conflict, Invalid, NotFound, PreconditionFailed, TooLarge
 from core.timestamps import seconds_text
 from tasks import queries
 from tasks.events import append_event
 from tasks.leases import ends
 from tasks.leases.queries import live_lease
 from tasks.models import OVER, Status, Task, TaskEvent, TaskPlan, field_values
+from tasks.notes.texts import first_text, save_request
 from tasks.relations import check_subtask, follow_status, set_relations, split_relations
 
 UNCANCELLABLE = (Status.COMPLETED, Status.CANCELLED)
@@ -39,20 +41,21 @@ def create_task(
     *,
     fields: Mapping[str, Any],
     actor: str | None,
+    body: str | None = None,
     detail: str | None = None,
     created_at: str | None = None,
     caller: Caller | None = None,
 ) -> Task:
     """Create a task and its `created` event; raises Invalid for a missing name or an unknown status, TooLarge.
 
-    `created_at`, in the form of `seconds_text()`, is for a task that is older than its row. An agent creates tasks
-    under its own; raises Conflict when it has made enough of them.
+    `body` is Markdown for its note. `created_at`, in the form of `seconds_text()`, is for a task that is older than its
+    row. An agent creates tasks under its own; raises Conflict when it has made enough of them.
     """
     name = (fields.get("name") or "").strip()
     if not name:
         raise Invalid("name is required")
     check_status(fields.get("status", Status.QUEUED))
-    _check_texts(fields, caller)
+    check_texts({**fields, "body": body}, caller)
     now = seconds_text()
     columns, relations = split_relations(fields)
     parent_id = (caller.task_id or 0) if caller is not None and caller.is_agent else None
@@ -70,6 +73,8 @@ def create_task(
             task.pk, "created", detail or f"Task created with status={task.status}", actor, now, task.status, caller
         )
         set_relations(task.pk, relations, caller)
+        if body and body.strip():
+            save_request(task.pk, first_text(name, body), [], caller.name if caller is not None else "")
     return task
 
 
@@ -93,7 +98,7 @@ def update_task(
         raise Invalid("name must not be empty")
     if "status" in changes:
         check_status(changes["status"])
-    _check_texts(changes, caller)
+    check_texts(changes, caller)
     _check_history(task_id, caller, settings.TASK_HISTORY_BYTES + _HISTORY_RESERVE_BYTES)
     now = seconds_text()
     columns, relations = split_relations(changes)
@@ -142,7 +147,7 @@ def log_event(
     event_type = event_type.strip()
     if not event_type:
         raise Invalid("event_type is required")
-    _check_texts({"detail": detail}, caller)
+    check_texts({"detail": detail}, caller)
     _check_history(task_id, caller, settings.TASK_HISTORY_BYTES)
     with transaction.atomic():
         status = queries.task_status(task_id)
@@ -150,6 +155,18 @@ def log_event(
             raise NotFound(f"Task T{task_id} not found")
         _check_agent(task_id, status, caller)
         return append_event(task_id, event_type, detail, actor, seconds_text(), status, caller)
+
+
+def check_version(task_id: int, if_match: str) -> None:
+    """Raise PreconditionFailed unless the header If-Match names the task as it is; raises NotFound.
+
+    Call it in the transaction of the change.
+    """
+    task = queries.task_detail(task_id)
+    if task is None:
+        raise NotFound(f"Task T{task_id} not found")
+    if not {"*", queries.version(task)} & set(parse_etags(if_match)):
+        raise PreconditionFailed(f"Task T{task_id} is not what If-Match names: read it again, then decide anew")
 
 
 def events_after(event_id: int, *, limit: int = 500) -> list[TaskEvent]:
@@ -180,7 +197,8 @@ def _check_agent(task_id: int, status: str | None, caller: Caller | None) -> Non
     ends.check_lease(caller)
 
 
-def _check_texts(values: Mapping[str, Any], caller: Caller | None) -> None:
+def check_texts(values: Mapping[str, Any], caller: Caller | None) -> None:
+    """Raise TooLarge for a text that is longer than the caller's role may send."""
     if caller is None or caller.role not in _LIMITED_ROLES:
         return
     for name, value in values.items():

@@ -22,6 +22,7 @@ from vaultsync.git.worktree import Worktree, is_on_branch
 from vaultsync.models import Kind, NoteProblem, NoteRecord
 from vaultsync.notes.layout import OVERVIEW, SYSTEM, TASK_FOLDERS, is_safe_slug, task_of_path
 from vaultsync.notes.overview import changed_overview
+from vaultsync.notes.texts import forget_pushed
 from vaultsync.notes.writer import NoteSource, NoteWriter
 from vaultsync.vault import SyncObserver, SyncResult, Vault
 
@@ -307,6 +308,7 @@ class SyncSteps:
     def _record(self, notes: NoteWriter, cursor: int, *, full: bool, scan: bool) -> None:
         """Record what was written; the cursor moves last."""
         services.save_records(records=notes.records)
+        notes.texts.record()
         self.observer.on_step("recorded")
         if scan:
             self.worktree.report_unplaced(self.head)
@@ -356,6 +358,7 @@ class SyncSteps:
         return None
 
     def _save_remote(self, values: dict[str, object]) -> None:
+        forget_pushed()
         values = {**values, "remote_error": "", "remote_failures": 0, "remote_retry_at": None, "ahead": 0}
         if any(getattr(self.state, name) != value for name, value in values.items()):
             services.save_state(**values)

@@ -23,6 +23,7 @@ from core.callers import Caller
 from core.errors import Conflict, Forbidden, LobwifeError, NotFound, Unavailable
 from core.sqlite.gate import writing_until
 from core.timestamps import utc_now
+from tasks.costs.spent import spent_budget_of
 from tasks.leases.ends import check_lease
 from tasks.models import LEASE_ENDED, OVER, Task, TaskEvent
 
@@ -103,6 +104,9 @@ def _right_of_task(task_id: str, permissions: Mapping[str, str] | None, only_tas
     refusal = registration.refusal(requested_id)
     if refusal is not None:
         raise Forbidden(refusal)
+    spent = spent_budget_of(registration.task_number)
+    if spent is not None:
+        raise Forbidden(f"Task {requested_id} gets no token: {spent}")
     return _Right(scope_of(registration, permissions), registration)
 
 

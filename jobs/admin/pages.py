@@ -18,30 +18,14 @@ from core.errors import LobwifeError
 from jobs import queries, secret_fields, secrets, services
 from jobs.admin import run_page, views
 from jobs.admin.forms import JobForm, SecretForm
-from jobs.execution import queue_reasons, runs
+from jobs.admin.run_list import RunList
+from jobs.execution import runs
 from jobs.models import FAILURES, Alert, Job, JobRun, Secret, State, Trigger
 from jobs.scheduling import cron
 
-_JOBS_LISTED = 100
 # Their action would run jobs within the web process.
 for model in (DjangoJob, DjangoJobExecution):
     admin.site.unregister(model)
-
-
-class JobFilter(admin.SimpleListFilter):
-    """Filter by job; of very many only the first by name are listed, and the one that is chosen."""
-
-    title = "job"
-    parameter_name = "job"
-
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        names = list(Job.objects.order_by("name").values_list("name", flat=True)[:_JOBS_LISTED])
-        if self.value() and self.value() not in names:
-            names.append(str(self.value()))
-        return [(name, name) for name in names]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[JobRun]) -> QuerySet[JobRun]:
-        return queryset.filter(job__name=self.value()) if self.value() else queryset
 
 
 class EnabledFilter(admin.SimpleListFilter):
@@ -254,12 +238,7 @@ class SecretAdmin(DeletesOneByOne):
 
 
 @admin.register(JobRun)
-class JobRunAdmin(ReadOnlyAdmin):
-    list_display = ("id", "job", "outcome", "trigger", "requested_by", "queued", "took", "why")
-    list_filter = (JobFilter, "state", "trigger", "queued_at")
-    search_fields = ("job__name", "note", "requested_by")
-    list_select_related = ("job",)
-    show_full_result_count = False
+class JobRunAdmin(RunList):
     change_form_template = "admin/jobs/run_form.html"
     fieldsets: ClassVar = [
         (None, {"fields": ("job", "outcome", "note", "ended_how")}),
@@ -274,13 +253,6 @@ class JobRunAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[URLPattern]:
         return [*views.run_urls(self.admin_site), *super().get_urls()]
 
-    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
-        changelist = super().get_changelist_instance(request)
-        reasons = queue_reasons.for_runs(changelist.result_list)
-        for run in changelist.result_list:  # never saved: the list is all that they are for
-            run.note = queue_reasons.with_note(run.note, reasons.get(run.pk))
-        return changelist
-
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
@@ -293,14 +265,6 @@ class JobRunAdmin(ReadOnlyAdmin):
     @admin.display(description="state", ordering="state")
     def outcome(self, run: JobRun) -> SafeString | str:
         return badge(run.state)
-
-    @admin.display(description="note")
-    def why(self, run: JobRun) -> str:
-        return run.note or "–"
-
-    @admin.display(description="queued", ordering="queued_at")
-    def queued(self, run: JobRun) -> SafeString | str:
-        return when(run.queued_at)
 
     @admin.display(description="took", ordering="duration")
     def took(self, run: JobRun) -> str:

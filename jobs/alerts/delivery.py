@@ -38,6 +38,7 @@ _NOTIFY_TYPE = {
     AlertKind.LONG: "warning",
     AlertKind.DAEMON_DOWN: "failure",
     AlertKind.TASK_FAILED: "failure",
+    AlertKind.BUDGET: "warning",
 }
 log = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from core.display import duration
 from core.timestamps import seconds_text, utc_now
 from jobs import secret_fields
 from jobs.models import FAILURES, Alert, AlertKind, Daemon, Job, JobRun, Ping, PingEvent, State, Trigger
+from tasks.costs.models import SpentBudget, dollars
 
 
 def on_start(run: JobRun, now: datetime) -> None:
@@ -74,11 +75,12 @@ def on_task_failed(task_id: int, how: str) -> None:
 
 
 class Watch:
-    """Alerts about what is late or too long while it still is, for the daemon's loop."""
+    """Alerts about what is late or too long while it still is, and about budgets that are spent, for the daemon."""
 
     def tick(self) -> bool:
-        """One look at the active runs; never asks for another at once."""
+        """One look at the active runs and the budgets; never asks for another at once."""
         now = utc_now()
+        _raise_spent(now)
         runs = JobRun.objects.active().select_related("job")
         watched = runs.filter(
             Q(state=State.QUEUED, job__late_after_seconds__isnull=False, job__late_since__isnull=True)
@@ -134,6 +136,15 @@ def _raise_long(run: JobRun, how: str, now: datetime) -> None:
     if Job.objects.filter(pk=run.job_id, long_since__isnull=True).update(long_since=now):
         body = f"Run {run.pk} {how}; the job's limit for an alert is {run.job.long_after_seconds} s."
         _alert(run.job, AlertKind.LONG, f"{run.job.name} takes too long", body, now, run)
+
+
+def _raise_spent(now: datetime) -> None:
+    for spent in SpentBudget.objects.filter(alerted_at__isnull=True).select_related("budget"):
+        until = f" Until {spent.until}, or until you raise it" if spent.until else " Until you raise it"
+        body = f"{dollars(spent.spent_usd)} were spent.{until}, its tasks are not handed out and get no tokens."
+        with transaction.atomic():
+            if SpentBudget.objects.filter(pk=spent.pk, alerted_at__isnull=True).update(alerted_at=now):
+                _alert(None, AlertKind.BUDGET, f"T{spent.sentence[1:]}", body, now, None)
 
 
 def _alert(job: Job | None, kind: AlertKind, title: str, body: str, now: datetime, run: JobRun | None) -> None:

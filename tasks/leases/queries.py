@@ -32,6 +32,11 @@ NOT_NOW = (
     "EXISTS (SELECT 1 FROM tasks_taskplan p WHERE p.task_id = t.id AND (p.not_before > %(now)s OR p.retry_at > %(now)s"
     ' OR p."group" IN (SELECT g."group" FROM tasks a CROSS JOIN tasks_taskplan g ON g.task_id = a.id'
     " WHERE a.status = 'active' AND g.\"group\" IS NOT NULL)))",
+    # a budget of it is spent
+    "EXISTS (SELECT 1 FROM tasks_spentbudget s JOIN tasks_budget b ON b.id = s.budget_id"
+    " WHERE (s.until IS NULL OR s.until > substr(%(now)s, 1, 10))"
+    " AND CASE b.scope WHEN 'task' THEN s.name = 'T' || t.id WHEN 'type' THEN s.name = t.type"
+    " WHEN 'repo' THEN instr(lower(t.repos), '\"' || s.name || '\"') ELSE 1 END)",
 )
 _READY = " AND ".join(f"NOT {condition}" for condition in NOT_NOW)
 _LANE = f"""

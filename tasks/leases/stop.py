@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tasks.costs.spent import spent_budget_of
 from tasks.models import LeaseEnd, TaskLease
 
 
@@ -11,4 +12,4 @@ def stop_reason(lease: TaskLease) -> str | None:
         return f"task T{lease.task_id} was cancelled"
     if lease.end == LeaseEnd.TAKEN_AWAY:
         return lease.reason
-    return None
+    return spent_budget_of(lease.task_id) if not lease.end else None

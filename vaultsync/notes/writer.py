@@ -30,6 +30,7 @@ from vaultsync.notes.layout import (
     task_of_path,
 )
 from vaultsync.notes.merge import copy_beside
+from vaultsync.notes.texts import TextRequests
 from vaultsync.notes.yaml_keys import Unsafe
 
 _BATCH = 500
@@ -63,6 +64,7 @@ class NoteWriter:
     changes: Changes = field(default_factory=dict)
     records: list[NoteRecord] = field(default_factory=list)
     problems: list[NoteProblem] = field(default_factory=list)
+    texts: TextRequests = field(default_factory=TextRequests)
     readable: list[str] = field(default_factory=list)
     _entries: dict[str, Entry] = field(default_factory=dict)
     _contents: dict[str, bytes] = field(default_factory=dict)
@@ -91,6 +93,7 @@ class NoteWriter:
             part = ordered[start : start + _BATCH]
             tasks = list(Task.objects.filter(pk__in=part).order_by("pk"))
             records = NoteRecord.objects.in_bulk(part)
+            self.texts.load(part)
             if len(ordered) <= _FEW:
                 self._load(tasks)
             places = {task: self._places(task) for task in tasks}
@@ -133,6 +136,8 @@ class NoteWriter:
 
     def _is_current(self, task: Task, record: NoteRecord | None, places: Sequence[str]) -> bool:
         """Return True for a note that is as we last wrote it, of a row that says what it said then."""
+        if self.texts.is_waiting(task):
+            return False
         if record is None or places != [note_path(task)] or self._entries[places[0]][1] != record.blob:
             return False
         if self._adoptable(task):
@@ -169,6 +174,7 @@ class NoteWriter:
             before = self._content(path) if path else None
             text = before.decode() if before else self._lost(task, record)
             values = note_values(task)
+            is_new = text is None
             if text is None:
                 text = self._new(task, values)
             else:
@@ -176,6 +182,7 @@ class NoteWriter:
                 if before:
                     values = self._judged(task, document, path, values)
                 text = splice(text, values, OWNED)
+            text = self.texts.apply(task, text, is_new=is_new)
             self._put(task, record, path, before, text.encode(), values)
         except (Blocked, Unsafe) as error:
             self._unreadable(path or note_path(task), str(error))
