@@ -238,7 +238,7 @@ class NewRelease(Body):
 
     fence: Integer
     outcome: Word = Field(description="completed, failed, queued or blocked")
-    reason: Text | None = None
+    reason: Annotated[str, BeforeValidator(text_up_to(LONGEST_NAME))] | None = None
 
 
 class Lease(Schema):
