@@ -335,8 +335,8 @@ def test_tables_that_only_look_like_ours_are_refused(copied: Installation, tmp_p
         "cascade": (  # who may set a slug makes superusers
             "CREATE UNIQUE INDEX slugs ON tasks(slug)",
             "PRAGMA writable_schema = ON",
-            """UPDATE sqlite_master SET sql = replace(sql, '"is_superuser" bool NOT NULL', '"is_superuser" bool NOT NULL"""
-            """ REFERENCES tasks(slug) ON UPDATE CASCADE') WHERE name = 'auth_user'""",
+            """UPDATE sqlite_master SET sql = replace(sql, '"is_superuser" bool', '"is_superuser" bool REFERENCES"""
+            """ tasks(slug) ON UPDATE CASCADE') WHERE name = 'auth_user'""",
         ),
     }
     for name, statements in forged.items():
