@@ -18,6 +18,7 @@ from jobs.models import FAILURES, State
 AXIS_WIDTH = 1000
 LEAST_BLOCK = 6
 _MERGE_SECONDS, _MERGE_FAILURES_SECONDS = 1860, 240  # runs of half an hour apart are one block
+_MERGE_COARSELY_SECONDS = 7260
 _MOST_TICKS = 60
 SPARK_WIDTH, SPARK_HEIGHT = 100, 30
 PLOT_WIDTH, PLOT_HEIGHT = 600, 160
@@ -87,14 +88,20 @@ def axis(now: datetime, past: timedelta, ahead: timedelta) -> Axis:
     return Axis([(place, hour) for place, hour in places if place < 98 and abs(place - here) > 7], here)
 
 
-def blocks(runs: Sequence[PastRun], now: datetime, past: timedelta, ahead: timedelta, url: str) -> list[Block]:
-    """Merge runs of one kind that follow closely; a failure lies over the successes around it."""
+def blocks(
+    runs: Sequence[PastRun], now: datetime, past: timedelta, ahead: timedelta, url: str, *, coarse: bool = False
+) -> list[Block]:
+    """Merge runs of one kind that follow closely; a failure lies over the successes around it.
+
+    With `coarse`, successes up to two hours apart are one block.
+    """
     start = now - past
     unit = AXIS_WIDTH / (past + ahead).total_seconds()
     kinds: dict[str, list[list[PastRun]]] = {}
     for run in sorted(runs, key=lambda run: run.begin):
         kind = "failed" if run.state in FAILURES else run.state
-        gap = _MERGE_SECONDS if kind == State.SUCCESS else _MERGE_FAILURES_SECONDS
+        merge_seconds = _MERGE_COARSELY_SECONDS if coarse else _MERGE_SECONDS
+        gap = merge_seconds if kind == State.SUCCESS else _MERGE_FAILURES_SECONDS
         groups = kinds.setdefault(kind, [])
         if groups and (run.begin - groups[-1][-1].end).total_seconds() < gap:
             groups[-1].append(run)

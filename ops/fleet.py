@@ -17,7 +17,7 @@ from core.callers import Caller
 from core.errors import Invalid
 from core.timestamps import iso_text, parse, seconds_text, utc_now
 from tasks import overdue, services
-from tasks.models import OVER, Status, Task, TaskEvent
+from tasks.models import OVER, Status, Task, TaskEvent, TaskLease
 
 MOST_LANES, MOST_CARDS = 200, 30
 _OVER_FOR = timedelta(days=1)  # the board shows of those that are over what ended in the last day
@@ -45,6 +45,7 @@ class Holder:
     name: str
     since: datetime | None
     last_sign: datetime | None
+    progress: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,13 +122,19 @@ def lanes(filters: Filters, now: datetime | None = None) -> list[Lane]:
 
 
 def holders(tasks: Iterable[Task]) -> dict[int, Holder]:
-    """Return who holds each task: whom it is assigned to; the last sign of life is its newest event."""
+    """Return who holds each task: the holder of its lease, else whom it is assigned to.
+
+    The last sign of life is the lease's last heartbeat, or the task's newest event where there is no lease.
+    """
     tasks = list(tasks)
+    live = TaskLease.objects.filter(task_id__in=[task.pk for task in tasks], ended_at=None)
+    leased = {lease.task_id: Holder(lease.who, lease.taken_at, lease.beat_at, lease.progress) for lease in live}
     events = TaskEvent.objects.filter(task_id__in=[task.pk for task in tasks]).order_by().values_list("task_id")
     newest = dict(events.annotate(at=Max("created_at")))
-    return {
+    assigned = {
         task.pk: Holder(task.assigned_to or "", parse(task.assigned_at), parse(newest.get(task.pk))) for task in tasks
     }
+    return {**assigned, **leased}
 
 
 def board(filters: Filters, now: datetime | None = None) -> list[Column]:

@@ -27,7 +27,7 @@ from tasks.models import Status, Task
 PAST, AHEAD = timedelta(hours=12), timedelta(hours=6)
 ROWS = 20
 _LATE_AFTER = timedelta(minutes=2)
-_MOST_RUNS = 6000
+_MOST_RUNS, _MANY_BLOCKS = 6000, 200
 _HOUR = 3600
 
 
@@ -238,19 +238,31 @@ def _job_rows(fleet: JobFacts, now: datetime) -> tuple[list[JobRow], int]:
     ranks = {pk: rank for *_, pk, rank in ranked[:ROWS]}
     by_id = {job.pk: job for job in with_summary(Job.objects.filter(pk__in=ranks))}
     runs = _runs_of(list(ranks), now)
+    drawn = _blocks(by_id, runs, now, coarse=False)
+    if sum(map(len, drawn.values())) > _MANY_BLOCKS:  # nobody could tell so many links apart
+        drawn = _blocks(by_id, runs, now, coarse=True)
     rows = [
         JobRow(
             by_id[pk],
             rank,
             active[pk][0] if pk in active else None,
             active[pk][1] if pk in active else "",
-            charts.blocks(runs.get(pk, ()), now, PAST, AHEAD, _url_of_runs(by_id[pk].name)),
+            drawn[pk],
             charts.ticks(_firings(by_id[pk], now), now, PAST, AHEAD),
         )
         for pk, rank in ranks.items()
         if pk in by_id
     ]
     return rows, len(ranked)
+
+
+def _blocks(
+    jobs: Mapping[int, Any], runs: Mapping[int, list[charts.PastRun]], now: datetime, *, coarse: bool
+) -> dict[int, list[charts.Block]]:
+    return {
+        pk: charts.blocks(runs.get(pk, ()), now, PAST, AHEAD, _url_of_runs(job.name), coarse=coarse)
+        for pk, job in jobs.items()
+    }
 
 
 def _runs_of(jobs: Sequence[int], now: datetime) -> Mapping[int, list[charts.PastRun]]:

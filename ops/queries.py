@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.core.cache import cache
@@ -56,10 +56,12 @@ _TASKS_SINCE = """
                   AND earlier.id < event.id ORDER BY earlier.id DESC LIMIT 1), '')
     GROUP BY 1
 """
-# By an index alone. Durations are rounded to a tenth of their logarithm: that is near enough for a percentile.
+# By an index alone, a range of it for each step: to compute the step of each of 200,000 rows took twice as long.
+# Durations are rounded to a tenth of their logarithm, which is near enough for a percentile.
 _RUNS_BY_STEP = """
-    SELECT (unixepoch(queued_at) - %s) / %s AS step, state, round(ln(max(duration, 0.001)), 1) AS size, count(*)
-    FROM jobs_jobrun WHERE queued_at >= %s {of_job} GROUP BY 1, 2, 3
+    WITH steps (number, begin, finish) AS (VALUES {steps})
+    SELECT steps.number, state, CAST(ln(max(duration, 0.001)) * 10 AS INTEGER), count(*)
+    FROM steps CROSS JOIN jobs_jobrun ON queued_at >= steps.begin AND queued_at < steps.finish {of_job} GROUP BY 1, 2, 3
 """
 _RUNS_BY_DAY = """
     SELECT job.name, sum(run.state = 'success') AS succeeded,
@@ -124,14 +126,19 @@ def runs_by_day(since: datetime, before: datetime, limit: int) -> list[RunsOfDay
         ]
 
 
-def runs_by_step(start: datetime, seconds: int, job_id: int | None) -> list[tuple[int, str, float | None, int]]:
+def runs_by_step(
+    start: datetime, seconds: int, steps: int, job_id: int | None
+) -> list[tuple[int, str, float | None, int]]:
     """Return for each step after start, state and duration the number of runs; durations are rounded."""
-    of_job = "" if job_id is None else "AND job_id = %s"
-    parameters: list[Any] = [int(start.timestamp()), seconds, start, *([] if job_id is None else [job_id])]
+    times = [seconds_text(start + timedelta(seconds=seconds * number)) for number in range(steps + 1)]
+    parameters: list[Any] = [value for number in range(steps) for value in (number, times[number], times[number + 1])]
+    sql = _RUNS_BY_STEP.format(
+        steps=", ".join(["(%s, %s, %s)"] * steps), of_job="" if job_id is None else "AND job_id = %s"
+    )
     with connection.cursor() as cursor:
-        cursor.execute(_RUNS_BY_STEP.format(of_job=of_job), parameters)
+        cursor.execute(sql, parameters if job_id is None else [*parameters, job_id])
         return [
-            (step, state, None if size is None else math.exp(size), count)
+            (step, state, None if size is None else math.exp(size / 10), count)
             for step, state, size, count in cursor.fetchall()
         ]
 

@@ -167,8 +167,9 @@ class OperationsSite(AdminSite):
         """Do what a button of the fleet says with a task."""
         if not request.user.has_perm("tasks.change_task"):
             raise PermissionDenied
+        verb = request.POST.get("verb") or request.GET.get("verb", "")
         try:
-            sentence = fleet.move(task_id=pk, verb=request.POST.get("verb", ""), caller=operator_of(request))
+            sentence = fleet.move(task_id=pk, verb=verb, caller=operator_of(request))
         except NotFound as error:
             raise Http404(str(error)) from None
         except LobwifeError as error:

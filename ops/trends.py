@@ -117,9 +117,7 @@ def percentile(values: Sequence[float], share: float) -> float | None:
 def _count_runs(span: Span, job_id: int | None) -> Runs:
     succeeded, failed = [0] * span.count, [0] * span.count
     durations: list[list[tuple[float, int]]] = [[] for _ in range(span.count)]
-    for place, state, seconds, count in queries.runs_by_step(span.start, span.seconds, job_id):
-        if not 0 <= place < span.count:
-            continue
+    for place, state, seconds, count in queries.runs_by_step(span.start, span.seconds, span.count, job_id):
         if state == State.SUCCESS:
             succeeded[place] += count
             durations[place].append((seconds or 0, count))

@@ -40,7 +40,9 @@ _EVENTS_CHARACTERS = 4 * 2**20
 _RELATIONS = """
 SELECT p.parent_id, p."group", p.not_before, p.attempt,
 (SELECT json_group_array(depends_on_id) FROM (SELECT depends_on_id FROM tasks_taskdependency
-WHERE task_id = p.task_id ORDER BY id))
+WHERE task_id = p.task_id ORDER BY id)),
+(SELECT json_object('fence', fence, 'expires_at', strftime('%%Y-%%m-%%dT%%H:%%M:%%SZ', expires_at))
+FROM tasks_tasklease WHERE task_id = p.task_id AND ended_at IS NULL)
 FROM tasks_taskplan p WHERE p.task_id = %s
 """
 _ROW_BYTES = 500  # of an event besides its texts, so that small ones don't make a history long
@@ -328,13 +330,14 @@ def _quote(name: str) -> str:
 def _relations(task_id: int) -> dict[str, Any]:
     with connection.cursor() as cursor:
         cursor.execute(_RELATIONS, (task_id,))
-        parent, group, not_before, attempt, depends_on = cursor.fetchone()
+        parent, group, not_before, attempt, depends_on, lease = cursor.fetchone()
     return {
         "depends_on": json.loads(depends_on),
         "parent": parent,
         "group": group,
         "not_before": whole_seconds(str(not_before)) if not_before else None,
         "attempt": attempt,
+        "lease": json.loads(lease) if lease else None,
     }
 
 

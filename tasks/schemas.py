@@ -238,7 +238,7 @@ class NewRelease(Body):
 
     fence: Integer
     outcome: Word = Field(description="completed, failed, queued or blocked")
-    reason: Text | None = None
+    reason: Annotated[str, BeforeValidator(text_up_to(LONGEST_NAME))] | None = None
 
 
 class Lease(Schema):
@@ -303,7 +303,7 @@ class ResultShown(Schema):
 
 
 class TaskDetail(TaskListItem):
-    """One task with its broker fields."""
+    """One task with its broker fields; what has a default only of a task that has relations, or had a lease."""
 
     broker_repos: str | None = Field(description="JSON text of a list, or null")
     broker_status: str | None
@@ -311,6 +311,12 @@ class TaskDetail(TaskListItem):
     broker_registered_at: str | None
     links: list[LinkShown]
     result: ResultShown | None
+    depends_on: list[int] | None = None
+    parent: int | None = None
+    group: str | None = None
+    not_before: str | None = None
+    attempt: int | None = Field(None, description="How many leases there were.")
+    lease: Lease | None = Field(None, description="null while nobody holds the task")
 
 
 class ClaimedTask(TaskDetail):

@@ -129,11 +129,22 @@ def _check(database: pathlib.Path, file: pathlib.Path) -> None:
         copy.execute("PRAGMA journal_mode = DELETE").fetchone()
         if "tasks" not in tables(copy):
             raise Invalid(f"{file} is a database, but not of lobwife: it has no tasks")
+        if forged := _forged_table(copy):
+            raise Invalid(f"{file} is no copy that lobwife made: its table {forged} acts by itself")
         unknown = unknown_migration(applied_migrations(copy), known_migrations())
     if unknown:
         raise Conflict(
             f"{file} is from a newer version than this one (migration {unknown}): restore it with that version"
         )
+
+
+def _forged_table(copy: sqlite3.Connection) -> str | None:
+    """Return a table that answers with rows of its own making, or changes rows by its foreign keys; ours do neither."""
+    row = copy.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND (rootpage = 0 OR EXISTS (SELECT 1 FROM"
+        " pragma_foreign_key_list(name) WHERE on_update <> 'NO ACTION' OR on_delete <> 'NO ACTION'))"
+    ).fetchone()
+    return str(row[0]) if row else None
 
 
 def _damaged(file: pathlib.Path, reason: str) -> LobwifeError:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import Count, Max, Q, QuerySet, Sum
+from django.db.models import Count, Max, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.template.response import TemplateResponse
 
@@ -27,7 +27,7 @@ _STATES: dict[str, tuple[str, ...]] = {
     "active": ACTIVE,
     **{state: (state,) for state in State.values},
 }
-_SUMMARY_ROWS = 200
+_SUMMARY_ROWS = 100
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,6 @@ class RunList(ReadOnlyAdmin):
         waits_for = queue_reasons.for_runs(changelist.result_list)
         for run in changelist.result_list:  # never saved: the list is all that they are for
             run.reason = queue_reasons.with_note(reasons.reason(run), waits_for.get(run.pk))
-            run.ended = reasons.ended(run)
         return changelist
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
@@ -197,24 +196,47 @@ def days(listed: Any) -> Iterator[Day]:
         yield current
 
 
-def summary(chosen: time_range.TimeRange, job_name: str) -> list[dict[str, Any]]:
-    """Count the runs of a range by job: those with most failures first."""
+@dataclass
+class JobSummary:
+    """How the runs of a job in a time ended, and the last one of them that failed."""
+
+    job_id: int
+    name: str = ""
+    succeeded: int = 0
+    failed: int = 0
+    others: int = 0
+    seconds: float = 0
+    last_failed: int | None = None
+    last_failed_at: datetime | None = None
+    reason: str = ""
+
+
+def summary(chosen: time_range.TimeRange, job_name: str) -> list[JobSummary]:
+    """Sum up the runs of a range by job: those with most failures first."""
     queryset = within(JobRun.objects.order_by(), chosen)
     if job_name:
         queryset = queryset.filter(job__name=job_name)
-    counted = queryset.values("job_id", "job__name").annotate(
-        succeeded=Count("pk", filter=Q(state=State.SUCCESS)),
-        failed=Count("pk", filter=Q(state__in=FAILURES)),
-        others=Count("pk", filter=~Q(state__in=[State.SUCCESS, *FAILURES])),
-        seconds=Sum("duration"),
-        last_failed=Max("pk", filter=Q(state__in=FAILURES)),
-    )
-    rows: list[dict[str, Any]] = [dict(row) for row in counted.order_by("-failed", "job__name")[:_SUMMARY_ROWS]]
-    failed = JobRun.objects.in_bulk([row["last_failed"] for row in rows if row["last_failed"]])
+    counted = queryset.values_list("job_id", "state").annotate(Count("pk"), Sum("duration"), Max("pk"))
+    by_job: dict[int, JobSummary] = {}
+    for job_id, state, count, seconds, newest in counted:
+        row = by_job.setdefault(job_id, JobSummary(job_id))
+        row.seconds += seconds or 0
+        if state == State.SUCCESS:
+            row.succeeded += count
+        elif state in FAILURES:
+            row.failed += count
+            row.last_failed = max(newest, row.last_failed or 0)
+        else:
+            row.others += count
+    names = dict(Job.objects.filter(pk__in=by_job).values_list("pk", "name"))
+    for row in by_job.values():
+        row.name = names.get(row.job_id, "")
+    rows = sorted(by_job.values(), key=lambda row: (-row.failed, row.name))[:_SUMMARY_ROWS]
+    failed = JobRun.objects.defer("definition").in_bulk([row.last_failed for row in rows if row.last_failed])
     for row in rows:
-        run = failed.get(row["last_failed"])
-        row["reason"] = reasons.reason(run) if run else ""
-        row["last_failed_at"] = run.queued_at if run else None
+        if row.last_failed in failed:
+            run = failed[row.last_failed]
+            row.reason, row.last_failed_at = reasons.reason(run), run.queued_at
     return rows
 
 

@@ -89,6 +89,7 @@ def tasks(now: datetime) -> Iterator[Finding]:
             url=reverse("admin:tasks_task_change", args=[task.pk]),
             key=f"task {task.pk} active",
             since=parse(task.assigned_at),
+            act=("Take away", f"{reverse('admin:fleet_move', args=[task.pk])}?verb=requeue"),
         )
     if len(active) > _MOST_NAMED:
         sentence = f"{len(active) - _MOST_NAMED} more tasks are active too long."

@@ -180,6 +180,16 @@ def test_an_alert_reaches_its_place(job: Job, place: Receiver, caplog: pytest.Lo
     assert "a-secret-path" not in caplog.text
 
 
+@pytest.mark.parametrize("status", [302, 307, 308])
+def test_an_alert_goes_to_no_place_that_its_receiver_names(job: Job, place: Receiver, status: int) -> None:
+    with receiver() as elsewhere:  # such as lobwife's own API, for which the sender is a local program
+        place.status, place.location = status, f"http://127.0.0.1:{elsewhere.port}/api/v1/runs/pause"
+        run_to(job, State.FAILED)
+        AlertSender().tick()
+    assert (place.paths, elsewhere.paths) == (["/a-secret-path"], [])
+    assert Alert.objects.get().error == f"the destination answered {status}"
+
+
 def test_an_alert_that_is_refused_is_tried_again_with_growing_pauses_until_it_is_sent(
     job: Job, place: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -321,6 +321,36 @@ def test_a_copy_brings_nobody_in_and_says_what_it_would_change(copied: Installat
         assert "BASH_ENV" in database.execute("SELECT environment FROM jobs_job WHERE name = 'nightly'").fetchone()[0]
 
 
+def test_tables_that_only_look_like_ours_are_refused(copied: Installation, tmp_path: pathlib.Path) -> None:
+    plain = gzip.decompress(newest_copy(copied).read_bytes())
+    with contextlib.closing(sqlite3.connect(copied.state / "lobmob.db")) as opened:
+        columns = ", ".join(name for (name,) in opened.execute("SELECT name FROM pragma_table_info('lobwife_apikey')"))
+    forged = {
+        "virtual": (  # reads rows of another table, whatever is deleted and written here
+            "ALTER TABLE lobwife_apikey RENAME TO evil",
+            "INSERT INTO evil (name, role, service, prefix, digest, created_at, created_by, revoked_by)"
+            " VALUES ('bd', 'operator', '', 'abcdefgh', '', '2026-01-01 00:00:00', '', '')",
+            f"CREATE VIRTUAL TABLE lobwife_apikey USING fts5({columns}, content='evil')",
+        ),
+        "cascade": (  # who may set a slug makes superusers
+            "CREATE UNIQUE INDEX slugs ON tasks(slug)",
+            "PRAGMA writable_schema = ON",
+            """UPDATE sqlite_master SET sql = replace(sql, '"is_superuser" bool', '"is_superuser" bool REFERENCES"""
+            """ tasks(slug) ON UPDATE CASCADE') WHERE name = 'auth_user'""",
+        ),
+    }
+    for name, statements in forged.items():
+        (tmp_path / name).write_bytes(plain)
+        with contextlib.closing(sqlite3.connect(tmp_path / name)) as opened, opened:
+            for statement in statements:
+                opened.execute(statement)
+    virtual, cascade = refusals(copied, *(tmp_path / name for name in forged))
+    assert "lobwife_apikey" in virtual
+    assert "auth_user" in cascade
+    for sentence in (virtual, cascade):
+        assert "is no copy that lobwife made" in sentence
+
+
 def test_a_trusted_copy_brings_its_people(copied: Installation, hostile: pathlib.Path) -> None:
     copied.manage("restore", "--trust", "--no-input", str(hostile))
     assert operators(copied) == ["backdoor\x1b[2J"]

@@ -297,10 +297,10 @@ def test_the_palette_pauses_all_and_the_banner_resumes(site: Installation, opera
     operator.keyboard.type("pause all")
     expect(operator.locator("#palette .match").first).to_contain_text("Pause all")
     operator.keyboard.press("Enter")
-    expect(operator.locator(".messagelist")).to_contain_text("Paused. Running jobs will finish.")
-    expect(operator.locator("#frame-live")).to_contain_text("Starts are paused by olga")
+    expect(operator.locator(".messagelist")).to_contain_text("Paused. Running jobs will finish.", timeout=20_000)
+    expect(operator.locator("#frame-live")).to_contain_text("Starts are paused by olga", timeout=20_000)
     operator.locator("#frame-live").get_by_role("button", name="Resume all").click()
-    expect(operator.locator("#frame-live")).not_to_contain_text("paused")
+    expect(operator.locator("#frame-live")).not_to_contain_text("paused", timeout=20_000)
 
 
 def test_the_palette_goes_to_what_is_chosen_by_arrows_and_closes(site: Installation, operator: Page) -> None:
@@ -341,7 +341,8 @@ def test_a_stuck_agent_loses_its_task_in_two_clicks(site: Installation, operator
     operator.get_by_role("link", name="Fleet").click()
     expect(operator.locator(".lanes tbody tr").first).to_contain_text("lobster-9")
     operator.get_by_role("button", name=f"Take T{task} away").click()
-    expect(operator.locator("#said")).to_have_text(f"T{task} was taken from lobster-9 and is queued again.")
+    sentence = f"T{task} was taken from lobster-9 and is queued again."
+    expect(operator.locator("#said")).to_have_text(sentence, timeout=20_000)
     expect(operator.locator("#fleet-live")).not_to_contain_text("lobster-9", timeout=20_000)
     assert site.request("DELETE", f"/api/v1/tasks/{task}").status == 200
 
@@ -351,7 +352,7 @@ def test_a_problem_is_acknowledged_in_place_and_the_tab_counts_it_no_more(site: 
     operator.goto(url(site, "/admin/"))
     run_in_place(operator, "moody")
     operator.get_by_role("button", name="Acknowledge: Job moody failed").click(timeout=20_000)
-    expect(operator.locator("#said")).to_have_text("Acknowledged.")
+    expect(operator.locator("#said")).to_have_text("Acknowledged.", timeout=20_000)
     expect(operator.locator(".verdict-good")).to_contain_text("1 acknowledged or snoozed", timeout=20_000)
     expect(operator).to_have_title("Overview | lobwife", timeout=30_000)
     (site.scripts / "broken").unlink()

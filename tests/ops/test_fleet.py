@@ -12,7 +12,7 @@ from django.test import Client
 from broker.models import IssuedToken
 from core.timestamps import iso_text, seconds_text, utc_now
 from tasks import services
-from tasks.models import Status, Task, TaskEvent
+from tasks.models import LeaseEnd, Status, Task, TaskEvent, TaskLease
 from tests.support.pages import text
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("seeded")]
@@ -53,6 +53,31 @@ def test_a_task_is_taken_away_from_its_agent(operator_client: Client) -> None:
     assert (task.status, task.assigned_to, task.assigned_at) == (Status.QUEUED, None, None)
     event = TaskEvent.objects.filter(task=task).latest("id")
     assert (event.actor, event.status) == ("olga", Status.QUEUED)
+
+
+def test_the_holder_of_a_lease_counts_with_its_heartbeat_and_loses_it_with_the_task(operator_client: Client) -> None:
+    task = active("Mend the roof", "lobster-2", minutes=100)
+    now = utc_now()
+    lease = TaskLease.objects.create(
+        task_id=task.pk, fence=1, attempt=1, holder="key 7", runner="runner-3", assigned_to="lobster-2", seconds=600,
+        taken_at=now - timedelta(minutes=100), beat_at=now - timedelta(minutes=2),
+        expires_at=now + timedelta(minutes=8), progress="half of the tiles are on",
+    )  # fmt: skip
+    page = text(operator_client, "/admin/fleet/")
+    for shown in ("runner-3 (key 7)", "2 min ago</time>", "half of the tiles are on"):
+        assert shown in page
+    operator_client.post(f"/admin/fleet/{task.pk}/move/", {"verb": "requeue"})
+    lease.refresh_from_db()
+    assert lease.end == LeaseEnd.TAKEN_AWAY
+
+
+def test_a_stuck_task_is_taken_away_from_the_overview(operator_client: Client) -> None:
+    task = active("Mend the roof", "lobster-2", minutes=100)
+    target = f"/admin/fleet/{task.pk}/move/?verb=requeue"
+    assert f'formaction="{target}">Take away</button>' in text(operator_client, "/admin/")
+    operator_client.post(target)
+    task.refresh_from_db()
+    assert task.status == Status.QUEUED
 
 
 @pytest.mark.parametrize(

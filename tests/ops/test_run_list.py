@@ -70,7 +70,7 @@ def test_the_list_shows_the_night_by_day_with_states_and_clock_times(operator_cl
         assert "Monday 16 February 2026" in page
         assert ">01:00:00</time>" in page
         assert page.count('class="state-success"') == len(good)
-        assert '<span class="quiet">exit 3</span>' in page
+        assert '<td class="reason field-why">exit 3</td>' in page
         week = text(operator_client, "/admin/jobs/jobrun/?range=30d")
         assert week.count('<tr class="day">') == 2
         failures = text(operator_client, "/admin/jobs/jobrun/?range=7d&state=failures")

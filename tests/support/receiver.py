@@ -16,6 +16,7 @@ class Receiver:
     port: int = 0
     status: int = 200
     raw: bytes = b""  # sent in place of an answer
+    location: str = ""  # of a redirect
     paths: list[str] = field(default_factory=list)
     bodies: list[str] = field(default_factory=list)
 
@@ -32,6 +33,8 @@ def receiver() -> Iterator[Receiver]:
                 self.wfile.write(told.raw)
                 return
             self.send_response(told.status)
+            if told.location:
+                self.send_header("Location", told.location)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:

@@ -9,6 +9,7 @@
   const open = (text = "") => {
     if (palette.open) return;
     field.value = text;
+    waits = false;
     palette.showModal();
     htmx.trigger(field, "open");
   };
@@ -32,15 +33,27 @@
     all[(all.indexOf(document.activeElement) + step + all.length) % all.length].focus();
     event.preventDefault();
   });
-  // Enter goes to the first match, once the list is the one of these words; before that the form searches everywhere.
+  // Enter goes to the first match, as soon as the list is the one of these words; without a match, or an answer, the
+  // form searches everywhere.
   let listed = "";
-  document.addEventListener("htmx:afterSwap", (event) => {
-    if (event.target.id === "palette-matches") listed = field.value;
-  });
-  field.form.addEventListener("submit", (event) => {
+  let waits = false;
+  const go = () => {
     const first = matches()[0];
-    if (!first || listed !== field.value || !field.value.trim()) return;
+    if (first) first.click();
+    else field.form.submit();
+  };
+  field.form.addEventListener("submit", (event) => {
     event.preventDefault();
-    first.click();
+    if (!field.value.trim()) return;
+    if (listed === field.value) go();
+    else waits = true;
   });
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.target.id !== "palette-matches") return;
+    listed = new URL(event.detail.xhr.responseURL).searchParams.get("q") || "";
+    if (waits && listed === field.value) go();
+  });
+  for (const failure of ["htmx:responseError", "htmx:sendError"]) {
+    document.addEventListener(failure, (event) => { if (waits && event.target === field) field.form.submit(); });
+  }
 })();
