@@ -20,7 +20,16 @@ DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^( *)```sh\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 # One installation, in this order. api.md and jobs.md come before, and test_make.py runs getting-started.md
 # and the README on a fresh clone. What needs a cluster, GitHub or an hour is `console` and not run.
-PAGES = ("operating.md", "upgrade.md", "database.md", "vault.md", "broker.md", "security.md", "writing-scripts.md")
+PAGES = (
+    "operating.md",
+    "upgrade.md",
+    "database.md",
+    "vault.md",
+    "broker.md",
+    "security.md",
+    "writing-scripts.md",
+    "pages.md",
+)
 ELSEWHERE = {"api.md", "jobs.md", "getting-started.md"}
 
 
@@ -70,7 +79,7 @@ def test_every_command_and_every_call_of_the_jobs_page_works(shell: Installation
     [definition] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     (shell.folder / "jobs.yaml").write_text(definition)
     commands = [shlex.split(line)[1:] for line in _lines("jobs.md") if line.startswith("manage.py ")]
-    assert len(commands) == 17
+    assert len(commands) == 18
     for words in commands:
         if words[:2] == ["secrets", "set"]:
             program = [sys.executable, str(ROOT / "manage.py"), *words]
