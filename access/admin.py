@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import timedelta
+from typing import Any, ClassVar
 
 import axes.admin  # noqa: F401 it registers its models, as the next does
 import django.contrib.auth.admin  # noqa: F401
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
+from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.models import Group, User
-from django.db.models import QuerySet
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
 
 from access import keys, policy
 from access.models import AccessPolicy, ApiKey, Mode, UncredentialedCaller
 from core.callers import Role
-from core.display import StrictAdmin
+from core.display import StrictAdmin, badge, when
 from core.errors import LobwifeError
+from core.timestamps import utc_now
+from tasks.ids import parse_typed_id
 
 _CALLERS_SHOWN = 50
 
@@ -29,12 +41,62 @@ for model in (User, Group, AccessAttempt, AccessLog, AccessFailureLog):
         admin.site.register(model, type(admin_class.__name__, (StrictAdmin, admin_class), {}))
 
 
+class KeyStateFilter(admin.SimpleListFilter):
+    """Filter by whether a key may be used."""
+
+    title, parameter_name = "state", "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("valid", "Valid"), ("unused", "Never used"), ("over", "Revoked or expired")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
+        is_over = Q(revoked_at__isnull=False) | Q(expires_at__lte=utc_now())
+        choices = {"valid": ~is_over, "unused": Q(last_used_at__isnull=True), "over": is_over}
+        return queryset.filter(choices[str(self.value())]) if self.value() in choices else queryset
+
+
+ROLE_WORDS = {
+    Role.AGENT: "Its one task: reads it, reports progress, gets its tokens.",
+    Role.SERVICE: "Creates, changes and registers tasks; gets tokens as its service.",
+    Role.OPERATOR: "Everything, jobs and tokens among it.",
+    Role.VIEWER: "Reads everything, changes nothing, gets no token.",
+    Role.RUNNER: "Claims tasks, beats and hands back what it claimed; each of its agents gets a key of its own.",
+}
+# A call that each role may make.
+_EXAMPLES = {Role.AGENT: "/api/v1/tasks/T{}", Role.SERVICE: "/api/v1/tasks?status=queued"}
+_ANY_EXAMPLE = "/api/v1/tasks?limit=5"
+_LIFETIMES = (("", "never"), ("1", "in a day"), ("7", "in 7 days"), ("30", "in 30 days"), ("90", "in 90 days"))
+
+
 class ApiKeyForm(ModelForm):  # type: ignore[type-arg]
+    task = forms.CharField(required=False, help_text="For the role agent: its one task, as T42 or 42.")
+    lifetime = forms.ChoiceField(choices=_LIFETIMES, required=False, label="Expires")
+
+    class Meta:
+        model = ApiKey
+        fields = ("name", "role", "service")
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.fields["role"] = forms.ChoiceField(
+            choices=[(role.value, f"{role.value}: {words}") for role, words in ROLE_WORDS.items()],
+            widget=forms.RadioSelect,
+        )
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
+        task, days = cleaned.get("task", ""), cleaned.get("lifetime", "")
+        number = parse_typed_id(task)
+        if task and number is None:
+            self.add_error("task", "Write the task as T42 or 42.")
         if not self.errors:
+            cleaned["key"] = {
+                **{name: cleaned[name] for name in ("name", "role", "service")},
+                "task_number": number,
+                "expires_at": utc_now() + timedelta(days=int(days)) if days else None,
+            }
             try:
-                keys.check_key(**cleaned)
+                keys.check_key(**cleaned["key"])
             except LobwifeError as error:
                 self.add_error(None, str(error))
         return cleaned
@@ -45,45 +107,106 @@ class ApiKeyAdmin(StrictAdmin):
     """Keys are created and revoked, not changed; the key itself is shown once, after its creation."""
 
     form = ApiKeyForm
-    fields = ("name", "role", "task_number", "service", "expires_at")
-    list_display = (
-        "name",
-        "role",
-        "state",
-        "prefix",
-        "task_number",
-        "last_used_at",
-        "expires_at",
-        "created_by",
-    )
-    list_filter = ("role",)
+    fields = ("name", "role", "task", "service", "lifetime")
+    list_display = ("name", "state_word", "role_words", "task_link", "used", "expires", "prefix")
+    list_filter = ("role", KeyStateFilter)
     search_fields = ("name", "prefix")
     actions = ["revoke"]
 
+    class Media:
+        css: ClassVar = {"all": ["access/admin.css"]}
+        js = ("access/copy.js",)
+
+    def get_urls(self) -> list[URLPattern]:
+        revoke = self.admin_site.admin_view(require_POST(self.revoke_view))
+        return [path("<int:pk>/revoke/", revoke, name="lobwife_apikey_revoke"), *super().get_urls()]
+
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
-        values = form.cleaned_data
-        key = keys.create_key(**{**values, "role": Role(values["role"])}, actor=request.user.get_username())
+        values = form.cleaned_data["key"]
+        obj.secret = keys.create_key(  # type: ignore[attr-defined]
+            **{**values, "role": Role(values["role"])}, actor=request.user.get_username()
+        )
         obj.pk = ApiKey.objects.get(name=obj.name).pk
-        messages.warning(request, f"The key of {obj.name}, shown this once: {key}")
 
     def response_add(self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None) -> HttpResponse:
-        response = super().response_add(request, obj, post_url_continue)
+        """Show the key in the answer itself, this once: a message would store it in the session."""
+        made = ApiKey.objects.get(pk=obj.pk)
+        context = {**self.admin_site.each_context(request), **self._about(made), "opts": self.opts}
+        context |= {"title": f"API key {made.name}", "secret": obj.secret, "media": self.media}  # type: ignore[attr-defined]
+        response = TemplateResponse(request, "admin/access/key_created.html", context)
         response["Cache-Control"] = "no-store"
         return response
 
-    @admin.action(description="Revoke selected API keys", permissions=["delete"])
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        key = self.get_object(request, object_id)
+        if key is None or not self.has_view_permission(request, key):
+            return super().change_view(request, object_id, form_url, extra_context)
+        context = {**self.admin_site.each_context(request), **self._about(key), "opts": self.opts, "original": key}
+        context |= {"title": f"API key {key.name}", "media": self.media}
+        context |= {"may_revoke": self.has_revoke_permission(request) and key.revoked_at is None}
+        return TemplateResponse(request, "admin/access/key_view.html", context)
+
+    def revoke_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Revoke the one key whose page has the button."""
+        if not self.has_revoke_permission(request):
+            raise PermissionDenied
+        try:
+            self._revoke(request, get_object_or_404(ApiKey, pk=pk))
+        except LobwifeError as error:
+            messages.error(request, str(error))
+        return redirect("admin:lobwife_apikey_change", pk)
+
+    @staticmethod
+    def _about(key: ApiKey) -> dict[str, Any]:
+        role = Role(key.role)
+        path = _EXAMPLES.get(role, _ANY_EXAMPLE).format(key.task_number)
+        return {"key": key, "words": ROLE_WORDS[role], "example": f"{settings.LOBWIFE_URL}{path}"}
+
+    @admin.action(description="Revoke selected API keys", permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         for key in queryset.filter(revoked_at__isnull=True):
-            keys.revoke_key(name=key.name, actor=request.user.get_username())
-            messages.success(request, f"{key.name} is revoked.")
+            self._revoke(request, key)
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        actions: dict[str, Any] = super().get_actions(request)
-        actions.pop("delete_selected", None)  # revoked keys stay in the list
-        return actions
+    @staticmethod
+    def _revoke(request: HttpRequest, key: ApiKey) -> None:
+        keys.revoke_key(name=key.name, actor=request.user.get_username())
+        messages.success(request, f"{key.name} is revoked.")
+
+    # --- permissions: a key is revoked, never deleted, so that its name stays what histories mean by it
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("lobwife.delete_apikey")
+
+    def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        return False
 
     def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
         return False
+
+    # --- columns
+    @admin.display(description="state")
+    def state_word(self, key: ApiKey) -> SafeString:
+        return badge(key.state)
+
+    @admin.display(description="role", ordering="role")
+    def role_words(self, key: ApiKey) -> SafeString:
+        return format_html('{} <div class="quiet">{}</div>', key.role, ROLE_WORDS[Role(key.role)])
+
+    @admin.display(description="task", ordering="task_number")
+    def task_link(self, key: ApiKey) -> SafeString | str:
+        if key.task_number is None:
+            return key.service or "–"
+        url = reverse("admin:tasks_task_change", args=[key.task_number])
+        return format_html('<a href="{}">T{}</a>', url, key.task_number)
+
+    @admin.display(description="last used", ordering="last_used_at")
+    def used(self, key: ApiKey) -> str:
+        return when(key.last_used_at)
+
+    @admin.display(description="expires", ordering="expires_at")
+    def expires(self, key: ApiKey) -> str:
+        return when(key.expires_at) if key.expires_at else "never"
 
 
 @admin.register(AccessPolicy)

@@ -81,6 +81,8 @@ class Gate:
         if caller.role not in rule.roles:
             roles = " or ".join(sorted(rule.roles))
             raise Forbidden(f"this needs the role {roles}; {caller.identity or 'this caller'} is {caller.role}")
+        if caller.lease_is_over and not rule.after_lease:
+            raise Unauthorized(f"the lease of this key is over: task T{caller.task_id} was released or expired")
         if rule.hands_out_tokens:
             self._limit_tokens(caller, request)
         elif request.method != "GET":

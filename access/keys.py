@@ -1,4 +1,4 @@
-"""API keys. A key is `lw_`, eight characters that identify it, `_`, and a secret of 256 bits."""
+"""API keys and the keys of leases. A key is `lw_`, eight characters that identify it, `_`, and a secret of 256 bits."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ import secrets
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef
 from django.db.utils import DatabaseError
 
 from access import queries
-from access.models import ApiKey
+from access.models import ApiKey, LeaseKey
 from core.callers import Caller, Role
 from core.errors import Conflict, Invalid, NotFound
 from core.timestamps import utc_now
+from tasks.leases.queries import lease_times
+from tasks.leases.services import renew, renewal_is_due
+from tasks.models import TaskLease
 
 _FORMAT = re.compile(r"lw_([0-9a-f]{8})_[A-Za-z0-9_-]{43}", re.ASCII)
 PREFIX = re.compile(r"Bearer\s+(lw_[0-9a-f]{8})_", re.ASCII | re.IGNORECASE)
@@ -24,6 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}", re.ASCII)
 _NO_DIGEST = "0" * 64
 # A key in use costs one write in ten minutes, not one for each call.
 _LAST_USED_PRECISION = timedelta(minutes=10)
+_KEPT_AFTER_LEASE = timedelta(days=1)
 
 
 def create_key(
@@ -40,8 +45,7 @@ def create_key(
     A secret of 256 bits can't be guessed, so that SHA-256 is enough of a hash.
     """
     check_key(name=name, role=role, task_number=task_number, service=service, expires_at=expires_at)
-    prefix = secrets.token_hex(4)
-    key = f"lw_{prefix}_{secrets.token_urlsafe(32)}"
+    prefix, key = _new_key()
     row = ApiKey(name=name, role=role, task_number=task_number, service=service, prefix=prefix, expires_at=expires_at)
     row.digest, row.created_by = _digest(key), actor
     try:
@@ -79,6 +83,20 @@ def revoke_key(*, name: str, actor: str) -> None:
         raise Conflict(f"the API key {name} is already revoked")
 
 
+def create_lease_key(*, lease_id: int) -> str:
+    """Create the key of a lease and return it; call it within the transaction of the claim."""
+    prefix, key = _new_key()
+    queries.insert_lease_key(lease_id, prefix, _digest(key))
+    return key
+
+
+def prune_lease_keys() -> None:
+    """Remove the keys of leases that ended more than a day ago."""
+    ended = TaskLease.objects.filter(pk=OuterRef("lease_id"), ended_at__lt=utc_now() - _KEPT_AFTER_LEASE)
+    with transaction.atomic():
+        LeaseKey.objects.filter(Exists(ended)).delete()
+
+
 def authenticate(key: str, address: str) -> Caller | None:
     """Return the caller of a key; None for one that is malformed, unknown, wrong, expired or revoked.
 
@@ -86,7 +104,10 @@ def authenticate(key: str, address: str) -> Caller | None:
     """
     match = _FORMAT.fullmatch(key)
     now = utc_now()
-    stored = queries.valid_key(match[1] if match else "", now)
+    prefix = match[1] if match else ""
+    stored, of_lease = queries.valid_key(prefix, now), queries.lease_key(prefix)
+    if of_lease is not None:
+        return _lease_caller(of_lease, key, address, now)
     is_right = hmac.compare_digest(_digest(key), stored.digest if stored else _NO_DIGEST)
     if stored is None or not is_right:
         return None
@@ -95,6 +116,25 @@ def authenticate(key: str, address: str) -> Caller | None:
     role = Role(stored.role)
     service = (stored.service or stored.name) if role is Role.SERVICE else ""
     return Caller(f"key:{stored.name}", role, address, task_id=stored.task_number, service=service)
+
+
+def _lease_caller(stored: queries.StoredLeaseKey, key: str, address: str, now: datetime) -> Caller | None:
+    """Return the agent whose lease a key belongs to, and renew the lease now and then."""
+    lease = lease_times(stored.lease_id) if hmac.compare_digest(_digest(key), stored.digest) else None
+    if lease is None:
+        return None
+    is_over = lease.ended_at is not None or lease.expires_at <= now
+    if not is_over and renewal_is_due(seconds=lease.seconds, beat_at=lease.beat_at, now=now):
+        with contextlib.suppress(DatabaseError):
+            renew(lease_id=stored.lease_id, seconds=lease.seconds, now=now)
+    identity = f"lease:T{lease.task_id}/{lease.fence}"
+    return Caller(identity, Role.AGENT, address, task_id=lease.task_id, fence=lease.fence, lease_is_over=is_over)
+
+
+def _new_key() -> tuple[str, str]:
+    """Return the prefix of a new key, and the key."""
+    prefix = secrets.token_hex(4)
+    return prefix, f"lw_{prefix}_{secrets.token_urlsafe(32)}"
 
 
 def _save_use(name: str, now: datetime) -> None:

@@ -50,6 +50,20 @@ class ApiKey(models.Model):
         return "in use" if self.last_used_at else "not used yet"
 
 
+class LeaseKey(models.Model):
+    """The key that a claim hands out, of role agent for one task: it is good for as long as its lease.
+
+    Keys of leases that are over are removed after a day; until then they are told apart from made-up ones.
+    """
+
+    lease_id = models.BigIntegerField()
+    prefix = models.CharField(max_length=8, unique=True)
+    digest = models.CharField(max_length=64)
+
+    def __str__(self) -> str:
+        return f"key of lease {self.lease_id}"
+
+
 class Mode(models.TextChoices):
     """The modes of access: credentials are required, or not."""
 
@@ -79,6 +93,23 @@ class AccessPolicy(models.Model):
     @property
     def mode(self) -> str:
         return self.decided or self.initial
+
+
+class KeptAnswer(models.Model):
+    """The answer to a POST with an Idempotency-Key, for its repeats."""
+
+    caller = models.CharField(max_length=300)
+    key = models.CharField(max_length=255)
+    digest = models.CharField(max_length=64)  # of the path and the body
+    status = models.PositiveSmallIntegerField(null=True)
+    body = models.TextField(default="")
+    created_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["caller", "key"], name="answer_kept_once")]
+
+    def __str__(self) -> str:
+        return f"{self.key} of {self.caller}"
 
 
 class UncredentialedCaller(models.Model):

@@ -1,4 +1,4 @@
-"""Hand-written SQL for the two look-ups of every REST call with an API key.
+"""Hand-written SQL for the look-ups of every REST call with a key, and for the key that every claim makes.
 
 Through the ORM they take 240 and 250 microseconds of processor time, so 25 and 14.
 """
@@ -14,6 +14,8 @@ _KEY = """
 SELECT digest, name, role, task_number, service, last_used_at FROM lobwife_apikey
 WHERE prefix = %s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > %s)
 """
+_LEASE_KEY = "SELECT digest, lease_id FROM lobwife_leasekey WHERE prefix = %s"
+_NEW_LEASE_KEY = "INSERT INTO lobwife_leasekey (lease_id, prefix, digest) VALUES (%s, %s, %s)"
 _MODE = "SELECT decided, initial FROM lobwife_accesspolicy WHERE id = 1"
 
 
@@ -37,6 +39,26 @@ def valid_key(prefix: str, now: datetime) -> StoredKey | None:
         return None
     key = StoredKey(*row)
     return key._replace(last_used_at=key.last_used_at.replace(tzinfo=UTC)) if key.last_used_at else key
+
+
+class StoredLeaseKey(NamedTuple):
+    """The digest of the key that a claim handed out, and the id of the lease that it belongs to."""
+
+    digest: str
+    lease_id: int
+
+
+def lease_key(prefix: str) -> StoredLeaseKey | None:
+    """Return the key of a lease with this prefix, whether the lease is over or not."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LEASE_KEY, [prefix])
+        row = cursor.fetchone()
+    return StoredLeaseKey(*row) if row is not None else None
+
+
+def insert_lease_key(lease_id: int, prefix: str, digest: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(_NEW_LEASE_KEY, [lease_id, prefix, digest])
 
 
 def stored_mode() -> str | None:

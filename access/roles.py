@@ -13,26 +13,39 @@ from typing import Any
 from django.http import HttpRequest
 
 from broker import registrations
+from broker.tokens.scope import agent_permissions, at_most
 from core.callers import Caller, Role
 from core.errors import Forbidden, Invalid
-from core.rest import json_body
+from core.rest import json_body, validate
 from tasks.ids import parse_path_id
-from tasks.schemas import LONGEST_NAME, TaskChanges
+from tasks.models import Task, TaskPlan, read_repos
+from tasks.schemas import LONGEST_NAME, NewTask, TaskChanges
 
 Scope = Callable[[HttpRequest, Caller, dict[str, Any]], None]
 _PARAMETER = re.compile(r"<[^>]*>")
 _PROGRESS = frozenset({"status", "completed_at", "actor"})
+_SUBTASK = frozenset(
+    {
+        *("name", "body", "type", "priority", "model", "repos", "estimate_minutes", "requires_qa", "workflow", "actor"),
+        *("body", "parent", "depends_on", "group", "not_before"),
+    }
+)
 _AGENTS_STATUSES = frozenset({"active", "completed", "failed", "blocked"})
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The roles that may call a route; `scope` checks what agents and services ask for in the request."""
+    """The roles that may call a route; `scope` checks what agents and services ask for in the request.
+
+    `keeps_answer` is False where an answer may hold a secret: an Idempotency-Key counts for nothing there.
+    """
 
     roles: frozenset[Role]
     everyone: bool = False
     scope: Scope | None = None
     hands_out_tokens: bool = False
+    after_lease: bool = False  # also with the key of a lease that is over, which is told so
+    keeps_answer: bool = True
 
 
 def _own_task(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
@@ -55,6 +68,14 @@ def _own_progress(request: HttpRequest, caller: Caller, parameters: dict[str, An
     status = body.get("status")
     if status is not None and str(status) not in _AGENTS_STATUSES:
         raise Forbidden(f"an agent may set its task to {', '.join(sorted(_AGENTS_STATUSES))}")
+
+
+def _own_cost(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
+    """Raise NotFound if an agent reports what another task has used."""
+    if caller.is_agent:
+        text = _text_of(request, "task_id")
+        number = parse_path_id(text)
+        caller.require_task(number, name=f"T{number}")
 
 
 def _own_token(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
@@ -83,11 +104,49 @@ def _text_of(request: HttpRequest, name: str) -> str:
     return text
 
 
+def _own_subtask(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
+    """Let an agent create tasks under its own, with no more repositories and permissions; raises Forbidden, Invalid."""
+    if not caller.is_agent:
+        return
+    body = json_body(request)
+    refused = sorted((body.keys() & NewTask.model_fields.keys()) - _SUBTASK)
+    if refused:
+        raise Forbidden(
+            f"an agent may set {', '.join(sorted(_SUBTASK))} of a task under its own, not {', '.join(refused)}"
+        )
+    fields = validate(NewTask, body)
+    if fields.parent not in (None, caller.task_id):
+        raise Forbidden(f"an agent creates tasks under its own, T{caller.task_id}, alone")
+    own = Task.objects.filter(pk=caller.task_id or 0).first()
+    if own is None:
+        raise Forbidden("this agent has no task under which it could create one")
+    allowed = {name.lower() for text in (own.repos, own.broker_repos) for name in read_repos(text) or ()}
+    wider = [name for name in fields.repos or () if name.lower() not in allowed]
+    if wider:
+        raise Forbidden(f"repos has {wider[0]}, which task T{own.pk} doesn't have")
+    limits = agent_permissions(registrations.of(own).lobster_type)
+    if not all(at_most(level, limits.get(name)) for name, level in agent_permissions(fields.type).items()):
+        raise Forbidden(f"a task of type {fields.type[:100]} would get more permissions than T{own.pk} has")
+    family = set(TaskPlan.objects.filter(parent_id=own.pk).values_list("pk", flat=True)) | {own.pk}
+    foreign = [number for number in fields.depends_on or () if number not in family]
+    if foreign:
+        raise Forbidden(f"depends_on has T{foreign[0]}, which is neither this agent's task nor one under it")
+
+
 _AGENT, _SERVICE, _OPERATOR, _VIEWER = Role.AGENT, Role.SERVICE, Role.OPERATOR, Role.VIEWER
+_RUNNER = Role.RUNNER
 
 
-def _may(*roles: Role, scope: Scope | None = None, tokens: bool = False) -> Rule:
-    return Rule(frozenset(roles), scope=scope, hands_out_tokens=tokens)
+def _may(
+    *roles: Role, scope: Scope | None = None, tokens: bool = False, after_lease: bool = False, keeps_answer: bool = True
+) -> Rule:
+    return Rule(
+        frozenset(roles),
+        scope=scope,
+        hands_out_tokens=tokens,
+        after_lease=after_lease,
+        keeps_answer=keeps_answer and not tokens,
+    )
 
 
 _EVERYONE = Rule(frozenset(Role), everyone=True)
@@ -118,7 +177,7 @@ RULES: dict[str, Rule] = {
     "POST /api/v1/runs/pause": _OPERATORS,
     "POST /api/v1/runs/resume": _OPERATORS,
     # Tasks; an agent gets to its own task only
-    "POST /api/v1/tasks": _WRITERS,
+    "POST /api/v1/tasks": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_subtask),
     "GET /api/v1/tasks": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER),
     "GET /api/v1/tasks/counts": _READERS,
     "GET /api/v1/tasks/{}": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER, scope=_own_task),
@@ -126,6 +185,18 @@ RULES: dict[str, Rule] = {
     "DELETE /api/v1/tasks/{}": _WRITERS,
     "GET /api/v1/tasks/{}/events": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER, scope=_own_task),
     "POST /api/v1/tasks/{}/events": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
+    # Leases; a service or runner gets to the leases that it took
+    "POST /api/v1/tasks/claim": _may(_RUNNER, _SERVICE, _OPERATOR, keeps_answer=False),
+    "POST /api/v1/tasks/{}/heartbeat": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, scope=_own_task, after_lease=True),
+    "POST /api/v1/tasks/{}/release": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, scope=_own_task, after_lease=True),
+    "POST /api/v1/tasks/{}/links": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
+    "POST /api/v1/tasks/{}/result": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
+    "GET /api/v1/tasks/{}/note": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER, scope=_own_task),
+    "PUT /api/v1/tasks/{}/note": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
+    # Costs
+    "POST /api/v1/costs": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_cost),
+    "GET /api/v1/costs": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER),
+    "GET /api/v1/costs/summary": _READERS,
     # Registrations and tokens
     "POST /api/v1/tasks/{}/register": _WRITERS,
     "POST /api/tasks/{}/register": _WRITERS,

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from django.conf import settings
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator, capfirst
 
-from broker import registrations, services
+from broker import reach, registrations, services
 from broker.github import app
 from broker.models import AllowedService, GitHubState, LegacyRegistration, TaskRegistration, TokenAudit
 from core.callers import operator_of
@@ -28,6 +33,7 @@ from tasks.models import OVER, Task, read_repos
 NONE = "–"
 _LONGEST_NAME = 80
 _FIRST_REPOSITORIES = 5
+_ACCOUNT = "system:serviceaccount:"
 
 
 class LowercaseChoicesFilter(admin.ChoicesFieldListFilter):
@@ -36,6 +42,21 @@ class LowercaseChoicesFilter(admin.ChoicesFieldListFilter):
     def choices(self, changelist: Any) -> Iterator[Any]:
         for choice in super().choices(changelist):
             yield {**choice, "display": capfirst(str(choice["display"]).lower())}
+
+
+class AuditDayFilter(admin.SimpleListFilter):
+    """The entries of the last days; times are text of which the day comes first."""
+
+    title, parameter_name = "when", "days"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("0", "today"), ("1", "since yesterday"), ("7", "last 7 days"), ("30", "last 30 days")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[TokenAudit]) -> QuerySet[TokenAudit]:
+        value = self.value()
+        if value not in {"0", "1", "7", "30"}:
+            return queryset
+        return queryset.filter(created_at__gte=f"{utc_now() - timedelta(days=int(value)):%Y-%m-%d}")
 
 
 def _time(field: str, description: str) -> Callable[[Any, GitHubState], str]:
@@ -122,7 +143,7 @@ class TaskRegistrationAdmin(RegistrationAdmin):
     list_filter = ("broker_status", "status")
     search_fields = ("name", "slug", "assigned_to", "broker_repos")
     search_help_text = "T42, name, slug, assignee or repository"
-    fields = ("number", "name", "status", "repositories", "status_text", "age", "tokens")
+    fields = ("task_page", "status", "repositories", "status_text", "age", "tokens", "audit_page")
     readonly_fields = fields
 
     @admin.display(description="task")
@@ -130,8 +151,17 @@ class TaskRegistrationAdmin(RegistrationAdmin):
         return obj.task_id
 
     @admin.display(description="name", ordering="name")
-    def short_name(self, obj: TaskRegistration) -> str:
-        return Truncator(obj.name).chars(_LONGEST_NAME)
+    def short_name(self, obj: TaskRegistration) -> SafeString:
+        return _task_link(obj.pk, Truncator(obj.name).chars(_LONGEST_NAME))
+
+    @admin.display(description="task page")
+    def task_page(self, obj: TaskRegistration) -> SafeString:
+        return _task_link(obj.pk, f"{obj.task_id} {Truncator(obj.name).chars(_LONGEST_NAME)}")
+
+    @admin.display(description="audit")
+    def audit_page(self, obj: TaskRegistration) -> SafeString:
+        url = reverse("admin:broker_tokenaudit_changelist")
+        return format_html('<a href="{}?q={}">Every token of {}</a>', url, obj.task_id, obj.task_id)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -162,8 +192,12 @@ class LegacyRegistrationAdmin(RegistrationAdmin):
 class TokenAuditAdmin(ReadOnlyAdmin):
     """The audit, newest first."""
 
-    list_display = ("when", "named", "action_text", "first_repositories", "identity", "result")
-    list_filter = (("action", LowercaseChoicesFilter), ("outcome", LowercaseChoicesFilter))
+    list_display = ("when", "named", "action_text", "first_repositories", "who", "result")
+    list_filter = (AuditDayFilter, ("action", LowercaseChoicesFilter), ("outcome", LowercaseChoicesFilter))
+    change_list_template = "admin/broker/audit_list.html"
+    empty_text = (
+        "Each registration, token, refusal and revocation becomes a row: who asked, for what, and what came back."
+    )
     search_fields = ("=task_id", "identity", "address", "=token_sha256", "repos", "reason")
     search_help_text = "T42, another id, identity, address, repository, reason, or base64(SHA-256(token))"
     show_full_result_count = False
@@ -183,9 +217,34 @@ class TokenAuditAdmin(ReadOnlyAdmin):
         results, has_duplicates = super().get_search_results(request, queryset, search_term)
         return include_typed_id(search_term, "task_number", queryset, results), has_duplicates
 
-    @admin.display(description="id", ordering="task_id")
-    def named(self, obj: TokenAudit) -> str:
-        return Truncator(obj.task_id).chars(_LONGEST_NAME)
+    def get_urls(self) -> list[URLPattern]:
+        reach = self.admin_site.admin_view(self.reach_view)
+        return [path("reach/", reach, name="broker_tokenaudit_reach"), *super().get_urls()]
+
+    def reach_view(self, request: HttpRequest) -> HttpResponse:
+        """Answer who could reach a repository on a day."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        repo, day = request.GET.get("repo", "").strip(), request.GET.get("day") or f"{utc_now():%Y-%m-%d}"
+        answer = reach.on_day(repo, day) if repo else None
+        context = {
+            **self.admin_site.each_context(request),
+            **{"title": "Who could reach a repository?", "opts": self.opts, "repo": repo, "media": self.media},
+            **{"day": day, "answer": answer},
+        }
+        return TemplateResponse(request, "admin/broker/reach.html", context)
+
+    @admin.display(description="for", ordering="task_id")
+    def named(self, obj: TokenAudit) -> SafeString | str:
+        text = Truncator(obj.task_id).chars(_LONGEST_NAME)
+        return text if obj.task_number is None else _task_link(obj.task_number, text)
+
+    @admin.display(description="identity", ordering="identity")
+    def who(self, obj: TokenAudit) -> SafeString | str:
+        if not obj.identity:
+            return NONE
+        name = Truncator(obj.identity.removeprefix(_ACCOUNT)).chars(_LONGEST_NAME)
+        return format_html('<a href="?q={}" title="{}">{}</a>', quote(obj.identity), obj.identity, name)
 
     @admin.display(description="permissions")
     def allowed(self, obj: TokenAudit) -> str:
@@ -277,6 +336,10 @@ class AllowedServiceAdmin(StrictAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: AllowedService | None = None) -> tuple[str, ...]:
         return ("name",) if obj is not None else ()
+
+
+def _task_link(number: int, text: str) -> SafeString:
+    return format_html('<a href="{}">{}</a>', reverse("admin:tasks_task_change", args=[number]), text)
 
 
 def _first(repositories: Sequence[str]) -> str:

@@ -23,10 +23,20 @@ from broker.tokens import issue
 from broker.tokens.scope import read_permissions
 from core.callers import caller_of
 from core.errors import Invalid
-from core.rest import Problem, integer_parameter, json_body, json_response, query_parameter, request_body, validate
+from core.rest import (
+    Problem,
+    integer_parameter,
+    json_body,
+    json_response,
+    parameters,
+    query_parameter,
+    request_body,
+    validate,
+)
 from tasks.api import check_exists
 from tasks.api import router as tasks_router
 from tasks.ids import parse_path_id
+from tasks.queries import task_detail, version
 from tasks.schemas import TaskChanges, TaskUpdated
 from tasks.services import get_task
 
@@ -36,24 +46,35 @@ _FILTERS = ("task_id", "action", "outcome", "identity", "address", "token_sha256
 _PROBLEMS: dict[int, Any] = {400: Problem, 413: Problem, 503: Problem}
 
 
-def _query(*names: str) -> dict[str, Any]:
-    return {"parameters": [{"in": "query", "name": name, "schema": {"type": "string"}} for name in names]}
-
-
 @tasks_router.patch(
     "/v1/tasks/{task_id}",
-    response={200: TaskUpdated, 400: Problem, 404: Problem, 409: Problem, 413: Problem, 503: Problem},
-    openapi_extra=request_body(TaskChanges),
+    response={
+        **{200: TaskUpdated, 400: Problem, 404: Problem, 409: Problem},
+        **{412: Problem, 413: Problem, 503: Problem},
+    },
+    openapi_extra={
+        **request_body(TaskChanges, {"status": "active", "assigned_to": "agent-7", "actor": "agent-7"}),
+        "parameters": parameters("If-Match", place="header"),
+    },
 )
 def update_task(request: HttpRequest, task_id: str) -> HttpResponse:
-    """Set the fields that are sent; null clears one that may be empty. Broker fields are a registration."""
+    """Set the fields that are sent; null clears one that may be empty. Broker fields are a registration.
+
+    With `If-Match`, the ETag that a GET had, only if nobody changed the task since; the answer has the new ETag.
+    """
     data = json_body(request)
     number = parse_path_id(task_id)
     check_exists(number)
     body = validate(TaskChanges, data)
     changes = {name: getattr(body, name) for name in data if name in body.model_fields_set and name != "actor"}
-    updated = services.update_task(task_id=number, changes=changes, actor=body.actor, caller=caller_of(request))
-    return json_response({"id": number, "task_id": f"T{number}", "updated": updated})
+    if_match = request.META.get("HTTP_IF_MATCH")
+    updated = services.update_task(
+        task_id=number, changes=changes, actor=body.actor, caller=caller_of(request), if_match=if_match
+    )
+    response = json_response({"id": number, "task_id": f"T{number}", "updated": updated})
+    if if_match is not None and (task := task_detail(number)) is not None:
+        response["ETag"] = version(task)
+    return response
 
 
 @router.post(
@@ -127,7 +148,9 @@ def issue_service_token(request: HttpRequest) -> HttpResponse:
     return _token_answer(issue.issue_service_token(service=body.service, caller=caller_of(request)))
 
 
-@router.get("/token/audit", response={200: list[AuditEntry], 503: Problem}, openapi_extra=_query("task_id"))
+@router.get(
+    "/token/audit", response={200: list[AuditEntry], 503: Problem}, openapi_extra={"parameters": parameters("task_id")}
+)
 def contract_audit(request: HttpRequest) -> HttpResponse:
     """Return registrations and issued tokens, newest first, at most 200."""
     return json_response(queries.contract_audit(query_parameter(request, "task_id")))
@@ -136,7 +159,7 @@ def contract_audit(request: HttpRequest) -> HttpResponse:
 @router.get(
     "/v1/audit",
     response={200: AuditPage, 400: Problem, 503: Problem},
-    openapi_extra=_query(*_FILTERS, "before", "limit"),
+    openapi_extra={"parameters": parameters(*_FILTERS, "before", "limit")},
 )
 def audit(request: HttpRequest) -> HttpResponse:
     """Return a page of the audit with filters, newest first; `before` is the `next` of the page before."""

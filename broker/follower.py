@@ -12,7 +12,9 @@ from broker.models import GitHubState, IssuedToken, LegacyRegistration
 from broker.registrations import task_key, task_number_of_key
 from broker.tokens import mint, revoke
 from core.timestamps import utc_now
-from tasks.models import OVER, Task
+from tasks.costs.budgets import SPENT
+from tasks.costs.spent import spent_budget_of
+from tasks.models import LEASE_ENDED, OVER, Task, TaskEvent
 from tasks.services import events_after, newest_event_id
 
 _BATCH = 500
@@ -52,18 +54,26 @@ class Follower:
 
 
 def follow() -> bool:
-    """End the tokens of tasks that the next events report as over, and move the cursor with it."""
+    """End the tokens of tasks that the next events report as over, out of budget or without a lease any more."""
     state = GitHubState.load()
     events = events_after(state.cursor or 0, limit=_BATCH)
     if not events:
         return False
-    over = [event for event in events if event.status in OVER]
+    reasons = {event: reason for event in events if (reason := _reason_to_end(event)) is not None}
     with transaction.atomic():
-        for event in over:
-            key, reason = task_key(event.task_id), f"the task is {event.status}"
-            services.end_tokens(key=key, reason=reason, before_event=event.pk)
+        for event, reason in reasons.items():
+            services.end_tokens(key=task_key(event.task_id), reason=reason, before_event=event.pk)
         GitHubState.objects.filter(pk=1).update(cursor=events[-1].pk)
     return len(events) == _BATCH
+
+
+def _reason_to_end(event: TaskEvent) -> str | None:
+    """Return why an event ends the tokens of its task; None for one that doesn't. Anybody may log one named so."""
+    if event.status in OVER:
+        return f"the task is {event.status}"
+    if event.event_type == LEASE_ENDED:
+        return "the lease of the task ended"
+    return spent_budget_of(event.task_id) if event.event_type == SPENT else None
 
 
 def reconcile() -> None:
@@ -77,8 +87,12 @@ def reconcile() -> None:
             GitHubState.objects.filter(pk=1).update(cursor=newest)
         for key in IssuedToken.objects.filter(state=State.LIVE).values_list("key", flat=True).distinct():
             number = task_number_of_key(key)
-            if number is not None and not Task.objects.open().filter(pk=number).exists():
-                services.end_tokens(key=key, reason="the task is over")
+            if number is None:
+                continue
+            is_open = Task.objects.open().filter(pk=number).exists()
+            reason = spent_budget_of(number) if is_open else "the task is over"
+            if reason is not None:
+                services.end_tokens(key=key, reason=reason)
 
 
 def housekeep() -> bool:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from datetime import datetime
+from typing import Any, NamedTuple, TypedDict
 
 from django.conf import settings
 from django.db import connection
 from django.db.models import Q, QuerySet
 
 from broker.github import app
-from broker.models import CONTRACT_ACTIONS, LegacyRegistration, TokenAudit
+from broker.models import CONTRACT_ACTIONS, Action, LegacyRegistration, Outcome, TokenAudit
 from broker.registrations import ACTIVE, EXPIRED, from_row
-from core.timestamps import iso_text, parse
+from core.timestamps import iso_text, parse, utc_now
 from tasks.ids import parse_task_id
 from tasks.models import OVER, Status, Task, read_repos
 
@@ -30,7 +31,21 @@ SELECT (SELECT COUNT(*) FROM {_TASKS} WHERE status IN ({_OPEN}) AND broker_statu
        (SELECT COUNT(*) FROM {TokenAudit._meta.db_table})
 """
 _EXACT_FILTERS = ("action", "outcome", "identity", "address", "token_sha256")
+_TOKENS_LISTED = 12
+_ACCOUNT = "system:serviceaccount:"  # how Kubernetes begins the name of one
+_ASKED = (Action.TOKEN, Action.TOKEN_REFUSED, Action.ACCESS_REFUSED)
 _DETAILS = ("id", "task_number", "outcome", "reason", "identity", "address", "expires_at", "token_sha256")
+
+
+class AskedToken(NamedTuple):
+    """A token that somebody asked for, as pages show it; the state is valid, expired, revoked, refused or failed."""
+
+    who: str
+    what: str
+    at: datetime | None
+    until: datetime | None
+    state: str
+    reason: str
 
 
 class Summary(TypedDict):
@@ -76,6 +91,34 @@ def contract_audit(task_id: str | None) -> list[dict[str, Any]]:
     """Return the newest entries of the contract's four actions, as schemas.AuditEntry."""
     entries = _entries_about(task_id).filter(action__in=CONTRACT_ACTIONS).order_by("-pk")
     return [_entry(entry) for entry in entries[:CONTRACT_LIMIT]]
+
+
+def tokens_of_task(number: int) -> list[AskedToken]:
+    """Return the newest tokens that were asked for on a task, newest first, and what became of each."""
+    entries = list(TokenAudit.objects.filter(task_number=number, action__in=_ASKED).order_by("-pk")[:_TOKENS_LISTED])
+    hashes = [entry.token_sha256 for entry in entries if entry.token_sha256]
+    ends = TokenAudit.objects.filter(
+        task_number=number, action=Action.TOKEN_REVOKED, outcome=Outcome.REVOKED, token_sha256__in=hashes
+    )
+    revoked = dict(ends.values_list("token_sha256", "reason"))
+    return [_asked(entry, revoked) for entry in entries]
+
+
+def _asked(entry: TokenAudit, revoked: Mapping[str | None, str | None]) -> AskedToken:
+    until = parse(entry.expires_at)
+    state, reason = entry.outcome or "", entry.reason or ""
+    if entry.token_sha256 in revoked:
+        state, reason = "revoked", revoked[entry.token_sha256] or ""
+    elif entry.action == Action.TOKEN and entry.outcome in (Outcome.ISSUED, Outcome.CACHED, None):
+        state = "expired" if until is None or until <= utc_now() else "valid"
+    return AskedToken(
+        who=(entry.identity or "unidentified").removeprefix(_ACCOUNT),
+        what=", ".join(read_repos(entry.repos) or ()) or "–",
+        at=parse(entry.created_at),
+        until=until if state in ("valid", "expired", "revoked") else None,
+        state=state,
+        reason=reason,
+    )
 
 
 def audit_page(filters: Mapping[str, str | None], *, before: int | None, limit: int) -> dict[str, Any]:

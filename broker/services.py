@@ -73,12 +73,16 @@ def register_named(*, text: str, repos: Sequence[str], lobster_type: str, caller
         _registered(before, text, names, lobster_type, caller)
 
 
-def update_task(*, task_id: int, changes: Mapping[str, Any], actor: str | None, caller: Caller) -> list[str]:
+def update_task(
+    *, task_id: int, changes: Mapping[str, Any], actor: str | None, caller: Caller, if_match: str | None = None
+) -> list[str]:
     """Set fields of a task, among them broker fields, which are a registration; returns their names.
 
-    Raises Invalid, NotFound, Unprocessable.
+    Raises Invalid, NotFound, Unprocessable, and PreconditionFailed when the task is not what `if_match` names.
     """
     with transaction.atomic():
+        if if_match is not None:
+            tasks.check_version(task_id, if_match)
         registration = {}
         if BROKER_FIELDS & changes.keys():
             registration = _register_by_change(get_task(task_id), changes, caller)

@@ -17,6 +17,7 @@ class Role(StrEnum):
     SERVICE = "service"
     OPERATOR = "operator"
     VIEWER = "viewer"
+    RUNNER = "runner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Caller:
     address: str = ""
     task_id: int | None = None  # the only task of an agent; None: it has none
     service: str = ""  # a service gets tokens under this name, and under names that continue it after a hyphen
+    fence: int | None = None  # of the lease that its key belongs to
+    lease_is_over: bool = False
 
     def __str__(self) -> str:
         return self.identity

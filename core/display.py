@@ -75,6 +75,11 @@ def size(count: float | None) -> str:
     return ""
 
 
+def count(number: int) -> str:
+    """Return a number with commas between its thousands."""
+    return f"{number:,}"
+
+
 def badge(state: str | None) -> SafeString:
     """Return a state as a coloured word; nothing is said by the colour alone."""
     word = state or "never ran"

@@ -89,6 +89,17 @@ def pairs(name: str, default: dict[str, str], *, allowed: tuple[str, ...]) -> di
     return mapping or dict(default)
 
 
+def counts(name: str, default: dict[str, int]) -> dict[str, int]:
+    """Read `key=3,key=5` over the default; raises ImproperlyConfigured for what is not a number from 1 to 1,000."""
+    mapping = dict(default)
+    for part in words(name):
+        key, _, number = part.partition("=")
+        if not key.strip() or not number.strip().isdecimal() or not 1 <= int(number) <= 1000:
+            raise ImproperlyConfigured(f"{name} has {part!r}: write name=number, the number from 1 to 1000.")
+        mapping[key.strip()] = int(number)
+    return mapping
+
+
 def networks(name: str) -> tuple[Network, ...]:
     """Return addresses and networks, separated by commas; raises ImproperlyConfigured for anything else."""
     try:

@@ -41,6 +41,12 @@ class Conflict(LobwifeError):
     status = 409
 
 
+class PreconditionFailed(LobwifeError):
+    """The thing was changed since the caller read it."""
+
+    status = 412
+
+
 class TooLarge(LobwifeError):
     """The request is larger than allowed."""
 

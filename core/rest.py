@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal, TypeVar
 
 import orjson
 from django.core.exceptions import RequestDataTooBig
@@ -13,6 +15,7 @@ from ninja import Schema
 from pydantic import BaseModel, ValidationError
 
 from core.errors import Invalid, TooLarge
+from core.timestamps import parse
 
 JSON = "application/json; charset=utf-8"
 _DEEPEST = 32
@@ -78,11 +81,29 @@ def validate(schema: type[BodyT], data: dict[str, Any]) -> BodyT:
         raise Invalid(f"{field} {first['msg']}") from None
 
 
-def request_body(schema: type[BaseModel]) -> dict[str, Any]:
+def request_body(schema: type[BaseModel], example: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return OpenAPI's `requestBody` of a body that the view reads itself."""
     json_schema = schema.model_json_schema()
-    content = {"application/json": {"schema": _without_references(json_schema, json_schema.pop("$defs", {}))}}
-    return {"requestBody": {"required": True, "content": content}}
+    content: dict[str, Any] = {"schema": _without_references(json_schema, json_schema.pop("$defs", {}))}
+    if example is not None:
+        content["example"] = example
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def parameters(
+    *names: str, place: Literal["query", "header"] = "query", **schemas: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return OpenAPI's description of parameters that the view reads itself: texts, or what their schemas say."""
+    described = {**{name: {"type": "string"} for name in names}, **schemas}
+    return [{"in": place, "name": name, "schema": schema} for name, schema in described.items()]
+
+
+def link_next(request: HttpRequest, response: HttpResponse, **changes: str | int) -> None:
+    """Put the address of the next page into the header `Link`: this one's, with some parameters changed."""
+    query = request.GET.copy()
+    for name, value in changes.items():
+        query[name] = str(value)
+    response["Link"] = f'<{request.path}?{query.urlencode()}>; rel="next"'
 
 
 def _without_references(part: Any, definitions: dict[str, Any]) -> Any:
@@ -98,6 +119,25 @@ def query_parameter(request: HttpRequest, name: str) -> str | None:
     """Return a query parameter: the first, if repeated; None, if empty."""
     values = request.GET.getlist(name)
     return values[0] or None if values else None
+
+
+def time_parameter(request: HttpRequest, name: str) -> datetime | None:
+    """Return a query parameter that is an ISO 8601 time, in UTC; None, if empty. Raises Invalid."""
+    raw = query_parameter(request, name)
+    if raw is None:
+        return None
+    moment = parse(raw)
+    if moment is None:
+        raise Invalid(f"{name} must be an ISO 8601 time such as 2026-02-16T12:00:00Z")
+    return moment
+
+
+def choice_parameter(request: HttpRequest, name: str, choices: Sequence[str]) -> str:
+    """Return a query parameter that is one of some words, the first if it is empty; raises Invalid."""
+    raw = query_parameter(request, name) or choices[0]
+    if raw not in choices:
+        raise Invalid(f"{name} must be {' or '.join(choices)}")
+    return raw
 
 
 def integer_parameter(request: HttpRequest, name: str, default: DefaultT) -> int | DefaultT:

@@ -11,7 +11,8 @@ from ninja import Router
 from core.callers import caller_of
 from core.errors import Invalid, NotFound
 from core.rest import Problem, integer_parameter, json_body, json_response, query_parameter, request_body, validate
-from jobs import queries, services
+from core.timestamps import utc_now
+from jobs import queries, services, time_range
 from jobs.execution import output, runs
 from jobs.models import State, Trigger
 from jobs.scheduling import cron
@@ -19,6 +20,7 @@ from jobs.schemas import Firings, JobDetail, JobShown, Message, NewRun, OutputSh
 
 router = Router(tags=["jobs"])
 v1 = Router(tags=["runs"])
+_MOMENT = "A time such as 2026-02-16T22:00 (UTC), or an age such as 24h or 7d."
 _RUN_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
 
@@ -89,20 +91,25 @@ def create_run(request: HttpRequest, name: str) -> HttpResponse:
         "parameters": [
             {"in": "query", "name": "job", "schema": {"type": "string"}},
             {"in": "query", "name": "state", "schema": {"type": "string", "enum": State.values}},
+            {"in": "query", "name": "since", "schema": {"type": "string"}, "description": _MOMENT},
+            {"in": "query", "name": "until", "schema": {"type": "string"}, "description": _MOMENT},
             {"in": "query", "name": "before_id", "schema": {"type": "integer", "minimum": 1}},
             {"in": "query", "name": "limit", "schema": {"type": "integer", "minimum": 0, "default": 50}},
         ]
     },
 )
 def list_runs(request: HttpRequest) -> HttpResponse:
-    """Runs, newest first; `before_id` pages; at most 500."""
+    """Runs, newest first; `before_id` pages; at most 500. `since` and `until` are about when they were asked for."""
     state = query_parameter(request, "state")
     if state is not None and state not in State.values:
         raise Invalid(f"state must be one of {', '.join(State.values)}")
     before = integer_parameter(request, "before_id", 0) or None
     limit = integer_parameter(request, "limit", queries.RUNS_SHOWN)
+    now = utc_now()
+    since, until = (time_range.moment(query_parameter(request, name), name, now) for name in ("since", "until"))
+    job = query_parameter(request, "job")
     return json_response(
-        queries.run_list(job=query_parameter(request, "job"), state=state, before_id=before, limit=limit)
+        queries.run_list(job=job, state=state, before_id=before, limit=limit, since=since, until=until)
     )
 
 

@@ -118,6 +118,7 @@ class Job(models.Model):
     failing_since = models.DateTimeField(null=True, blank=True, editable=False)
     late_since = models.DateTimeField(null=True, blank=True, editable=False)
     long_since = models.DateTimeField(null=True, blank=True, editable=False)
+    alerts_snoozed_until = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -232,6 +233,8 @@ class JobRun(models.Model):
             # Not a partial one over ACTIVE: SQLite does not use that for a query with parameters.
             models.Index(fields=["state", "id"], name="runs_by_state"),
             models.Index(fields=["job", "state"], name="runs_of_job_by_state"),
+            # With what charts count of a run, so that a fortnight is read from the index alone.
+            models.Index(fields=["queued_at", "state", "job", "duration"], name="runs_by_time"),
         ]
 
     def __str__(self) -> str:
@@ -291,6 +294,9 @@ class AlertKind(models.TextChoices):
     LATE = "late"
     LONG = "long"
     DAEMON_DOWN = "daemon-down", "daemon down"
+    TEST = "test"
+    TASK_FAILED = "task-failed", "task failed"
+    BUDGET = "budget", "budget spent"
 
 
 class Delivery(models.TextChoices):
@@ -299,6 +305,7 @@ class Delivery(models.TextChoices):
     PENDING = "pending"
     SENT = "sent"
     DROPPED = "dropped", "dropped: its destination is no longer configured"
+    SNOOZED = "snoozed", "not sent: alerts of the job were snoozed"
 
 
 class Alert(models.Model):
@@ -317,6 +324,8 @@ class Alert(models.Model):
     created_at = models.DateTimeField()
     next_attempt_at = models.DateTimeField()
     sent_at = models.DateTimeField(null=True, blank=True)
+    acknowledged_at = models.DateTimeField(null=True, blank=True)
+    acknowledged_by = models.TextField(blank=True, default="")
 
     class Meta:
         ordering: ClassVar = ["-id"]

@@ -43,7 +43,7 @@ def job_detail(name: str) -> dict[str, Any]:
 
 
 def with_summary(jobs: QuerySet[Job]) -> QuerySet[Job]:
-    """Annotate what lists say of jobs: `is_enabled`, `last_status`, `last_run`, and `active_state` of a run.
+    """Annotate what lists say of jobs: `is_enabled`, `last_…` of the newest run that ran, and `active_state`.
 
     The last status is that of the newest run that ran: `job_state` has fewer words, and alone knows of older ones. A
     job without a row there is enabled.
@@ -55,6 +55,9 @@ def with_summary(jobs: QuerySet[Job]) -> QuerySet[Job]:
         is_enabled=Coalesce(Subquery(state.values("enabled")[:1]), Value(True)),
         last_status=Coalesce(Subquery(newest.values("state")[:1]), Subquery(state.values("last_status")[:1])),
         last_run=Subquery(state.values("last_run")[:1]),
+        last_note=Subquery(newest.values("note")[:1]),
+        last_run_id=Subquery(newest.values("pk")[:1]),
+        last_took=Subquery(newest.values("duration")[:1]),
         active_state=Subquery(runs.active().order_by("-state").values("state")[:1]),  # running before queued
     )
 
@@ -77,8 +80,16 @@ def next_firings(job: Job, count: int) -> list[str]:
     return [str(moment) for moment in cron.firings_after(job.schedule, job.timezone, utc_now(), count)]
 
 
-def run_list(*, job: str | None, state: str | None, before_id: int | None, limit: int) -> list[dict[str, Any]]:
-    """Return runs, newest first."""
+def run_list(
+    *,
+    job: str | None,
+    state: str | None,
+    before_id: int | None,
+    limit: int,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[dict[str, Any]]:
+    """Return runs, newest first; `since` and `until` are about when they were asked for."""
     runs = JobRun.objects.select_related("job").order_by("-id")
     if job is not None:
         runs = runs.filter(job__name=job)
@@ -86,6 +97,10 @@ def run_list(*, job: str | None, state: str | None, before_id: int | None, limit
         runs = runs.filter(state=state)
     if before_id is not None:
         runs = runs.filter(pk__lt=before_id)
+    if since is not None:
+        runs = runs.filter(queued_at__gte=since)
+    if until is not None:
+        runs = runs.filter(queued_at__lt=until)
     return runs_as_json(runs[: min(limit, RUNS_MOST)])
 
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from django.db.utils import DatabaseError
 from ninja import NinjaAPI
 from ninja.openapi.schema import OpenAPISchema
 
+import access.api
 import broker.api
 import jobs.api
 import ops.health
 import ops.metrics
 import tasks.api
+import tasks.costs.api
+import tasks.results.api
 import vaultsync.api
+from access.idempotency import HEADER
 from access.roles import RULES, entry_of
 from core.errors import LobwifeError
-from lobwife import __version__
+from core.rest import parameters
+from lobwife import __version__, api_texts
 from lobwife.error_responses import database_error, lobwife_error
 
-_PROBLEM = {"content": {"application/json": {"schema": {"type": "object"}}}}
+_PROBLEM = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+_IDEMPOTENCY = parameters(HEADER, place="header")
 _BEARER = {"type": "http", "scheme": "bearer", "description": "An API key, or a Kubernetes token for `lobwife`."}
 
 
@@ -33,6 +40,7 @@ class DescribedAPI(NinjaAPI):
             for method, operation in operations.items():
                 _describe_access(operation, entry_of(method.upper(), route))
         schema.setdefault("components", {}).setdefault("securitySchemes", {})["bearer"] = _BEARER
+        api_texts.describe(schema)
         return schema
 
 
@@ -48,7 +56,11 @@ def _describe_access(operation: dict[str, Any], entry: str) -> None:
         503: "The database or the cluster can't be asked now.",
     }
     for status, description in refusals.items():
-        operation["responses"].setdefault(status, {"description": description, **_PROBLEM})
+        operation["responses"].setdefault(status, {"description": description, **copy.deepcopy(_PROBLEM)})
+    if rule.keeps_answer and entry.startswith("POST "):
+        operation["parameters"] = [*operation.get("parameters", []), *copy.deepcopy(_IDEMPOTENCY)]
+        reused = {"description": "The key was used for another request.", **copy.deepcopy(_PROBLEM)}
+        operation["responses"].setdefault(422, reused)
     operation["security"] = [{"bearer": []}]
     operation["x-roles"] = roles
 
@@ -56,7 +68,7 @@ def _describe_access(operation: dict[str, Any], entry: str) -> None:
 api = DescribedAPI(
     title="lobwife",
     version=__version__,
-    description="Jobs, tasks, tokens and the vault of a fleet of coding agents.",
+    description=api_texts.INTRODUCTION,
     docs_url="/api/docs",
     openapi_url="/api/openapi.json",
     urls_namespace="api",
@@ -65,7 +77,10 @@ api.add_router("", ops.health.router)
 api.add_router("", ops.metrics.router)
 api.add_router("/api", jobs.api.router)
 api.add_router("/api/v1", jobs.api.v1)
+api.add_router("/api", access.api.router)  # before the tasks, whose ids are any text
 api.add_router("/api", tasks.api.router)
+api.add_router("/api", tasks.results.api.router)
+api.add_router("/api", tasks.costs.api.router)
 api.add_router("/api", broker.api.router)
 api.add_router("/api", vaultsync.api.router)
 

@@ -15,6 +15,7 @@ from django.http.response import HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
 from django.urls import ResolverMatch, get_resolver
 
+from access import idempotency
 from access.gate import Gate
 from access.hosts import is_address
 from access.pages import set_api_headers
@@ -78,11 +79,16 @@ class ApiMiddleware:
         set_api_headers(request, response, is_page=path in _PAGES)
         return response
 
-    def process_view(self, request: HttpRequest, view: object, args: object, kwargs: object) -> HttpResponseBase | None:
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., HttpResponseBase], args: Any, kwargs: Any
+    ) -> HttpResponseBase | None:
         """Ask the gate, for requests that passed the middleware of pages: only now is `request.user` known."""
         if request.resolver_match is None or not is_api(request.path_info):
             return None
-        return self._refusal(request, request.resolver_match)
+        refusal = self._refusal(request, request.resolver_match)
+        if refusal is not None or idempotency.HEADER not in request.headers:
+            return refusal
+        return self._answer(request, functools.partial(view, request, *args, **kwargs))
 
     def _route(self, request: HttpRequest) -> HttpResponseBase:
         """Answer without the middleware of pages; raises DisallowedHost, Http404."""
@@ -92,8 +98,15 @@ class ApiMiddleware:
         refusal = self._refusal(request, match)
         if refusal is not None:
             return refusal
-        response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
-        return response
+        return self._answer(request, functools.partial(match.func, request, *match.args, **match.kwargs))
+
+    def _answer(self, request: HttpRequest, answer: Callable[[], HttpResponseBase]) -> HttpResponseBase:
+        try:
+            return idempotency.answer_once(request, answer)
+        except LobwifeError as error:
+            return lobwife_error(request, error)
+        except DatabaseError as error:
+            return database_error(request, error)
 
     def _refusal(self, request: HttpRequest, match: ResolverMatch) -> HttpResponseBase | None:
         try:

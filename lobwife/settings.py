@@ -65,15 +65,27 @@ KUBERNETES_CREDENTIALS = env.path(
 KUBERNETES_ROLES = env.pairs(
     "LOBWIFE_KUBERNETES_ROLES",
     {"lobmob/lobster": "agent", "lobmob/lobboss": "service", "lobmob/lobsigliere": "service"},
-    allowed=("agent", "service", "operator", "viewer"),
+    allowed=("agent", "service", "operator", "viewer", "runner"),
 )
 
 # Writes of one caller in a minute, and the bytes that the history of a task may grow to by agents and services.
 WRITES_PER_MINUTE = {
     "agent": env.integer("LOBWIFE_AGENT_WRITES_PER_MINUTE", 240),
     "service": env.integer("LOBWIFE_SERVICE_WRITES_PER_MINUTE", 2400),
+    "runner": env.integer("LOBWIFE_SERVICE_WRITES_PER_MINUTE", 2400),
 }
 TASK_HISTORY_BYTES = env.integer("LOBWIFE_TASK_HISTORY_BYTES", 8 * 2**20, at_least=2**20)
+
+# --- Leases. After so many that expired in a row a task fails; until then it waits, each time twice as long.
+LEASE_STRIKES = env.counts("LOBWIFE_LEASE_STRIKES", {"default": 3})
+LEASE_BACKOFF_SECONDS = env.integer("LOBWIFE_LEASE_BACKOFF_SECONDS", 10, at_most=86_400)
+LEASE_BACKOFF_MOST_SECONDS = 900
+# Claims that wait in a web process, in all and of one caller.
+WAITING_CLAIMS = env.integer("LOBWIFE_WAITING_CLAIMS", 1000, at_most=10_000)
+WAITING_CLAIMS_PER_CALLER = env.integer("LOBWIFE_WAITING_CLAIMS_PER_CALLER", 250, at_most=10_000)
+# What agents may create under their own task: tasks under one, and levels.
+SUBTASKS_PER_TASK = env.integer("LOBWIFE_SUBTASKS", 50, at_most=10_000)
+SUBTASK_DEPTH = env.integer("LOBWIFE_SUBTASK_DEPTH", 3, at_most=100)
 
 # --- Secrets
 DEBUG = env.boolean("LOBWIFE_DEBUG", False)
@@ -252,6 +264,7 @@ JOB_KEEP_OUTPUT_BYTES = env.integer("LOBWIFE_KEEP_OUTPUT_BYTES", 200 * 10**6)
 
 # --- Alerts: apprise URLs, separated by blanks. They are secrets.
 ALERT_URLS = env.words("LOBWIFE_ALERT_URLS", separator=" ")
+PUBLIC_URL = env.text("LOBWIFE_PUBLIC_URL").rstrip("/")  # where people open the pages, for links in alerts
 DAEMON_DOWN_SECONDS = env.integer("LOBWIFE_DAEMON_DOWN_SECONDS", 60, at_least=1)
 
 # --- Token broker

@@ -1,26 +1,40 @@
-"""A realistic fleet with two weeks of history, to look at the pages with."""
+"""A realistic fleet with two weeks of history, to look at the pages with.
+
+Nothing of it is queued or running: a daemon that starts over it would take that for its own.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import random
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 
+from access.keys import create_key
+from broker.audit import SYSTEM
+from broker.models import Action, Outcome, TokenAudit
+from core.callers import Role
 from core.errors import Conflict
 from core.timestamps import iso_text, seconds_text, utc_now
 from jobs import services
-from jobs.execution import output, runs
-from jobs.models import Job, JobRun, JobState, State, Trigger
+from jobs.execution import output, reasons, runs
+from jobs.models import FAILURES, Alert, AlertKind, Delivery, Job, JobRun, JobState, State, Trigger
 from jobs.scheduling import cron
 from tasks.models import Status, Task, TaskEvent
+from vaultsync.models import Kind, NoteProblem, SyncRun
 
 _SEED = 20260216
 _DAYS = 14
 _TASKS = 120
 _RECENT = 14
-_RUNS_A_JOB = 60
+RUNS_A_JOB = 60
+_WITH_OUTPUT = 12
 _VERBS = ("Fix", "Add", "Refactor", "Document", "Speed up", "Remove", "Test", "Review")
 _THINGS = (
     "the parser of vault notes",
@@ -35,33 +49,102 @@ _THINGS = (
     "memory use of the indexer",
 )
 _REPOS = ("acme/gateway", "acme/web", "acme/infra", "acme/docs")
+_MODELS = ("large", "large", "small", None)
+_EVENTS = (
+    ("note", "Read the code around it; the cause is a retry without a limit."),
+    ("progress", "Tests pass on the branch, 4 files changed."),
+    ("pr_opened", "https://github.com/acme/web/pull/{}"),
+    ("note", "Waiting for the checks of the pull request."),
+)
+_PERMISSIONS = json.dumps({"contents": "write", "pull_requests": "write", "metadata": "read"})
+
+
+@dataclass(frozen=True)
+class _Story:
+    """How a job goes: how often it fails, how long it takes, what it prints."""
+
+    fails: float
+    seconds: float
+    good: str
+    bad: str
+    error: str
+
+
 _JOBS = (
-    ("nightly-digest", "15 3 * * *", "hello.py", "Summary of the day for the team"),
-    ("prune-branches", "40 */4 * * *", "hello.py", "Remove merged branches"),
+    ("nightly-import", "15 3 * * *", "hello.py", "Yesterday's orders into the warehouse", "--day yesterday"),
+    ("prune-branches", "40 */4 * * *", "hello.py", "Remove merged branches", ""),
+    ("check-backups", "5 6 * * *", "hello.py", "Restore the newest copy and count its rows", "--full"),
+)
+_STORIES = {
+    "review-prs": _Story(
+        0.03,
+        4,
+        "::group::Collect\nchecked 14 pull requests in 4 repositories\n::endgroup::\n::group::Review\n"
+        "\033[32mok\033[0m 13 are in order\n\033[33mwaiting\033[0m 1 for a review: https://github.com/acme/web/pull/{n}\n"
+        "::endgroup::\ndone\n",
+        "::group::Collect\nchecked 9 pull requests\n::endgroup::\n::group::Review\n",
+        "HTTP 502 from api.github.com while reading acme/gateway",
+    ),
+    "task-manager": _Story(
+        0.02,
+        2,
+        "12 tasks are active, 3 queued\nT{n} assigned to lobster-swe-t{n}\n"
+        "\033[38;5;208m1 lobster has been silent for 20 min\033[0m\n",
+        "12 tasks are active, 3 queued\n",
+        "connection to the cluster was refused",
+    ),
+    "nightly-import": _Story(
+        0.25,
+        95,
+        "::group::Download\nGET https://exports.example.com/orders.csv\n18422 rows, 3.1 MB\n::endgroup::\n"
+        "::group::Load\n\033[2m000..5000\033[0m ok\n\033[2m5000..10000\033[0m ok\n"
+        "\033[2m10000..18422\033[0m ok\n::endgroup::\n"
+        "\033[1;32mloaded 18422 rows\033[0m\n",
+        "::group::Download\nGET https://exports.example.com/orders.csv\n::endgroup::\n::group::Load\n"
+        'Traceback (most recent call last):\n  File "import.py", line 88, in load\n    with open(path) as file:\n',
+        "FileNotFoundError: cannot open /data/yesterday.csv",
+    ),
+}
+_USUAL = _Story(
+    0.02, 3, "looked at {n} things\nall of them are in order\n", "looked at {n} things\n", "no space left on device"
 )
 
 
-def make_fleet(*, now: datetime | None = None) -> dict[str, int]:
+def make_fleet(*, now: datetime | None = None, runs_a_job: int = RUNS_A_JOB) -> dict[str, int]:
     """Fill an empty database; raises Conflict when it has tasks. Returns how many of each were made."""
     if Task.objects.exists():
         raise Conflict("the demo refuses to run on a database that has tasks: set LOBWIFE_STATE_DIR to an empty folder")
     now = now or utc_now()
     chance = random.Random(_SEED)  # noqa: S311 a picture, not a secret
-    for name, expression, script, description in _JOBS:
-        fields = {"name": name, "schedule": expression, "script": script, "description": description}
+    for name, expression, script, description, arguments in _JOBS:
+        fields: dict[str, Any] = {"name": name, "schedule": expression, "script": script, "description": description}
+        fields |= {"arguments": arguments.split(), "late_after_seconds": 600, "long_after_seconds": 900}
         services.define_job(fields=fields, actor="demo")
     events: list[TaskEvent] = []
+    audit: list[TokenAudit] = []
     with transaction.atomic():
         for number in range(_TASKS):
-            events += _make_task(chance, now - _age_of(number), now)
+            events += _make_task(chance, now - _age_of(number), now, audit)
         TaskEvent.objects.bulk_create(sorted(events, key=lambda event: event.created_at))
-        made = [run for job in Job.objects.all() for run in _runs_of(chance, job, now)]
+        audit += _refusals(chance, now)
+        TokenAudit.objects.bulk_create(sorted(audit, key=lambda entry: entry.created_at))
+        made = [run for job in Job.objects.all() for run in _runs_of(chance, job, now, runs_a_job)]
         JobRun.objects.bulk_create(sorted(made, key=lambda run: run.queued_at), ignore_conflicts=True)
         for job in Job.objects.all():
+            _give_output(chance, job)
             _sum_up(job)
-    return {"jobs": Job.objects.count(), "runs": JobRun.objects.count(), "tasks": Task.objects.count()}
+        _make_alerts(now)
+        _make_vault_history(now)
+    _make_keys()
+    return {
+        "jobs": Job.objects.count(),
+        "runs": JobRun.objects.count(),
+        "tasks": Task.objects.count(),
+        "audit entries": TokenAudit.objects.count(),
+    }
 
 
+# --- tasks and tokens
 def _age_of(number: int) -> timedelta:
     """Return an age: evenly over the days, but for the newest, which are of the last hours."""
     if number < _TASKS - _RECENT:
@@ -69,7 +152,7 @@ def _age_of(number: int) -> timedelta:
     return timedelta(minutes=3 + 6 * (_TASKS - number))
 
 
-def _make_task(chance: random.Random, created: datetime, now: datetime) -> list[TaskEvent]:
+def _make_task(chance: random.Random, created: datetime, now: datetime, audit: list[TokenAudit]) -> list[TaskEvent]:
     name = f"{chance.choice(_VERBS)} {chance.choice(_THINGS)}"
     age = now - created
     if age > timedelta(hours=8):
@@ -79,86 +162,296 @@ def _make_task(chance: random.Random, created: datetime, now: datetime) -> list[
     assigned = created + min(age / 4, timedelta(minutes=chance.randint(2, 40)))
     ended = assigned + timedelta(minutes=chance.randint(8, 200))
     worked = status not in (Status.QUEUED, Status.BLOCKED)
+    repos = chance.sample(_REPOS, chance.choice((1, 1, 1, 2)))
     task = Task.objects.create(
         name=name,
         slug=name.lower().replace(" ", "-"),
         type=chance.choice(("swe", "swe", "research", "qa")),
         status=status,
         priority=chance.choices(("critical", "high", "normal", "low"), (1, 3, 10, 3))[0],
-        repos=json.dumps([chance.choice(_REPOS)]),
+        model=chance.choice(_MODELS),
+        repos=json.dumps(repos),
         estimate_minutes=chance.choice((15, 30, 45, 60, None)),
         created_at=seconds_text(created),
         updated_at=seconds_text(min(ended if worked else created, now)),
         queued_at=seconds_text(created),
-        assigned_to=None,
         assigned_at=iso_text(assigned) if worked else None,
         completed_at=iso_text(ended) if status == Status.COMPLETED else None,
     )
-    history: list[tuple[str, str, str, datetime, str]] = [
-        ("created", "Task created with status=queued", "lobboss", created, Status.QUEUED)
-    ]
-    if worked:
-        worker = f"lobster-{task.type}-t{task.pk}"
-        Task.objects.filter(pk=task.pk).update(assigned_to=worker)
-        history.append(("updated", "Updated: status, assigned_to, assigned_at", "lobboss", assigned, Status.ACTIVE))
-        history.append(("note", "Tests pass on the branch", worker, assigned + (ended - assigned) / 2, Status.ACTIVE))
-        if status != Status.ACTIVE:
-            history.append(("updated", "Updated: status, completed_at", worker, ended, status))
-    return [
-        TaskEvent(
-            task=task,
-            event_type=kind,
-            detail=detail,
-            actor=actor,
-            created_at=seconds_text(min(moment, now)),
-            status=reached,
+    history = [_event(task, "created", "Task created with status=queued", "lobboss", created, Status.QUEUED)]
+    if not worked:
+        return history
+    worker = f"lobster-{task.type}-t{task.pk}"
+    tokens = _tokens_of(chance, task, repos, worker, assigned, min(ended, now))
+    audit += tokens
+    is_over = status != Status.ACTIVE
+    Task.objects.filter(pk=task.pk).update(
+        assigned_to=worker,
+        broker_repos=json.dumps(repos),
+        broker_status="ended" if is_over else "active",
+        broker_registered_at=seconds_text(assigned),
+        token_count=sum(entry.action == Action.TOKEN for entry in tokens),
+    )
+    taken = {"status": ["queued", "active"], "assigned_to": [None, worker], "assigned_at": [None, iso_text(assigned)]}
+    history.append(_event(task, "updated", "Updated: status, assigned_to", "lobboss", assigned, Status.ACTIVE, taken))
+    steps = _EVENTS[: chance.randint(1, len(_EVENTS))]
+    for number, (kind, text) in enumerate(steps, 1):
+        at = assigned + (ended - assigned) * number / (len(steps) + 1)
+        if at < now:
+            history.append(_event(task, kind, text.format(100 + task.pk), worker, at, Status.ACTIVE))
+    if is_over:
+        change = {"status": ["active", str(status)]}
+        history.append(_event(task, "updated", "Updated: status, completed_at", worker, ended, status, change))
+    return history
+
+
+def _event(
+    task: Task,
+    kind: str,
+    detail: str,
+    actor: str,
+    at: datetime,
+    status: str,
+    changes: dict[str, Any] | None = None,
+) -> TaskEvent:
+    return TaskEvent(
+        task=task,
+        event_type=kind,
+        detail=detail,
+        actor=actor,
+        caller=f"key:{actor}" if actor == "lobboss" else f"system:serviceaccount:lobmob:{actor}",
+        created_at=seconds_text(at),
+        status=status,
+        changes=json.dumps(changes) if changes else None,
+    )
+
+
+def _tokens_of(
+    chance: random.Random, task: Task, repos: list[str], worker: str, begin: datetime, end: datetime
+) -> list[TokenAudit]:
+    """Return the entries of a task's registration, of a token each half an hour, and of their end."""
+    about = {"task_id": task.task_id, "task_number": task.pk, "repos": json.dumps(repos)}
+    caller = {"identity": f"system:serviceaccount:lobmob:{worker}", "address": f"10.42.{task.pk % 7}.{10 + task.pk}"}
+    entries = [
+        TokenAudit(
+            **about,
+            action=Action.REGISTERED,
+            outcome=Outcome.DONE,
+            identity="key:lobboss",
+            address="10.42.0.4",
+            created_at=iso_text(begin),
         )
-        for kind, detail, actor, moment, reached in history
     ]
-
-
-def _runs_of(chance: random.Random, job: Job, now: datetime) -> list[JobRun]:
-    is_shaky = job.name == "review-prs"
-    made = []
-    for slot in cron.last_between(job.schedule, job.timezone, now - timedelta(days=_DAYS), now, _RUNS_A_JOB):
-        moment = slot + timedelta(milliseconds=chance.randint(20, 200))
-        fails = chance.random() < (0.12 if is_shaky else 0.02)
-        seconds = chance.lognormvariate(1.2, 0.6)
-        made.append(
-            JobRun(
-                job=job,
-                state=State.FAILED if fails else State.SUCCESS,
-                trigger=Trigger.SCHEDULE,
-                requested_by="the schedule",
-                scheduled_for=slot,
-                queued_at=moment,
-                started_at=moment,
-                ended_at=moment + timedelta(seconds=seconds),
-                exit_code=1 if fails else 0,
-                duration=round(seconds, 2),
-                definition=runs.definition_of(job),
-                output_bytes=0,
+    at = begin + timedelta(minutes=1)
+    while at < end and len(entries) < 8:
+        digest = base64.b64encode(hashlib.sha256(f"{task.pk}-{len(entries)}".encode()).digest()).decode()
+        is_new = len(entries) == 1 or chance.random() < 0.5
+        entries.append(
+            TokenAudit(
+                **about,
+                **caller,
+                action=Action.TOKEN,
+                outcome=Outcome.ISSUED if is_new else Outcome.CACHED,
+                permissions=_PERMISSIONS,
+                expires_at=iso_text(at + timedelta(hours=1)),
+                token_sha256=digest,
+                created_at=iso_text(at),
             )
         )
-    return made
+        at += timedelta(minutes=chance.randint(12, 55))
+    if task.status != Status.ACTIVE:
+        entries.append(
+            TokenAudit(
+                **about,
+                action=Action.TOKEN_REVOKED,
+                outcome=Outcome.REVOKED,
+                identity=SYSTEM.identity,
+                reason=f"{task.task_id} is {task.status}",
+                token_sha256=entries[-1].token_sha256,
+                created_at=iso_text(end),
+            )
+        )
+    return entries
+
+
+def _refusals(chance: random.Random, now: datetime) -> list[TokenAudit]:
+    """Return requests that were refused: of agents for tokens of others, and of keys that may not."""
+    entries = []
+    for hours in (3, 20, 51, 130):
+        task, other = chance.randint(1, _TASKS), chance.randint(1, _TASKS)
+        entries.append(
+            TokenAudit(
+                task_id=f"T{other}",
+                task_number=other,
+                action=Action.ACCESS_REFUSED,
+                outcome=Outcome.REFUSED,
+                identity=f"key:lobster-swe-t{task}",
+                address="10.42.3.77",
+                reason=f"POST /api/token: Task T{other} not found",
+                created_at=iso_text(now - timedelta(hours=hours)),
+            )
+        )
+    return entries
+
+
+def _make_keys() -> None:
+    """Make keys of each role; nobody is shown them."""
+    create_key(name="lobboss", role=Role.SERVICE, actor="demo")
+    create_key(name="grafana", role=Role.VIEWER, actor="demo")
+    newest = Task.objects.order_by("-pk").values_list("pk", flat=True)[0]
+    create_key(name=f"lobster-swe-t{newest}", role=Role.AGENT, actor="demo", task_number=newest)
+
+
+# --- jobs and runs
+def _runs_of(chance: random.Random, job: Job, now: datetime, most: int) -> Iterable[JobRun]:
+    story = _STORIES.get(job.name, _USUAL)
+    slots = cron.last_between(job.schedule, job.timezone, now - timedelta(days=_DAYS), now, most)
+    for place, slot in enumerate(slots):
+        is_late = chance.random() < 0.01
+        queued = slot + timedelta(milliseconds=chance.randint(20, 200))
+        started = queued + timedelta(minutes=chance.randint(11, 19)) if is_late else queued
+        state = State.SUCCESS
+        if chance.random() < story.fails or (job.name == "nightly-import" and place >= len(slots) - 2):
+            state = chance.choices((State.FAILED, State.TIMEOUT), (9, 1))[0]
+        elif chance.random() < 0.004:
+            state = State.ABORTED
+        seconds = story.seconds * chance.lognormvariate(0, 0.35) * (1 + 0.5 * place / max(1, len(slots)))
+        seconds = float(job.timeout_seconds) if state == State.TIMEOUT else seconds
+        if started + timedelta(seconds=seconds) >= now:
+            return
+        run = _run(job, slot, queued, started, seconds, state)
+        yield run
+        if state == State.FAILED and chance.random() < 0.6 and slots[-1] != slot:
+            yield _retry(run, story.seconds)
+
+
+def _run(job: Job, slot: datetime | None, queued: datetime, started: datetime, seconds: float, state: State) -> JobRun:
+    code = {State.SUCCESS: 0, State.FAILED: 1 + len(job.name) % 4}.get(state)
+    return JobRun(
+        job=job,
+        state=state,
+        trigger=Trigger.SCHEDULE,
+        requested_by="the schedule",
+        scheduled_for=slot,
+        queued_at=queued,
+        started_at=started,
+        ended_at=started + timedelta(seconds=seconds),
+        exit_code=code,
+        duration=round(seconds, 2),
+        note="aborted by olga" if state == State.ABORTED else "",
+        abort_requested_by="olga" if state == State.ABORTED else "",
+        definition=runs.definition_of(job),
+    )
+
+
+def _retry(failed: JobRun, seconds: float) -> JobRun:
+    """Return a run that somebody asked for after a failure, and that went well."""
+    at = failed.queued_at + timedelta(seconds=(failed.duration or 0) + 31)
+    run = _run(failed.job, None, at, at, seconds, State.SUCCESS)
+    run.trigger, run.requested_by, run.attempt = Trigger.OPERATOR, "olga", 2
+    return run
+
+
+def _give_output(chance: random.Random, job: Job) -> None:
+    """Write the output of the newest runs and of the newest failures; of every failure say the reason."""
+    story = _STORIES.get(job.name, _USUAL)
+    newest = list(JobRun.objects.filter(job=job).order_by("-id")[:_WITH_OUTPUT])
+    failed = list(JobRun.objects.filter(job=job, state__in=FAILURES).order_by("-id"))
+    for run in {run.pk: run for run in [*newest, *failed[:_WITH_OUTPUT]]}.values():
+        text = story.good if run.state == State.SUCCESS else f"{story.bad}\033[31m{story.error}\033[0m\n"
+        text = text.replace("{n}", str(chance.randint(40, 120)))
+        path = output.output_path(run.pk)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        lines = text.encode().splitlines(keepends=True)
+        begin, offset, times = int((run.started_at or run.queued_at).timestamp()), 0, []
+        for number, line in enumerate(lines):
+            times.append(f"{offset} {begin + int((run.duration or 0) * number / len(lines))}\n")
+            offset += len(line)
+        path.with_name(f"{path.name}.times").write_text("".join(times))
+        JobRun.objects.filter(pk=run.pk).update(output_bytes=offset)
+    for run in failed:
+        note = f"ended after its limit of {job.timeout_seconds} s" if run.state == State.TIMEOUT else ""
+        known = reasons.of_ending(run.pk, run.exit_code, note)
+        JobRun.objects.filter(pk=run.pk).update(note=known if "·" in known else f"{known} · {story.error}")
 
 
 def _sum_up(job: Job) -> None:
-    """Write the newest run's output, and the summary of the job."""
-    newest = JobRun.objects.filter(job=job).latest("id")
-    text = "checked 14 pull requests\n\033[32mok\033[0m 13 are in order\n\033[33mwaiting\033[0m 1 for a review\n"
-    path = output.output_path(newest.pk)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    JobRun.objects.filter(pk=newest.pk).update(output_bytes=len(text))
+    """Write the summary of the job, and what its alerts know."""
+    newest = JobRun.objects.filter(job=job).order_by("-id").first()
+    if newest is None:
+        return
     JobState.objects.update_or_create(
         name=job.name,
         defaults={
             "last_run": iso_text(newest.started_at),
-            "last_status": newest.state,
+            "last_status": State.FAILED if newest.state == State.ABORTED else newest.state,
             "last_duration": newest.duration,
-            "last_output": text,
+            "last_output": output.last_lines(newest.pk),
             "run_count": JobRun.objects.filter(job=job).count(),
-            "fail_count": JobRun.objects.filter(job=job, state=State.FAILED).count(),
+            "fail_count": JobRun.objects.filter(job=job, state__in=FAILURES).count(),
         },
     )
+    if newest.state in FAILURES:
+        Job.objects.filter(pk=job.pk).update(failures_in_row=2, failing_since=newest.ended_at)
+
+
+# --- alerts and the vault
+def _make_alerts(now: datetime) -> None:
+    """Make an alert for the newest failures of each job, sent but for the last, and the recoveries after them."""
+    alerts = []
+    failures = JobRun.objects.filter(state__in=FAILURES).select_related("job").order_by("-id")[:_WITH_OUTPUT]
+    for run in reversed(failures):
+        at = run.ended_at or run.queued_at
+        body = f"Run {run.pk} ended: {run.state} ({run.note}).\nmanage.py logs {run.pk}"
+        alerts.append(_alert(AlertKind.FAILING, run, f"{run.job.name} fails", body, at))
+        after = JobRun.objects.filter(job=run.job, pk__gt=run.pk, state=State.SUCCESS).order_by("pk").first()
+        if after:
+            body = f"Run {after.pk} succeeded."
+            alerts.append(_alert(AlertKind.RECOVERED, after, f"{run.job.name} works again", body, after.queued_at))
+    alerts.sort(key=lambda alert: alert.created_at)
+    if alerts:
+        last = alerts[-1]
+        last.state, last.sent_at, last.attempts = Delivery.DROPPED, None, 3
+        last.error = "its destination is no longer configured"
+    Alert.objects.bulk_create(alerts)
+
+
+def _alert(kind: AlertKind, run: JobRun, title: str, body: str, at: datetime) -> Alert:
+    return Alert(
+        kind=kind,
+        job_name=run.job.name,
+        run=run,
+        title=title,
+        body=body,
+        destination="discord://…",
+        fingerprint="demo",
+        state=Delivery.SENT,
+        attempts=1,
+        created_at=at,
+        next_attempt_at=at,
+        sent_at=at + timedelta(seconds=1),
+    )
+
+
+def _make_vault_history(now: datetime) -> None:
+    """Make two reports about notes and a day of syncs."""
+    task = Task.objects.order_by("pk")[3]
+    problems = (
+        (Kind.CONFLICT, f"010-tasks/active/{task.task_id}.md", "a person and an agent edited it; both are kept", 5),
+        (Kind.UNREADABLE, "010-tasks/active/T7-draft.md", "its frontmatter is not YAML (line 4)", 30),
+    )
+    for kind, path, sentence, hours in problems:
+        NoteProblem.objects.create(path=path, kind=kind, sentence=sentence, since=now - timedelta(hours=hours))
+    for number in range(24, 0, -1):
+        begin = now - timedelta(hours=number, minutes=7)
+        error = "the remote could not be reached" if number == 9 else ""
+        SyncRun.objects.create(
+            started_at=begin,
+            seconds=0.4 + number % 3,
+            reason="events",
+            files=1 + number % 5,
+            commit="" if error else hashlib.sha256(str(number).encode()).hexdigest()[:40],
+            pushed=not error,
+            error=error,
+        )

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, Min
+from django.db.models import Count, Min, Sum
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 from prometheus_client import CollectorRegistry, generate_latest
@@ -25,6 +25,8 @@ from core.text import as_number
 from core.timestamps import parse, utc_now
 from jobs.models import Alert, Delivery, Job, JobRun, JobState, State
 from ops.checks import state
+from tasks.costs.models import TOKENS, DailySpend
+from tasks.costs.spent import current
 from tasks.models import OVER, Task
 
 router = Router(tags=["health"])
@@ -53,6 +55,7 @@ class Figures(Collector):
         yield from _jobs(now)
         yield from _runs(now)
         yield from _tasks(now)
+        yield from _costs()
         yield from _tokens(now)
         yield from _github(now)
         yield from _sync(now)
@@ -116,6 +119,25 @@ def _tasks(now: datetime) -> Iterator[Metric]:
     times = dict(Task.objects.filter(pk__in=oldest.values()).values_list("pk", "created_at"))
     age = GaugeMetricFamily("lobwife_tasks_oldest_age_seconds", "Of the oldest of those not over.", labels=["status"])
     yield _labelled(age, {status: _age(parse(times.get(first)), now) for status, first in oldest.items()})
+
+
+def _costs() -> Iterator[Metric]:
+    labels = ("type", "repo", "model")
+    sums = {name: Sum(name) for name in ("cost_usd", "unpriced", *TOKENS)}
+    spent = list(DailySpend.objects.order_by().values(*labels).annotate(**{f"sum_{n}": s for n, s in sums.items()}))
+    keys = [tuple(row[name] for name in labels) for row in spent]
+    cost = CounterMetricFamily("lobwife_cost_usd", "What models cost, by reports of agents.", labels=labels)
+    yield _labelled(cost, {key: float(row["sum_cost_usd"]) for key, row in zip(keys, spent, strict=True)})
+    used = CounterMetricFamily("lobwife_model_tokens", "Tokens of models that were used.", labels=[*labels, "kind"])
+    samples = {
+        (*key, name.removesuffix("_tokens")): row[f"sum_{name}"]
+        for key, row in zip(keys, spent, strict=True)
+        for name in TOKENS
+    }
+    yield _labelled(used, samples)
+    unpriced = sum(row["sum_unpriced"] for row in spent)
+    yield _gauge("lobwife_costs_unpriced", "Reports of costs that have no price.", unpriced)
+    yield _gauge("lobwife_budgets_spent", "Budgets that are spent now.", current().count())
 
 
 def _tokens(now: datetime) -> Iterator[Metric]:

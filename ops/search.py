@@ -1,46 +1,111 @@
-"""Search everywhere: one field for tasks, jobs and runs."""
+"""Search everywhere: pages and actions, tasks, jobs, runs, repositories and API keys; for the field and the palette."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from urllib.parse import urlencode
 
+from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Q
 from django.urls import reverse
 
+from access.models import ApiKey
+from jobs import services
 from jobs.models import Job, JobRun
+from ops.navigation import Entry
 from tasks.ids import parse_typed_id
-from tasks.models import Task
+from tasks.models import Task, read_repos
 
-_MOST = 20
+MOST = 20
+_LOOKED_AT = 200  # tasks with the words among their repositories
+_RUN = re.compile(r"(?:run\s*|#)(\d{1,18})", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Match:
-    """A task, job or run that matches, with what a person needs to tell it from others."""
+    """What matches, with what a person needs to tell it from others; an action is posted to its url."""
 
     kind: str
     title: str
     detail: str
     state: str | None
     url: str
+    is_action: bool = False
 
 
-def search(query: str) -> list[Match]:
+def search(query: str, *, most: int = MOST) -> list[Match]:
     """Return what matches the words, the best first: an id, then names that begin so, then names that hold them."""
     query = query.strip()
     if not query:
         return []
+    run = _RUN.fullmatch(query)
+    if run:
+        return [_run(row) for row in JobRun.objects.filter(pk=int(run[1])).select_related("job")]
     number = parse_typed_id(query)
     matches = _by_number(number, query) if number is not None else []
     if matches and not query.isdigit():
         return matches  # T42 means that one task, not also who is called lobster-t42
-    matches += [_job(job) for job in Job.objects.filter(name__icontains=query)[:_MOST]]
+    matches += [_job(job) for job in Job.objects.filter(name__icontains=query)[:most]]
     condition = Q(name__icontains=query) | Q(slug__icontains=query) | Q(assigned_to__icontains=query)
     tasks = sorted(
-        Task.objects.filter(condition)[:_MOST], key=lambda task: not task.name.lower().startswith(query.lower())
+        Task.objects.filter(condition)[:most], key=lambda task: not task.name.lower().startswith(query.lower())
     )
     matches += [match for match in map(_task, tasks) if match not in matches]
+    matches += islice(_repositories(query), most)
     return matches
+
+
+def keys(query: str, user: User | AnonymousUser) -> list[Match]:
+    """Return the API keys of that name, for who may see keys."""
+    if not query.strip() or not user.has_perm("lobwife.view_apikey"):
+        return []
+    rows = ApiKey.objects.filter(Q(name__icontains=query.strip()) | Q(prefix=query.strip()))[:MOST]
+    return [
+        Match("API key", row.name, f"role {row.role}", None, reverse("admin:lobwife_apikey_change", args=[row.pk]))
+        for row in rows
+    ]
+
+
+def pages_and_actions(query: str, user: User | AnonymousUser, sections: Sequence[Entry]) -> list[Match]:
+    """Return the pages whose name holds the words, and what can be done at once; everything without words."""
+    words = query.lower().split()
+    every = [*_actions(words, user), *_pages(sections)]
+    return [match for match in every if all(word in f"{match.title} {match.detail}".lower() for word in words)]
+
+
+def _pages(sections: Iterable[Entry]) -> Iterator[Match]:
+    for section in sections:
+        yield Match("page", section.label, "", None, section.url)
+        for page in section.pages:
+            if page.label and page.label != section.label:
+                yield Match("page", page.label, section.label, None, page.url)
+
+
+def _actions(words: Sequence[str], user: User | AnonymousUser) -> Iterator[Match]:
+    if user.has_perm("jobs.change_job"):
+        if services.pause():
+            yield Match("action", "Resume all", "starts of jobs", None, reverse("admin:jobs_job_resume"), True)
+        else:
+            yield Match("action", "Pause all", "starts of jobs", None, reverse("admin:jobs_job_pause"), True)
+        wanted = [word for word in words if word != "run"]
+        if "run" in words and wanted:
+            named = Job.objects.all()
+            for word in wanted:
+                named = named.filter(name__icontains=word)
+            for job in named[:MOST]:
+                yield Match(
+                    "action", f"Run {job.name}", "now", None, reverse("admin:jobs_job_run", args=[job.pk]), True
+                )
+    for permission, label, name in (
+        ("tasks.add_task", "New task", "admin:tasks_task_add"),
+        ("jobs.add_job", "New job", "admin:jobs_job_add"),
+        ("lobwife.add_apikey", "New API key", "admin:lobwife_apikey_add"),
+    ):
+        if user.has_perm(permission):
+            yield Match("action", label, "make or add one", None, reverse(name))
 
 
 def _by_number(number: int, query: str) -> list[Match]:
@@ -48,6 +113,16 @@ def _by_number(number: int, query: str) -> list[Match]:
     if query.isdigit():
         matches += [_run(run) for run in JobRun.objects.filter(pk=number).select_related("job")]
     return matches
+
+
+def _repositories(query: str) -> Iterator[Match]:
+    """Yield the repositories of that name that the newest tasks are about."""
+    if len(query) < 2:
+        return
+    texts = Task.objects.filter(repos__icontains=query).order_by("-id").values_list("repos", flat=True)[:_LOOKED_AT]
+    names = dict.fromkeys(name for text in texts for name in read_repos(text) or () if query.lower() in name.lower())
+    for name in names:
+        yield Match("repository", name, "its tasks", None, f"{reverse('admin:fleet')}?{urlencode({'repo': name})}")
 
 
 def _task(task: Task) -> Match:

@@ -9,7 +9,19 @@ from ninja import Router
 
 from core.callers import caller_of
 from core.errors import NotFound
-from core.rest import Problem, integer_parameter, json_body, json_response, query_parameter, request_body, validate
+from core.rest import (
+    Problem,
+    choice_parameter,
+    integer_parameter,
+    json_body,
+    json_response,
+    link_next,
+    parameters,
+    query_parameter,
+    request_body,
+    time_parameter,
+    validate,
+)
 from tasks import queries, services
 from tasks.ids import parse_path_id
 from tasks.schemas import (
@@ -26,27 +38,41 @@ from tasks.schemas import (
 
 router = Router(tags=["tasks"])
 _DEFAULT_LIMIT, _LARGEST_LIMIT = 100, 500
-_LIST_PARAMETERS: list[dict[str, Any]] = [
-    {"in": "query", "name": "status", "schema": {"type": "string"}},
-    {"in": "query", "name": "type", "schema": {"type": "string"}},
-    {"in": "query", "name": "limit", "schema": {"type": "integer", "minimum": 0, "default": 100}},
-    {"in": "query", "name": "before_id", "schema": {"type": "integer", "minimum": 0}},
-]
-_EVENT_PARAMETERS: list[dict[str, Any]] = [
-    {"in": "query", "name": "limit", "schema": {"type": "integer", "minimum": 0, "default": queries.EVENTS_MOST}},
-    _LIST_PARAMETERS[3],
-]
+_WHOLE: dict[str, Any] = {"type": "integer", "minimum": 0}
+_FILTERS = ("status", "type", "priority", "assigned_to", "repo", "q")
+_LIST_PARAMETERS = parameters(
+    *_FILTERS,
+    "cursor",
+    updated_after={"type": "string", "format": "date-time"},
+    order={"type": "string", "enum": list(queries.ORDERS), "default": queries.ORDERS[0]},
+    limit={**_WHOLE, "default": _DEFAULT_LIMIT},
+    before_id=_WHOLE,
+)
+_EVENT_PARAMETERS = parameters(limit={**_WHOLE, "default": queries.EVENTS_MOST}, before_id=_WHOLE)
 
 
 @router.post(
     "/v1/tasks",
-    response={201: TaskCreated, 400: Problem, 413: Problem, 503: Problem},
-    openapi_extra=request_body(NewTask),
+    response={201: TaskCreated, 400: Problem, 403: Problem, 409: Problem, 413: Problem, 503: Problem},
+    openapi_extra=request_body(
+        NewTask,
+        {
+            "name": "Write the manual",
+            "body": "One page for each chapter.",
+            "repos": ["org/manual"],
+            "priority": "high",
+            "actor": "planner",
+        },
+    ),
 )
 def create_task(request: HttpRequest) -> HttpResponse:
-    """Create a task."""
+    """Create a task. `body` is Markdown for its note, which is what an agent is to read.
+
+    An agent creates tasks under its own, with no more repositories and permissions than that has.
+    """
     body = validate(NewTask, json_body(request))
-    task = services.create_task(fields=body.model_dump(exclude={"actor"}), actor=body.actor, caller=caller_of(request))
+    fields = body.model_dump(exclude={"actor", "body"})
+    task = services.create_task(fields=fields, body=body.body, actor=body.actor, caller=caller_of(request))
     return json_response({"id": task.pk, "task_id": task.task_id}, 201)
 
 
@@ -56,13 +82,25 @@ def create_task(request: HttpRequest) -> HttpResponse:
     openapi_extra={"parameters": _LIST_PARAMETERS},
 )
 def list_tasks(request: HttpRequest) -> HttpResponse:
-    """List tasks, newest first, without their broker fields; at most 500. An agent sees its own task alone."""
+    """List tasks without their broker fields, at most 500: newest first, or queued ones in the order of claims.
+
+    `q` is an id, or a part of a name, slug or assignee. The header `Link` has the address of the next page, in both
+    orders. An agent sees its own task alone.
+    """
     limit = min(integer_parameter(request, "limit", _DEFAULT_LIMIT), _LARGEST_LIMIT)
-    before = integer_parameter(request, "before_id", None)
-    status, type = query_parameter(request, "status"), query_parameter(request, "type")
     caller = caller_of(request)
-    only_id = caller.task_id or 0 if caller.is_agent else None
-    return json_response(queries.task_list(status=status, type=type, limit=limit, only_id=only_id, before_id=before))
+    where = queries.TaskFilter(
+        **{name: query_parameter(request, name) for name in _FILTERS},
+        updated_since=time_parameter(request, "updated_after"),
+        only_id=caller.task_id or 0 if caller.is_agent else None,
+        before_id=integer_parameter(request, "before_id", None),
+    )
+    order = choice_parameter(request, "order", queries.ORDERS)
+    page = queries.task_list(where, limit=limit, order=order, cursor=query_parameter(request, "cursor"))
+    response = json_response(page.tasks)
+    if page.cursor is not None:
+        link_next(request, response, cursor=page.cursor)
+    return response
 
 
 @router.get("/v1/tasks/counts", response={200: TaskCounts, 503: Problem})
@@ -73,11 +111,13 @@ def count_tasks(request: HttpRequest) -> HttpResponse:
 
 @router.get("/v1/tasks/{task_id}", response={200: TaskDetail, 400: Problem, 404: Problem, 503: Problem})
 def get_task(request: HttpRequest, task_id: str) -> HttpResponse:
-    """Get one task with all fields."""
+    """Get one task with all fields. Its ETag is for `If-Match` of a PATCH."""
     task = queries.task_detail(parse_path_id(task_id))
     if task is None:
         raise NotFound(f"Task T{task_id.removeprefix('T')} not found")
-    return json_response(task)
+    response = json_response(task)
+    response["ETag"] = queries.version(task)
+    return response
 
 
 @router.delete(
@@ -105,14 +145,16 @@ def list_events(request: HttpRequest, task_id: str) -> HttpResponse:
     page = queries.task_events(parse_path_id(task_id), limit=limit, before_id=before)
     response = json_response(page.events)
     if page.before_id is not None:
-        response["Link"] = f'<{request.path}?limit={limit}&before_id={page.before_id}>; rel="next"'
+        link_next(request, response, limit=limit, before_id=page.before_id)
     return response
 
 
 @router.post(
     "/v1/tasks/{task_id}/events",
     response={201: EventLogged, 400: Problem, 404: Problem, 409: Problem, 413: Problem, 503: Problem},
-    openapi_extra=request_body(NewEvent),
+    openapi_extra=request_body(
+        NewEvent, {"event_type": "note", "detail": "The first chapter is done", "actor": "agent-7"}
+    ),
 )
 def log_event(request: HttpRequest, task_id: str) -> HttpResponse:
     """Append an event to a task's history."""

@@ -7,24 +7,103 @@ queryset and 5,420 times so; 640 tasks a second were created and 1,900 so, while
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import operator
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, NamedTuple
 
+import orjson
 from django.db import connection, models
-from django.db.models import F, Func
+from django.db.models import Case, F, Func, Q, Value, When
 from django.db.models.functions import Coalesce
 
-from core.timestamps import whole_seconds
-from tasks.models import BROKER_FIELDS, Status, Task, TaskEvent, read_repos
+from core.errors import Invalid
+from core.timestamps import seconds_text, whole_seconds
+from tasks.ids import parse_typed_id
+from tasks.models import BROKER_FIELDS, Status, Task, TaskEvent, TaskLink, TaskPlan, TaskResult, read_repos
+from tasks.results import queries as results
 
 _DETAIL_COLUMNS = tuple(str(field.column) for field in Task._meta.concrete_fields)
 _LIST_COLUMNS = tuple(name for name in _DETAIL_COLUMNS if name not in BROKER_FIELDS)
+_VERSION_COLUMNS = tuple(name for name in _DETAIL_COLUMNS if name != "token_count")
 _EVENT_COLUMNS = ("id", "task_id", "event_type", "detail", "actor", "created_at")
 
+_NEWEST_CURSOR = re.compile(r"(\d{1,18})", re.ASCII)
+_QUEUE_CURSOR = re.compile(r"([0-3])\.(\d{1,18})\.(.*)", re.ASCII | re.DOTALL)
+_WRONG_CURSOR = "cursor must be one that the header Link has on a list in the same order"
 EVENTS_MOST = 5_000
 _EVENTS_CHARACTERS = 4 * 2**20
+_RELATIONS = """
+SELECT p.parent_id, p."group", p.not_before, p.attempt,
+(SELECT json_group_array(depends_on_id) FROM (SELECT depends_on_id FROM tasks_taskdependency
+WHERE task_id = p.task_id ORDER BY id)),
+(SELECT json_object('fence', fence, 'expires_at', strftime('%%Y-%%m-%%dT%%H:%%M:%%SZ', expires_at))
+FROM tasks_tasklease WHERE task_id = p.task_id AND ended_at IS NULL)
+FROM tasks_taskplan p WHERE p.task_id = %s
+"""
 _ROW_BYTES = 500  # of an event besides its texts, so that small ones don't make a history long
+
+
+ORDERS = ("newest", "queue")
+# The place of a priority in the queue; any other word counts as normal.
+_RANKS = {"critical": 0, "high": 1, "low": 3}
+_NORMAL_RANK = 2
+_RANK = Case(
+    *(When(priority=name, then=Value(rank)) for name, rank in _RANKS.items()),
+    default=Value(_NORMAL_RANK),
+    output_field=models.IntegerField(),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks a list has; None is any."""
+
+    status: str | None = None
+    type: str | None = None
+    priority: str | None = None
+    assigned_to: str | None = None
+    repo: str | None = None  # one of its repositories, in any case
+    q: str | None = None  # its id, or a part of its name, slug or assignee
+    updated_since: datetime | None = None
+    only_id: int | None = None
+    before_id: int | None = None
+
+    def equal(self) -> dict[str, Any]:
+        """Return the conditions that compare a column with a value, by Django's lookups."""
+        since = seconds_text(self.updated_since) if self.updated_since is not None else None
+        lookups = {
+            "status": self.status,
+            "type": self.type,
+            "priority": self.priority,
+            "assigned_to": self.assigned_to,
+            "updated_at__gte": since,
+            "id": self.only_id,
+            "id__lt": self.before_id,
+        }
+        return {lookup: value for lookup, value in sorted(lookups.items()) if value is not None}
+
+    def others(self) -> Q:
+        """Return the conditions that look into texts."""
+        condition = Q()
+        if self.repo is not None:
+            condition &= with_repository(self.repo)
+        if self.q is not None:
+            names = Q(name__icontains=self.q) | Q(slug__icontains=self.q) | Q(assigned_to__icontains=self.q)
+            number = parse_typed_id(self.q)
+            condition &= names if number is None else names | Q(pk=number)
+        return condition
+
+
+class TaskPage(NamedTuple):
+    """Tasks of a list; `cursor` is where the next page begins, None on the last one."""
+
+    tasks: list[dict[str, Any]]
+    cursor: str | None
 
 
 class EventPage(NamedTuple):
@@ -35,27 +114,106 @@ class EventPage(NamedTuple):
 
 
 # --- reads
+def with_repository(name: str) -> Q:
+    """Return the condition for tasks that have a repository, in any case."""
+    return Q(repos__icontains=json.dumps(name))
+
+
 def task_detail(task_id: int) -> dict[str, Any] | None:
-    """Return all fields of a task as REST answers them; None when there is no such task."""
+    """Return all fields of a task as REST answers them, its links and result; None when there is no such task.
+
+    A task that has relations, or had a lease, has these besides.
+    """
     with connection.cursor() as cursor:
-        cursor.execute(_select(_DETAIL_COLUMNS, ("id",)), (task_id,))
+        cursor.execute(_select_detail(), (task_id,))
         row = cursor.fetchone()
     if row is None:
         return None
-    task = _as_json(_DETAIL_COLUMNS, row)
+    *values, has_links, has_result, has_plan = row
+    task = _as_json(_DETAIL_COLUMNS, values)
     task["token_count"] = _int_or_none(task["token_count"])
-    return task
+    task["links"] = [results.link_as_json(link) for link in results.links_of(task_id)] if has_links else []
+    result = results.result_of(task_id) if has_result else None
+    task["result"] = results.result_as_json(result) if result is not None else None
+    return {**task, **_relations(task_id)} if has_plan else task
 
 
-def task_list(
-    *, status: str | None, type: str | None, limit: int, only_id: int | None = None, before_id: int | None = None
-) -> list[dict[str, Any]]:
-    """Return tasks without their broker fields, newest first: all of them, or those that fit each filter."""
-    filters = {"status": status or None, "type": type or None, "id": only_id, "id__lt": before_id}
-    values = {lookup: value for lookup, value in sorted(filters.items()) if value is not None}
+def version(task: Mapping[str, Any]) -> str:
+    """Return the ETag of a task that `task_detail` returned: another after each change, but for tokens it was given."""
+    values = orjson.dumps([task[name] for name in _VERSION_COLUMNS])
+    return f'"{hashlib.blake2b(values, digest_size=8).hexdigest()}"'
+
+
+def task_list(where: TaskFilter, *, limit: int, order: str = "newest", cursor: str | None = None) -> TaskPage:
+    """Return a page of tasks without their broker fields, in one of ORDERS; raises Invalid for a wrong cursor.
+
+    `queue` has the queued ones in the order in which they are claimed: by priority, then by when they were queued.
+    """
+    others = where.others()
+    if order == "newest" and not others:
+        if cursor is not None:
+            below = _newest_cursor(cursor)
+            where = replace(where, before_id=below if where.before_id is None else min(below, where.before_id))
+        values = where.equal()
+        with connection.cursor() as opened:
+            opened.execute(f"{_select(_LIST_COLUMNS, tuple(values))} LIMIT %s", (*values.values(), limit + 1))
+            rows = opened.fetchall()
+    else:
+        queryset = Task.objects.filter(others, **where.equal())
+        if order == "newest":
+            queryset = queryset.filter(Q() if cursor is None else Q(pk__lt=_newest_cursor(cursor))).order_by("-id")
+        else:
+            behind = Q() if cursor is None else _behind(cursor)
+            queryset = (
+                queryset.filter(status=Status.QUEUED)
+                .alias(rank=_RANK)
+                .filter(behind)
+                .order_by("rank", "queued_at", "id")
+            )
+        rows = list(queryset.values_list(*_LIST_COLUMNS)[: limit + 1])
+    following = (
+        _cursor(dict(zip(_LIST_COLUMNS, rows[limit - 1], strict=True)), order) if 0 < limit < len(rows) else None
+    )
+    return TaskPage([_as_json(_LIST_COLUMNS, row) for row in rows[:limit]], following)
+
+
+def _cursor(task: Mapping[str, Any], order: str) -> str:
+    if order == "newest":
+        return str(task["id"])
+    return f"{_RANKS.get(task['priority'], _NORMAL_RANK)}.{task['id']}.{task['queued_at']}"
+
+
+def _newest_cursor(cursor: str) -> int:
+    match = _NEWEST_CURSOR.fullmatch(cursor)
+    if match is None:
+        raise Invalid(_WRONG_CURSOR)
+    return int(match[1])
+
+
+def _behind(cursor: str) -> Q:
+    """Return the condition for what comes after a place in the queue; raises Invalid."""
+    match = _QUEUE_CURSOR.fullmatch(cursor)
+    if match is None:
+        raise Invalid(_WRONG_CURSOR)
+    rank, number, queued_at = int(match[1]), int(match[2]), match[3]
+    later = Q(queued_at__gt=queued_at) | Q(queued_at=queued_at, pk__gt=number)
+    return Q(rank__gt=rank) | Q(rank=rank) & later
+
+
+def dependants(task_id: int) -> list[int]:
+    """Return the tasks that depend on a task."""
+    return _numbers("SELECT task_id FROM tasks_taskdependency WHERE depends_on_id = %s ORDER BY id", task_id)
+
+
+def blocked_by(task_id: int) -> list[int]:
+    """Return the tasks that a task blocks, since it failed or was cancelled."""
+    return _numbers("SELECT task_id FROM tasks_taskplan WHERE blocked_by = %s ORDER BY task_id", task_id)
+
+
+def _numbers(sql: str, value: int) -> list[int]:
     with connection.cursor() as cursor:
-        cursor.execute(f"{_select(_LIST_COLUMNS, tuple(values))} LIMIT %s", (*values.values(), limit))
-        return [_as_json(_LIST_COLUMNS, row) for row in cursor.fetchall()]
+        cursor.execute(sql, (value,))
+        return [number for (number,) in cursor.fetchall()]
 
 
 def task_status(task_id: int) -> str | None:
@@ -64,6 +222,14 @@ def task_status(task_id: int) -> str | None:
         cursor.execute(_select(("status",), ("id",)), (task_id,))
         row = cursor.fetchone()
     return row[0] if row else None
+
+
+def stored_task(task_id: int) -> dict[str, Any]:
+    """Return the columns of a task as they are stored; empty when there is no such task."""
+    with connection.cursor() as cursor:
+        cursor.execute(_select(_DETAIL_COLUMNS, ("id",)), (task_id,))
+        row = cursor.fetchone()
+    return dict(zip(_DETAIL_COLUMNS, row, strict=True)) if row else {}
 
 
 def task_counts() -> dict[str, Any]:
@@ -93,7 +259,7 @@ def history_bytes(task_id: int) -> int:
     """Return how many bytes the events of a task take, those of each row included."""
     lengths = (
         Coalesce(Func(F(name), function="OCTET_LENGTH", output_field=models.IntegerField()), 0)
-        for name in ("event_type", "detail", "actor")
+        for name in ("event_type", "detail", "actor", "changes")
     )
     rows = TaskEvent.objects.filter(task_id=task_id)
     total = rows.aggregate(total=models.Sum(functools.reduce(operator.add, lengths) + _ROW_BYTES))["total"]
@@ -127,6 +293,17 @@ def _select(columns: Sequence[str], lookups: Sequence[str]) -> str:
 
 
 @functools.cache
+def _select_detail() -> str:
+    """Return the SELECT of a task by its id, and of whether it has what lies in other tables."""
+    table = _quote(Task._meta.db_table)
+    columns = [f"{table}.{_quote(name)}" for name in _DETAIL_COLUMNS]
+    for model in (TaskLink, TaskResult, TaskPlan):
+        other = _quote(model._meta.db_table)
+        columns.append(f"EXISTS (SELECT 1 FROM {other} WHERE {other}.{_quote('task_id')} = {table}.{_quote('id')})")  # noqa: S608
+    return f"SELECT {', '.join(columns)} FROM {table} WHERE {table}.{_quote('id')} = %s"  # noqa: S608
+
+
+@functools.cache
 def _insert(model: type[models.Model]) -> tuple[list[str], str]:
     fields = [field for field in model._meta.concrete_fields if not field.primary_key]
     names = ", ".join(_quote(str(field.column)) for field in fields)
@@ -150,6 +327,20 @@ def _quote(name: str) -> str:
 
 
 # --- answers
+def _relations(task_id: int) -> dict[str, Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(_RELATIONS, (task_id,))
+        parent, group, not_before, attempt, depends_on, lease = cursor.fetchone()
+    return {
+        "depends_on": json.loads(depends_on),
+        "parent": parent,
+        "group": group,
+        "not_before": whole_seconds(str(not_before)) if not_before else None,
+        "attempt": attempt,
+        "lease": json.loads(lease) if lease else None,
+    }
+
+
 def _as_json(columns: Iterable[str], row: Sequence[Any]) -> dict[str, Any]:
     """Return a row as REST answers it: a value that an old file holds in a column of another type is null."""
     task = dict(zip(columns, row, strict=True))

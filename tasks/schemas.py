@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pydantic_core import PydanticCustomError
 
 from core.timestamps import parse
+from tasks.ids import LARGEST_ID, parse_typed_id
 
 _INTEGER = re.compile(r"\s*[+-]?\d{1,19}\s*", re.ASCII)
 _SIXTY_FOUR_BITS = 2**63
@@ -20,6 +21,8 @@ LONGEST_NAME = 10_000
 LONGEST_WORD = 1_000
 LONGEST_REPO = 300
 MOST_REPOS = 1_000
+MOST_TYPES = 50
+LONGEST_NOTE = 256 * 1024
 
 
 def _error(sentence: str) -> PydanticCustomError:
@@ -95,6 +98,13 @@ def repo_list(value: Any) -> Any:
     return value
 
 
+def _words(value: Any) -> Any:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or len(names) > MOST_TYPES:
+        raise _error(f"must be a list of at most {MOST_TYPES} texts")
+    return [text_up_to(LONGEST_WORD)(name) for name in names]
+
+
 Text = Annotated[str, BeforeValidator(_text)]  # as long as the body may be: details, workflows
 Word = Annotated[str, BeforeValidator(text_up_to(LONGEST_WORD))]
 Name = Annotated[str, BeforeValidator(_name)]
@@ -105,12 +115,28 @@ Estimate = Annotated[
     WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]}),
 ]
 Time = Annotated[str, BeforeValidator(_time)]
+Words = Annotated[list[str], BeforeValidator(_words)]
 Repos = Annotated[
     list[str],
     BeforeValidator(repo_list),
     WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}),
 ]
+NoteBody = Annotated[str, BeforeValidator(text_up_to(LONGEST_NOTE))]
 Boolean = Annotated[bool, BeforeValidator(bool)]
+
+
+def _task_number(value: Any) -> Any:
+    number = parse_typed_id(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 < number <= LARGEST_ID:
+        raise _error("must be the id of a task, such as 42 or T42")
+    return number
+
+
+TaskNumber = Annotated[
+    int,
+    BeforeValidator(_task_number),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^[Tt]?[0-9]+$"}]}),
+]
 
 
 class Body(BaseModel):
@@ -130,6 +156,10 @@ class TaskFields(Body):
     requires_qa: Boolean = False
     workflow: Text | None = None
     actor: Word | None = None
+    depends_on: list[TaskNumber] | None = Field(None, description="Tasks that must be completed before.")
+    parent: TaskNumber | None = Field(None, description="The task that this one is a part of.")
+    group: Word | None = Field(None, description="Of tasks with the same group only one is active at a time.")
+    not_before: Time | None = Field(None, description="Nobody may claim it earlier.")
 
 
 class NewTask(TaskFields):
@@ -139,6 +169,7 @@ class NewTask(TaskFields):
 
     name: Name | None = None
     slug: Word | None = None
+    body: NoteBody | None = None
     type: Word = "swe"
     status: Word = "queued"
     priority: Word = "normal"
@@ -169,6 +200,67 @@ class NewEvent(Body):
     actor: Word | None = None
 
 
+class NewClaim(Body):
+    """The body of `POST /api/v1/tasks/claim`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "types": ["swe"],
+                "repos": ["org/app"],
+                "runner": "box-3/1",
+                "lease_seconds": 900,
+                "wait_seconds": 30,
+            }
+        }
+    )
+
+    types: Words | None = Field(None, description="Only tasks of these types.")
+    repos: Repos | None = Field(None, description="Only tasks all of whose repositories are among these.")
+    runner: Word = Field("", description="What the caller calls itself.")
+    lease_seconds: Annotated[Integer, Field(ge=1, le=86_400)] = 900
+    wait_seconds: Annotated[Integer, Field(ge=0, le=60)] = 0
+
+
+class NewHeartbeat(Body):
+    """The body of `POST /api/v1/tasks/{id}/heartbeat`."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"fence": 7, "progress": "tests run"}})
+
+    fence: Integer
+    progress: Word | None = None
+
+
+class NewRelease(Body):
+    """The body of `POST /api/v1/tasks/{id}/release`."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"fence": 7, "outcome": "completed", "reason": "merged"}})
+
+    fence: Integer
+    outcome: Word = Field(description="completed, failed, queued or blocked")
+    reason: Annotated[str, BeforeValidator(text_up_to(LONGEST_NAME))] | None = None
+
+
+class Lease(Schema):
+    fence: int
+    expires_at: str
+
+
+class HeartbeatAnswer(Schema):
+    expires_at: str
+    stop: bool
+    reason: str | None
+    messages: list[str]
+
+
+class ReleaseAnswer(Schema):
+    id: int
+    task_id: str
+    fence: int
+    outcome: str
+    released_at: str
+
+
 class TaskListItem(Schema):
     """A task in a list."""
 
@@ -193,13 +285,47 @@ class TaskListItem(Schema):
     completed_at: str | None
 
 
+class LinkShown(Schema):
+    """A link of a task."""
+
+    id: int
+    kind: str
+    url: str
+    added_at: str
+
+
+class ResultShown(Schema):
+    """The result of a task."""
+
+    summary: str
+    data: dict[str, Any] | None
+    written_at: str
+
+
 class TaskDetail(TaskListItem):
-    """One task with its broker fields."""
+    """One task with its broker fields; what has a default only of a task that has relations, or had a lease."""
 
     broker_repos: str | None = Field(description="JSON text of a list, or null")
     broker_status: str | None
     token_count: int | None
     broker_registered_at: str | None
+    links: list[LinkShown]
+    result: ResultShown | None
+    depends_on: list[int] | None = None
+    parent: int | None = None
+    group: str | None = None
+    not_before: str | None = None
+    attempt: int | None = Field(None, description="How many leases there were.")
+    lease: Lease | None = Field(None, description="null while nobody holds the task")
+
+
+class ClaimedTask(TaskDetail):
+    """A task that was claimed, with its lease and the key that is good for as long as that."""
+
+    body: str | None
+    attempt: int
+    lease: Lease
+    key: str
 
 
 class TaskCounts(Schema):

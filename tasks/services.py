@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.utils.http import parse_etags
 
 from core.callers import Caller, Role
-from core.errors import Conflict, Invalid, NotFound, TooLarge
+from core.errors import Conflict, Invalid, NotFound, PreconditionFailed, TooLarge
 from core.timestamps import seconds_text
 from tasks import queries
-from tasks.models import OVER, REGISTRATION_ACTIVE, REGISTRATION_ENDED, Status, Task, TaskEvent, field_values
+from tasks.events import append_event
+from tasks.leases import ends
+from tasks.leases.queries import live_lease
+from tasks.models import OVER, Status, Task, TaskEvent, TaskPlan, field_values
+from tasks.notes.texts import first_text, save_request
+from tasks.relations import check_subtask, follow_status, set_relations, split_relations
 
 UNCANCELLABLE = (Status.COMPLETED, Status.CANCELLED)
 _MOST_QUOTED_CHARACTERS = 100
 # Agents and services may send texts of so many bytes; others are bound by the size of a body alone.
-_LIMITED_ROLES = (Role.AGENT, Role.SERVICE)
+_LIMITED_ROLES = (Role.AGENT, Role.SERVICE, Role.RUNNER)
 _LONGEST_TEXT = 64 * 1024
 # So much more than events may changes add to a history, so that a task whose history is full can still be ended.
 _HISTORY_RESERVE_BYTES = 2**20
+_LONGEST_RECORDED = 200  # characters of a value in the history
 
 
 def get_task(task_id: int) -> Task:
@@ -35,27 +43,40 @@ def create_task(
     *,
     fields: Mapping[str, Any],
     actor: str | None,
+    body: str | None = None,
     detail: str | None = None,
     created_at: str | None = None,
     caller: Caller | None = None,
 ) -> Task:
     """Create a task and its `created` event; raises Invalid for a missing name or an unknown status, TooLarge.
 
-    `created_at`, in the form of `seconds_text()`, is for a task that is older than its row.
+    `body` is Markdown for its note. `created_at`, in the form of `seconds_text()`, is for a task that is older than its
+    row. An agent creates tasks under its own; raises Conflict when it has made enough of them.
     """
     name = (fields.get("name") or "").strip()
     if not name:
         raise Invalid("name is required")
     check_status(fields.get("status", Status.QUEUED))
-    _check_texts(fields, caller)
+    check_texts({**fields, "body": body}, caller)
     now = seconds_text()
-    values = field_values(**{**fields, "name": name, "repos": fields.get("repos") or None})
+    columns, relations = split_relations(fields)
+    parent_id = (caller.task_id or 0) if caller is not None and caller.is_agent else None
+    if parent_id is not None:
+        relations["parent"] = parent_id
+    relations = {key: value for key, value in relations.items() if value}
+    values = field_values(**{**columns, "name": name, "repos": fields.get("repos") or None})
     task = Task(**values, created_at=created_at or now, updated_at=now, queued_at=now)
     with transaction.atomic():
+        if parent_id is not None:
+            _check_agent(parent_id, queries.task_status(parent_id), caller)
+            check_subtask(parent_id)
         queries.insert_row(task)
-        _append(
+        append_event(
             task.pk, "created", detail or f"Task created with status={task.status}", actor, now, task.status, caller
         )
+        set_relations(task.pk, relations, caller)
+        if body and body.strip():
+            save_request(task.pk, first_text(name, body), [], caller.name if caller is not None else "")
     return task
 
 
@@ -69,8 +90,8 @@ def update_task(
 ) -> list[str]:
     """Set fields and log `updated`; returns the names in the order given. Raises Invalid, NotFound.
 
-    Raises Conflict for an agent whose task is over, TooLarge for agents and services. The end of a task ends its
-    registration for tokens.
+    Raises Conflict for an agent whose task or lease is over, TooLarge for agents and services. The end of a task ends
+    its registration for tokens; a status other than active, or another assignee, ends its lease.
     `registration` holds the broker fields to store in place of those in `changes`; only the broker passes it.
     """
     if not changes:
@@ -79,19 +100,27 @@ def update_task(
         raise Invalid("name must not be empty")
     if "status" in changes:
         check_status(changes["status"])
-    _check_texts(changes, caller)
+    check_texts(changes, caller)
     _check_history(task_id, caller, settings.TASK_HISTORY_BYTES + _HISTORY_RESERVE_BYTES)
     now = seconds_text()
+    columns, relations = split_relations(changes)
     with transaction.atomic():
-        if caller is not None and caller.is_agent:
-            _check_not_over(task_id, queries.task_status(task_id))
-        values = {**changes, **(registration or {}), "updated_at": now}
-        status = queries.update_row(task_id, field_values(**values))
+        _check_agent(task_id, queries.task_status(task_id), caller)
+        values = field_values(**{**columns, **(registration or {})})
+        before = queries.stored_task(task_id)
+        status = queries.update_row(task_id, {**values, "updated_at": now})
         if status is None:
             raise NotFound(f"Task T{task_id} not found")
         if status in OVER:
-            _end_registration(task_id)
-        _append(task_id, "updated", f"Updated: {', '.join(changes)}", actor, now, status, caller)
+            ends.end_registration(task_id)
+        detail = f"Updated: {', '.join(changes)}"
+        append_event(task_id, "updated", detail, actor, now, status, caller, changes=_differences(before, values))
+        ends.follow_change(task_id, columns, status, actor, now, caller)
+        if "status" in columns:
+            if status == Status.QUEUED:
+                TaskPlan.objects.filter(pk=task_id).update(expiries=0, retry_at=None)  # whoever queues it starts anew
+            follow_status(task_id, status, now)
+        set_relations(task_id, relations, caller)
     return list(changes)
 
 
@@ -104,8 +133,12 @@ def cancel_task(
         open_or_failed = Task.objects.filter(pk=task_id).exclude(status__in=UNCANCELLABLE)
         if not open_or_failed.update(status=Status.CANCELLED, updated_at=now):
             raise Conflict(f"Task T{task_id} is already {get_task(task_id).status}")
-        _end_registration(task_id)
-        _append(task_id, "cancelled", detail, actor, now, Status.CANCELLED, caller)
+        ends.end_registration(task_id)
+        append_event(task_id, "cancelled", detail, actor, now, Status.CANCELLED, caller)
+        lease = live_lease(task_id)
+        if lease is not None:
+            ends.end_by_status(lease, Status.CANCELLED, actor or "", now, caller)
+        follow_status(task_id, Status.CANCELLED, now)
 
 
 def log_event(
@@ -113,20 +146,31 @@ def log_event(
 ) -> TaskEvent:
     """Append an event to a task's history; raises Invalid, NotFound.
 
-    Raises Conflict for an agent whose task is over, TooLarge for agents and services.
+    Raises Conflict for an agent whose task or lease is over, TooLarge for agents and services.
     """
     event_type = event_type.strip()
     if not event_type:
         raise Invalid("event_type is required")
-    _check_texts({"detail": detail}, caller)
+    check_texts({"detail": detail}, caller)
     _check_history(task_id, caller, settings.TASK_HISTORY_BYTES)
     with transaction.atomic():
         status = queries.task_status(task_id)
         if status is None:
             raise NotFound(f"Task T{task_id} not found")
-        if caller is not None and caller.is_agent:
-            _check_not_over(task_id, status)
-        return _append(task_id, event_type, detail, actor, seconds_text(), status, caller)
+        _check_agent(task_id, status, caller)
+        return append_event(task_id, event_type, detail, actor, seconds_text(), status, caller)
+
+
+def check_version(task_id: int, if_match: str) -> None:
+    """Raise PreconditionFailed unless the header If-Match names the task as it is; raises NotFound.
+
+    Call it in the transaction of the change.
+    """
+    task = queries.task_detail(task_id)
+    if task is None:
+        raise NotFound(f"Task T{task_id} not found")
+    if not {"*", queries.version(task)} & set(parse_etags(if_match)):
+        raise PreconditionFailed(f"Task T{task_id} is not what If-Match names: read it again, then decide anew")
 
 
 def events_after(event_id: int, *, limit: int = 500) -> list[TaskEvent]:
@@ -149,12 +193,16 @@ def check_status(status: str) -> None:
         raise Invalid(f"invalid status: {status[:_MOST_QUOTED_CHARACTERS]}")
 
 
-def _check_not_over(task_id: int, status: str | None) -> None:
+def _check_agent(task_id: int, status: str | None, caller: Caller | None) -> None:
+    if caller is None or not caller.is_agent:
+        return
     if status in OVER:
         raise Conflict(f"Task T{task_id} is {status}: an agent changes nothing on a task that is over")
+    ends.check_lease(caller)
 
 
-def _check_texts(values: Mapping[str, Any], caller: Caller | None) -> None:
+def check_texts(values: Mapping[str, Any], caller: Caller | None) -> None:
+    """Raise TooLarge for a text that is longer than the caller's role may send."""
     if caller is None or caller.role not in _LIMITED_ROLES:
         return
     for name, value in values.items():
@@ -171,21 +219,11 @@ def _check_history(task_id: int, caller: Caller | None, most_bytes: int) -> None
         )
 
 
-def _end_registration(task_id: int) -> None:
-    registered = Task.objects.filter(pk=task_id, broker_status=REGISTRATION_ACTIVE)
-    registered.update(broker_status=REGISTRATION_ENDED)
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+    """Return JSON with the old and the new value of each field that changed; None when none did."""
+    changed = {name: [_shortened(before[name]), _shortened(new)] for name, new in after.items() if before[name] != new}
+    return json.dumps(changed) if changed else None
 
 
-def _append(
-    task_id: int,
-    event_type: str,
-    detail: str | None,
-    actor: str | None,
-    now: str,
-    status: str | None,
-    caller: Caller | None,
-) -> TaskEvent:
-    event = TaskEvent(task_id=task_id, event_type=event_type, detail=detail, actor=actor, created_at=now, status=status)
-    event.caller = caller.name if caller is not None else None
-    queries.insert_row(event)
-    return event
+def _shortened(value: Any) -> Any:
+    return value if not isinstance(value, str) or len(value) <= _LONGEST_RECORDED else f"{value[:_LONGEST_RECORDED]}…"

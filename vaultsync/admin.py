@@ -9,11 +9,14 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from core.display import ReadOnlyAdmin
 from core.errors import LobwifeError
 from vaultsync import queries, services
 from vaultsync.models import NoteProblem, SyncRequest, SyncRun, VaultState
+from vaultsync.notes.layout import task_of_path
 
 _MOST_PROBLEMS, _MOST_RUNS = 100, 20
 
@@ -59,36 +62,24 @@ class VaultAdmin(ReadOnlyAdmin):
 
 @admin.register(SyncRun)
 class SyncRunAdmin(ReadOnlyAdmin):
-    list_display = (
-        "started_at",
-        "reason",
-        "full",
-        "files",
-        "pushed",
-        "seconds",
-        "error",
-    )
-    list_filter = (
-        "full",
-        "pushed",
-    )
+    list_display = ("started_at", "reason", "full", "files", "pushed", "seconds", "error")
+    list_filter = ("full", "pushed", "started_at")
 
 
 @admin.register(NoteProblem)
 class NoteProblemAdmin(ReadOnlyAdmin):
     """Reports can be deleted, which is to dismiss them; one that still holds comes back."""
 
-    list_display = (
-        "path",
-        "kind",
-        "sentence",
-        "since",
-    )
-    list_filter = ("kind",)
-    search_fields = (
-        "path",
-        "sentence",
-    )
+    list_display = ("path", "of_task", "kind", "sentence", "since")
+    list_filter = ("kind", "since")
+    search_fields = ("path", "sentence")
+
+    @admin.display(description="task")
+    def of_task(self, problem: NoteProblem) -> SafeString | str:
+        number = task_of_path(problem.path)
+        if number is None:
+            return "–"
+        return format_html('<a href="{}">T{}</a>', reverse("admin:tasks_task_change", args=[number]), number)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("vaultsync.delete_noteproblem")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 
@@ -16,23 +15,12 @@ from tasks.services import newest_event_id
 from vaultsync import services
 from vaultsync.models import SyncRequest, VaultState
 from vaultsync.sync import FULL_EVERY, Sync
-from vaultsync.vault import SyncObserver, TokenProvider, Vault, no_token
+from vaultsync.vault import SyncObserver, TokenProvider, Vault
 
-log = logging.getLogger(__name__)
 QUIET_SECONDS = 0.8  # with the daemon's tick a sync begins within a second of a lone event
 MOST_WAIT_SECONDS = 5.0
 _POLL_SECONDS = 0.15
 _HEARTBEAT_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class DueSync:
-    """A sync that is due: its reason, and how `Sync.run` is called."""
-
-    reason: str
-    full: bool = False
-    fetch: bool = True
-    respect_back_off: bool = True
 
 
 class VaultFollower:
@@ -40,7 +28,7 @@ class VaultFollower:
 
     def __init__(
         self,
-        token: TokenProvider = no_token,
+        token: TokenProvider = lambda: None,
         *,
         vault: Vault | None = None,
         interval: float | None = None,
@@ -69,9 +57,7 @@ class VaultFollower:
         if due is None:
             return _POLL_SECONDS if self._first_at else False
         try:
-            observer = SyncObserver(on_wait=self._on_wait, on_step=self._on_step)
-            sync = Sync(self.vault, observer)
-            sync.run(reason=due.reason, full=due.full, fetch=due.fetch, respect_back_off=due.respect_back_off)
+            Sync(self.vault, SyncObserver(on_wait=self._on_wait, on_step=self._on_step)).run(**due)
         except Unavailable:
             return False  # `manage.py sync` or a script is at work; what is due stays due
         services.beat()
@@ -79,27 +65,29 @@ class VaultFollower:
         self._first_at = 0.0
         return True
 
-    def _due(self, state: VaultState, clock: float) -> DueSync | None:
+    def _due(self, state: VaultState, clock: float) -> dict[str, Any] | None:
+        """Return how `Sync.run` is to be called; None when nothing is due."""
         now = utc_now()
         request = SyncRequest.objects.last()
         is_backing_off = services.is_backing_off(until=state.retry_at, now=now)
         failed_since = request is not None and state.last_error_at and state.last_error_at > request.requested_at
         if request is not None and not (is_backing_off and failed_since):
             full = SyncRequest.objects.filter(full=True).exists()
-            return DueSync(f"a request by {request.requested_by or 'someone'}", full=full, respect_back_off=False)
+            return {"reason": f"a request by {request.requested_by or 'someone'}", "full": full}
         if is_backing_off:
             return None
+        due: dict[str, Any] | None = None
         if not self._started or state.committed is None:
-            return DueSync("the start of the daemon", full=True)
-        if _elapsed(state.last_full_at, FULL_EVERY, now):
-            return DueSync("the periodic reconcile", full=True)
-        if state.remote_retry_at and not services.is_backing_off(until=state.remote_retry_at, now=now):
-            return DueSync("another try at the remote")
-        if state.retry_at or _elapsed(state.last_sync_at, self.interval, now):
-            return DueSync("the interval")
-        if self._burst_is_over(state.committed, clock):
-            return DueSync("changed tasks", fetch=False)
-        return None
+            due = {"reason": "the start of the daemon", "full": True}
+        elif _elapsed(state.last_full_at, FULL_EVERY, now):
+            due = {"reason": "the periodic reconcile", "full": True}
+        elif state.remote_retry_at and not services.is_backing_off(until=state.remote_retry_at, now=now):
+            due = {"reason": "another try at the remote"}
+        elif state.retry_at or _elapsed(state.last_sync_at, self.interval, now):
+            due = {"reason": "the interval"}
+        elif self._burst_is_over(state.committed, clock):
+            due = {"reason": "changed tasks", "fetch": False}
+        return due and {**due, "respect_back_off": True}
 
     def _burst_is_over(self, committed: int, clock: float) -> bool:
         """Return True when events wait and none came for a moment, or they have waited for long enough."""

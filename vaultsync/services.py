@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from core.errors import Unavailable
 from core.timestamps import utc_now
 from vaultsync.models import Kind, NoteProblem, NoteRecord, SyncRequest, SyncRun, VaultState
 from vaultsync.queries import is_enabled
+from vaultsync.vault import SyncResult
 
 _RUNS_KEPT = 200
 _PROBLEM_DAYS = 7
@@ -50,42 +51,46 @@ def request_sync(*, actor: str, full: bool = False) -> SyncRequest:
         return SyncRequest.objects.create(full=full, requested_by=actor, requested_at=utc_now())
 
 
-def delete_requests(*, up_to: int) -> None:
-    """Delete the requests that a sync has served."""
+def record_sync(*, run: SyncRun, result: SyncResult, served: int | None) -> None:
+    """Record a sync in the state, and in the history if it is worth it; delete the requests up to `served`.
+
+    One that failed is tried again with back-off, and its requests stay.
+    """
+    problem, state = result.disabled or result.error, vault_state()
+    changes: dict[str, Any] = {"disabled_reason": result.disabled}
+    if problem:
+        changes |= {"failures": state.failures + 1, "retry_at": retry_time(state.failures + 1), **_last_error(problem)}
+    else:
+        changes |= {"failures": 0, "retry_at": None, "last_sync_at": utc_now()}
+        changes |= {"last_full_at": utc_now()} if result.full else {}
+        changes |= {"last_error": "", "last_error_at": None} if not state.remote_failures else {}
+    run.full, run.files, run.commit, run.pushed = result.full, result.files, result.commit, result.pushed
+    run.error = problem or result.remote_error
     with transaction.atomic():
-        SyncRequest.objects.filter(pk__lte=up_to).delete()
-
-
-def record_run(*, run: SyncRun) -> None:
-    """Save a sync in the history, which holds the newest 200."""
-    with transaction.atomic():
-        run.save(force_insert=True)
-        SyncRun.objects.filter(pk__lte=run.pk - _RUNS_KEPT).delete()
-
-
-def record_failure(*, sentence: str) -> None:
-    """Record a failed sync; it is tried again with back-off."""
-    failures = vault_state().failures + 1
-    save_state(
-        failures=failures,
-        retry_at=retry_time(failures),
-        last_error=sentence[:_MOST_CHARACTERS],
-        last_error_at=utc_now(),
-    )
+        VaultState.objects.update(**changes)
+        if served is not None and not problem:
+            SyncRequest.objects.filter(pk__lte=served).delete()
+        if run.files or run.commit or run.error or run.full or served is not None:
+            run.save(force_insert=True)
+            SyncRun.objects.filter(pk__lte=run.pk - _RUNS_KEPT).delete()
 
 
 def record_remote_failure(*, kind: str, sentence: str, ahead: int) -> None:
     """Record an error of the remote; commits wait here."""
     failures = vault_state().remote_failures + 1
+    error = _last_error(sentence)
     save_state(
         remote_state=kind,
-        remote_error=sentence[:_MOST_CHARACTERS],
+        remote_error=error["last_error"],
         remote_failures=failures,
         remote_retry_at=retry_time(failures),
         ahead=ahead,
-        last_error=sentence[:_MOST_CHARACTERS],
-        last_error_at=utc_now(),
+        **error,
     )
+
+
+def _last_error(sentence: str) -> dict[str, Any]:
+    return {"last_error": sentence[:_MOST_CHARACTERS], "last_error_at": utc_now()}
 
 
 def retry_time(failures: int) -> datetime:
@@ -98,32 +103,27 @@ def is_backing_off(*, until: datetime | None, now: datetime) -> bool:
     return until is not None and timedelta(0) < until - now <= timedelta(seconds=_BACK_OFF_MOST)
 
 
-def record_problems(*, problems: Iterable[NoteProblem]) -> None:
-    """Save problems; one that was known before keeps its `since`."""
-    distinct = {(problem.path, problem.kind): problem for problem in problems}
-    if distinct:
+def save_problems(*, problems: Iterable[NoteProblem], seen: Collection[str] | None, blocked_is_over: bool) -> None:
+    """Save problems, and delete those that are over; one that was known before keeps its `since`.
+
+    What is not among `problems` is over: an unreadable note at the paths `seen`, everywhere for None, a blocked file
+    with `blocked_is_over`, and what people were told of a week ago.
+    """
+    current = {(problem.path, problem.kind): problem for problem in problems}
+    week_ago, over = utc_now() - timedelta(days=_PROBLEM_DAYS), []
+    for pk, path, kind, since in NoteProblem.objects.values_list("pk", "path", "kind", "since"):
+        if kind == Kind.UNREADABLE:
+            is_over = seen is None or path in seen
+        else:
+            is_over = (kind == Kind.BLOCKED and blocked_is_over) or since < week_ago
+        if is_over and (path, kind) not in current:
+            over.append(pk)
+    if over or current:
         with transaction.atomic():
+            NoteProblem.objects.filter(pk__in=over).delete()
             NoteProblem.objects.bulk_create(
-                distinct.values(), update_conflicts=True, unique_fields=["path", "kind"], update_fields=["sentence"]
+                current.values(), update_conflicts=True, unique_fields=["path", "kind"], update_fields=["sentence"]
             )
-
-
-def clear_problems(*, kind: str, paths: Iterable[str] | None = None, except_for: Iterable[NoteProblem] = ()) -> None:
-    """Delete problems of a kind that are solved: those of some paths, or all but `except_for`."""
-    current = {problem.path for problem in except_for if problem.kind == kind}
-    stored = set(NoteProblem.objects.filter(kind=kind).values_list("path", flat=True))
-    solved = (stored if paths is None else stored.intersection(paths)) - current
-    if solved:
-        with transaction.atomic():
-            NoteProblem.objects.filter(kind=kind, path__in=solved).delete()
-
-
-def delete_old_problems() -> None:
-    """Delete problems after a week, but for files that still can't be synced."""
-    old = NoteProblem.objects.filter(since__lt=utc_now() - timedelta(days=_PROBLEM_DAYS)).exclude(kind=Kind.UNREADABLE)
-    if old.exists():
-        with transaction.atomic():
-            old.delete()
 
 
 def save_records(*, records: Iterable[NoteRecord]) -> None:

@@ -10,12 +10,7 @@ from django.conf import settings
 
 from core.text import one_line
 
-TokenProvider = Callable[[], str | None]
-
-
-def no_token() -> str | None:
-    """Provide no token: the remote needs none, or git finds its own credentials."""
-    return None
+TokenProvider = Callable[[], str | None]  # None where the remote needs no token, or git finds its own credentials
 
 
 @dataclass(frozen=True)
@@ -25,10 +20,10 @@ class Vault:
     path: pathlib.Path
     repo: str
     state_dir: pathlib.Path
-    token: TokenProvider = no_token
+    token: TokenProvider = lambda: None
 
     @classmethod
-    def from_settings(cls, token: TokenProvider = no_token) -> Vault:
+    def from_settings(cls, token: TokenProvider = lambda: None) -> Vault:
         """Return the vault that the settings name."""
         return cls(settings.VAULT_PATH, settings.VAULT_REPO, settings.STATE_DIR, token)
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Exists, F, OuterRef, Q
 
 from broker import audit, registrations
 from broker.github import app
@@ -23,7 +23,9 @@ from core.callers import Caller
 from core.errors import Conflict, Forbidden, LobwifeError, NotFound, Unavailable
 from core.sqlite.gate import writing_until
 from core.timestamps import utc_now
-from tasks.models import OVER, Task, TaskEvent
+from tasks.costs.spent import spent_budget_of
+from tasks.leases.ends import check_lease
+from tasks.models import LEASE_ENDED, OVER, Task, TaskEvent
 
 # Every call is answered within 8 seconds: what is left after GitHub's share is for the database.
 _CALL_SECONDS = 7.0
@@ -102,6 +104,9 @@ def _right_of_task(task_id: str, permissions: Mapping[str, str] | None, only_tas
     refusal = registration.refusal(requested_id)
     if refusal is not None:
         raise Forbidden(refusal)
+    spent = spent_budget_of(registration.task_number)
+    if spent is not None:
+        raise Forbidden(f"Task {requested_id} gets no token: {spent}")
     return _Right(scope_of(registration, permissions), registration)
 
 
@@ -171,6 +176,7 @@ def _from_store(call: _Call, right: _Right, refresh_after: datetime) -> Issued |
     if row is None or token is None:
         return None
     with transaction.atomic():
+        _check_lease(call)
         if not _count_stored(right, row):
             return None
         _record(call, right, row, Outcome.CACHED)
@@ -178,7 +184,10 @@ def _from_store(call: _Call, right: _Right, refresh_after: datetime) -> Issued |
 
 
 def _stored_token(right: _Right, refresh_after: datetime) -> IssuedToken | None:
-    """Return the newest live token of a scope that needn't be refreshed by then; None when its task was over since."""
+    """Return the newest live token of a scope that needn't be refreshed by then.
+
+    None when its task was over since, or the lease ended for which it was made.
+    """
     rows = IssuedToken.objects.filter(
         key=right.scope.key,
         state=IssuedToken.State.LIVE,
@@ -186,8 +195,8 @@ def _stored_token(right: _Right, refresh_after: datetime) -> IssuedToken | None:
         refresh_at__gt=refresh_after,
     )
     if right.task_number is not None:
-        ends = TaskEvent.objects.filter(task_id=right.task_number, pk__gt=OuterRef("event_id"), status__in=OVER)
-        rows = rows.exclude(Exists(ends))
+        since = TaskEvent.objects.filter(task_id=right.task_number, pk__gt=OuterRef("event_id"))
+        rows = rows.exclude(Exists(since.filter(Q(status__in=OVER) | Q(event_type=LEASE_ENDED))))
     return rows.order_by("-pk").first()
 
 
@@ -230,10 +239,19 @@ def _from_github(call: _Call, right: _Right) -> Issued | None:
 def _refusal(call: _Call, right: _Right) -> LobwifeError | None:
     """Return the error for a right that has ended or changed; None while it is the same."""
     try:
+        _check_lease(call)
         unchanged = call.find_right().scope.digest == right.scope.digest
     except LobwifeError as error:
         return error
     return None if unchanged else Conflict("the registration changed while the token was made")
+
+
+def _check_lease(call: _Call) -> None:
+    """Raise Forbidden for the key of a lease that is over."""
+    try:
+        check_lease(call.caller)
+    except Conflict as error:
+        raise Forbidden(str(error)) from None
 
 
 def _count(right: _Right) -> None:

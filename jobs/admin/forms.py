@@ -9,28 +9,76 @@ from django import forms
 from core.conflicts import ConflictAwareForm
 from core.errors import LobwifeError
 from jobs import change_log, secret_fields, secrets, services
+from jobs.admin.fields import DurationField, NamesField, PairsField, ScheduleInput, ScriptInput, WordsField
 from jobs.execution import script_paths
 from jobs.models import Job, Secret
 
-_ONE_LINE = ("name", "description", "script", "schedule", "timezone", "working_directory", "ping_url")
+_ONE_LINE = ("name", "description", "timezone", "working_directory", "ping_url")
+_HELP = {
+    "name": "Letters, digits, dots, dashes, underscores. It can't be changed later.",
+    "description": "What it is for, in a line.",
+    "timezone": "Such as Europe/Berlin. The schedule is read in it.",
+    "working_directory": "Empty: the home directory of the service.",
+    "concurrency": "When it is due and its last run is not over.",
+    "max_parallel": "How many of its runs may run at once.",
+    "misfire": "What was due while the daemon was down or starts were paused.",
+    "misfire_max": "At most so many of them.",
+    "retries": "How often a failed run is tried again. 0: never.",
+    "ping_url": "A watchdog outside, such as healthchecks.io: it is called at the start, at success and at failure.",
+    "alert_urls": (
+        "One a line, beside those for all jobs: discord://ID/TOKEN, slack://A/B/C/#channel, ntfy://topic, "
+        "mailto://user:password@host. The page Alerts has more, and sends a test."
+    ),
+}
+_DURATIONS = {
+    "timeout_seconds": "After so long it is ended: 5m, 1h 30m.",
+    "start_deadline_seconds": "What could not start so long after it was due is skipped. Empty: never.",
+    "retry_delay_seconds": "Before the first retry; doubled before each further one.",
+    "retry_delay_max_seconds": "The longest that is waited before a retry.",
+    "late_after_seconds": "Alert when it has not started so long after it was due. Empty: never.",
+    "long_after_seconds": "Alert when it takes longer. Empty: never.",
+}
+_REQUIRED_DURATIONS = ("timeout_seconds", "retry_delay_seconds", "retry_delay_max_seconds")
+_DURATION_LABELS = {
+    "timeout_seconds": "Time limit",
+    "start_deadline_seconds": "Start deadline",
+    "retry_delay_seconds": "Retry after",
+    "retry_delay_max_seconds": "Retry after at most",
+    "late_after_seconds": "Late after",
+    "long_after_seconds": "Too long after",
+}
 
 
 class JobForm(ConflictAwareForm[Job]):
     """Secret URLs are shown masked; a line left as it is keeps what is stored."""
 
+    arguments = WordsField(
+        widget=forms.TextInput(attrs={"class": "vTextField", "spellcheck": "false"}),
+        help_text="Words as in a shell: --since 'two days' --full",
+    )
+    environment = PairsField(help_text="One NAME=value on each line; no secrets.")
+    secrets = NamesField(help_text="Names of secrets that the script gets as variables: NAME, or VARIABLE=NAME.")
+
     class Meta:
         model = Job
         fields = ["name", *services.DEFINITION]
+        help_texts = _HELP
+        labels: ClassVar = {"ping_url": "Watchdog", "alert_urls": "Also alert"}
         widgets = {
             **{name: forms.TextInput(attrs={"class": "vTextField"}) for name in _ONE_LINE},
-            **{
-                name: forms.Textarea(attrs={"rows": 3})
-                for name in ("arguments", "environment", "secrets", "alert_urls")
-            },
+            "script": ScriptInput(attrs={"class": "vTextField"}),
+            "schedule": ScheduleInput(attrs={"class": "vTextField"}),
+            "alert_urls": forms.Textarea(attrs={"rows": 3}),
         }
+        field_classes: ClassVar = dict.fromkeys(_DURATIONS, DurationField)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        for name in _DURATIONS.keys() & self.fields.keys():
+            field = self.fields[name]
+            field.help_text, field.label = _DURATIONS[name], _DURATION_LABELS[name]
+            field.required = name in _REQUIRED_DURATIONS
+            field.widget = forms.TextInput(attrs={"size": 8, "placeholder": "5m"})
         self.stored = {name: getattr(self.instance, name) for name in secret_fields.FIELDS}
         for name, value in self.stored.items():
             self.initial[name] = secret_fields.masked(name, value)

@@ -4,44 +4,35 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern, reverse
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_apscheduler.models import DjangoJob, DjangoJobExecution
 
 from core.display import ReadOnlyAdmin, StrictAdmin, badge, duration, when
 from core.errors import LobwifeError
+from core.timestamps import utc_now
 from jobs import queries, secret_fields, secrets, services
-from jobs.admin import run_page, views
+from jobs.admin import job_page, run_page, views
 from jobs.admin.forms import JobForm, SecretForm
-from jobs.execution import queue_reasons, runs
-from jobs.models import FAILURES, Alert, Job, JobRun, Secret, State, Trigger
+from jobs.admin.run_list import RunList
+from jobs.alerts import places
+from jobs.execution import runs
+from jobs.models import FAILURES, Alert, Delivery, Job, JobRun, Secret, State, Trigger
 from jobs.scheduling import cron
 
-_JOBS_LISTED = 100
+_WATCHED_LISTED = 100
 # Their action would run jobs within the web process.
 for model in (DjangoJob, DjangoJobExecution):
     admin.site.unregister(model)
-
-
-class JobFilter(admin.SimpleListFilter):
-    """Filter by job; of very many only the first by name are listed, and the one that is chosen."""
-
-    title = "job"
-    parameter_name = "job"
-
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        names = list(Job.objects.order_by("name").values_list("name", flat=True)[:_JOBS_LISTED])
-        if self.value() and self.value() not in names:
-            names.append(str(self.value()))
-        return [(name, name) for name in names]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[JobRun]) -> QuerySet[JobRun]:
-        return queryset.filter(job__name=self.value()) if self.value() else queryset
 
 
 class EnabledFilter(admin.SimpleListFilter):
@@ -99,16 +90,21 @@ class JobAdmin(DeletesOneByOne):
     change_list_template = "admin/jobs/job_list.html"
     change_form_template = "admin/jobs/job_form.html"
     fieldsets: ClassVar = [
-        (None, {"fields": ("name", "description", "script", "arguments", "working_directory")}),
-        ("Variables", {"fields": ("environment", "secrets")}),
-        ("When", {"fields": ("schedule", "timezone", "next_firings")}),
-        ("What was missed", {"fields": ("misfire", "misfire_max", "start_deadline_seconds")}),
-        ("Limits", {"fields": ("timeout_seconds", "concurrency", "max_parallel")}),
-        ("Retries", {"fields": ("retries", "retry_delay_seconds", "retry_delay_max_seconds")}),
+        ("What runs", {"fields": ("name", "description", "script", "arguments", "working_directory")}),
+        ("When", {"fields": (("schedule", "timezone"), "next_firings")}),
+        ("Limits", {"fields": ("timeout_seconds", ("concurrency", "max_parallel"))}),
+        ("Retries", {"fields": ("retries", ("retry_delay_seconds", "retry_delay_max_seconds"))}),
+        ("Missed runs", {"fields": (("misfire", "misfire_max"), "start_deadline_seconds"), "classes": ("collapse",)}),
         (
             "Alerts",
-            {"fields": ("alert_urls", "alert_after_failures", "late_after_seconds", "long_after_seconds", "ping_url")},
+            {
+                "fields": (
+                    ("alert_after_failures", "late_after_seconds", "long_after_seconds"),
+                    *("alert_urls", "ping_url"),
+                )
+            },
         ),
+        ("Variables and secrets", {"fields": ("environment", "secrets")}),
     ]
 
     class Media:
@@ -118,7 +114,11 @@ class JobAdmin(DeletesOneByOne):
         return queries.with_summary(super().get_queryset(request))
 
     def get_urls(self) -> list[URLPattern]:
-        return [*views.job_urls(self.admin_site), *super().get_urls()]
+        own = [
+            path("<int:pk>/settings/", self.admin_site.admin_view(self.settings_view), name="jobs_job_settings"),
+            path("<int:pk>/live/", self.admin_site.admin_view(self.live_view), name="jobs_job_live"),
+        ]
+        return [*own, *views.job_urls(self.admin_site), *super().get_urls()]
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Job | None:
         """Mask what is shown to those who may not change it; the form masks for the others."""
@@ -144,17 +144,24 @@ class JobAdmin(DeletesOneByOne):
         services.delete_job(name=obj.name, actor=views.actor_of(request))
 
     # --- columns
-    @admin.display(description="enabled", ordering="is_enabled")
+    @admin.display(description="actions", ordering="is_enabled")
     def switch(self, job: Any) -> SafeString:
-        """Return a button of the list's own form, so that it works without a script."""
+        """Return buttons of the list's own form, so that they work without a script."""
         verb = "disable" if job.is_enabled else "enable"
+        if not job.may_change:
+            return badge("enabled" if job.is_enabled else "disabled")
+        off = "" if job.is_enabled else badge("disabled")
+        button = '<button class="act" formmethod="post" formaction="{}" aria-label="{}">{}</button>'
         return format_html(
-            '{} <button class="act" formmethod="post" formaction="{}" aria-label="{} {}">{}</button>',
-            badge("enabled" if job.is_enabled else "disabled"),
-            reverse(f"admin:jobs_job_{verb}", args=[job.pk]),
-            verb.capitalize(),
-            job.name,
-            verb.capitalize(),
+            "{} {} {}",
+            off,
+            format_html(button, reverse("admin:jobs_job_run", args=[job.pk]), f"Run {job.name} now", "Run"),
+            format_html(
+                button,
+                reverse(f"admin:jobs_job_{verb}", args=[job.pk]),
+                f"{verb.capitalize()} {job.name}",
+                verb.capitalize(),
+            ),
         )
 
     @admin.display(description="schedule in words", ordering="schedule")
@@ -170,9 +177,20 @@ class JobAdmin(DeletesOneByOne):
 
     @admin.display(description="last run", ordering="last_status")
     def last(self, job: Any) -> SafeString | str:
-        return format_html("{} {}", badge(job.last_status), when(job.last_run) if job.last_run else "")
+        state = badge(job.active_state or job.last_status)
+        if job.last_run_id is None:
+            return state
+        reason = (job.last_note or "") if job.last_status in FAILURES else ""
+        return format_html(
+            '{} <a href="{}">{}</a> <span class="quiet">{}</span>{}',
+            state,
+            reverse("admin:jobs_jobrun_change", args=[job.last_run_id]),
+            when(job.last_run) if job.last_run else f"run {job.last_run_id}",
+            duration(job.last_took) if job.last_took is not None else "",
+            format_html('<div class="quiet reason-line">{}</div>', reason) if reason else "",
+        )
 
-    @admin.display(description="next firings (UTC)")
+    @admin.display(description="next firings")
     def next_firings(self, job: Job) -> SafeString:
         """They follow the fields as one types; live.js says when."""
         return format_html(
@@ -209,6 +227,7 @@ class JobAdmin(DeletesOneByOne):
         hold = queries.hold()
         for job in changelist.result_list:
             job.hold = hold
+            job.may_change = self.has_change_permission(request)
         return changelist
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
@@ -218,11 +237,35 @@ class JobAdmin(DeletesOneByOne):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
+        """Show how the job is doing; what is sent changes its settings, and a refused change shows the form."""
         job = self.get_object(request, object_id)
+        if job is None or request.method not in {"GET", "HEAD"}:
+            return self._form(request, object_id, job, extra_context)
+        if not self.has_view_or_change_permission(request, job):
+            raise PermissionDenied
+        context = {
+            **self.admin_site.each_context(request),
+            **job_page.context(request, job),
+            **{"title": f"Job {job.name}", "opts": self.opts, "original": job, "tab": "overview", "media": self.media},
+        }
+        return TemplateResponse(request, "admin/jobs/job_view.html", context)
+
+    def settings_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Show the form of a job."""
+        return self._form(request, str(pk), self.get_object(request, str(pk)))
+
+    def live_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Render the part of the overview that refreshes in place."""
+        job = get_object_or_404(Job, pk=pk)
+        if not self.has_view_permission(request, job):
+            raise PermissionDenied
+        return TemplateResponse(request, "admin/jobs/job_overview.html", job_page.context(request, job))
+
+    def _form(self, request: HttpRequest, object_id: str, job: Job | None, extra_context: Any = None) -> HttpResponse:
         context = {**(extra_context or {}), "job": job, "pause": services.pause(), "hold": queries.hold()}
         if job:
-            context |= {"title": f"Job {job.name}", "subtitle": None}
-        return super().change_view(request, object_id, form_url, context)
+            context |= {"title": f"Job {job.name}", "subtitle": None, "tab": "settings"}
+        return super().change_view(request, object_id, "", context)
 
 
 @admin.register(Secret)
@@ -254,12 +297,7 @@ class SecretAdmin(DeletesOneByOne):
 
 
 @admin.register(JobRun)
-class JobRunAdmin(ReadOnlyAdmin):
-    list_display = ("id", "job", "outcome", "trigger", "requested_by", "queued", "took", "why")
-    list_filter = (JobFilter, "state", "trigger", "queued_at")
-    search_fields = ("job__name", "note", "requested_by")
-    list_select_related = ("job",)
-    show_full_result_count = False
+class JobRunAdmin(RunList):
     change_form_template = "admin/jobs/run_form.html"
     fieldsets: ClassVar = [
         (None, {"fields": ("job", "outcome", "note", "ended_how")}),
@@ -269,17 +307,10 @@ class JobRunAdmin(ReadOnlyAdmin):
     readonly_fields = ("outcome", "ended_how", "took")
 
     class Media:
-        css: ClassVar = {"all": ["jobs/admin.css"]}
+        css: ClassVar = {"all": ["jobs/admin.css", "jobs/palette.css"]}
 
     def get_urls(self) -> list[URLPattern]:
         return [*views.run_urls(self.admin_site), *super().get_urls()]
-
-    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
-        changelist = super().get_changelist_instance(request)
-        reasons = queue_reasons.for_runs(changelist.result_list)
-        for run in changelist.result_list:  # never saved: the list is all that they are for
-            run.note = queue_reasons.with_note(run.note, reasons.get(run.pk))
-        return changelist
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
@@ -294,14 +325,6 @@ class JobRunAdmin(ReadOnlyAdmin):
     def outcome(self, run: JobRun) -> SafeString | str:
         return badge(run.state)
 
-    @admin.display(description="note")
-    def why(self, run: JobRun) -> str:
-        return run.note or "–"
-
-    @admin.display(description="queued", ordering="queued_at")
-    def queued(self, run: JobRun) -> SafeString | str:
-        return when(run.queued_at)
-
     @admin.display(description="took", ordering="duration")
     def took(self, run: JobRun) -> str:
         return duration(run.duration)
@@ -313,10 +336,101 @@ class JobRunAdmin(ReadOnlyAdmin):
         return "–" if run.exit_code is None else f"exit code {run.exit_code}"
 
 
+class HandledFilter(admin.SimpleListFilter):
+    """Filter by whether somebody has taken care of an alert."""
+
+    title = "acknowledged"
+    parameter_name = "acknowledged"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
+        return [("no", "Not yet"), ("yes", "Acknowledged")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Alert]) -> QuerySet[Alert]:
+        if self.value() not in {"yes", "no"}:
+            return queryset
+        return queryset.filter(acknowledged_at__isnull=self.value() == "no")
+
+
 @admin.register(Alert)
 class AlertAdmin(ReadOnlyAdmin):
-    list_display = ("created_at", "title", "kind", "destination", "state", "attempts", "error", "next_attempt_at")
-    list_filter = ("state", "kind", "created_at")
-    search_fields = ("title", "job_name")
-    fields = ("title", "body", "kind", "run", "destination", "state", "attempts", "error", "created_at", "sent_at")
+    """Where alerts go, what they are about, and which were sent, or not and why."""
+
+    empty_text = "When a job fails, works again, is late or takes too long, the message appears here."
+
+    list_display = ("when_made", "what", "kind", "destination", "outcome", "acknowledged")
+    list_display_links = ("what",)
+    list_filter = ("state", "kind", HandledFilter, "created_at")
+    search_fields = ("title", "job_name", "body")
+    list_select_related = ("run",)
+    actions = ("acknowledge", "send_again")
+    fields = (
+        *("title", "body", "kind", "run_link", "destination", "state", "attempts", "error"),
+        *("created_at", "sent_at", "acknowledged_by", "acknowledged_at"),
+    )
+    readonly_fields = ("run_link",)
     show_full_result_count = False
+    change_list_template = "admin/jobs/alert_list.html"
+
+    class Media:
+        css: ClassVar = {"all": ["jobs/admin.css"]}
+
+    def get_urls(self) -> list[URLPattern]:
+        return [*views.alert_urls(self.admin_site), *super().get_urls()]
+
+    def has_handle_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(views.CHANGE_JOB)
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        watched = Job.objects.order_by("name")
+        context = {
+            **(extra_context or {}),
+            "places": places.all_places(),
+            "may_handle": self.has_handle_permission(request),
+            "unsent": Alert.objects.filter(state=Delivery.PENDING, attempts__gt=0).count(),
+            "watched": watched[:_WATCHED_LISTED],
+            "more_watched": max(0, watched.count() - _WATCHED_LISTED),
+            "down_seconds": settings.DAEMON_DOWN_SECONDS,
+            "public_url": settings.PUBLIC_URL,
+            "now": utc_now(),
+        }
+        return super().changelist_view(request, context)
+
+    @admin.action(description="Acknowledge", permissions=["handle"])
+    def acknowledge(self, request: HttpRequest, alerts: QuerySet[Alert]) -> None:
+        count = places.acknowledge(alerts, actor=views.actor_of(request))
+        messages.success(request, f"{count} acknowledged.")
+
+    @admin.action(description="Send now what waits", permissions=["handle"])
+    def send_again(self, request: HttpRequest, alerts: QuerySet[Alert]) -> None:
+        messages.success(request, f"{places.try_again(alerts)} will be tried again now.")
+
+    @admin.display(description="when", ordering="id")
+    def when_made(self, alert: Alert) -> SafeString | str:
+        return when(alert.created_at)
+
+    @admin.display(description="alert", ordering="title")
+    def what(self, alert: Alert) -> str:
+        return alert.title
+
+    @admin.display(description="sent?", ordering="state")
+    def outcome(self, alert: Alert) -> SafeString | str:
+        if alert.state == Delivery.SENT:
+            return format_html("{} {}", badge("sent"), when(alert.sent_at))
+        tries = f", tried {alert.attempts} time{'s' if alert.attempts > 1 else ''}" if alert.attempts else ""
+        again = format_html(", again {}", when(alert.next_attempt_at)) if alert.state == Delivery.PENDING else ""
+        words = format_html('<div class="quiet">{}{}{}</div>', alert.error or "due now", tries, again)
+        return format_html("{} {}", badge("not sent" if alert.attempts else alert.state), words)
+
+    @admin.display(description="acknowledged", ordering="acknowledged_at")
+    def acknowledged(self, alert: Alert) -> SafeString | str:
+        return (
+            format_html("{} {}", alert.acknowledged_by, when(alert.acknowledged_at)) if alert.acknowledged_at else "–"
+        )
+
+    @admin.display(description="run")
+    def run_link(self, alert: Alert) -> SafeString | str:
+        if alert.run is None:
+            return "–"
+        return format_html(
+            '<a href="{}">{}</a>', reverse("admin:jobs_jobrun_change", args=[alert.run.pk]), f"run {alert.run.pk}"
+        )

@@ -1,38 +1,38 @@
-"""The page of a run: its output as it grows, search in it, what ran, the runs beside it."""
+"""The page of a run: its output as it grows, search in it, what ran, what it is compared with."""
 
 from __future__ import annotations
 
-import codecs
+import difflib
 import shlex
-from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
 from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 
 from core.display import duration
+from jobs.admin import output_lines
 from jobs.execution import ansi, output, queue_reasons
-from jobs.models import Concurrency, JobRun, State
+from jobs.models import FAILURES, Concurrency, JobRun, State
 from jobs.scheduling import cron
 from jobs.secrets import mask_environment
 
 VIEW_RUN, CHANGE_RUN = "jobs.view_jobrun", "jobs.change_jobrun"
-_SHOWN_BYTES = 64 * 1024
-_LINES_FOUND = 200
-_LINE_MOST = 500
+_COMPARED_BYTES, _COMPARED_LINES = 100_000, 1000
 # Takes its own place when it is answered: what the run printed since.
 _REST = (
-    '<span id="more" data-live hx-get="{}?offset={}&amp;style={}" hx-trigger="load delay:1s, live" '
+    '<span id="more" data-live hx-get="{}?offset={}&amp;line={}&amp;style={}" hx-trigger="load delay:1s, live" '
     'hx-swap="outerHTML"></span>'
 )
 _CONCURRENCY: dict[str, str] = dict(Concurrency.choices)
 _LABELS = {
     "script": "Script",
+    "path": "Path",
     "arguments": "Arguments",
     "environment": "Environment",
     "secrets": "Secrets",
@@ -47,18 +47,29 @@ def context(request: HttpRequest, run: JobRun) -> dict[str, Any]:
     """Return the page's part about output, what ran and what may be done."""
     siblings = JobRun.objects.filter(job_id=run.job_id)
     end = output.end(run.pk)
-    start = max(0, end - _SHOWN_BYTES)
     query = request.GET.get("find", "").strip()[:200]
+    line = _number(request.GET.get("line", ""))
+    start = output_lines.around(run.pk, line) if line else output_lines.tail(run.pk)
+    shown = output_lines.window(run.pk, start, is_growing=run.is_active, folds=not run.is_active)
+    follows = run.is_active and (not line or not shown.is_full)
     return {
         **_state(request, run),
         "previous_run": siblings.filter(pk__lt=run.pk).order_by("-pk").values_list("pk", flat=True).first(),
         "next_run": siblings.filter(pk__gt=run.pk).order_by("pk").values_list("pk", flat=True).first(),
+        "last_success": _success_before(run),
         "what_ran": definition_rows(run.definition),
+        "words": shlex.join(map(str, run.arguments)),
         "query": query,
-        "found_lines": find_lines(run.pk, query) if query else None,
-        "cut": start > 0,
+        "matches": output_lines.find(run.pk, query) if query else None,
+        "line": line,
+        "first_line": start.line,
+        "earlier_line": max(1, start.line - output_lines.WINDOW_LINES // 2),
+        "later_line": shown.after.line + 200 if shown.after.offset < end and not follows else None,
+        "steps": output_lines.steps(run.pk),
+        "has_times": bool(output.times(run.pk)),
         "output_gone": bool(not end and run.output_bytes and not run.is_active),
-        **_piece(run, start, ansi.read_style("")),
+        "piece": format_html("{}{}", shown.html, _more(run, shown.after) if follows else ""),
+        "follows": follows,
     }
 
 
@@ -67,55 +78,80 @@ def live(request: HttpRequest, pk: int) -> HttpResponse:
     if not request.user.has_perm(VIEW_RUN):
         raise PermissionDenied
     run = JobRun.objects.select_related("job").filter(pk=pk).first()
-    offset = request.GET.get("offset", "0")
+    offset, line = request.GET.get("offset", "0"), _number(request.GET.get("line", "")) or 1
     if run is None or not (offset.isascii() and offset.isdigit() and len(offset) < 16):
         raise Http404
-    style = ansi.read_style(request.GET.get("style", ""))
-    values = {"is_live": True, **_state(request, run), **_piece(run, int(offset), style)}
-    state = render_to_string("admin/jobs/run_standing.html", values, request)
-    headers = {} if values["more"] else {"HX-Trigger": "over"}
-    return HttpResponse(values["piece"] + state.strip(), headers=headers)
-
-
-def find_lines(run_id: int, query: str) -> list[tuple[int, str]]:
-    """Return the first lines that hold the words, in any case, with their numbers."""
-    matches = (
-        (number, ansi.plain_text(line)[:_LINE_MOST])
-        for number, line in enumerate(_lines(run_id), 1)
-        if query.lower() in line.lower()
-    )
-    return list(islice(matches, _LINES_FOUND))
-
-
-def _lines(run_id: int) -> Iterator[str]:
-    rest = ""
-    for text in codecs.iterdecode(output.whole(run_id), "utf-8", "replace"):
-        *lines, rest = (rest + text).split("\n")
-        yield from lines
-    yield rest
-
-
-def _piece(run: JobRun, offset: int, style: ansi.Style) -> dict[str, Any]:
-    """Return output from an offset on, whole lines as long as the run may go on with the last one."""
-    data, skipped, place = b"", 0, offset
-    while len(data) < _SHOWN_BYTES:
-        chunk = output.read(run.pk, place, _SHOWN_BYTES - len(data))
-        if not chunk.data:
-            break
-        skipped += chunk.skipped
-        data, place = data + chunk.data, chunk.next_offset
-    if run.is_active or len(data) >= _SHOWN_BYTES:
-        whole = data.rfind(b"\n") + 1
-        if whole or len(data) < _SHOWN_BYTES:
-            place -= len(data) - whole
-            data = data[:whole]
-    text = ansi.keep_last_form(data.decode(errors="replace"))
-    html, style = ansi.to_html(text, style)
-    note = format_html('<span class="quiet">[{} bytes left out]\n</span>', skipped) if skipped else ""
-    more = run.is_active or place < output.end(run.pk)
-    rest = format_html(_REST, reverse("admin:jobs_jobrun_live", args=[run.pk]), place, ansi.style_text(style))
+    place = output_lines.Place(int(offset), line, ansi.read_style(request.GET.get("style", "")))
+    shown = output_lines.window(run.pk, place, is_growing=run.is_active)
+    goes_on = run.is_active or shown.after.offset < output.end(run.pk)
+    state = render_to_string("admin/jobs/run_standing.html", {"is_live": True, **_state(request, run)}, request)
+    headers = {} if goes_on else {"HX-Trigger": "over"}
     # Not by a template: each of its line ends would be one more line of output.
-    return {"piece": format_html("{}{}{}", note, html, rest if more else ""), "more": more}
+    return HttpResponse(f"{shown.html}{_more(run, shown.after) if goes_on else ''}{state.strip()}", headers=headers)
+
+
+def error_line(request: HttpRequest, pk: int) -> HttpResponse:
+    """Go to the first line that looks like an error; to the end where none does."""
+    if not request.user.has_perm(VIEW_RUN):
+        raise PermissionDenied
+    run = get_object_or_404(JobRun, pk=pk)
+    line = output_lines.first_error(run.pk)
+    page = reverse("admin:jobs_jobrun_change", args=[run.pk])
+    return redirect(f"{page}?line={line}#L{line}" if line else page)
+
+
+def compare(request: HttpRequest, pk: int, site: admin.AdminSite) -> HttpResponse:
+    """Show a run beside the last success before it: what differs in how they ran, and in what they printed."""
+    if not request.user.has_perm(VIEW_RUN):
+        raise PermissionDenied
+    run = get_object_or_404(JobRun.objects.select_related("job"), pk=pk)
+    earlier = _success_before(run)
+    if earlier is None:
+        raise Http404
+    before, after = dict(definition_rows(earlier.definition)), dict(definition_rows(run.definition))
+    changed = [(label, before.get(label, ["–"]), after.get(label, ["–"])) for label in _LABELS.values()]
+    longer = (run.duration or 0) - (earlier.duration or 0)
+    lines = list(difflib.unified_diff(_last_lines(earlier), _last_lines(run), n=3, lineterm=""))[2:]
+    return TemplateResponse(
+        request,
+        "admin/jobs/run_compare.html",
+        {
+            **site.each_context(request),
+            "title": f"Run {run.pk} compared with run {earlier.pk}",
+            "opts": JobRun._meta,
+            "run": run,
+            "earlier": earlier,
+            "changed": [row for row in changed if row[1] != row[2]],
+            "lines": [(_DIFF_KINDS.get(line[:1], ""), line) for line in lines],
+            "difference": duration(abs(longer)),
+            "is_longer": longer > 0,
+        },
+    )
+
+
+_DIFF_KINDS = {"+": "is-added", "-": "is-removed", "@": "is-place"}
+
+
+def _last_lines(run: JobRun) -> list[str]:
+    data, _ = output.tail(run.pk, _COMPARED_BYTES)
+    return ansi.plain_text(data.decode(errors="replace")).splitlines()[-_COMPARED_LINES:]
+
+
+def _success_before(run: JobRun) -> JobRun | None:
+    """Return the last run of the job before this one that succeeded, for one that is over."""
+    if run.is_active:
+        return None
+    earlier = JobRun.objects.filter(job_id=run.job_id, pk__lt=run.pk, state=State.SUCCESS)
+    return earlier.order_by("-pk").first()
+
+
+def _more(run: JobRun, place: output_lines.Place) -> str:
+    url = reverse("admin:jobs_jobrun_live", args=[run.pk])
+    return format_html(_REST, url, place.offset, place.line, ansi.style_text(place.style))
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 10 else None
 
 
 def _state(request: HttpRequest, run: JobRun) -> dict[str, Any]:
@@ -123,6 +159,7 @@ def _state(request: HttpRequest, run: JobRun) -> dict[str, Any]:
     may = request.user.has_perm(CHANGE_RUN)
     return {
         "run": run,
+        "has_failed": run.state in FAILURES,
         "waits_for": queue_reasons.for_run(run),
         "can_abort": may and run.is_active and not run.abort_requested_at,
         "can_retry": may and not run.is_active and run.state != State.SKIPPED,
@@ -160,3 +197,10 @@ def _lines_of(name: str, definition: dict[str, Any]) -> list[str]:
 
 def live_view(site: admin.AdminSite) -> Any:
     return site.admin_view(live)
+
+
+def compare_view(site: admin.AdminSite) -> Any:
+    def view(request: HttpRequest, pk: int) -> HttpResponse:
+        return compare(request, pk, site)
+
+    return site.admin_view(view)

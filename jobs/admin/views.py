@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import zoneinfo
 from collections.abc import Callable
 from typing import Any
 
@@ -19,10 +20,11 @@ from django.views.decorators.http import require_POST, require_safe
 
 from core.errors import Invalid, LobwifeError, NotFound
 from core.timestamps import utc_now
-from jobs import services
+from jobs import queries, services
 from jobs.admin import run_page
+from jobs.alerts import places
 from jobs.execution import output, runs
-from jobs.models import Job, JobRun, Trigger
+from jobs.models import Alert, Job, JobRun, Trigger
 from jobs.scheduling import cron
 
 _FIRINGS_SHOWN = 10
@@ -41,6 +43,7 @@ def job_urls(site: admin.AdminSite) -> list[URLPattern]:
         path("<int:pk>/run/", _button(site, CHANGE_JOB, run_job), name="jobs_job_run"),
         path("<int:pk>/enable/", _button(site, CHANGE_JOB, set_enabled, enabled=True), name="jobs_job_enable"),
         path("<int:pk>/disable/", _button(site, CHANGE_JOB, set_enabled, enabled=False), name="jobs_job_disable"),
+        path("<int:pk>/snooze/", _button(site, CHANGE_JOB, snooze), name="jobs_job_snooze"),
         path("preview/", site.admin_view(require_safe(preview)), name="jobs_job_preview"),
         path("pause/", _button(site, CHANGE_JOB, set_paused, paused=True), {"pk": 0}, name="jobs_job_pause"),
         path("resume/", _button(site, CHANGE_JOB, set_paused, paused=False), {"pk": 0}, name="jobs_job_resume"),
@@ -53,8 +56,59 @@ def run_urls(site: admin.AdminSite) -> list[URLPattern]:
         path("<int:pk>/abort/", _button(site, CHANGE_RUN, abort_run), name="jobs_jobrun_abort"),
         path("<int:pk>/retry/", _button(site, CHANGE_RUN, retry_run), name="jobs_jobrun_retry"),
         path("<int:pk>/live/", run_page.live_view(site), name="jobs_jobrun_live"),
+        path("<int:pk>/error/", site.admin_view(require_safe(run_page.error_line)), name="jobs_jobrun_error"),
+        path("<int:pk>/compare/", run_page.compare_view(site), name="jobs_jobrun_compare"),
         path("<int:pk>/output/", site.admin_view(whole_output), name="jobs_jobrun_output"),
     ]
+
+
+def alert_urls(site: admin.AdminSite) -> list[URLPattern]:
+    """Send a test to a destination; acknowledge an alert, or send it now."""
+    return [
+        path("test/", _button(site, CHANGE_JOB, send_test), {"pk": 0}, name="jobs_alert_test"),
+        path("<int:pk>/acknowledge/", _button(site, CHANGE_JOB, acknowledge), name="jobs_alert_acknowledge"),
+        path("<int:pk>/again/", _button(site, CHANGE_JOB, send_again), name="jobs_alert_again"),
+    ]
+
+
+def send_test(request: HttpRequest, pk: int) -> tuple[str, str]:
+    alert = places.send_test(fingerprint=request.POST.get("place", ""), actor=actor_of(request))
+    hint = "" if queries.daemon_is_alive() else " It waits for the daemon, which is down."
+    return f"A test to {alert.destination} is on its way: see below whether it was sent.{hint}", _alerts_page()
+
+
+def acknowledge(request: HttpRequest, pk: int) -> tuple[str, str]:
+    alert = _alert(pk)
+    places.acknowledge([alert], actor=actor_of(request))
+    return f"“{alert.title}” is acknowledged.", _previous_page(request)
+
+
+def send_again(request: HttpRequest, pk: int) -> tuple[str, str]:
+    alert = _alert(pk)
+    if not places.try_again([alert]):
+        raise Invalid(f"alert {pk} does not wait to be sent")
+    return f"“{alert.title}” is tried again now.", _previous_page(request)
+
+
+def snooze(request: HttpRequest, pk: int) -> tuple[str, str]:
+    job = services.get_job(_name_of(pk))
+    hours = request.POST.get("hours", "")
+    if not (hours.isascii() and hours.isdigit() and len(hours) < 4):
+        raise Invalid("hours must be a whole number")
+    until = places.snooze(job=job, hours=int(hours), actor=actor_of(request))
+    sentence = f"Alerts of {job.name} are snoozed for {hours} h." if until else f"Alerts of {job.name} are sent again."
+    return sentence, _previous_page(request)
+
+
+def _alert(pk: int) -> Alert:
+    alert = Alert.objects.filter(pk=pk).first()
+    if alert is None:
+        raise NotFound(f"there is no alert {pk}")
+    return alert
+
+
+def _alerts_page() -> str:
+    return reverse("admin:jobs_alert_changelist")
 
 
 def run_job(request: HttpRequest, pk: int) -> tuple[str, str]:
@@ -84,7 +138,14 @@ def abort_run(request: HttpRequest, pk: int) -> tuple[str, str]:
 
 
 def retry_run(request: HttpRequest, pk: int) -> tuple[str, str]:
-    run = runs.retry_run(run_id=pk, requested_by=actor_of(request), trigger=Trigger.OPERATOR)
+    """Run it again, with the arguments that were typed where there is a field for them."""
+    typed = request.POST.get("arguments")
+    run = runs.retry_run(
+        run_id=pk,
+        requested_by=actor_of(request),
+        trigger=Trigger.OPERATOR,
+        arguments=None if typed is None else _words(typed),
+    )
     return f"Run {run.pk} of {run.job.name} is queued.", _page_of(run)
 
 
@@ -102,8 +163,21 @@ def firings_shown(expression: str, timezone: str) -> SafeString:
         words = cron.describe(expression)
     except Invalid as error:
         return format_html('<p class="problem">{}</p>', f"{error}.")
-    items = format_html_join("", "<li>{}</li>", ((moment.strftime("%a %Y-%m-%d %H:%M"),) for moment in moments))
-    return format_html("<p>{}</p><ol>{}</ol>", words, items)
+    zone = zoneinfo.ZoneInfo(timezone)
+    rows = (
+        (
+            f"{moment.astimezone(zone):%a %Y-%m-%d %H:%M}",
+            moment.isoformat(),
+            "" if timezone == "UTC" else f"{moment:%H:%M} UTC",
+        )
+        for moment in moments
+    )
+    items = format_html_join(
+        "",
+        '<li>{} <time class="quiet" datetime="{}" data-local="">{}</time></li>',
+        rows,
+    )
+    return format_html('<p>{}</p><ol aria-label="Next, in {}">{}</ol>', words, timezone, items)
 
 
 def whole_output(request: HttpRequest, pk: int) -> HttpResponseBase:
@@ -140,8 +214,12 @@ def _button(site: admin.AdminSite, permission: str, act: Callable[..., tuple[str
 
 def _arguments(text: str) -> list[str] | None:
     """Split words as a shell does; nothing means the job's own. Raises Invalid."""
+    return _words(text) or None
+
+
+def _words(text: str) -> list[str]:
     try:
-        return shlex.split(text) or None
+        return shlex.split(text)
     except ValueError as error:
         raise Invalid(f"the arguments can't be read: {error}") from None
 

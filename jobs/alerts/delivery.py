@@ -37,6 +37,9 @@ _NOTIFY_TYPE = {
     AlertKind.LATE: "warning",
     AlertKind.LONG: "warning",
     AlertKind.DAEMON_DOWN: "failure",
+    AlertKind.TEST: "info",
+    AlertKind.TASK_FAILED: "failure",
+    AlertKind.BUDGET: "warning",
 }
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from django.db.models import F, Q
 from core.display import duration
 from core.timestamps import seconds_text, utc_now
 from jobs import secret_fields
-from jobs.models import FAILURES, Alert, AlertKind, Daemon, Job, JobRun, Ping, PingEvent, State, Trigger
+from jobs.models import FAILURES, Alert, AlertKind, Daemon, Delivery, Job, JobRun, Ping, PingEvent, State, Trigger
+from tasks.costs.models import SpentBudget, dollars
 
 
 def on_start(run: JobRun, now: datetime) -> None:
@@ -68,12 +69,18 @@ def on_daemon_start(now: datetime) -> None:
     _alert(None, AlertKind.DAEMON_DOWN, f"The daemon was down for {duration(gap)}", body, now, None)
 
 
+def on_task_failed(task_id: int, how: str) -> None:
+    """Alert about a task whose holders died: it failed, and nobody tries it again."""
+    _alert(None, AlertKind.TASK_FAILED, f"Task T{task_id} failed", f"{how}.", utc_now(), None)
+
+
 class Watch:
-    """Alerts about what is late or too long while it still is, for the daemon's loop."""
+    """Alerts about what is late or too long while it still is, and about budgets that are spent, for the daemon."""
 
     def tick(self) -> bool:
-        """One look at the active runs; never asks for another at once."""
+        """One look at the active runs and the budgets; never asks for another at once."""
         now = utc_now()
+        _raise_spent(now)
         runs = JobRun.objects.active().select_related("job")
         watched = runs.filter(
             Q(state=State.QUEUED, job__late_after_seconds__isnull=False, job__late_since__isnull=True)
@@ -131,21 +138,43 @@ def _raise_long(run: JobRun, how: str, now: datetime) -> None:
         _alert(run.job, AlertKind.LONG, f"{run.job.name} takes too long", body, now, run)
 
 
+def _raise_spent(now: datetime) -> None:
+    for spent in SpentBudget.objects.filter(alerted_at__isnull=True).select_related("budget"):
+        until = f" Until {spent.until}, or until you raise it" if spent.until else " Until you raise it"
+        body = f"{dollars(spent.spent_usd)} were spent.{until}, its tasks are not handed out and get no tokens."
+        with transaction.atomic():
+            if SpentBudget.objects.filter(pk=spent.pk, alerted_at__isnull=True).update(alerted_at=now):
+                _alert(None, AlertKind.BUDGET, f"T{spent.sentence[1:]}", body, now, None)
+
+
 def _alert(job: Job | None, kind: AlertKind, title: str, body: str, now: datetime, run: JobRun | None) -> None:
+    snoozed_until = job.alerts_snoozed_until if job else None
+    is_snoozed = snoozed_until is not None and snoozed_until > now
+    link = link_to(run)
     Alert.objects.bulk_create(
         Alert(
             kind=kind,
             job_name=job.name if job else "",
             run=run,
             title=title,
-            body=body,
+            body=f"{body}\n{link}" if link else body,
             destination=secret_fields.mask(url),
             fingerprint=secret_fields.fingerprint(url),
+            state=Delivery.SNOOZED if is_snoozed else Delivery.PENDING,
+            error=f"snoozed until {seconds_text(snoozed_until)} UTC" if is_snoozed else "",
             created_at=now,
             next_attempt_at=now,
         )
         for url in destinations(job)
     )
+
+
+def link_to(run: JobRun | None) -> str:
+    """Return the address of a run's page, or of all alerts; empty where LOBWIFE_PUBLIC_URL is not set."""
+    if not settings.PUBLIC_URL:
+        return ""
+    page = f"jobrun/{run.pk}/change/" if run else "alert/"
+    return f"{settings.PUBLIC_URL}/admin/jobs/{page}"  # not by reverse(): the daemon has no need of the pages
 
 
 def _ping(job: Job, event: PingEvent, now: datetime) -> None:

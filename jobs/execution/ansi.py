@@ -12,8 +12,14 @@ ESCAPES = re.compile(
 )
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _COLOUR = re.compile(r"\x1b\[([0-9;]*)m")
-_KEPT = {1, 2, 3, 4, *range(30, 38), *range(90, 98), *range(40, 48)}
-_ENDS = {22: {1, 2}, 23: {3}, 24: {4}, 39: {*range(30, 38), *range(90, 98)}, 49: set(range(40, 48))}
+_URL = re.compile(r"https?://[^\s<>\"'`{}|\\^\x00-\x1f]+[^\s<>\"'`{}|\\^\x00-\x1f.,;:!?)\]]")
+# Colours of the palette of 256 are numbered after these: 3800 + n for text, 4800 + n behind it.
+_TEXT, _BEHIND = 3800, 4800
+_TEXTS = {*range(30, 38), *range(90, 98), *range(_TEXT, _TEXT + 256)}
+_BACKGROUNDS = {*range(40, 48), *range(100, 108), *range(_BEHIND, _BEHIND + 256)}
+_KEPT = {1, 2, 3, 4, 7, 9, *_TEXTS, *_BACKGROUNDS}
+_ENDS = {22: {1, 2}, 23: {3}, 24: {4}, 27: {7}, 29: {9}, 39: _TEXTS, 49: _BACKGROUNDS}
+_LEVELS = (0, 95, 135, 175, 215, 255)  # of the palette's cube
 Style = frozenset[int]
 
 
@@ -53,10 +59,21 @@ def _printable(text: str) -> str:
 
 
 def _span(text: str, style: Style) -> str:
-    html = escape(CONTROLS.sub("", ESCAPES.sub("", text)))
+    html = _with_links(CONTROLS.sub("", ESCAPES.sub("", text)))
     if not html or not style:
         return html
     return f'<span class="{" ".join(f"ansi-{code}" for code in sorted(style))}">{html}</span>'
+
+
+def _with_links(text: str) -> str:
+    """Escape the text; the addresses of web pages in it become links."""
+    pieces, place = [], 0
+    for match in _URL.finditer(text):
+        address = escape(match[0])
+        link = f'<a href="{address}" rel="noopener noreferrer nofollow" target="_blank">{address}</a>'
+        pieces += [escape(text[place : match.start()]), link]
+        place = match.end()
+    return "".join([*pieces, escape(text[place:])])
 
 
 def _after(style: Style, codes: str) -> Style:
@@ -65,11 +82,27 @@ def _after(style: Style, codes: str) -> Style:
         code = numbers.pop(0)
         if code == 0:
             style = frozenset()
-        elif code in {38, 48}:  # a colour of many: html as the text's own
-            del numbers[: {5: 2, 2: 4}.get(numbers[0] if numbers else 0, 1)]
+        elif code in {38, 48}:
+            place = _place_in_palette(numbers)
+            if place is not None:
+                base, same = (_TEXT, _TEXTS) if code == 38 else (_BEHIND, _BACKGROUNDS)
+                style = style - same | {base + place}
         elif code in _ENDS:
             style -= _ENDS[code]
-        elif code in _KEPT:
-            same = _ENDS[39] if code in _ENDS[39] else _ENDS[49] if code in _ENDS[49] else set()
-            style = style - same | {code}
+        elif code in _KEPT and code < _TEXT:
+            style = style - (_TEXTS if code in _TEXTS else _BACKGROUNDS if code in _BACKGROUNDS else set()) | {code}
     return style
+
+
+def _place_in_palette(numbers: list[int]) -> int | None:
+    """Take what follows 38 or 48, `5;N` or `2;R;G;B`; return the colour, or its nearest, in the palette of 256."""
+    kind = numbers.pop(0) if numbers else 0
+    values = [numbers.pop(0) for _ in range(min({5: 1, 2: 3}.get(kind, 0), len(numbers)))]
+    if not values or max(values) > 255:
+        return None
+    if kind == 5:
+        return values[0]
+    if len(values) < 3:
+        return None
+    red, green, blue = (min(range(6), key=lambda step: abs(_LEVELS[step] - value)) for value in values)
+    return 16 + 36 * red + 6 * green + blue

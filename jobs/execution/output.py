@@ -125,10 +125,21 @@ def size_on_disk(run_id: int) -> int:
     return total
 
 
+def times(run_id: int) -> list[tuple[int, int]]:
+    """Return where the output of each second begins, with the time in seconds since 1970; empty where not noted."""
+    try:
+        lines = _times_path(run_id).read_text().splitlines()
+    except (OSError, ValueError):
+        return []
+    pairs = (line.split() for line in lines)
+    return [(int(pair[0]), int(pair[1])) for pair in pairs if len(pair) == 2 and all(map(str.isdecimal, pair))]
+
+
 def delete(run_id: int) -> None:
     """Remove all files of the run; none need exist."""
     for _, path in _parts(run_id):
         path.unlink(missing_ok=True)
+    _times_path(run_id).unlink(missing_ok=True)
     result_path(run_id).unlink(missing_ok=True)
 
 
@@ -138,6 +149,11 @@ def delete_results() -> None:
         for path in (settings.STATE_DIR / "runs").glob(f"*/{pattern}"):
             with contextlib.suppress(OSError):  # it does no harm, and the next start tries again
                 path.unlink()
+
+
+def _times_path(run_id: int) -> pathlib.Path:
+    head = output_path(run_id)
+    return head.with_name(f"{head.name}.times")
 
 
 def _parts(run_id: int) -> list[tuple[int, pathlib.Path]]:

@@ -187,6 +187,7 @@ def _spec(run: JobRun) -> dict[str, Any]:
     """Return the supervisor's instructions; raises LobwifeError when the script can't be started."""
     definition = run.definition
     path = script_paths.find_script(definition["script"])
+    definition["path"] = str(path)
     opened = secrets.open_all(definition.get("secrets"))
     environment = script_paths.script_environment(path) | {
         "LOBWIFE_JOB": run.job.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ from core.logs import current_request_id
 from core.timestamps import iso_text, utc_now
 from jobs import services
 from jobs.alerts import rules
-from jobs.execution import output
+from jobs.execution import output, reasons
 from jobs.models import ACTIVE, FAILURES, Concurrency, Job, JobRun, JobState, State, Trigger
 
 # The contract's `last_status` has fewer words: an aborted or lost run failed, for callers.
@@ -145,14 +145,16 @@ def abort_run(*, run_id: int, actor: str) -> JobRun:
     return run
 
 
-def retry_run(*, run_id: int, requested_by: str, trigger: Trigger) -> JobRun:
-    """Queue the run's job again with the same arguments; raises NotFound, or Conflict while the job is running."""
+def retry_run(*, run_id: int, requested_by: str, trigger: Trigger, arguments: Sequence[str] | None = None) -> JobRun:
+    """Queue the run's job again, with the same arguments if none are passed.
+
+    Raises NotFound, Invalid, or Conflict while the job is running.
+    """
     run = get_run(run_id)
     if run.is_active:
         raise Conflict(f"run {run_id} is not over")
-    return request_run(
-        name=run.job.name, trigger=trigger, requested_by=requested_by, arguments=run.arguments, retry_of=run
-    )
+    words = run.arguments if arguments is None else arguments
+    return request_run(name=run.job.name, trigger=trigger, requested_by=requested_by, arguments=words, retry_of=run)
 
 
 def get_run(run_id: int) -> JobRun:
@@ -167,8 +169,9 @@ def record_start(run: JobRun, process: Process) -> bool:
     """Claim a queued run for its supervisor; return False when it is no longer queued."""
     now = utc_now()
     supervisor = {"pid": process.pid, "pid_started": process.started, "boot_id": process.boot_id}
+    where = {"definition": run.definition} if isinstance(run.definition, dict) else {}  # it has the script's path now
     with transaction.atomic():
-        if not run.change([State.QUEUED], state=State.RUNNING, started_at=now, **supervisor):
+        if not run.change([State.QUEUED], state=State.RUNNING, started_at=now, **supervisor, **where):
             return False
         services.count_start(run.job.name, started=iso_text(now))
         rules.on_start(run, now)
@@ -194,6 +197,8 @@ def record_end(run: JobRun, ending: Ending) -> None:
     now = utc_now()
     started = run.state == State.RUNNING
     last_output = _last_output(run, ending)
+    if ending.state in (State.FAILED, State.TIMEOUT):
+        ending = replace(ending, note=reasons.of_ending(run.pk, ending.exit_code, ending.note))
     values = asdict(ending) | {"note": "; ".join(filter(None, (run.note, ending.note)))}
     with transaction.atomic():
         if not run.change(ACTIVE, ended_at=now, **values):
@@ -202,7 +207,7 @@ def record_end(run: JobRun, ending: Ending) -> None:
         if ending.state != State.SKIPPED:
             _summarize(run, ending, last_output, started=started)
         _queue_retry(run, ending.state, now)
-        rules.on_end(run, ending.state, ending.note or _exit_code_text(ending), ending.duration, now)
+        rules.on_end(run, ending.state, ending.note, ending.duration, now)
     result = ending.state + (f" ({ending.note})" if ending.note else "")
     log.info("run %s of job %s ended: %s", run.pk, run.job.name, result, extra=_log_fields(run))
 
@@ -217,10 +222,6 @@ def _summarize(run: JobRun, ending: Ending, last_output: str, *, started: bool) 
         values["fail_count"] = F("fail_count") + (1 if ending.state in FAILURES else 0)
     JobState.objects.get_or_create(name=run.job.name)
     JobState.objects.filter(name=run.job.name).update(**values)
-
-
-def _exit_code_text(ending: Ending) -> str:
-    return f"exit code {ending.exit_code}" if ending.exit_code is not None else ""
 
 
 def _last_output(run: JobRun, ending: Ending) -> str:

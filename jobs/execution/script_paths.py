@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import sys
+from datetime import UTC, datetime
 
 from django.conf import settings
 
@@ -13,6 +15,7 @@ from jobs.secrets import ON_REQUEST
 
 _WITHHELD_PREFIXES = ("GH_APP_PEM", "LOBWIFE_SECRET_KEY", "DJANGO_SUPERUSER_", "LOBWIFE_ALERT_URLS")
 _POST_TO_DISCORD = ("lobmob-status-reporter.py", "lobmob-task-manager.py")  # of the fleet's own
+_MOST_LISTED = 200
 _INTERPRETERS = {".py": (sys.executable,), ".sh": ("bash",)}
 
 
@@ -40,6 +43,18 @@ def find_script(script: str) -> pathlib.Path:
             raise Invalid(f"the script {script} in {folder} can't be looked at: {error.strerror}") from None
     folders = ", ".join(str(folder) for folder in settings.JOB_SCRIPT_DIRS)
     raise NotFound(f"script {script} not found: put it in one of {folders}, or set LOBWIFE_SCRIPTS_DIR")
+
+
+def list_scripts() -> list[tuple[pathlib.Path, datetime]]:
+    """Return the first scripts that can be named, with when they were changed; of equal names the one that runs."""
+    scripts: dict[str, tuple[pathlib.Path, datetime]] = {}
+    for folder in settings.JOB_SCRIPT_DIRS:
+        with contextlib.suppress(OSError):
+            for path in sorted(pathlib.Path(folder).iterdir())[:_MOST_LISTED]:
+                is_one = path.suffix in _INTERPRETERS and not path.name.startswith(".") and path.is_file()
+                if is_one and path.name not in scripts:
+                    scripts[path.name] = path, datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return sorted(scripts.values(), key=lambda pair: pair[0].name)[:_MOST_LISTED]
 
 
 def command(path: pathlib.Path) -> list[str]:

@@ -2,17 +2,21 @@
 
 The head lies in the file itself. What comes after it goes to segments beside it, named by where they begin in the
 stream (`17.log.5242880`), of which the two newest are kept. So an offset stays valid while the run goes on and after.
+`17.log.times` has a line for each second with output: where it begins in the stream, and the time.
 """
 
 from __future__ import annotations
 
 import codecs
+import contextlib
 import glob
 import os
+import time
 
 from masking import Masker
 
 _HELD_AT_MOST = 65536
+_MOST_TIMES = 20_000
 
 
 class Capture:
@@ -32,6 +36,8 @@ class Capture:
         for stale in glob.glob(glob.escape(path) + ".*"):
             os.unlink(stale)
         self._file = open(path, "wb", buffering=0, opener=_private)  # noqa: SIM115 closed by close()
+        self._times = 0
+        self._timed_at = 0
 
     def write(self, data: bytes) -> None:
         """Take output; a line is stored when it ends or is rewritten, so that no secret is cut in two."""
@@ -57,6 +63,8 @@ class Capture:
 
     def _append(self, text: bytes) -> None:
         """Write valid UTF-8 to the newest part, and to new ones as it fills; raises OSError."""
+        if text:
+            self._note_time(int(time.time()))
         while text:
             if not self._room:
                 self._next_segment()
@@ -66,6 +74,14 @@ class Capture:
             self.size += len(piece)
             while piece:
                 piece = piece[self._file.write(piece) :]
+
+    def _note_time(self, now: int) -> None:
+        """Note once a second where its output begins; a disk that is full costs the times alone."""
+        if now == self._timed_at or self._times >= _MOST_TIMES:
+            return
+        self._timed_at, self._times = now, self._times + 1
+        with contextlib.suppress(OSError), open(f"{self.path}.times", "a", opener=_private) as file:
+            file.write(f"{self.size} {now}\n")
 
     def _next_segment(self) -> None:
         self._file.close()

@@ -13,13 +13,14 @@ from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
 from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 
-from access.models import AccessPolicy, ApiKey
+from access.models import AccessPolicy, ApiKey, LeaseKey
 from broker.models import AllowedService
 from core.sqlite.copy_reader import tables
 from core.timestamps import utc_now
 from jobs.models import ACTIVE, Job, JobRun, State
+from tasks.models import TaskPlan
 
 _ALIAS = "copy"
 _LOST = "the database was put back to a moment at which this run was not over: what became of it is not known"
@@ -80,7 +81,8 @@ def write(alias: str, present: Present, *, spare_ids: int) -> None:
     """Write it into an up-to-date copy, in one transaction, and leave out `spare_ids` ids of each table.
 
     Runs that were not over are closed: they would run a second time. Everybody signs in again: a session of then may
-    be one that was ended since.
+    be one that was ended since. The keys of leases go, so that leases of then expire, and their fences are not given
+    out again.
     """
     with transaction.atomic(using=alias):
         _raise_sequences(alias, present.sequences, spare_ids)
@@ -91,6 +93,8 @@ def write(alias: str, present: Present, *, spare_ids: int) -> None:
             )
         JobRun.objects.using(alias).filter(state__in=ACTIVE).update(state=State.LOST, note=_LOST, ended_at=utc_now())
         Session.objects.using(alias).all().delete()
+        LeaseKey.objects.using(alias).all().delete()
+        TaskPlan.objects.using(alias).update(fence=F("fence") + spare_ids)
 
 
 def left_out(copy: sqlite3.Connection, reference: pathlib.Path) -> list[str]:

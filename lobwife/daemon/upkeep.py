@@ -6,15 +6,19 @@ from collections.abc import Callable
 
 from django.conf import settings
 
+from access import idempotency
+from access.keys import prune_lease_keys
 from broker.audit import SYSTEM
 from broker.follower import Follower
 from broker.tokens.issue import issue_service_token
 from core.sqlite import copies, restore_test
 from core.sqlite.upkeep import checkpoint, optimize
 from jobs.alerts.delivery import AlertSender, PingSender
-from jobs.alerts.rules import Watch
+from jobs.alerts.rules import Watch, on_task_failed
 from jobs.execution import retention
 from lobwife.daemon.loop import Loop
+from tasks.costs.prices import Pricer
+from tasks.leases.expiry import Expiry
 from vaultsync.follower import VaultFollower
 
 VAULT_SERVICE = "lobwife-sync"
@@ -24,6 +28,8 @@ def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
     """Return the periodic work by name, with its schedule: five cron fields, in UTC."""
     return {
         "prune runs": (retention.prune, "17 * * * *"),
+        "prune lease keys": (prune_lease_keys, "37 * * * *"),
+        "forget kept answers": (idempotency.trim, "37 * * * *"),
         "checkpoint": (checkpoint, "*/5 * * * *"),
         "optimize": (optimize, "23 4 * * *"),
     }
@@ -36,7 +42,9 @@ def loops() -> list[Loop]:
         Loop("the weekly restore test", restore_test.run_when_due, every_seconds=600, idle_seconds=600),
         Loop("the broker's follower", Follower().tick, every_seconds=0.5),
         Loop("the vault's follower", VaultFollower(vault_token).tick, every_seconds=0.1),
+        Loop("expiry of leases", Expiry(on_task_failed).tick, every_seconds=1, idle_seconds=1),
         Loop("observer for late and long runs", Watch().tick, every_seconds=5, idle_seconds=5),
+        Loop("look up prices", Pricer().tick, every_seconds=2),
         Loop("send alerts", AlertSender().tick, every_seconds=1),
         Loop("call watchdogs", PingSender().tick, every_seconds=1),
     ]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 
 class Severity(StrEnum):
@@ -21,13 +23,21 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of a check; the remedy says what to do, `url` leads to the page where it is done."""
+    """The result of a check; the remedy says what to do, `url` leads to the page where it is done.
+
+    `key` names the problem as long as it lasts; `reason` is its cause in one line; `act` is a button: what it says, and
+    where it posts to.
+    """
 
     check: str
     sentence: str
     severity: Severity
     remedy: str = ""
     url: str = ""
+    key: str = ""
+    since: datetime | None = None
+    reason: str = ""
+    act: tuple[str, str] | None = None
 
     @property
     def is_well(self) -> bool:
@@ -39,12 +49,12 @@ def good(check: str, sentence: str) -> Finding:
     return Finding(check, sentence, Severity.GOOD)
 
 
-def warn(check: str, sentence: str, remedy: str = "", url: str = "") -> Finding:
-    return Finding(check, sentence, Severity.WARN, remedy, url)
+def warn(check: str, sentence: str, remedy: str = "", url: str = "", **more: Any) -> Finding:
+    return Finding(check, sentence, Severity.WARN, remedy, url, **more)
 
 
-def bad(check: str, sentence: str, remedy: str = "", url: str = "") -> Finding:
-    return Finding(check, sentence, Severity.BAD, remedy, url)
+def bad(check: str, sentence: str, remedy: str = "", url: str = "", **more: Any) -> Finding:
+    return Finding(check, sentence, Severity.BAD, remedy, url, **more)
 
 
 def worst(findings: Iterable[Finding]) -> Severity:

@@ -9,24 +9,22 @@ from django.conf import settings
 from django.urls import reverse
 
 from core.sqlite.restore_test import EVERY
-from core.timestamps import utc_now
-from jobs.models import Job
+from core.timestamps import parse, utc_now
 from ops.checks import Finding, bad, good, warn
-from ops.checks.state import Alerts, Copies, DaemonState, GitHub, Vault
+from ops.checks.state import Alerts, Copies, DaemonState, FailingJob, GitHub, Vault
 from tasks import overdue
 
 _MOST_NAMED = 8
-_JOB_PAGE = "admin:jobs_job_change"
 
 
 def daemon(state: DaemonState) -> Iterator[Finding]:
     """Check its heartbeat, and what it says that it can't do."""
     if not state.is_alive and state.obstacle:
-        yield bad("daemon", "The daemon can't write its sign of life.", state.obstacle)
+        yield bad("daemon", "The daemon can't write its sign of life.", state.obstacle, since=state.beat_at)
     elif not state.is_alive:
         problem = "has not given a sign of life" if state.pid else "is not running"
         remedy = "Start it with “make run” or “manage.py daemon”; daemon.log in the state directory says why it ended."
-        yield bad("daemon", f"The daemon {problem}: no script starts.", remedy)
+        yield bad("daemon", f"The daemon {problem}: no script starts.", remedy, since=state.beat_at)
     elif state.reported:
         yield bad("daemon", state.reported, "daemon.log in the state directory has the reason.")
     elif state.version and state.version != settings.VERSION:
@@ -37,15 +35,23 @@ def daemon(state: DaemonState) -> Iterator[Finding]:
         yield good("daemon", f"The daemon is alive, pid {state.pid}.")
     if state.paused_at:
         by = state.paused_by or "a caller over REST"
-        yield warn("daemon", f"Starts are paused by {by}; `manage.py resume` ends that.")
+        sentence = f"Starts are paused by {by}; `manage.py resume` ends that."
+        yield warn("daemon", sentence, key="paused", since=state.paused_at)
 
 
-def jobs(failures: Iterable[tuple[Job, int]]) -> Iterator[Finding]:
-    """Check for enabled jobs that fail; takes each job with the number of its failures in a row."""
-    for job, count in failures:
-        times = "failed" if count == 1 else f"failed {count} times in a row"
-        if count:
-            yield bad("jobs", f"Job {job.name} {times}.", url=reverse(_JOB_PAGE, args=[job.pk]))
+def jobs(failing: Iterable[FailingJob]) -> Iterator[Finding]:
+    """Check for enabled jobs that fail."""
+    for each in failing:
+        times = "failed" if each.count == 1 else f"failed {each.count} times in a row"
+        yield bad(
+            "jobs",
+            f"Job {each.name} {times}.",
+            url=reverse("admin:jobs_jobrun_change", args=[each.run_id]) if each.run_id else _page_of_job(each.pk),
+            key=f"job {each.name}",
+            since=each.since,
+            reason=each.reason,
+            act=("Run again", reverse("admin:jobs_job_run", args=[each.pk])),
+        )
 
 
 def alerts(state: Alerts) -> Iterator[Finding]:
@@ -53,13 +59,14 @@ def alerts(state: Alerts) -> Iterator[Finding]:
     url = reverse("admin:jobs_alert_changelist")
     for job in state.nowhere[:_MOST_NAMED]:
         remedy = "Set LOBWIFE_ALERT_URLS, or the job's own alert URLs."
-        yield warn("alerts", f"Alerts of job {job.name} go nowhere.", remedy, reverse(_JOB_PAGE, args=[job.pk]))
+        yield warn("alerts", f"Alerts of job {job.name} go nowhere.", remedy, _page_of_job(job.pk))
     if state.unsent:
         oldest, newest = state.unsent[0], state.unsent[-1]
         subject = "1 alert" if len(state.unsent) == 1 else f"{len(state.unsent)} alerts"
         since = f"{oldest.created_at:%Y-%m-%d %H:%M} UTC"
         sentence = f"{subject} could not be sent since {since}, to {newest.destination}: {newest.error}."
-        yield bad("alerts", sentence, "Check the destination; they are tried again.", f"{url}?state=pending")
+        remedy = "Check the destination; they are tried again."
+        yield bad("alerts", sentence, remedy, f"{url}?state=pending", key="alerts unsent", since=oldest.created_at)
     if state.dropped:
         subject = (
             "1 alert of the last day was" if state.dropped == 1 else f"{state.dropped} alerts of the last day were"
@@ -76,13 +83,22 @@ def tasks(now: datetime) -> Iterator[Finding]:
     url = reverse("admin:tasks_task_changelist")
     active, queued = overdue.active_too_long(now), overdue.queued_too_long(now)
     for task in active[:_MOST_NAMED]:
-        yield warn("tasks", f"{task} is active too long.", url=reverse("admin:tasks_task_change", args=[task.pk]))
+        yield warn(
+            "tasks",
+            f"{task} is active too long.",
+            url=reverse("admin:tasks_task_change", args=[task.pk]),
+            key=f"task {task.pk} active",
+            since=parse(task.assigned_at),
+            act=("Take away", f"{reverse('admin:fleet_move', args=[task.pk])}?verb=requeue"),
+        )
     if len(active) > _MOST_NAMED:
         sentence = f"{len(active) - _MOST_NAMED} more tasks are active too long."
         yield warn("tasks", sentence, url=f"{url}?attention=active")
     if queued:
         subject = f"{len(queued)} tasks wait" if len(queued) > 1 else f"{queued[0]} waits"
-        yield warn("tasks", f"{subject} for longer than an hour.", url=f"{url}?attention=queued")
+        sentence = f"{subject} for longer than an hour."
+        since = parse(queued[0].queued_at)
+        yield warn("tasks", sentence, url=f"{url}?attention=queued", key="tasks queued", since=since)
 
 
 def github(state: GitHub) -> Iterator[Finding]:
@@ -91,7 +107,13 @@ def github(state: GitHub) -> Iterator[Finding]:
     if row.blocked_until and row.blocked_until > utc_now():
         yield warn("broker", f"GitHub said to wait until {row.blocked_until:%H:%M} UTC with tokens.", url=url)
     elif state.problem is None and state.failed_last:
-        yield warn("broker", f"GitHub gave no token when it was last asked: {row.last_error}", url=url)
+        yield warn(
+            "broker",
+            f"GitHub gave no token when it was last asked: {row.last_error}",
+            url=url,
+            key="github",
+            since=row.last_error_at,
+        )
 
 
 def tokens(outcomes: Mapping[str, int]) -> Iterator[Finding]:
@@ -101,7 +123,7 @@ def tokens(outcomes: Mapping[str, int]) -> Iterator[Finding]:
         count = outcomes.get(outcome, 0)
         if count:
             subject = f"1 request for a token {one}" if count == 1 else f"{count} requests for tokens {many}"
-            yield warn("broker", f"{subject} today.", url=f"{url}?outcome={outcome}")
+            yield warn("broker", f"{subject} today.", url=f"{url}?outcome={outcome}", key=f"tokens {outcome} {count}")
 
 
 def vault(state: Vault) -> Iterator[Finding]:
@@ -113,10 +135,11 @@ def vault(state: Vault) -> Iterator[Finding]:
             yield bad("vault", sentence, "docs/vault.md says how it is mended.", url)
         return
     if row.failures:
-        yield bad("vault", f"The vault could not be synced: {row.last_error}", url=url)
+        sentence = f"The vault could not be synced: {row.last_error}"
+        yield bad("vault", sentence, url=url, key="vault sync", since=row.last_error_at)
     if row.remote_failures:
         remedy = "See that the remote can be reached and may be written; commits wait here meanwhile."
-        yield warn("vault", f"The vault could not be pushed: {row.remote_error}", remedy, url)
+        yield warn("vault", f"The vault could not be pushed: {row.remote_error}", remedy, url, key="vault push")
     if status["problems"]:
         subject = (
             "1 file of the vault needs" if status["problems"] == 1 else f"{status['problems']} files of the vault need"
@@ -131,7 +154,8 @@ def copies(state: Copies) -> Iterator[Finding]:
     count = len(state.kept)
     if state.is_late:
         remedy = "See that the daemon runs; daemon.log says why none was made."
-        yield warn("copies", "The last copy of the database is older than three hours.", remedy)
+        sentence = "The last copy of the database is older than three hours."
+        yield warn("copies", sentence, remedy, since=state.newest_at)
     elif count:
         size = f"{state.bytes / 10**6:.1f} MB"
         yield good("copies", f"{count} copies are kept, {size} together, the newest of {state.newest_at:%H:%M} UTC.")
@@ -145,6 +169,10 @@ def copies(state: Copies) -> Iterator[Finding]:
         yield warn("restore test", f"No copy was tested since {test.tested_at:%Y-%m-%d}.", "See that the daemon runs.")
     else:
         yield good("restore test", f"{test.copy} was restored on {test.tested_at:%Y-%m-%d}: {test.result}")
+
+
+def _page_of_job(pk: int) -> str:
+    return reverse("admin:jobs_job_change", args=[pk])
 
 
 def clock(state: DaemonState) -> Iterator[Finding]:

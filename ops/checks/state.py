@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import time
@@ -24,7 +25,8 @@ from core.sqlite.messages import as_sentence, is_about_a_lock
 from core.sqlite.restore_test import RestoreTest, last_restore_test
 from core.timestamps import utc_now
 from jobs.alerts.rules import destinations
-from jobs.models import Alert, Delivery, Job, is_fresh
+from jobs.execution import reasons
+from jobs.models import FAILURES, Alert, Delivery, Job, JobRun, State, is_fresh
 from ops import queries
 from vaultsync.models import VaultState
 
@@ -32,6 +34,7 @@ Row = TypeVar("Row", bound=models.Model)
 LATE_COPY = timedelta(hours=3)
 _FULL_BYTES = 2**20
 _MOST_UNSENT = 1000
+_MOST_IN_A_ROW, _MOST_REASONS = 30, 20
 _LOCKED = (
     "The database is locked by another program: nothing can be written and no script starts. Look for a sqlite3 shell"
     " or a backup that holds it open."
@@ -122,6 +125,36 @@ class Alerts:
     @property
     def has_destination(self) -> bool:
         return bool(settings.ALERT_URLS)
+
+
+@dataclass(frozen=True)
+class FailingJob:
+    """An enabled job whose newest run failed: how often in a row, since when, and why the last time."""
+
+    pk: int
+    name: str
+    count: int
+    since: datetime | None = None
+    run_id: int | None = None
+    reason: str = ""
+
+
+def failing_jobs() -> list[FailingJob]:
+    """Return the enabled jobs whose newest run failed; an aborted one neither counts nor ends a row of failures."""
+    names = queries.failing_jobs()
+    runs: dict[int, list[JobRun]] = {pk: [] for pk in names}
+    newest = [row[1] for row in queries.newest_runs(_MOST_IN_A_ROW, list(names))]
+    judged = JobRun.objects.filter(pk__in=newest, state__in=(State.SUCCESS, *FAILURES)).defer("definition")
+    for run in judged.order_by("-id"):
+        runs[run.job_id].append(run)
+    failing: list[FailingJob] = []
+    for pk, (name, since) in names.items():
+        failures = list(itertools.takewhile(lambda run: run.state in FAILURES, runs[pk]))
+        if failures:
+            began, newest_run = since or failures[-1].queued_at, failures[0]
+            reason = reasons.reason(newest_run) if len(failing) < _MOST_REASONS else ""  # each reads a file
+            failing.append(FailingJob(pk, name, len(failures), began, newest_run.pk, reason))
+    return failing
 
 
 def alerts() -> Alerts:

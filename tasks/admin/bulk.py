@@ -19,6 +19,7 @@ from tasks.admin.forms import PRIORITIES
 from tasks.models import Status, Task
 
 Apply = Callable[[Task, Caller], object]
+_REFUSALS_LISTED = 3
 _CANCEL_DETAIL = "Task cancelled by an operator"
 
 
@@ -42,16 +43,27 @@ def apply_to_each(
             "yes": yes or f"Yes, {label.lower()}",
         }
         return TemplateResponse(request, "admin/tasks/confirm.html", context)
-    done = 0
+    done, refusals = 0, []
     for row in rows:
         try:
             apply(row)
             done += 1
         except LobwifeError as error:
-            messages.error(request, f"{row}: {error}")
-    if done:
-        messages.success(request, f"{label}: done for {done}.")
+            refusals.append(f"{row}: {error}")
+    _sum_up(request, label, done, refusals)
     return None
+
+
+def _sum_up(request: HttpRequest, label: str, done: int, refusals: list[str]) -> None:
+    """Say in one message how an action went: for how many, and why not for the others."""
+    if not refusals:
+        messages.success(request, f"{label}: done for {done}.")
+        return
+    listed = "; ".join(refusals[:_REFUSALS_LISTED])
+    more = len(refusals) - _REFUSALS_LISTED
+    others = f"; and {more} more" if more > 0 else ""
+    sentence = f"{label}: done for {done} of {done + len(refusals)}. Not for {len(refusals)}: {listed}{others}."
+    messages.add_message(request, messages.WARNING if done else messages.ERROR, sentence)
 
 
 def act(site: admin.ModelAdmin[Any], request: HttpRequest, tasks: QuerySet[Task]) -> TemplateResponse | None:

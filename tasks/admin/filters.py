@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from core.timestamps import seconds_text, utc_now
 from tasks import overdue
 from tasks.admin.forms import PRIORITIES, TYPES
-from tasks.models import Status, Task
+from tasks.models import Status, Task, TaskEvent
 
 _OTHER = "other"
 
@@ -90,3 +90,30 @@ class AgeFilter(admin.SimpleListFilter):
         # By the day, so that both forms in which times are stored compare alike.
         day = seconds_text(utc_now() - timedelta(days=30 if value == "more" else int(value)))[:10]
         return queryset.filter(created_at__lt=day) if value == "more" else queryset.filter(created_at__gte=day)
+
+
+class EventDayFilter(admin.SimpleListFilter):
+    """The events of the last days; times are text of which the day comes first."""
+
+    title, parameter_name = "when", "days"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [("0", "today"), ("1", "since yesterday"), ("7", "last 7 days"), ("30", "last 30 days")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[TaskEvent]) -> QuerySet[TaskEvent]:
+        value = self.value()
+        if value not in {"0", "1", "7", "30"}:
+            return queryset
+        return queryset.filter(created_at__gte=seconds_text(utc_now() - timedelta(days=int(value)))[:10])
+
+
+class EventStatusFilter(admin.SimpleListFilter):
+    """The events after which a task had a status."""
+
+    title, parameter_name = "status after it", "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return [(status, status) for status in Status.values]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[TaskEvent]) -> QuerySet[TaskEvent]:
+        return queryset.filter(status=self.value()) if self.value() in Status.values else queryset

@@ -3,37 +3,63 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 from django.views.decorators.http import require_POST
 
 from core.callers import operator_of
 from core.display import ReadOnlyAdmin, StrictAdmin, badge, when
 from core.errors import LobwifeError
 from tasks import services
-from tasks.admin import bulk
-from tasks.admin.filters import AgeFilter, AssignedFilter, AttentionFilter, PriorityFilter, StatusFilter, TypeFilter
+from tasks.admin import bulk, csv_export, task_page
+from tasks.admin.filters import (
+    AgeFilter,
+    AssignedFilter,
+    AttentionFilter,
+    EventDayFilter,
+    EventStatusFilter,
+    PriorityFilter,
+    StatusFilter,
+    TypeFilter,
+)
 from tasks.admin.forms import TaskForm
 from tasks.ids import include_typed_id, parse_typed_id
-from tasks.models import Task, TaskEvent, read_repos
+from tasks.leases import services as leases
+from tasks.models import Task, TaskEvent, TaskLease, read_repos
 
-_EVENTS_SHOWN = 100
+_LONGEST_NAME = 90
+_FIRST_REPOSITORIES = 1
+# Named filters above the list; the address of any other is as good to keep.
+_VIEWS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("All", {}),
+    ("Needs attention", {"attention": "any"}),
+    ("Queued", {"status": "queued"}),
+    ("Active", {"status": "active"}),
+    ("Blocked", {"status": "blocked"}),
+    ("Failed, last 7 days", {"status": "failed", "age": "7"}),
+)
+_LEASES_SHOWN = 10
 
 
 @admin.register(Task)
 class TaskAdmin(StrictAdmin):
     form = TaskForm
-    list_display = ("number", "name", "state", "age", "assigned_to", "priority", "type", "repositories")
-    list_display_links = ("number", "name")
+    list_display = ("number", "short_name", "state", "assignee", "priority", "type", "repositories", "age")
+    list_display_links = ("number", "short_name")
+    change_list_template = "admin/tasks/task_list.html"
     list_filter = (AttentionFilter, StatusFilter, TypeFilter, PriorityFilter, AssignedFilter, AgeFilter)
     search_fields = ("name", "slug", "assigned_to")
     search_help_text = "By id (42 or T42), name, slug or assignee"
@@ -72,7 +98,10 @@ class TaskAdmin(StrictAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         own = [
+            path("csv/", self.admin_site.admin_view(self.csv_view), name="tasks_task_csv"),
+            path("<int:pk>/edit/", self.admin_site.admin_view(self.edit_view), name="tasks_task_edit"),
             path("<int:pk>/cancel/", self.admin_site.admin_view(self.cancel_view), name="tasks_task_cancel"),
+            path("<int:pk>/take-away/", self.admin_site.admin_view(self.take_away_view), name="tasks_task_take_away"),
             path("<int:pk>/live/", self.admin_site.admin_view(self.live_view), name="tasks_task_live"),
         ]
         return [*own, *super().get_urls()]
@@ -112,13 +141,71 @@ class TaskAdmin(StrictAdmin):
             messages.success(request, f"Task T{pk} is cancelled.")
         return redirect("admin:tasks_task_change", pk)
 
+    @method_decorator(require_POST)
+    def take_away_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Take the task from the holder that the page showed."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        caller, fence = operator_of(request), request.POST.get("fence", "")
+        try:
+            lease = leases.take_away(
+                task_id=pk, actor=caller.identity, caller=caller, fence=int(fence) if fence.isdecimal() else -1
+            )
+        except LobwifeError as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, f"Task T{pk} was taken away from {lease.who}, and is queued again.")
+        return redirect("admin:tasks_task_change", pk)
+
     # --- pages
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
+        """Show the task; what is sent is a change of it, and a refused one shows the form."""
         task = self.get_object(request, object_id)
-        context = {"title": str(task), "subtitle": None, **self._context(request, task)} if task else {}
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **context})
+        if task is None or request.method not in {"GET", "HEAD"}:
+            return self._form(request, object_id, task, extra_context)
+        if not self.has_view_or_change_permission(request, task):
+            raise PermissionDenied
+        context = {
+            **self.admin_site.each_context(request),
+            **self._context(request, task),
+            **{"title": str(task), "opts": self.opts, "original": task, "tab": "overview", "media": self.media},
+        }
+        return TemplateResponse(request, "admin/tasks/task_view.html", context)
+
+    def edit_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Show the form of a task."""
+        return self._form(request, str(pk), self.get_object(request, str(pk)))
+
+    def _form(self, request: HttpRequest, object_id: str, task: Task | None, extra_context: Any = None) -> HttpResponse:
+        context: dict[str, Any] = {"title": str(task), "subtitle": None, "task": task, "tab": "edit"} if task else {}
+        context |= {"may_change": self.has_change_permission(request, task)}
+        return super().change_view(request, object_id, "", {**(extra_context or {}), **context})
+
+    def response_post_save_change(self, request: HttpRequest, obj: Task) -> HttpResponseRedirect:
+        return HttpResponseRedirect(reverse("admin:tasks_task_change", args=[obj.pk]))
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        context = {**(extra_context or {}), "views": self._views(request), "query": request.GET.urlencode()}
+        return super().changelist_view(request, context)
+
+    def csv_view(self, request: HttpRequest) -> HttpResponseBase:
+        """Return the list with the filters, search and order of the address, as CSV."""
+        if not self.has_view_or_change_permission(request):
+            raise PermissionDenied
+        try:
+            changelist = self.get_changelist_instance(request)
+        except IncorrectLookupParameters:
+            return redirect("admin:tasks_task_changelist")
+        return csv_export.as_csv(changelist.get_queryset(request))
+
+    def _views(self, request: HttpRequest) -> list[tuple[str, str, bool]]:
+        chosen = {name: value for name, value in request.GET.items() if name not in {"o", "p"}}
+        page = reverse("admin:tasks_task_changelist")
+        return [
+            (name, f"{page}?{urlencode(filters)}" if filters else page, filters == chosen) for name, filters in _VIEWS
+        ]
 
     def live_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Render the parts of a task's page that refresh in place: its status, events and note."""
@@ -128,12 +215,10 @@ class TaskAdmin(StrictAdmin):
         return TemplateResponse(request, "admin/tasks/task_live.html", self._context(request, task))
 
     def _context(self, request: HttpRequest, task: Task) -> dict[str, Any]:
-        events = list(TaskEvent.objects.filter(task=task).order_by("-id")[: _EVENTS_SHOWN + 1])
         may_change = self.has_change_permission(request, task)
         return {
-            "task": task,
-            "events": events[:_EVENTS_SHOWN],
-            "has_more_events": len(events) > _EVENTS_SHOWN,
+            **task_page.context(task),
+            "leases": TaskLease.objects.filter(task_id=task.pk).order_by("-fence")[:_LEASES_SHOWN],
             "may_change": may_change,
             "can_cancel": may_change and task.status not in services.UNCANCELLABLE,
         }
@@ -147,11 +232,22 @@ class TaskAdmin(StrictAdmin):
     def state(self, task: Task) -> SafeString:
         return badge(task.status)
 
+    @admin.display(description="name", ordering="name")
+    def short_name(self, task: Task) -> str:
+        return Truncator(task.name).chars(_LONGEST_NAME)
+
+    @admin.display(description="assigned to", ordering="assigned_to")
+    def assignee(self, task: Task) -> str:
+        return task.assigned_to or "–"
+
     @admin.display(description="repositories")
     def repositories(self, task: Task) -> str:
         if not task.repos:
             return "–"
-        return ", ".join(read_repos(task.repos) or ()) or "unreadable"
+        names = read_repos(task.repos) or []
+        more = len(names) - _FIRST_REPOSITORIES
+        first = ", ".join(names[:_FIRST_REPOSITORIES])
+        return (f"{first} +{more}" if more > 0 else first) or "unreadable"
 
     @admin.display(description="age", ordering="created_at")
     def age(self, task: Task) -> SafeString | str:
@@ -162,8 +258,9 @@ class TaskAdmin(StrictAdmin):
 class TaskEventAdmin(ReadOnlyAdmin):
     """The history of all tasks."""
 
-    list_display = ("created_at", "of_task", "event_type", "detail", "actor", "caller")
+    list_display = ("created_at", "of_task", "event_type", "what", "actor", "caller")
     list_display_links = None
+    list_filter = (EventDayFilter, EventStatusFilter)
     search_fields = ("event_type", "detail", "actor", "caller")
     search_help_text = "By task (T42), type, detail or actor"
     show_full_result_count = False
@@ -176,6 +273,11 @@ class TaskEventAdmin(ReadOnlyAdmin):
         if number is not None:
             return queryset.filter(task_id=number), False
         return super().get_search_results(request, queryset, search_term)
+
+    @admin.display(description="detail")
+    def what(self, event: TaskEvent) -> str:
+        changes = "; ".join(f"{name}: {old} → {new}" for name, old, new in event.field_changes)
+        return changes or event.detail or "–"
 
     @admin.display(description="task", ordering="task_id")
     def of_task(self, event: TaskEvent) -> SafeString:

@@ -47,6 +47,25 @@ def test_a_task_that_is_over_gets_no_token_and_loses_the_ones_it_has(rig: Rig, s
     assert entry["token_sha256"] == rig.audit(f"?task_id=T{number}&outcome=issued")[0]["token_sha256"]
 
 
+def test_a_task_whose_budget_is_spent_gets_no_token_and_loses_the_ones_it_has(rig: Rig) -> None:
+    number = rig.task("repo", status="active")
+    token = rig.token(f"T{number}").json["token"]
+    rig.python(
+        "import django; django.setup()\n"
+        "from tasks.costs.budgets import save_budget\n"
+        "from tasks.models import Budget\n"
+        f"save_budget(Budget(scope='task', name='T{number}', period='total', limit_usd=5))\n"
+    )
+    cost = rig.post("/api/v1/costs", {"task_id": f"T{number}", "model": "m", "cost_usd": 5})
+    sentence = f"the budget of T{number}, $5.00 in all, is spent"
+    assert (cost.status, cost.json["budget"]) == (201, sentence)
+    answer = rig.token(f"T{number}")
+    assert (answer.status, sentence in answer.json["error"]) == (403, True)
+    rig.tick()
+    assert not is_live(rig, token)
+    assert sentence in rig.audit(f"?task_id=T{number}&outcome=revoked")[0]["reason"]
+
+
 @pytest.mark.parametrize("end", ["DELETE", "completed", "failed", "cancelled", "by the agent"])
 def test_an_agent_changes_nothing_on_a_task_that_is_over(rig: Rig, end: str) -> None:
     number = rig.task("repo", status="active")

@@ -18,7 +18,7 @@ EXAMPLES = int(os.environ.get("LOBWIFE_FUZZ_EXAMPLES", "4"))
 UNAVAILABLE = 503
 
 
-@pytest.mark.parametrize("role", ["operator", "service", "viewer", "agent", "nobody"])
+@pytest.mark.parametrize("role", ["operator", "service", "viewer", "runner", "agent", "nobody"])
 def test_no_request_is_answered_otherwise_than_described(server: Installation, role: str) -> None:
     headers: dict[str, str] = {}
     if role == "agent":
@@ -42,6 +42,8 @@ def test_no_request_is_answered_otherwise_than_described(server: Installation, r
         )
         @hypothesis.given(case=operation.as_strategy())
         def attack(case: schemathesis.Case) -> None:
+            if isinstance(case.body, dict) and isinstance(case.body.get("wait_seconds"), int):
+                case.body["wait_seconds"] = min(case.body["wait_seconds"], 1)  # nothing comes that it could wait for
             response = case.call(base_url=base, headers=headers)
             expected = [status_code_conformance, response_schema_conformance]
             # Without a GitHub App and a daemon, 503 is the right answer of some routes.

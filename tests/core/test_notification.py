@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import select
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -44,6 +45,16 @@ def test_where_the_address_is_taken_nothing_is_noticed(tmp_path: pathlib.Path) -
     second.drain()
     first.close()
     second.close()
+
+
+def test_each_web_process_is_notified_and_the_daemon_too(tmp_path: pathlib.Path, settings: Any) -> None:
+    settings.WEB_WORKERS = 2
+    database = str(tmp_path / "any.db")
+    listeners = [Listener(database), *(Listener(database, is_web=True) for _ in range(3))]
+    notify(database)
+    assert [is_notified(listener) for listener in listeners] == [True, True, True, False]
+    for listener in listeners:
+        listener.close()
 
 
 @pytest.mark.django_db(transaction=True)

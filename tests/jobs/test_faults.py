@@ -7,7 +7,6 @@ import pathlib
 import resource
 import signal
 import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from core.errors import Invalid, NotFound
 from jobs.execution import script_paths
 from tests.support.clock import Clock
+from tests.support.disk import small_disk
 from tests.support.installation import Installation, wait_for, write_locked
 from tests.support.jobs import (
     PYTHON,
@@ -33,17 +33,6 @@ from tests.support.jobs import (
 # Today, since a day from now on might be the one on which jobs fire that never do.
 QUIET = datetime.now(UTC).replace(hour=12, minute=5, second=5, microsecond=0)
 FILLS = "head -c 3000000 /dev/zero | tr '\\0' 'x' | fold -w 80; echo end"
-
-
-@contextlib.contextmanager
-def small_disk(folder: pathlib.Path, size: str) -> Iterator[None]:
-    """A disk of that size, mounted on the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "lobwife-test", str(folder)], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def wake_nothing(installation: Installation) -> Clock:

@@ -27,6 +27,17 @@ def test_an_orphan_is_queued_again_without_assignment_or_registration(world: Wor
     assert world.events(number) == ["requeued", "updated"]
 
 
+def test_a_task_that_its_agent_claimed_is_left_to_its_lease(world: World) -> None:
+    number = world.task(type="off-cluster")
+    claimed = world.server.post("/api/v1/tasks/claim", {"types": ["off-cluster"], "runner": "box-3/1"})
+    assert claimed.json["id"] == number
+    with world.server.database() as database:
+        database.execute("UPDATE tasks SET assigned_at = datetime('now', '-40 minutes') WHERE id = ?", (number,))
+    world.manage()
+    assert world.get(number)["status"] == "active"
+    assert world.events(number) == []
+
+
 def test_the_fourth_loss_of_a_task_is_its_failure(world: World) -> None:
     number = world.task()
     for _ in range(3):

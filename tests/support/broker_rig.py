@@ -37,13 +37,13 @@ class Rig(Installation):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def task(self, *repos: str, **fields: Any) -> int:
+    def task(self, *registered: str, **fields: Any) -> int:
         """A task, registered when repositories are given."""
         made = self.post("/api/v1/tasks", {"name": "A task", **fields})
         assert made.status == 201, made.body
         number: int = made.json["id"]
-        if repos:
-            answer = self.register(number, *repos)
+        if registered:
+            answer = self.register(number, *registered)
             assert answer.status == 200, answer.body
         return number
 

@@ -25,6 +25,11 @@ PERSON = {
     "GIT_CONFIG_GLOBAL": "/dev/null",
     "GIT_CONFIG_SYSTEM": "/dev/null",
 }
+# What an observer of a sync hears, in this order.
+STEPS = (
+    *("fetched", "merged", "commit-made", "journal", "checkout-part", "checked-out", "committed"),
+    *("recorded", "cursor", "pushed"),
+)
 
 
 def git(folder: pathlib.Path, *arguments: str, check: bool = True) -> str:
@@ -60,8 +65,9 @@ class Copy:
     def push(self, message: str = "by hand") -> str:
         git(self.folder, "add", "-A")
         git(self.folder, "commit", "--quiet", "-m", message)
-        git(self.folder, "pull", "--quiet", "--rebase")
-        git(self.folder, "push", "--quiet", "origin", "HEAD:main")
+        if "rejected" in git(self.folder, "push", "--porcelain", "origin", "HEAD:main", check=False):
+            self.pull()
+            git(self.folder, "push", "--quiet", "origin", "HEAD:main")
         return git(self.folder, "rev-parse", "HEAD")
 
     def pull(self) -> None:
@@ -104,10 +110,10 @@ class World:
         """A sync that must succeed, and leave remote, branch, index and files the same."""
         result = self.sync(**options)
         assert (result.error, result.disabled, result.remote_error) == ("", "", "")
-        assert git(self.path, "status", "--porcelain") == ""
-        assert git(self.path, "symbolic-ref", "HEAD") == "refs/heads/main"
-        if self.remote.exists():
-            assert git(self.path, "rev-parse", "HEAD") == git(self.remote, "rev-parse", "main")
+        head = git(self.remote if self.remote.exists() else self.path, "rev-parse", "main")
+        status = git(self.path, "status", "--porcelain=v2", "--branch").splitlines()
+        assert [line for line in status if not line.startswith("# branch.")] == []
+        assert status[:2] == [f"# branch.oid {head}", "# branch.head main"]
         return result
 
     def clone(self, name: str = "clone") -> Copy:

@@ -37,7 +37,8 @@ def stored(site: Installation, number: int) -> sqlite3.Row:
 
 
 def open_task(site: Installation, page: Page, number: int) -> None:
-    page.goto(url(site, f"/admin/tasks/task/{number}/change/"))
+    """Open the form of a task."""
+    page.goto(url(site, f"/admin/tasks/task/{number}/edit/"))
 
 
 def save(page: Page) -> None:
@@ -147,7 +148,7 @@ def test_what_an_old_file_holds_stays_untouched_until_it_is_edited(site: Install
 
 def test_a_task_is_cancelled_from_its_page(site: Installation, operator: Page) -> None:
     number = made(site)
-    open_task(site, operator, number)
+    operator.goto(url(site, f"/admin/tasks/task/{number}/change/"))
     operator.get_by_role("button", name="Cancel task").click()
     expect(operator.get_by_text(f"Task T{number} is cancelled.")).to_be_visible()
     expect(operator.get_by_role("button", name="Cancel task")).to_have_count(0)
@@ -215,7 +216,7 @@ def test_pages_fit_the_window_without_console_errors(
     operator.on("pageerror", lambda error: problems.append(str(error)))
     operator.emulate_media(color_scheme=scheme)
     operator.set_viewport_size({"width": width, "height": 900})
-    for path in (f"/admin/tasks/task/{number}/change/", "/admin/tasks/task/add/", "/admin/tasks/task/"):
+    for path in (*(f"/admin/tasks/task/{number}/{page}/" for page in ("change", "edit")), "/admin/tasks/task/"):
         operator.goto(url(site, path))
         assert operator.evaluate("document.documentElement.scrollWidth") <= width, path
     assert problems == []

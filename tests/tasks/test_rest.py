@@ -17,7 +17,8 @@ def test_a_task_is_made_with_its_defaults_and_an_event(server: Installation) -> 
     number = answer.json["id"]
     assert (answer.status, answer.json) == (201, {"id": number, "task_id": f"T{number}"})
     task = shown(server, number)
-    assert set(task) == FIELDS | BROKER
+    assert set(task) == FIELDS | BROKER | {"links", "result"}
+    assert (task["links"], task["result"]) == ([], None)
     assert (task["name"], task["type"], task["status"], task["priority"]) == ("Trimmed", "swe", "queued", "normal")
     assert (task["requires_qa"], task["token_count"]) == (False, 0)
     nothing = FIELDS | BROKER

@@ -37,6 +37,7 @@ Read = Callable[[str], Any]
         (env.json_object, '{"a": 1}', {"a": 1}),
         (env.json_object, "", {}),
         (lambda name: env.pairs(name, {}, allowed=("one", "two")), "a=one, b = two", {"a": "one", "b": "two"}),
+        (lambda name: env.counts(name, {"default": 3}), "qa=5, swe = 1", {"default": 3, "qa": 5, "swe": 1}),
     ],
 )
 def test_values_are_read(monkeypatch: pytest.MonkeyPatch, read: Read, value: str, expected: Any) -> None:
@@ -59,6 +60,8 @@ def test_values_are_read(monkeypatch: pytest.MonkeyPatch, read: Read, value: str
         (env.json_object, "[" * 100_000, "a JSON object"),
         (lambda name: env.pairs(name, {}, allowed=("one",)), "a=two", "one of one"),
         (lambda name: env.pairs(name, {}, allowed=("one",)), "=one", "write name=word"),
+        (lambda name: env.counts(name, {}), "qa=0", "the number from 1 to 1000"),
+        (lambda name: env.counts(name, {}), "qa=many", "write name=number"),
     ],
 )
 def test_a_value_that_can_not_be_used_is_a_sentence(

@@ -12,23 +12,12 @@ from collections.abc import Callable
 import pytest
 
 from tasks.models import Task, TaskEvent
-from tests.support.git_remote import Copy, World, change, git, note_of, task
+from tests.support.git_remote import STEPS, Copy, World, change, git, note_of, task
 from vaultsync.models import NoteProblem, NoteRecord, VaultState
 from vaultsync.notes.merge import has_conflict_markers
 
 pytestmark = pytest.mark.django_db
 STATUSES = ("queued", "active", "completed", "failed", "cancelled", "blocked")
-STEPS = (
-    "fetched",
-    "merged",
-    "commit-made",
-    "journal",
-    "checkout-part",
-    "checked-out",
-    "committed",
-    "recorded",
-    "pushed",
-)
 SOAK_SECONDS = float(os.environ.get("FUZZ_SECONDS", "1200"))
 
 

@@ -4,26 +4,11 @@ from __future__ import annotations
 
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import pytest
 
-from tests.support.git_remote import Copy, git
-from tests.support.installation import ROOT, Installation
-
-STEPS = (
-    "fetched",
-    "merged",
-    "commit-made",
-    "journal",
-    "checkout-part",
-    "checked-out",
-    "committed",
-    "recorded",
-    "cursor",
-    "pushed",
-)
+from tests.support.git_remote import STEPS, Copy, git
+from tests.support.installation import Installation
 
 
 class Killed(Installation):
@@ -31,16 +16,12 @@ class Killed(Installation):
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.remote = folder / "remote.git"
-        super().__init__(folder, VAULT_REPO=str(self.remote), DJANGO_SETTINGS_MODULE="lobwife.settings")
+        super().__init__(folder, VAULT_REPO=str(self.remote))
         git(folder, "init", "--quiet", "--bare", "-b", "main", str(self.remote))
 
     def sync(self, kill_at: str = "never", *flags: str) -> int:
-        return subprocess.run(
-            [sys.executable, "-m", "tests.support.vault_killer", *flags],
-            env={**self.environment, "VAULT_KILL_AT": kill_at},
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-        ).returncode
+        self.environment["VAULT_KILL_AT"] = kill_at
+        return self.run("-c", "import tests.support.vault_killer", *flags).returncode
 
     def sql(self, *statements: str) -> None:
         with self.database() as database:

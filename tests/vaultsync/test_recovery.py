@@ -151,33 +151,31 @@ def test_a_broken_index_is_made_anew(world: World, content: bytes | None) -> Non
     world.synced()
 
 
-def test_an_index_with_an_unfinished_merge_is_made_anew(world: World) -> None:
+def test_an_index_with_an_unfinished_merge_stops_nothing_and_its_markers_are_not_committed(world: World) -> None:
     diverge(world)
     git(world.path, "merge", "origin/main", check=False)
     (world.path / ".git/MERGE_HEAD").unlink()
-    assert "rebuilt" in world.sync().error
-    world.sync()
+    made = task("Two")
+    assert not world.sync().error
     assert "<<<<<<<" not in git(world.path, "show", "HEAD:k/a.md")
+    assert note_of(made) in world.files()
+    assert not git(world.path, "ls-files", "--unmerged")
+    assert NoteProblem.objects.filter(path="k/a.md").exists()
 
 
-def test_an_index_that_can_not_be_made_anew_is_a_failure_in_a_sentence(
+def test_an_index_that_can_not_be_written_is_a_failure_in_a_sentence(
     world: World, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    diverge(world)
-    git(world.path, "merge", "origin/main", check=False)
-    (world.path / ".git/MERGE_HEAD").unlink()
     real = shutil.which("git")
     wrapper = tmp_path / "bin/git"
     wrapper.parent.mkdir()
     refusal = "echo 'fatal: unable to write new index file' >&2; exit 128"
-    wrapper.write_text(
-        f'#!/bin/sh\ncase "$*" in *"--add --replace -z --index-info") {refusal};; esac\nexec {real} "$@"\n'
-    )
+    wrapper.write_text(f'#!/bin/sh\ncase "$*" in *" add --all"*) {refusal};; esac\nexec {real} "$@"\n')
     wrapper.chmod(0o755)
     with monkeypatch.context() as patched:
         patched.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
         result = world.sync()
-    assert "an unfinished merge and could not be rebuilt: git update-index: fatal: unable to write" in result.error
+    assert "git add: fatal: unable to write new index file" in result.error
     assert VaultState.objects.get().retry_at
     assert world.sync().error == ""
 
@@ -339,3 +337,29 @@ def test_a_file_that_was_never_there_since_our_last_checkout_was_not_deleted_by_
     (world.path / "k/a.md").unlink()
     world.synced()
     assert "k/a.md" not in world.files()
+
+
+@pytest.mark.parametrize("step", ["journal", "checkout-part", "checked-out"])
+def test_a_commit_made_by_hand_after_a_sync_was_killed_reverts_nothing(world: World, step: str) -> None:
+    made = task("Two")
+    world.synced()
+    clone = world.clone()
+    clone.edit(note_of(made), "pending.*", "pending.* Theirs.")
+    clone.write("k/theirs.md", "theirs\n")
+    clone.push()
+
+    class Killed(BaseException):
+        pass
+
+    def kill(at: str) -> None:
+        if at == step:
+            raise Killed
+
+    with pytest.raises(Killed):
+        world.sync(checkpoint=kill)
+    world.write("k/mine.md", "mine\n")
+    git(world.path, "add", "-A")
+    git(world.path, "commit", "--quiet", "-m", "by hand")
+    world.synced()
+    assert "Theirs." in world.text(note_of(made))
+    assert (world.text("k/theirs.md"), world.text("k/mine.md")) == ("theirs\n", "mine\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import hashlib
 import itertools
 import os
 import pathlib
@@ -15,13 +16,13 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 BRANCH = "main"
 SYMLINK, GITLINK = "120000", "160000"
-Entry = tuple[str, str]  # the mode and the id of a file in a tree
 _MOST_PATHS = 2000  # in the arguments of a command
 LOCAL_SECONDS = 120.0
 NETWORK_SECONDS = 90.0
@@ -30,7 +31,6 @@ _IDENTITY = {
     f"GIT_{role}_{name.upper()}": value for role in ("AUTHOR", "COMMITTER") for name, value in IDENTITY.items()
 }
 _COMMITTER = f"{IDENTITY['name']} <{IDENTITY['email']}>".encode()
-_NEW = b"refs/lobwife/new"  # what fast-import calls its commit; nothing reads it
 _INHERITED_ENVIRONMENT = (
     *("PATH", "HOME", "TMPDIR", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR"),
     *("http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY"),
@@ -44,13 +44,13 @@ _CONFIG = {
     "core.autocrlf": "false",
     "core.excludesFile": "/dev/null",
     "core.attributesFile": "/dev/null",
-    "core.untrackedCache": "true",
+    "advice.addEmbeddedRepo": "false",
     "merge.conflictStyle": "merge",
     "merge.directoryRenames": "false",
     "merge.renameLimit": "1000",
+    "pack.compression": "1",
     "gc.auto": "0",
     "maintenance.auto": "false",
-    "commit.gpgSign": "false",
     "submodule.recurse": "false",
     "fetch.recurseSubmodules": "false",
     "push.recurseSubmodules": "no",
@@ -72,15 +72,26 @@ class GitError(Exception):
         self.stderr = stderr
 
 
-@dataclass(frozen=True)
-class Change:
-    """A path that differs between two trees; mode and id are empty where it is absent."""
+class Entry(NamedTuple):
+    """A file in a tree."""
+
+    mode: str
+    id: str
+
+    @property
+    def is_file(self) -> bool:
+        return self.mode.startswith("100")
+
+
+class Change(NamedTuple):
+    """A path that differs between two trees; None where it is absent."""
 
     path: str
-    old_mode: str
-    old: str
-    new_mode: str
-    new: str
+    old: Entry | None
+    new: Entry | None
+
+
+Changes = dict[str, bytes | Entry | None]  # of a tree: a file's content, an entry, or None to remove the path
 
 
 class Git:
@@ -92,8 +103,9 @@ class Git:
 
     def __init__(self, path: pathlib.Path, *, lock: int | None = None, environment: Sequence[str] = ()) -> None:
         self.path = path
-        self.status = 0
-        self._lock = lock
+        self.lock = lock
+        self.status, self.stderr = 0, ""  # of the last command
+        self.object_format = "sha1"
         self._inherited_environment = (*_INHERITED_ENVIRONMENT, *environment)
 
     # --- running
@@ -102,7 +114,6 @@ class Git:
         *arguments: str,
         stdin: bytes | None = None,
         timeout: float = LOCAL_SECONDS,
-        environment: Mapping[str, str] | None = None,
         config: Mapping[str, str] | None = None,
         secret: str | None = None,
         prefix: Sequence[str] = (),
@@ -113,12 +124,12 @@ class Git:
             process = subprocess.Popen(
                 [*prefix, "git", "--literal-pathspecs", *arguments],  # noqa: S607 the git of the PATH is the one to use
                 cwd=self.path,
-                env=self._environment(config or {}) | dict(environment or {}),
+                env=self._environment(config or {}),
                 stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
-                pass_fds=() if self._lock is None else (self._lock,),
+                pass_fds=() if self.lock is None else (self.lock,),
             )
         except OSError as error:
             raise GitError(f"git can't be run: {error.strerror}") from None
@@ -130,22 +141,16 @@ class Git:
         except BaseException:
             _kill_group(process)
             raise
-        if process.returncode not in accept:
-            stderr = _scrub(err.decode(errors="replace"), secret)
+        self.status, self.stderr = process.returncode, _scrub(err.decode(errors="surrogateescape"), secret)
+        if self.status not in accept:
             stdout = _scrub(out[:10_000].decode(errors="replace"), secret)
-            raise GitError(f"git {arguments[0]}: {_summary(stderr)}", stdout=stdout, stderr=stderr)
-        self.status = process.returncode
+            raise GitError(f"git {arguments[0]}: {_summary(self.stderr)}", stdout=stdout, stderr=self.stderr)
         return out
 
     def text(self, *arguments: str, **options: object) -> str:
         """Return the output of `run` as text without the blanks around it."""
         run: Callable[..., bytes] = self.run
         return run(*arguments, **options).decode(errors="surrogateescape").strip()
-
-    def succeeds(self, *arguments: str) -> bool:
-        """Return True when a command that answers by its exit code says yes."""
-        self.run(*arguments, accept=(0, 1, 128))
-        return self.status == 0
 
     def _environment(self, config: Mapping[str, str]) -> dict[str, str]:
         settings = {**_CONFIG, "safe.directory": str(self.path), **config}
@@ -164,7 +169,6 @@ class Git:
             "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=15",
             "GIT_EDITOR": "/bin/false",
             "GIT_CEILING_DIRECTORIES": str(self.path.parent),
-            "GIT_MERGE_AUTOEDIT": "no",
             "GIT_CONFIG_COUNT": str(len(settings)),
             **numbered,
         }
@@ -175,7 +179,12 @@ class Git:
         return self.text("rev-parse", "-q", "--verify", f"{name}^{{commit}}", accept=(0, 1, 128)) or None
 
     def is_ancestor(self, old: str, new: str) -> bool:
-        return old == new or self.succeeds("merge-base", "--is-ancestor", old, new)
+        if old != new:
+            self.run("merge-base", "--is-ancestor", old, new, accept=(0, 1, 128))
+        return old == new or self.status == 0
+
+    def merge_base(self, one: str, other: str) -> str | None:
+        return self.text("merge-base", one, other, accept=(0, 1)) or None
 
     def tree_of(self, commit: str | None) -> str:
         """Return a commit's tree; the empty one where there is no commit."""
@@ -189,18 +198,19 @@ class Git:
         lines = self.text("for-each-ref", "--format=%(refname) %(objectname)", *names).splitlines()
         return dict(line.split(" ") for line in lines)
 
-    def set_refs(self, values: Mapping[str, str]) -> None:
-        """Set refs, all or none of them."""
+    def set_refs(self, values: Mapping[str, str], delete: Sequence[str] = ()) -> None:
+        """Set and delete refs, all or none of them."""
         stdin = "".join(f"update {name} {commit}\n" for name, commit in values.items())
+        stdin += "".join(f"delete {name}\n" for name in delete)
         self.run("update-ref", "-m", "sync", "--stdin", stdin=stdin.encode())
 
     def entries(self, tree: str | None, paths: Sequence[str] = (), *, recursive: bool = False) -> dict[str, Entry]:
-        """Return mode and id of what a tree or commit has at paths; of everything without them, or with thousands."""
+        """Return what a tree or commit has at paths; everything without them, or with thousands."""
         if tree is None:
             return {}
         arguments = ["-z", *(["-r"] if recursive else []), tree, "--", *_bounded(paths)]
         lines = (line.partition(b"\t") for line in self.run("ls-tree", *arguments).split(b"\0") if line)
-        return {os.fsdecode(path): _entry(attributes) for attributes, _, path in lines}
+        return {os.fsdecode(path): Entry(*attributes.decode().split(" ")[::2]) for attributes, _, path in lines}
 
     def last_blobs(self, commit: str, paths: Sequence[str]) -> dict[str, str]:
         """Return the last blob that each path had in the history of a commit; none for a path that it never had."""
@@ -213,20 +223,31 @@ class Git:
                 blobs.setdefault(os.fsdecode(path), attributes.split(b" ")[3].decode())
         return blobs
 
-    def diff(self, old: str, new: str) -> list[Change]:
-        """Return the paths that differ between two trees or commits."""
-        fields = self.run("diff-tree", "-r", "-z", "--raw", "--no-renames", old, new).split(b"\0") if old != new else []
+    def diff(self, old: str | None, new: str | None) -> list[Change]:
+        """Return the paths that differ between two trees or commits; None is one with nothing in it."""
+        sides = (side or self.tree_of(None) for side in (old, new))
+        return self._changes("diff-tree", "-r", *sides) if old != new else []
+
+    def index_diff(self, commit: str | None) -> list[Change]:
+        """Return the paths at which the index differs from a commit."""
+        return self._changes("diff-index", "--cached", commit or self.tree_of(None))
+
+    def _changes(self, *arguments: str) -> list[Change]:
+        # with ignore-submodules git does not read .gitmodules, which may be hostile
+        options = ("-z", "--raw", "--no-renames", "--ignore-submodules=none")
+        fields = self.run(arguments[0], *options, *arguments[1:], "--").split(b"\0")
         changes = []
         for attributes, path in zip(fields[::2], fields[1::2], strict=False):
-            old_mode, new_mode, old_id, new_id, _ = attributes[1:].decode().split(" ")
-            before = (old_mode, old_id) if old_id.strip("0") else ("", "")
-            after = (new_mode, new_id) if new_id.strip("0") else ("", "")
-            changes.append(Change(os.fsdecode(path), *before, *after))
+            old_mode, new_mode, old, new, _ = attributes[1:].decode().split(" ")
+            sides = (
+                Entry(mode, blob) if mode.strip("0") else None for mode, blob in ((old_mode, old), (new_mode, new))
+            )
+            changes.append(Change(os.fsdecode(path), *sides))
         return changes
 
     def blobs(self, ids: Iterable[str]) -> dict[str, bytes]:
         """Return the contents of blobs; one that is missing is left out."""
-        wanted = sorted({blob for blob in ids if blob})
+        wanted = sorted(set(ids))
         if not wanted:
             return {}
         out = self.run("cat-file", "--batch", stdin="".join(f"{blob}\n" for blob in wanted).encode())
@@ -243,6 +264,9 @@ class Git:
         return contents
 
     # --- writing objects
+    def blob_id(self, content: bytes) -> str:
+        return hashlib.new(self.object_format, b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
     def write_blob(self, content: bytes) -> str:
         return self.text("hash-object", "-w", "--no-filters", "--stdin", stdin=content)
 
@@ -250,40 +274,34 @@ class Git:
         flags = [part for parent in parents for part in ("-p", parent)]
         return self.text("commit-tree", tree, *flags, "-F", "-", stdin=message.encode())
 
-    def commit_files(
-        self, changes: Mapping[str, bytes | Entry | None], parents: Sequence[str], message: str, *, tree: str = ""
-    ) -> str:
-        """Return a commit of the first parent's tree, or of `tree`, with these files set or, for None, removed.
+    def commit_files(self, changes: Changes, parents: Sequence[str], message: str, *, tree: str = "") -> str:
+        """Return a commit of the first parent's tree, or of `tree`, with changes.
 
         One fast-import makes blobs, trees and commit: 4,000 notes take 0.1 s, where objects of their own take 2 s.
         """
         text = message.encode()
-        lines = [b"commit %s\nmark :1\ncommitter %s now\n" % (_NEW, _COMMITTER), b"data %d\n%s\n" % (len(text), text)]
-        for number, parent in enumerate(parents):
-            lines.append(f"{'merge' if number else 'from'} {parent}\n".encode())
+        lines = [b"commit refs/lobwife/new\nmark :1\n"]  # nothing reads that ref: the mark says what was made
+        lines.append(b"committer %s now\ndata %d\n%s\n" % (_COMMITTER, len(text), text))
+        lines += [f"{'merge' if number else 'from'} {parent}\n".encode() for number, parent in enumerate(parents)]
         if tree:
             lines.append(f'M 040000 {tree} ""\n'.encode())
         lines += [b"D %s\n" % quote_path(path) for path, new in changes.items() if new is None]
         for path, new in changes.items():
             if isinstance(new, bytes):
                 lines.append(b"M 100644 inline %s\ndata %d\n%s\n" % (quote_path(path), len(new), new))
-            elif new is not None:
-                lines.append(b"M %s %s %s\n" % (new[0].encode(), new[1].encode(), quote_path(path)))
+            elif new:
+                lines.append(b"M %s %s %s\n" % (new.mode.encode(), new.id.encode(), quote_path(path)))
         lines.append(b"\nget-mark :1\ndone\n")
-        arguments = ("--quiet", "--force", "--done", "--date-format=now")
-        return self.text("fast-import", *arguments, stdin=b"".join(lines))
+        return self.text("fast-import", "--quiet", "--force", "--done", "--date-format=now", stdin=b"".join(lines))
 
-    def merge_text(self, folder: pathlib.Path, base: bytes, ours: bytes, theirs: bytes) -> bytes | None:
+    def merge_text(self, base: bytes, ours: bytes, theirs: bytes) -> bytes | None:
         """Return three versions of a text merged line by line; None when they conflict."""
-        paths = [folder / name for name in ("ours", "base", "theirs")]
-        for path, content in zip(paths, (ours, base, theirs), strict=True):
-            path.write_bytes(content)
-        try:
-            merged = self.run("merge-file", "-p", *(str(path) for path in paths), accept=range(256))
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [pathlib.Path(folder, name) for name in ("ours", "base", "theirs")]
+            for path, content in zip(paths, (ours, base, theirs), strict=True):
+                path.write_bytes(content)
+            merged = self.run("merge-file", "-p", *map(str, paths), accept=range(256))
             return merged if self.status == 0 else None
-        finally:
-            for path in paths:
-                path.unlink(missing_ok=True)
 
     def config(self) -> dict[str, str]:
         """Return the repository's own configuration; names in lower case, of several values the last."""
@@ -301,11 +319,6 @@ class Git:
         return self.run(*arguments, timeout=timeout, config=credentials(url, token), secret=token, prefix=prefix)
 
 
-def _entry(attributes: bytes) -> Entry:
-    mode, _, blob = attributes.decode().split(" ")
-    return mode, blob
-
-
 def _bounded(paths: Sequence[str]) -> Sequence[str]:
     """Return what of the paths goes into a command's arguments: nothing of too many."""
     return paths if len(paths) <= _MOST_PATHS else ()
@@ -315,15 +328,6 @@ def quote_path(path: str) -> bytes:
     """Return a path as git's line protocols take it."""
     text = os.fsencode(path).replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
     return b'"%s"' % text
-
-
-def index_lines(items: Iterable[tuple[str, tuple[str, str]]], null_id: str) -> Iterable[bytes]:
-    """Format paths with mode and blob for `update-index --index-info`; an empty mode removes the path.
-
-    Removals come first: a file may take the place of a folder. `null_id` is the repository's id of nothing.
-    """
-    for path, (mode, blob) in sorted(items, key=lambda item: bool(item[1][0])):
-        yield (f"{mode} {blob}\t" if mode else f"0 {null_id}\t").encode() + os.fsencode(path) + b"\0"
 
 
 def takes_token(url: str) -> bool:

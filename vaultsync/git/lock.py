@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import pathlib
 import time
@@ -22,20 +23,17 @@ def vault_lock(state_dir: pathlib.Path, *, wait_seconds: float) -> Iterator[int]
     git inherits the descriptor, so that the lock is free only when a killed sync's last git is gone as well.
     """
     state_dir.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(state_dir / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        deadline = time.monotonic() + wait_seconds
+    deadline = time.monotonic() + wait_seconds
+    with open(state_dir / _NAME, "a", opener=functools.partial(os.open, mode=0o600)) as file:
         while True:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise Unavailable("another process works in the vault; try again when it is done") from None
                 time.sleep(_POLL_SECONDS)
         try:
-            yield descriptor
+            yield file.fileno()
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-    finally:
-        os.close(descriptor)
+            fcntl.flock(file, fcntl.LOCK_UN)

@@ -20,15 +20,11 @@ _RACE = re.compile(r"\[rejected\]|cannot lock ref|failed to update ref|incorrect
 
 
 class RemoteError(Exception):
-    """The remote can't be used now. `kind` is unreachable, denied, declined or rewritten."""
+    """The remote can't be used now. `kind` is unreachable, denied, declined, rewritten or, of a push, behind."""
 
     def __init__(self, kind: str, sentence: str) -> None:
         super().__init__(sentence)
         self.kind = kind
-
-
-class Behind(Exception):
-    """The remote has moved on, or is locked: fetch and look. The text is what it said."""
 
 
 class Remote:
@@ -37,14 +33,12 @@ class Remote:
     def __init__(self, git: Git, url: str, token: Callable[[], str | None]) -> None:
         self.git = git
         self.url = url
-        self.accepted: str | None = None
         self._token = token
 
-    def fetch(self) -> str | None:
+    def fetch(self, accepted: str | None) -> str | None:
         """Return its newest commit, None when it is empty; raises RemoteError, also when its history was rewritten."""
         shallow = ["--unshallow"] if (self.git.path / ".git" / "shallow").exists() else []
         refspec = f"+refs/heads/{BRANCH}:{TRACKED}"
-        accepted = self.accepted
         try:
             self._network("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", *shallow, "origin", refspec)
         except GitError as error:
@@ -67,26 +61,24 @@ class Remote:
             )
         return tip
 
-    def push(self, head: str) -> None:
-        """Send a commit; raises Behind when the remote has moved on, or RemoteError.
+    def push(self, head: str, accepted: str | None) -> None:
+        """Send a commit; raises RemoteError, as behind when the remote has moved on, or is locked: fetch and look.
 
         The lease is no force: what is sent always contains the commit that the remote must still be at. Without it a
         remote that was put back to an older commit would silently get its newer ones again.
         """
-        accepted = self.accepted
         if accepted and not self.git.is_ancestor(accepted, head):
-            raise Behind("it has commits that are not here")
+            raise RemoteError("behind", "it has commits that are not here")
         lease = f"--force-with-lease=refs/heads/{BRANCH}:{accepted or ''}"
         try:
             self._network("push", "--porcelain", "--no-verify", lease, "origin", f"{head}:refs/heads/{BRANCH}")
         except GitError as error:
-            if "[remote rejected]" in error.stdout and not _RACE.search(error.stdout):
-                reason = error.stdout[error.stdout.index("[remote rejected]") :].splitlines()[0]
-                raise RemoteError("declined", f"the remote refuses the push: {reason[:300]}") from None
-            if _RACE.search(error.stdout):
-                raise Behind(next(line for line in error.stdout.splitlines() if _RACE.search(line))[:300]) from None
+            reason = "".join(re.findall(r"\[\S* ?rejected\].*", error.stdout)[:1])[:300]
+            if _RACE.search(reason):
+                raise RemoteError("behind", reason) from None
+            if reason:
+                raise RemoteError("declined", f"the remote refuses the push: {reason}") from None
             raise self._error(error) from None
-        self.accepted = head
 
     def _network(self, *arguments: str) -> bytes:
         token = None
@@ -105,16 +97,13 @@ class Remote:
 
 def remove_credentials(git: Git) -> None:
     """Remove credentials from the remote's URLs, where the older service left its token."""
-    if not _WITH_CREDENTIALS.search((git.path / ".git" / "config").read_text(errors="replace")):
-        return
-    for key in ("remote.origin.url", "remote.origin.pushurl"):
-        urls = git.text("config", "--local", "--get-all", key, accept=(0, 1)).splitlines()
-        clean = [without_credentials(url) for url in urls]
-        if urls == clean:
-            continue
-        git.run("config", "--local", "--replace-all", key, clean[0])
-        for url in clean[1:]:
-            git.run("config", "--local", "--add", key, url)
+    if _WITH_CREDENTIALS.search((git.path / ".git" / "config").read_text(errors="replace")):
+        for key in ("remote.origin.url", "remote.origin.pushurl"):
+            urls = git.text("config", "--local", "--get-all", key, accept=(0, 1)).splitlines()
+            if urls and _WITH_CREDENTIALS.search(" ".join(urls)):
+                git.run("config", "--local", "--replace-all", key, without_credentials(urls[0]))
+                for url in urls[1:]:
+                    git.run("config", "--local", "--add", key, without_credentials(url))
 
 
 def without_credentials(url: str) -> str:

@@ -7,28 +7,48 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import yaml
 
-from vaultsync.notes.yaml_keys import Key, Unsafe, parse_keys
-
 Value = str | int | bool | list[str]
 
-BOM = "\ufeff"
-_LINE = re.compile("\r\n|[\n\r]")
-_YAML_LINE = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+_BOM = "\ufeff"
+_LINE = re.compile("[^\n\r]*(?:\r\n|[\n\r])|[^\n\r]+")
+_YAML_LINE = re.compile("[^\n\r\x85\u2028\u2029]*(?:\r\n|[\n\r\x85\u2028\u2029])|[^\n\r\x85\u2028\u2029]+")
 _DELIMITER = re.compile(r"---[ \t]*")
 _END = re.compile(r"(---|\.\.\.)[ \t]*")
+_MOST_CHARACTERS = 256 * 1024
+_SHALLOW_CHARACTERS = 2000
+_DEEPEST = 100
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 # A letter, then printable ASCII but for colons and number signs: always one plain scalar.
 _PLAIN = re.compile(r"[A-Za-z][ -\"$-9;-~]*(?<! )")
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
-_NUMERIC = re.compile(r"[-+.]?\d[\d_.:a-fxo+-]*", re.ASCII | re.IGNORECASE)
+_NUMERIC = re.compile(r"[-+.]?\d[\w.:+ -]*", re.ASCII)
 _COMMENT = re.compile(r"(?:^|[ \t])(#[^\r\n]*)")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 _BREAKS = frozenset("\n\r\x85\u2028\u2029")
 _NO_WRAPPING = 2**31 - 1
+
+
+class Unsafe(Exception):
+    """The frontmatter can't be changed without risk; the text is a sentence for people."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """A top-level key, and the lines `first` up to but not including `end` that hold it and its value.
+
+    `value` is a scalar or a list of scalars as written, None for null and everything else; `column` is where the value
+    ends on the key's own line, None when it goes on below.
+    """
+
+    name: str
+    first: int
+    end: int
+    value: str | list[str] | None
+    column: int | None
 
 
 @dataclass(frozen=True)
@@ -40,21 +60,19 @@ class Document:
     closing: str
     body: str
     keys: Sequence[Key]
-    has_frontmatter: bool
 
     @property
-    def text(self) -> str:
-        return "".join([self.head, *self.lines, self.closing, self.body])
+    def has_frontmatter(self) -> bool:
+        return bool(self.closing)
 
     @property
     def newline(self) -> str:
-        match = _LINE.search(self.head if self.has_frontmatter else self.body)
-        return "\r\n" if match and match.group() == "\r\n" else "\n"
+        first = _LINE.match(self.head if self.closing else self.body)
+        return "\r\n" if first and first[0].endswith("\r\n") else "\n"
 
     def value(self, key: str) -> str | list[str] | None:
         """Return what a YAML reader gets for the key: of duplicates the last."""
-        values = [item.value for item in self.keys if item.name == key]
-        return values[-1] if values else None
+        return next((item.value for item in reversed(self.keys) if item.name == key), None)
 
     def raw(self, key: Key) -> str:
         """Return the text of a key and its value as written."""
@@ -65,22 +83,77 @@ class Document:
         return [(key.name, self.raw(key)) for key in self.keys if key.name not in names]
 
 
+@functools.lru_cache(maxsize=4)  # a note is parsed to be judged, and to be spliced
 def parse(text: str) -> Document:
     """Split a note into its parts; raises Unsafe for frontmatter that can't be read with certainty."""
-    mark, rest = (BOM, text[1:]) if text.startswith(BOM) else ("", text)
-    first = _LINE.search(rest)
-    delimiter = rest[: first.end()] if first else rest
-    if not _DELIMITER.fullmatch(delimiter.rstrip("\r\n")):
-        return Document(mark, (), "", rest, (), False)
-    position = len(delimiter)
-    for line in _lines(rest[position:], _LINE):
-        if _END.fullmatch(line.rstrip("\r\n")):
-            inner = rest[len(delimiter) : position]
-            lines = tuple(_lines(inner, _YAML_LINE))
-            body = rest[position + len(line) :]
-            return Document(mark + delimiter, lines, line, body, parse_keys(inner, lines), True)
-        position += len(line)
+    mark = _BOM if text.startswith(_BOM) else ""
+    first = _LINE.match(text, len(mark))
+    if not first or not _DELIMITER.fullmatch(first[0].rstrip("\r\n")):
+        return Document(mark, (), "", text[len(mark) :], ())
+    for line in _LINE.finditer(text, first.end()):
+        if _END.fullmatch(line[0].rstrip("\r\n")):
+            inner = text[first.end() : line.start()]
+            lines = tuple(_YAML_LINE.findall(inner))
+            return Document(text[: first.end()], lines, line[0], text[line.end() :], _parse_keys(inner, lines))
     raise Unsafe("the frontmatter has no closing ---")
+
+
+@functools.lru_cache(maxsize=16)
+def _parse_keys(inner: str, lines: tuple[str, ...]) -> tuple[Key, ...]:
+    """Return the keys between the delimiters; `lines` is `inner` split at YAML's breaks."""
+    if len(inner) > _MOST_CHARACTERS:
+        raise Unsafe("the frontmatter is larger than 256 KiB")
+    try:
+        _check_depth(inner)
+        root = yaml.compose(inner, Loader=yaml.CBaseLoader)
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 2})" if mark else ""
+        raise Unsafe(f"the frontmatter is not valid YAML{where}") from None
+    if root is None:
+        return ()
+    if not isinstance(root, yaml.MappingNode):
+        raise Unsafe("the frontmatter is not a list of keys with values")
+    if root.flow_style:
+        raise Unsafe("the frontmatter is written in braces")
+    starts = [key.start_mark.line for key, _ in root.value] + [len(lines)]
+    if starts != sorted(set(starts)):
+        raise Unsafe("the frontmatter has several keys on one line")
+    return tuple(_make_key(key, value, lines, end) for (key, value), end in zip(root.value, starts[1:], strict=True))
+
+
+def _check_depth(inner: str) -> None:
+    """Refuse deep nesting, which anyone can push: the composer recurses in C, and would end the process."""
+    depth = 0
+    for event in yaml.parse(inner, Loader=yaml.CBaseLoader) if len(inner) > _SHALLOW_CHARACTERS else ():
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise Unsafe("the frontmatter is nested too deeply")
+
+
+def _make_key(key: yaml.Node, value: yaml.Node, lines: Sequence[str], end: int) -> Key:
+    """Return a key whose lines end before `end`; blank lines and comments below its value are no part of it."""
+    first = key.start_mark.line
+    if not isinstance(key, yaml.ScalarNode) or key.start_mark.column:
+        raise Unsafe("the frontmatter's keys don't begin their lines")
+    if lines[first].startswith("?"):
+        raise Unsafe("the frontmatter has a key in the long form")
+    is_literal = isinstance(value, yaml.ScalarNode) and value.style in ("|", ">")
+    while end > first + 1:
+        line = lines[end - 1] if is_literal else lines[end - 1].lstrip(" ")
+        if line.strip() and not line.startswith("#"):
+            break
+        end -= 1
+    is_one_line = value.start_mark.line == value.end_mark.line == first
+    return Key(key.value, first, end, _value_of(value), value.end_mark.column if is_one_line else None)
+
+
+def _value_of(node: yaml.Node) -> str | list[str] | None:
+    if isinstance(node, yaml.ScalarNode):
+        return None if not node.style and node.value in _NULLS else str(node.value)
+    if isinstance(node, yaml.SequenceNode) and all(isinstance(item, yaml.ScalarNode) for item in node.value):
+        return [str(item.value) for item in node.value]
+    return None
 
 
 def splice(text: str, values: Mapping[str, Value], owned: Sequence[str]) -> str:
@@ -101,47 +174,38 @@ def splice(text: str, values: Mapping[str, Value], owned: Sequence[str]) -> str:
     after = parse(result)
     if after.body != before.body or after.others(owned) != before.others(owned):
         raise Unsafe("its keys can't be told apart with certainty")
-    if any(after.value(key) != _as_read(values.get(key)) for key in owned):
+    if any(after.value(key) != as_read(values.get(key)) for key in owned):
         raise Unsafe("a key of the database can't be set without changing others")
     return result
 
 
-def _as_read(value: Value | None) -> str | list[str] | None:
+def as_read(value: Value | None) -> str | list[str] | None:
+    """Return what a YAML reader gets for a value that was written, as `Document.value` has it."""
     if value is None or isinstance(value, list):
         return value
     return format_scalar(value) if isinstance(value, int) else value
 
 
 def _spliced_lines(before: Document, values: Mapping[str, Value], owned: Sequence[str]) -> list[str]:
-    replacements: dict[int, tuple[int, str]] = {}  # first line → (end, text)
-    first_of: dict[str, Key] = {}
+    pieces = ["", *before.lines]  # to the first is added what has no place of its own
+    ends: dict[str, int] = {}
     for key in before.keys:
-        if key.name not in owned:
-            continue
-        if key.name in values and key.name not in first_of:
-            replacements[key.first] = (key.end, _replacement(before, key, values[key.name]))
-        else:
-            replacements[key.first] = (key.end, _comment_lines(before, key))
-        first_of.setdefault(key.name, key)
-    additions: dict[int, str] = {}
-    for number, name in enumerate(owned):
-        if name in values and name not in first_of:
-            earlier = [first_of[other].end for other in owned[:number] if other in first_of and other in values]
-            place = earlier[-1] if earlier else 0
-            additions[place] = additions.get(place, "") + format_key(name, values[name], before.newline)
-    lines: list[str] = [additions.get(0, "")]
-    position = 0
-    while position < len(before.lines):
-        end, text = replacements.get(position, (position + 1, before.lines[position]))
-        lines.append(text)
-        lines.append(additions.get(end, ""))
-        position = end
-    return lines
+        if key.name in owned:
+            is_written = key.name in values and key.name not in ends
+            text = _replacement(before, key, values[key.name]) if is_written else _comment_lines(before, key)
+            pieces[key.first + 1 : key.end + 1] = [text, *[""] * (key.end - key.first - 1)]
+            ends.setdefault(key.name, key.end)
+    place = 0
+    for name in owned:
+        if name in values:
+            place = ends.get(name, place)
+            pieces[place] += "" if name in ends else format_key(name, values[name], before.newline)
+    return pieces
 
 
 def _replacement(before: Document, key: Key, value: Value) -> str:
     raw = before.raw(key)
-    if isinstance(value, list) and key.value == value and key.is_list:
+    if isinstance(value, list) and key.value == value:
         return raw
     newline = raw[len(raw.rstrip("\r\n")) :] or before.newline
     if isinstance(value, list) or key.end - key.first > 1:
@@ -167,15 +231,6 @@ def _comment_lines(before: Document, key: Key) -> str:
     return "".join(f"{comment}{before.newline}" for comment in comments if comment)
 
 
-def _lines(text: str, ending: re.Pattern[str]) -> Iterator[str]:
-    position = 0
-    for match in ending.finditer(text):
-        yield text[position : match.end()]
-        position = match.end()
-    if position < len(text):
-        yield text[position:]
-
-
 # --- writing values
 def format_key(key: str, value: Value, newline: str) -> str:
     """Return the key as written in a note: one plain line, or a block of items for a list."""
@@ -193,7 +248,7 @@ def format_scalar(value: str | int | bool) -> str:
         return str(value)
     if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
-    if _TIME.fullmatch(value) or _NUMERIC.fullmatch(value):
+    if _NUMERIC.fullmatch(value):  # times as well
         return f"'{value}'"
     if value.isprintable() and (": " in value or " #" in value):
         return "'" + value.replace("'", "''") + "'"

@@ -7,37 +7,15 @@ import re
 from core.timestamps import whole_seconds
 from tasks.ids import parse_task_id
 from tasks.models import Status, Task
-from vaultsync.notes.frontmatter import Value, parse
-from vaultsync.notes.yaml_keys import Unsafe
+from vaultsync.notes.frontmatter import Unsafe, Value, parse
 
 TASKS = "010-tasks"
 OVERVIEW = f"{TASKS}/_overview.md"
-FOLDERS: dict[str, str] = {
-    Status.QUEUED: "active",
-    Status.ACTIVE: "active",
-    Status.BLOCKED: "active",
-    Status.COMPLETED: "completed",
-    Status.FAILED: "failed",
-    Status.CANCELLED: "failed",
-}
-TASK_FOLDERS = tuple(f"{TASKS}/{name}" for name in ("active", "completed", "failed"))
+_ACTIVE, _COMPLETED, _FAILED = TASK_FOLDERS = tuple(f"{TASKS}/{name}" for name in ("active", "completed", "failed"))
+_FOLDERS: dict[str, str] = {Status.COMPLETED: _COMPLETED, Status.FAILED: _FAILED, Status.CANCELLED: _FAILED}
 OWNED = (
-    "id",
-    "name",
-    "type",
-    "status",
-    "created",
-    "priority",
-    "assigned_to",
-    "assigned_at",
-    "completed_at",
-    "model",
-    "estimate_minutes",
-    "workflow",
-    "discord_thread_id",
-    "slug",
-    "repos",
-    "requires_qa",
+    *("id", "name", "type", "status", "created", "priority", "assigned_to", "assigned_at", "completed_at", "model"),
+    *("estimate_minutes", "workflow", "discord_thread_id", "slug", "repos", "requires_qa"),
 )
 SYSTEM = "system"
 SYSTEM_ACTIVE = "system-active"
@@ -47,14 +25,9 @@ _SLUG = re.compile(r"(?!T\d+\Z)\w[\w.-]{0,150}")
 _TEXTS = ("assigned_to", "assigned_at", "completed_at", "model", "workflow", "discord_thread_id", "slug")
 
 
-def folder_of(status: str) -> str:
-    """Return the folder of a task's note; a status that is none of the six counts as active."""
-    return f"{TASKS}/{FOLDERS.get(status, 'active')}"
-
-
 def note_path(task: Task) -> str:
-    """Return the path of a task's note, relative to the vault."""
-    return f"{folder_of(task.status)}/{task.task_id}.md"
+    """Return the path of a task's note; a status that is none of the six counts as active."""
+    return f"{_FOLDERS.get(task.status, _ACTIVE)}/{task.task_id}.md"
 
 
 def task_of_path(path: str) -> int | None:
@@ -82,20 +55,20 @@ def is_safe_slug(slug: object) -> bool:
     return isinstance(slug, str) and bool(_SLUG.fullmatch(slug))
 
 
-def note_values(task: Task) -> dict[str, Value]:
-    """Return the database's keys of a note; a field that is not set has none."""
+def note_values(task: Task, written: object = None) -> dict[str, Value]:
+    """Return the database's keys of a note; a field that is not set has none.
+
+    `written` is the status that the note has: an agent's `system-active` stays while the task is active.
+    """
     values: dict[str, Value] = {
         "id": task.task_id,
         "name": str(task.name),
         "type": str(task.type),
-        "status": str(task.status),
+        "status": SYSTEM_ACTIVE if written == SYSTEM_ACTIVE and task.status == Status.ACTIVE else str(task.status),
         "created": whole_seconds(task.created_at) or str(task.created_at),
         "priority": str(task.priority),
     }
-    for name in _TEXTS:
-        text = getattr(task, name)
-        if text not in (None, ""):
-            values[name] = str(text)
+    values |= {name: str(text) for name in _TEXTS if (text := getattr(task, name)) not in (None, "")}
     minutes: object = task.estimate_minutes
     if isinstance(minutes, int) and not isinstance(minutes, bool):
         values["estimate_minutes"] = minutes

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from vaultsync.notes.frontmatter import Document, parse, splice
+from vaultsync.notes.frontmatter import Document, Unsafe, parse, splice
 from vaultsync.notes.layout import OWNED, is_copy_beside, task_of_path
-from vaultsync.notes.yaml_keys import Unsafe
 
 MergeText = Callable[[bytes, bytes, bytes], bytes | None]
 _BETWEEN = re.compile(rb"={7,}\r?\n")
 _MARKERS = (b"<<<<<<< ", b"=======", b">>>>>>> ")
 
 
-@dataclass(frozen=True)
-class Merged:
+class Merged(NamedTuple):
     """The merged content; with `is_conflict` a part of ours is not in it, and ours belongs beside it."""
 
     content: bytes
@@ -46,17 +44,12 @@ def _merge_lines(base: bytes | None, ours: bytes, theirs: bytes, merge_text: Mer
 
 
 def _merge_documents(base: Document, ours: Document, theirs: Document, merge_text: MergeText) -> Merged:
-    body, body_conflict = theirs.body, False
-    if ours.body not in (base.body, theirs.body):
-        merged = Merged(ours.body.encode())
-        if theirs.body != base.body:
-            merged = _merge_lines(base.body.encode(), ours.body.encode(), theirs.body.encode(), merge_text)
-        body, body_conflict = merged.content.decode(), merged.is_conflict
     pieces, key_conflict = _merge_pieces(_pieces(base), _pieces(ours), _pieces(theirs))
     text = "".join([theirs.head, *pieces.values(), theirs.closing])
-    if _pieces(parse(text)) != {name: piece for name, piece in pieces.items() if piece}:
+    if _pieces(parse(text)) != pieces:
         raise Unsafe("its keys can't be merged")
-    return Merged((text + body).encode(), body_conflict or key_conflict)
+    body = merge_file("", base.body.encode(), ours.body.encode(), theirs.body.encode(), merge_text)
+    return Merged(text.encode() + body.content, body.is_conflict or key_conflict)
 
 
 def _pieces(document: Document) -> dict[str, str]:
@@ -88,11 +81,9 @@ def _merge_pieces(
             place += 1
     if "#" in order:
         order.append(order.pop(order.index("#")))
-    merged, conflict = {}, False
-    for name in order:
-        merged[name], differs = _merge_piece(name, base.get(name, ""), ours.get(name, ""), theirs.get(name, ""))
-        conflict = conflict or differs
-    return {name: piece for name, piece in merged.items() if piece}, conflict
+    merged = {name: _merge_piece(name, *(side.get(name, "") for side in (base, ours, theirs))) for name in order}
+    pieces = {name: piece for name, (piece, _) in merged.items() if piece}
+    return pieces, any(is_conflict for _, is_conflict in merged.values())
 
 
 def _merge_piece(name: str, before: str, mine: str, other: str) -> tuple[str, bool]:
@@ -118,11 +109,10 @@ def copy_beside(path: str, content: bytes) -> bytes:
 
     It has a link to the note and none of the database's keys. Comments at those keys stay.
     """
-    if task_of_path(path) is None or is_copy_beside(path):
+    task = task_of_path(path)
+    if task is None or is_copy_beside(path):
         return content
-    link = (
-        f"> [!warning] Another version of [[{path.rpartition('/')[2].removesuffix('.md')}]], which could not be merged."
-    )
+    link = f"> [!warning] Another version of [[T{task}]], which could not be merged."
     text = content.decode(errors="surrogateescape")
     try:
         document = parse(splice(text, {}, OWNED))
@@ -136,10 +126,9 @@ def copy_beside(path: str, content: bytes) -> bytes:
 
 def has_conflict_markers(content: bytes) -> bool:
     """Return True for a text with git's three conflict markers, one after another, each at the begin of a line."""
-    position = 0
+    text, position = b"\n" + content, 0
     for marker in _MARKERS:
-        if not (position == 0 and content.startswith(marker)):
-            position = content.find(b"\n" + marker, max(0, position - 1))
+        position = text.find(b"\n" + marker, position)
         if position < 0:
             return False
         position += len(marker)

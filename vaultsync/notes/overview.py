@@ -8,7 +8,7 @@ from datetime import datetime
 from django.db.models import Count
 
 from core.text import escape_markdown, one_line
-from core.timestamps import utc_now, whole_seconds
+from core.timestamps import whole_seconds
 from tasks.models import Status, Task
 from vaultsync.notes.layout import TASKS, note_path
 
@@ -26,31 +26,14 @@ def overview_text(moment: datetime) -> str:
     front += [f"{status}: {count}" for status, count in counts.items()]
     summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none yet"
     rows = [_row(task) for task in Task.objects.order_by("-pk")[:_NEWEST]]
-    lines = [
-        "---",
-        *front,
-        "---",
-        "",
-        "# Tasks",
-        "",
-        f"**{total} tasks**: {summary}",
-        "",
-        f"## The {_NEWEST} newest",
-        "",
-        "| ID | Name | Type | Status | Assigned To | Created |",
-        "|---|---|---|---|---|---|",
-        *rows,
-    ]
-    return "\n".join(lines) + "\n"
+    head = ["# Tasks", "", f"**{total} tasks**: {summary}", "", f"## The {_NEWEST} newest", ""]
+    table = ["| ID | Name | Type | Status | Assigned To | Created |", "|---|---|---|---|---|---|", *rows]
+    return "\n".join(["---", *front, "---", "", *head, *table, ""])
 
 
-def changed_overview(before: bytes | None, *, something_changed: bool) -> bytes | None:
-    """Return the overview when it has to be written; its time alone is no reason."""
-    text = overview_text(utc_now())
-    old = before.decode(errors="replace") if before is not None else None
-    if old is not None and not something_changed and _SYNCED.sub("", old) == _SYNCED.sub("", text):
-        return None
-    return text.encode()
+def without_time(text: str) -> str:
+    """Return an overview without the time at which it was written."""
+    return _SYNCED.sub("", text)
 
 
 def _row(task: Task) -> str:

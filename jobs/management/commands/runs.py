@@ -1,4 +1,4 @@
-"""`manage.py runs [JOB] [--state S] [--limit N]`: what ran, newest first."""
+"""`manage.py runs [JOB] [--state S] [--since T] [--until T] [--limit N]`: what ran, newest first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from jobs import queries, services
+from core.timestamps import utc_now
+from jobs import queries, services, time_range
 from jobs.console import OperatorCommand, add_json
 from jobs.execution import queue_reasons
 from jobs.models import State
@@ -20,6 +21,9 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("job", nargs="?", help="of this job alone")
         parser.add_argument("--state", choices=State.values, help="in this state alone")
+        moment = "a time such as 2026-02-16T22:00 (UTC), or an age such as 24h or 7d"
+        parser.add_argument("--since", help=f"asked for at or after {moment}")
+        parser.add_argument("--until", help=f"asked for before {moment}")
         parser.add_argument("--limit", type=int, default=20, help="how many (20, at most 500)")
         add_json(parser)
 
@@ -27,7 +31,11 @@ class Command(OperatorCommand):
         if options["job"]:
             services.get_job(options["job"])
         limit = max(0, options["limit"])
-        rows = queries.run_list(job=options["job"], state=options["state"], before_id=None, limit=limit)
+        now = utc_now()
+        since, until = (time_range.moment(options[name], name, now) for name in ("since", "until"))
+        rows = queries.run_list(
+            job=options["job"], state=options["state"], before_id=None, limit=limit, since=since, until=until
+        )
         if options["json"]:
             self.show_json(rows)
         else:

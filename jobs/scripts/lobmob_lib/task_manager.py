@@ -115,7 +115,8 @@ def _check_orphans(tasks: Tasks, active: list[Task], pulls: Pulls, investigation
     for task in orphans:
         try:
             with one_at_a_time(task, tasks.report):
-                _settle(tasks, task, pulls, investigations)
+                if not tasks.is_leased(task):
+                    _settle(tasks, task, pulls, investigations)
         except Unknown:
             continue
         except ToolError as error:

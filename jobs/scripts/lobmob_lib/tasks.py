@@ -57,6 +57,10 @@ class Tasks:
         """Return True when the task has such an event whose detail bears the mark."""
         return any(mark in str(event.get("detail") or "") for event in self.events(task, kind))
 
+    def is_leased(self, task: Task) -> bool:
+        """Return True for a task that its agent claimed: lobwife itself sees to it when that agent dies."""
+        return bool(self.rest.get(f"/api/v1/tasks/{task['id']}").get("lease"))
+
     def log_event(self, task: Task, kind: str, detail: str) -> None:
         """Log an event."""
         if not self.report.dry_run:

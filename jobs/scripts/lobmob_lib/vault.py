@@ -9,11 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 
 from core.errors import Unavailable
-from vaultsync.git.command import BRANCH, Git, GitError, index_lines, takes_token
+from vaultsync.git.command import BRANCH, Git, GitError, takes_token
 from vaultsync.git.lock import vault_lock
 
 from .rest import Rest, RestError
@@ -68,7 +67,7 @@ class Vault:
                 files, message = write(base, lambda path, base=base: self._read(base, path))  # type: ignore[misc]
                 if not files:
                     return []
-                commit = self._commit(base, files, message)
+                commit = self.git.commit_files(dict(files), [base], message)
                 try:
                     self._network("push", "--quiet", f"{commit}:refs/heads/{BRANCH}")
                 except GitError as error:
@@ -100,16 +99,6 @@ class Vault:
         if kind != "blob" or not mode.startswith("100"):
             raise VaultError(f"{path} is not a regular file in the vault")
         return self.git.run("cat-file", "blob", blob)
-
-    def _commit(self, base: str, files: Mapping[str, bytes], message: str) -> str:
-        with tempfile.TemporaryDirectory() as folder:
-            index = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
-            self.git.run("read-tree", base, environment=index)
-            blobs = [(path, ("100644", self.git.write_blob(content))) for path, content in files.items()]
-            lines = b"".join(index_lines(blobs, null_id=""))  # nothing is removed
-            self.git.run("update-index", "-z", "--index-info", stdin=lines, environment=index)
-            tree = self.git.text("write-tree", environment=index)
-        return self.git.commit_tree(tree, [base], message)
 
     def _bring_up_to_date(self, head: str | None, commit: str) -> None:
         with contextlib.suppress(GitError):

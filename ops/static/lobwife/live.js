@@ -28,7 +28,9 @@
   });
   // A form that was refreshed sends to where it says now; htmx reads that a moment later.
   document.addEventListener("htmx:configRequest", (event) => {
-    const action = event.target.matches("form") && event.target.getAttribute("action");
+    if (!event.target.matches("form")) return;
+    const submitter = event.detail.triggeringEvent && event.detail.triggeringEvent.submitter;
+    const action = (submitter && submitter.getAttribute("formaction")) || event.target.getAttribute("action");
     if (action) event.detail.path = action;
   });
   document.addEventListener("visibilitychange", () => {
@@ -51,15 +53,31 @@
   }
   // Words, and not a paler page alone; they are gone with the next answer.
   const markStale = (stale) => {
-    if (stale.classList.contains("stale")) return;
-    stale.classList.add("stale");
+    if (stale.id !== "frame-live") stale.classList.add("stale");
+    if (document.querySelector(".lost")) return;
     const lost = document.createElement("p");
-    lost.className = "lost";
+    lost.className = "lost banner banner-bad";
     lost.setAttribute("role", "alert");
     lost.textContent = `lobwife has not answered since ${new Date().toLocaleTimeString()}: this is how it was then.`
       + " The page goes on by itself.";
-    stale.before(lost);
+    (document.getElementById("frame-live") || stale).before(lost);
   };
+  // The tab says how many problems there are, and its icon that one is bad.
+  const title = document.title.replace(/^\(\d+\) /, "");
+  const count = () => {
+    const frame = document.getElementById("frame-live");
+    if (!frame) return;
+    const { problems, worst } = frame.dataset;
+    document.title = problems === "0" ? title : `(${problems}) ${title}`;
+    const icon = document.getElementById("icon");
+    icon.href = worst === "bad" ? icon.dataset.bad : icon.dataset.good;
+    const badge = document.getElementById("problem-count");
+    if (badge) {
+      badge.hidden = problems === "0";
+      badge.firstElementChild.textContent = problems;
+    }
+  };
+  document.addEventListener("htmx:afterSettle", count);
   document.addEventListener("htmx:afterSwap", (event) => {
     const fresh = part(event);
     if (!fresh) return;

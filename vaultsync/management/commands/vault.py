@@ -16,7 +16,7 @@ from vaultsync.git.command import Git, GitError
 from vaultsync.git.files import Files
 from vaultsync.git.lock import vault_lock
 from vaultsync.git.remote import ACCEPTED, TRACKED
-from vaultsync.notes.importing import import_notes
+from vaultsync.notes.importing import ImportReport
 
 _WAIT_SECONDS = 120
 
@@ -44,7 +44,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
 
     def _import(self, *, dry_run: bool) -> None:
-        report = import_notes(Files(settings.VAULT_PATH), dry_run=dry_run)
+        report = ImportReport(Files(settings.VAULT_PATH), dry_run=dry_run)
         for title, entries in (("Imported", report.imported), ("Skipped", report.skipped), ("Drift", report.drift)):
             for path, sentence in entries:
                 self.stdout.write(one_line(f"{title}: {path}: {sentence}"))

@@ -1,0 +1,337 @@
+"""What /api/docs says beside the schemas: an introduction, words for every parameter and field, examples, refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from broker.models import Action, Outcome
+from jobs.models import State, Trigger
+from tasks.models import Status
+
+INTRODUCTION = """
+Jobs, tasks, tokens and the vault of a fleet of coding agents.
+
+**The first call.** Make an API key in the admin under *API keys*, or with `manage.py apikey create NAME --role viewer`,
+and send it with each request:
+
+```sh
+export LOBWIFE_API_KEY=lw_…
+curl -H "Authorization: Bearer $LOBWIFE_API_KEY" "$LOBWIFE_URL/api/v1/tasks?limit=5"
+```
+
+On this page press **Authorize** and paste the key; who is signed in to the admin needs none.
+
+**Who may do what.** A key has a role, and each route says below which roles may call it: `agent` (its one task),
+`service` (creates and registers tasks), `operator` (everything), `viewer` (reads). Pods can send their Kubernetes
+token for the audience `lobwife` in place of a key.
+
+**Answers.** Everything is JSON; times are UTC. Each error is `{"error": "a sentence that says what to do"}`: 400 for a
+wrong request, 401 without a valid credential, 403 where the role may not, 404, 409 where the state does not allow it,
+413 for more than 1 MiB, 429 for too many (with `Retry-After`), 503 while the database can't be used: try again.
+
+**Paging.** Lists take `limit` and go on with `before_id`, the last id of the page before. The header `X-Request-ID`
+of an answer names it in the logs.
+
+Routes without `v1` are those of the older service, which stay as they were.
+"""
+
+TAGS = [
+    {"name": "tasks", "description": "Units of work for agents, and what happens to each."},
+    {"name": "jobs", "description": "Scripts with a schedule."},
+    {"name": "runs", "description": "Executions of jobs: start, follow, abort, retry."},
+    {"name": "broker", "description": "GitHub tokens for registered tasks and for services, and their audit."},
+]
+
+_PARAMETERS = {
+    "name": "The name of the job, such as nightly-report.",
+    "task_id": "The task: 42 or T42. On routes without v1 also a slug, a name or an id that no task has.",
+    "run_id": "The number of the run.",
+    "status": "Only tasks with this status.",
+    "type": "Only tasks of this type, such as swe, qa or research.",
+    "state": "Only runs in this state.",
+    "job": "Only runs of this job.",
+    "limit": "At most so many.",
+    "before_id": "Only what has a smaller id: the last one of the page before.",
+    "before": "Only what has a smaller id: the `next` of the page before.",
+    "count": "How many; at most 100.",
+    "order": "`newest` first, or as in the `queue`: in the order in which they would be claimed.",
+    "offset": "Where to begin, in bytes: the `next_offset` of the answer before.",
+    "action": "Only entries of this kind.",
+    "outcome": "Only entries that ended so.",
+    "identity": "Only entries of this caller, such as key:ci.",
+    "address": "Only entries from this address.",
+    "token_sha256": "Only entries about the token of which this is base64(SHA-256(token)), as in GitHub's audit log.",
+}
+_PARAMETERS |= {
+    "Idempotency-Key": "A word of your own: a repeated request with it is answered as the first, and executed once.",
+    "If-Match": "The `ETag` that you read; a change since then is a 412, and nothing is overwritten.",
+    "priority": "Only tasks of this priority.",
+    "assigned_to": "Only tasks of this assignee.",
+    "repo": "Only what concerns this repository, as owner/name.",
+    "q": "Only tasks with these words in their name, slug or assignee.",
+    "cursor": "Where to go on: the `next` of the page before.",
+    "updated_after": "Only tasks that changed after this time, UTC.",
+    "model": "Only costs of this model.",
+    "since": "Only what is newer than this time, UTC.",
+    "days": "How many days, today the last.",
+}
+_PARAMETER_ENUMS = {"status": Status.values, "state": State.values, "action": Action.values, "outcome": Outcome.values}
+
+_FIELDS = {
+    "task_id": "The id as people write it, T42.",
+    "name": "What the task is called.",
+    "slug": "A short name for branches and notes; it can't be changed later.",
+    "type": "The kind of agent that the task is for: swe, qa, research, system, image-gen, or another word.",
+    "priority": "critical, high, normal or low.",
+    "model": "The model that the agent uses.",
+    "assigned_to": "Who works on it.",
+    "repos": "Repositories, as owner/name.",
+    "discord_thread_id": "The thread in which it is talked about.",
+    "estimate_minutes": "How long it should take, in minutes.",
+    "requires_qa": "Whether a second task checks the result.",
+    "workflow": "Instructions for the agent.",
+    "actor": "Who does it, for the history; the identified caller is recorded beside it.",
+    "assigned_at": "When somebody took it, UTC.",
+    "completed_at": "When it was completed, UTC.",
+    "created_at": "When it was made, UTC.",
+    "updated_at": "When it was last changed, UTC.",
+    "queued_at": "When it was queued, UTC.",
+    "event_type": "What happened, in a word: note, progress, pr_opened …",
+    "detail": "The same in a sentence.",
+    "broker_status": "active, ended, or null where the task was never registered.",
+    "token_count": "How many tokens were issued for it.",
+    "arguments": "Words for the script in place of the job's own.",
+    "exit_code": "The script's exit code; null where it had none.",
+    "signal": "The signal that ended the script.",
+    "duration": "Seconds.",
+    "note": "Why the run stands where it does; of one that failed the reason: exit 3 · cannot open /data/a.csv",
+    "waits_for": "What a queued run waits for.",
+    "requested_by": "Who asked for the run.",
+    "attempt": "1, and one more for each retry.",
+    "retry_of": "The run that this one repeats.",
+    "scheduled_for": "When the schedule wanted it, UTC.",
+    "not_before": "A retry waits until then.",
+    "output_bytes": "How much the script printed.",
+    "next_offset": "Where to read on.",
+    "skipped": "Bytes before the text that were not kept.",
+    "complete": "True when the run is over and nothing follows.",
+    "error": "A sentence that says what to do.",
+    "token": "The GitHub token; it is answered here and nowhere else.",
+    "expires_at": "When the token ends, UTC.",
+    "identity": "Who was identified.",
+    "service": "The name of the service.",
+    "permissions": "What the token may do, such as contents: write.",
+    "paused": "Whether starts are paused.",
+    "schedule": "Five cron fields, or a name such as @hourly.",
+    "enabled": "Whether the schedule runs the job.",
+    "running": "Whether a run is queued or running.",
+    "next_run": "When the schedule fires next, UTC.",
+    "last_output": "The last 200 lines that it printed.",
+}
+_FIELD_ENUMS: dict[tuple[str, str], list[str]] = {
+    ("RunShown", "state"): State.values,
+    ("RunShown", "trigger"): Trigger.values,
+    ("OutputShown", "state"): State.values,
+    ("NewTask", "status"): Status.values,
+    ("TaskChanges", "status"): Status.values,
+}
+
+_TIME, _ISO = "2026-02-16 12:00:00", "2026-02-16T12:00:00.000000+00:00"
+# Values of fields in examples, by name; what is not here is made up by its type.
+_SAMPLES: dict[str, Any] = {
+    "id": 42,
+    "task_id": "T42",
+    "name": "Fix the flaky login tests",
+    "slug": "fix-login-tests",
+    "type": "swe",
+    "priority": "high",
+    "model": None,
+    "assigned_to": "lobster-swe-t42",
+    "repos": ["acme/web"],
+    "discord_thread_id": None,
+    "estimate_minutes": 45,
+    "requires_qa": False,
+    "workflow": None,
+    "actor": "lobboss",
+    **dict.fromkeys(("created_at", "updated_at", "queued_at", "timestamp", "registered_at"), _TIME),
+    **dict.fromkeys(("assigned_at", "started_at", "scheduled_for", "last_run", "next_run", "expires_at"), _ISO),
+    **dict.fromkeys(("completed_at", "ended_at", "not_before", "waits_for", "signal", "retry_of"), None),
+    "event_type": "note",
+    "detail": "Tests pass on the branch.",
+    "broker_repos": '["acme/web"]',
+    "broker_status": "active",
+    "broker_registered_at": _TIME,
+    "token_count": 3,
+    "token": "ghs_…",
+    "job": "nightly-report",
+    "script": "report.py",
+    "schedule": "30 2 * * *",
+    "timezone": "Europe/Berlin",
+    "description": "What happened today",
+    "trigger": "schedule",
+    "requested_by": "the schedule",
+    "attempt": 1,
+    "arguments": ["--full"],
+    "exit_code": 3,
+    "duration": 12.5,
+    "note": "exit 3 · cannot open /data/yesterday.csv",
+    "output_bytes": 1834,
+    "abort_requested_by": None,
+    "text": "reading /data/yesterday.csv\n",
+    "offset": 0,
+    "skipped": 0,
+    "next_offset": 28,
+    "complete": True,
+    "next": None,
+    "updated": ["status"],
+    "by_status": {"queued": 4, "active": 2, "completed": 120, "failed": 3, "cancelled": 1, "blocked": 0},
+    "total": 130,
+    "cost_usd": 0.42,
+    "url": "https://github.com/acme/web/pull/206",
+    "summary": "The tests wait for the page now.",
+    "service": "lobboss",
+    "action": "token_issued",
+    "outcome": "issued",
+    "identity": "key:lobster-t42",
+    "address": "10.0.3.7",
+    "permissions": {"contents": "write", "pull_requests": "write", "metadata": "read"},
+    "reason": None,
+    "lobster_type": "swe",
+    "last_status": "success",
+    "last_duration": 12.5,
+    "last_output": "wrote 14 rows",
+    "concurrency": "forbid",
+    "message": "Job nightly-report triggered",
+    "error": "Task T42 not found",
+}
+_STATUS_SAMPLES = {"RunShown": "failed", "OutputShown": "failed"}
+# Bodies that callers begin with, by method and path.
+_BODIES: dict[tuple[str, str], Any] = {
+    ("post", "/api/v1/tasks"): {"name": "Fix the flaky login tests", "type": "swe", "repos": ["acme/web"]},
+    ("patch", "/api/v1/tasks/{task_id}"): {"status": "active"},
+    ("post", "/api/v1/tasks/{task_id}/events"): {"event_type": "note", "detail": "Tests pass on the branch."},
+    ("post", "/api/v1/tasks/{task_id}/register"): {"repos": ["acme/web"], "lobster_type": "swe"},
+    ("post", "/api/tasks/{task_id}/register"): {"repos": ["acme/web"], "lobster_type": "swe"},
+    ("post", "/api/token"): {"task_id": "T42"},
+    ("post", "/api/v1/service-token"): {"service": "lobboss"},
+    ("post", "/api/v1/jobs/{name}/runs"): {"arguments": ["--full"]},
+}
+_REFUSALS = {
+    400: "limit must be a whole number, 0 or more",
+    401: "no credential was sent: send an API key as Authorization: Bearer lw_…",
+    403: "this route is for the role operator, and key:ci is a viewer",
+    404: "Task T42 not found",
+    409: "Job nightly-report is already running",
+    413: "the body is larger than 1 MiB",
+    422: "the repository acme/nowhere is not one of the installation's",
+    429: "too many requests of this caller: try again in 12 s",
+    502: "GitHub could not be reached",
+    503: "the database is locked: try again",
+}
+
+
+def describe(schema: dict[str, Any]) -> None:
+    """Add the words and examples to an OpenAPI document."""
+    schema["tags"] = TAGS
+    components = schema.get("components", {}).get("schemas", {})
+    for name, component in components.items():
+        _describe_fields(name, component)
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            for parameter in operation.get("parameters", []):
+                _describe_parameter(parameter)
+            _describe_body(operation, method, path, components)
+            for status, response in operation["responses"].items():
+                _add_example(response, int(status), components)
+
+
+def _describe_parameter(parameter: dict[str, Any]) -> None:
+    name = parameter["name"]
+    parameter.setdefault("description", _PARAMETERS.get(name, ""))
+    if parameter["in"] == "query" and name in _PARAMETER_ENUMS:
+        parameter["schema"].setdefault("enum", list(_PARAMETER_ENUMS[name]))
+
+
+def _describe_body(operation: dict[str, Any], method: str, path: str, components: dict[str, Any]) -> None:
+    content = operation.get("requestBody", {}).get("content", {}).get("application/json")
+    if content is None:
+        return
+    body = content["schema"]
+    _describe_fields(str(body.get("title", "")), body)
+    content["example"] = _BODIES.get((method, path), _sample("", body, components))
+
+
+def _describe_fields(owner: str, schema: dict[str, Any]) -> None:
+    for name, field in schema.get("properties", {}).items():
+        if name in _FIELDS and "description" not in field:
+            field["description"] = _FIELDS[name]
+        values = _FIELD_ENUMS.get((owner, name))
+        if values and field.get("type") == "string":
+            field["enum"] = list(values)
+
+
+def _add_example(response: dict[str, Any], status: int, components: dict[str, Any]) -> None:
+    content = response.get("content", {}).get("application/json")
+    if content is None or "example" in content:
+        return
+    if status >= 400 and not _is_health(content["schema"]):
+        key = "message" if str(content["schema"].get("$ref")).endswith("/Message") else "error"
+        content["example"] = {key: _REFUSALS.get(status, "a sentence that says what to do")}
+    else:
+        content["example"] = _sample("", content["schema"], components)
+
+
+def _is_health(schema: dict[str, Any]) -> bool:
+    return not str(schema.get("$ref", "/Problem")).endswith(("/Problem", "/Message"))
+
+
+def _sample(name: str, schema: dict[str, Any], components: dict[str, Any], owner: str = "") -> Any:
+    """Return a value that fits a schema, as a caller might see it."""
+    if "$ref" in schema:
+        owner = schema["$ref"].rpartition("/")[2]
+        return _sample(name, components.get(owner, {}), components, owner)
+    if name == "state":
+        return _STATUS_SAMPLES.get(owner, "up to date")
+    if name == "status":
+        return "active" if "Task" in owner else "ok"
+    if schema.get("enum"):
+        return schema["enum"][0]
+    kinds = schema.get("anyOf") or schema.get("allOf")
+    if name in _SAMPLES and _fits(_SAMPLES[name], schema, kinds):
+        return _SAMPLES[name]
+    if kinds:
+        first: dict[str, Any] = next((each for each in kinds if each.get("type") != "null"), {})
+        return _sample(name, first, components, owner)
+    match next(iter(_types(schema)), ""):
+        case "object":
+            properties = schema.get("properties")
+            if properties is None:
+                extra = schema.get("additionalProperties")
+                return {"nightly-report": _sample("", extra, components)} if isinstance(extra, dict) else {}
+            return {key: _sample(key, each, components, owner) for key, each in properties.items()}
+        case "array":
+            return [_sample("", schema.get("items", {}), components)]
+        case "integer":
+            return schema.get("default", 1)
+        case "number":
+            return 1.5
+        case "boolean":
+            return True
+    return ""
+
+
+def _fits(value: Any, schema: dict[str, Any], kinds: list[dict[str, Any]] | None) -> bool:
+    """Return whether a sample is of the schema's type."""
+    allowed = {name for each in kinds or [schema] for name in _types(each)}
+    kind: dict[type[Any], str] = {
+        **{bool: "boolean", int: "integer", float: "number"},
+        **{str: "string", list: "array", type(None): "null"},
+    }
+    named = kind.get(type(value), "object")
+    return named in allowed or (named == "integer" and "number" in allowed) or not allowed
+
+
+def _types(schema: dict[str, Any]) -> list[str]:
+    """Return the names of the types that a schema allows; none where it says nothing of them."""
+    named = schema.get("type") or []
+    return [named] if isinstance(named, str) else list(named)

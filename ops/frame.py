@@ -1,0 +1,67 @@
+"""What every page shows: whether the daemon is there, whether starts are paused, how many problems there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.core.cache import cache
+from django.db import connection
+from django.db.utils import DatabaseError
+
+from core.timestamps import utc_now
+from ops import problems
+from ops.checks import Finding, Severity, bad, fleet, state, worst
+
+_COUNT_SECONDS, _COUNT_FRESH_SECONDS = 60, 10
+
+
+@dataclass(frozen=True)
+class Count:
+    """The problems that nobody has acknowledged, and how bad the worst of them is."""
+
+    number: int = 0
+    worst: Severity = Severity.GOOD
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The site-wide banner, and the count in the tab's title."""
+
+    findings: list[Finding] = field(default_factory=list)
+    paused_at: datetime | None = None
+    paused_by: str = ""
+    count: Count = field(default_factory=Count)
+
+
+def load(*, fresh: bool = False) -> Frame:
+    """Read the daemon's row; the problems are counted every ten seconds for who asks for a fresh count.
+
+    A page takes the last count as it is: to load it costs one query.
+    """
+    try:
+        daemon = state.daemon()
+        findings = [
+            each for each in fleet.daemon(daemon) if each.severity is not Severity.GOOD and each.key != problems.PAUSED
+        ]
+        return Frame(findings, daemon.paused_at, daemon.paused_by, _count(fresh))
+    except DatabaseError as error:
+        return Frame([bad("database", f"The database can't be read: {error}")], count=Count(1, Severity.BAD))
+
+
+def remember(findings: Sequence[Finding]) -> None:
+    """Keep the count of problems for the next pages."""
+    cache.set(_key(), (utc_now(), Count(len(findings), worst(findings))), _COUNT_SECONDS)
+
+
+def _count(fresh: bool) -> Count:
+    stored: tuple[datetime, Count] | None = cache.get(_key())
+    if fresh and (stored is None or (utc_now() - stored[0]).total_seconds() > _COUNT_FRESH_SECONDS):
+        remember(problems.unacknowledged(utc_now()))
+        stored = cache.get(_key())
+    return stored[1] if stored else Count()
+
+
+def _key() -> str:
+    return f"ops.problems.{connection.settings_dict['NAME']}"

@@ -1,0 +1,1 @@
+"""What tasks cost, and what they may cost: costs, prices, budgets."""

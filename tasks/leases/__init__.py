@@ -1,0 +1,1 @@
+"""Leases: agents claim tasks, show that they are alive, and hand tasks back."""

@@ -1,0 +1,302 @@
+"""The SQL of the queue and of leases, kept ready: every claim runs it while all other writers wait.
+
+The queue's order is priority (critical, high, normal, low; any other is normal), then the oldest `queued_at`, then the
+id. A claim reads the first row of an index, whatever the number of tasks: the planner is told which index, since it
+would rather sort all queued tasks.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from django.db import connection
+
+from core.timestamps import iso_text, seconds_text
+from tasks.models import Task, TaskLease, read_repos
+
+_RANK = (
+    "CASE WHEN {0}priority = 'critical' THEN 0 WHEN {0}priority = 'high' THEN 1 WHEN {0}priority = 'low' THEN 3"
+    " ELSE 2 END"
+)
+QUEUE_ORDER = f"{_RANK.format('')}, queued_at, id"
+
+# The one place that says why a queued task may not be claimed now: `t` is the task, `%(now)s` the time.
+NOT_NOW = (
+    # a dependency is not completed
+    "EXISTS (SELECT 1 FROM tasks_taskdependency d LEFT JOIN tasks o ON o.id = d.depends_on_id"
+    " WHERE d.task_id = t.id AND o.status IS NOT 'completed')",
+    # it is put off, its back-off is not over, or a task of its group is active
+    "EXISTS (SELECT 1 FROM tasks_taskplan p WHERE p.task_id = t.id AND (p.not_before > %(now)s OR p.retry_at > %(now)s"
+    ' OR p."group" IN (SELECT g."group" FROM tasks a CROSS JOIN tasks_taskplan g ON g.task_id = a.id'
+    " WHERE a.status = 'active' AND g.\"group\" IS NOT NULL)))",
+    # a budget of it is spent
+    "EXISTS (SELECT 1 FROM tasks_spentbudget s JOIN tasks_budget b ON b.id = s.budget_id"
+    " WHERE (s.until IS NULL OR s.until > substr(%(now)s, 1, 10))"
+    " AND CASE b.scope WHEN 'task' THEN s.name = 'T' || t.id WHEN 'type' THEN s.name = t.type"
+    " WHEN 'repo' THEN instr(lower(t.repos), '\"' || s.name || '\"') ELSE 1 END)",
+)
+_READY = " AND ".join(f"NOT {condition}" for condition in NOT_NOW)
+_LANE = f"""
+SELECT * FROM (SELECT t.id AS id, {_RANK.format("t.")} AS rank, t.queued_at AS queued_at
+FROM tasks t INDEXED BY {{index}} WHERE t.status = 'queued' {{conditions}} AND {_READY}
+ORDER BY {_RANK.format("t.")}, t.queued_at, t.id LIMIT %(most)s)
+"""
+_TAKE = """
+UPDATE tasks SET status = 'active', assigned_to = %(assigned_to)s, assigned_at = %(assigned_at)s,
+updated_at = %(updated_at)s WHERE id = ({pick}) RETURNING id
+"""
+# Each different value once, by a look-up in the index for each.
+_DISTINCT = """
+WITH RECURSIVE each(value) AS (
+SELECT (SELECT {column} FROM tasks INDEXED BY idx_tasks_queue_repos WHERE status = 'queued' {conditions}
+AND {column} > '' ORDER BY {column} LIMIT 1)
+UNION ALL SELECT (SELECT {column} FROM tasks INDEXED BY idx_tasks_queue_repos WHERE status = 'queued' {conditions}
+AND {column} > each.value ORDER BY {column} LIMIT 1) FROM each WHERE each.value IS NOT NULL
+) SELECT value FROM each WHERE value IS NOT NULL LIMIT 1000
+"""
+_NEXT_FENCE = """
+INSERT INTO tasks_taskplan (task_id, fence, attempt, expiries) VALUES (%s, 1, 1, 0)
+ON CONFLICT (task_id) DO UPDATE SET fence = fence + 1, attempt = attempt + 1, retry_at = NULL, blocked_by = NULL
+RETURNING fence, attempt
+"""
+_INSERT = """
+INSERT INTO tasks_tasklease (task_id, fence, attempt, holder, runner, assigned_to, seconds, taken_at, beat_at,
+expires_at, progress, "end", outcome, reason) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '', '', '', '')
+RETURNING id
+"""
+_BEAT = """
+UPDATE tasks_tasklease SET beat_at = %s, expires_at = %s, progress = COALESCE(%s, progress)
+WHERE id = %s AND ended_at IS NULL AND expires_at > %s
+"""
+_END = """
+UPDATE tasks_tasklease SET ended_at = %s, "end" = %s, outcome = %s, reason = %s WHERE id = %s AND ended_at IS NULL
+"""
+_SET_STATUS = """
+UPDATE tasks SET status = %(status)s, updated_at = %(updated_at)s,
+completed_at = CASE %(status)s WHEN 'completed' THEN %(time)s ELSE completed_at END,
+assigned_to = CASE %(status)s WHEN 'queued' THEN NULL ELSE assigned_to END,
+assigned_at = CASE %(status)s WHEN 'queued' THEN NULL ELSE assigned_at END,
+broker_status = CASE broker_status WHEN 'active' THEN 'ended' ELSE broker_status END
+WHERE id = %(task_id)s AND status = 'active'
+"""
+_FORGET_EXPIRIES = "UPDATE tasks_taskplan SET expiries = 0 WHERE task_id = %s AND expiries > 0"
+_LEASE_COLUMNS = [field.attname for field in TaskLease._meta.concrete_fields]
+_TIMES = "SELECT task_id, fence, seconds, beat_at, expires_at, ended_at FROM tasks_tasklease WHERE id = %s"
+_MOST_LANES = 200
+
+
+class Wanted(NamedTuple):
+    """What a claim asks for: any of these types, and no repositories but these. Empty: all."""
+
+    types: tuple[str, ...] = ()
+    repos: tuple[str, ...] = ()
+
+
+class NewLease(NamedTuple):
+    """A lease that was just taken."""
+
+    id: int
+    task_id: int
+    fence: int
+    attempt: int
+    expires_at: datetime
+
+
+class LeaseTimes(NamedTuple):
+    """What every call with the key of a lease asks for."""
+
+    task_id: int
+    fence: int
+    seconds: int
+    beat_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None
+
+
+class CurrentLease(NamedTuple):
+    """A lease that has not ended, with the name of its task; `who`, `taken_at`, `beat_at`, `expires_at` are its."""
+
+    lease: TaskLease
+    task_name: str
+
+
+# --- the queue
+def ready_count(wanted: Wanted, now: datetime, most: int = 1) -> int:
+    """Return how many tasks such a claim could take now, at most so many."""
+    lanes = _lanes(wanted)
+    if lanes is None:
+        return 0
+    sql, parameters = lanes
+    with connection.cursor() as cursor:
+        cursor.execute(f"{sql} LIMIT %(most)s", {**parameters, "now": _moment(now), "most": most})
+        return len(cursor.fetchall())
+
+
+def take(wanted: Wanted, assigned_to: str, now: datetime) -> int | None:
+    """Make the first ready task of the queue active and return its id; None when there is none."""
+    lanes = _lanes(wanted)
+    if lanes is None:
+        return None
+    sql, parameters = lanes
+    values = {
+        "now": _moment(now),
+        "most": 1,
+        "assigned_to": assigned_to,
+        "assigned_at": iso_text(now),
+        "updated_at": seconds_text(now),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE.format(pick=f"{sql} LIMIT 1"), {**parameters, **values})
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def _lanes(wanted: Wanted) -> tuple[str, dict[str, str]] | None:
+    """Return the SELECT of the queue for such a claim, and its parameters; None when nothing fits.
+
+    Each type, or type and repositories, is a lane that has its own order in the index.
+    """
+    if not wanted.repos:
+        return _select("type", len(wanted.types)), {f"type{place}": name for place, name in enumerate(wanted.types)}
+    own = {name.lower() for name in wanted.repos}
+    fitting = [text for text in _distinct("repos", "", {}) if _fits(text, own)]
+    pairs = [
+        (text, name)
+        for text in fitting
+        for name in wanted.types or _distinct("type", "AND repos = %(repos)s", {"repos": text})
+    ][:_MOST_LANES]
+    if not pairs:
+        return None
+    parameters = {f"repos{place}": text for place, (text, _) in enumerate(pairs)}
+    return _select("repos", len(pairs)), parameters | {f"type{place}": name for place, (_, name) in enumerate(pairs)}
+
+
+def _fits(text: str, own: set[str]) -> bool:
+    """Return whether a task with these repositories, as stored, needs some, and none but our own."""
+    names = read_repos(text)
+    return bool(names) and all(name.lower() in own for name in names or ())
+
+
+def _distinct(column: str, conditions: str, parameters: dict[str, str]) -> list[str]:
+    sql = _DISTINCT.format(column=column, conditions=conditions)
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return [value for (value,) in cursor.fetchall() if isinstance(value, str)]
+
+
+@functools.lru_cache(maxsize=256)
+def _select(kind: str, count: int) -> str:
+    if not count:
+        lanes = [_LANE.format(index="idx_tasks_queue", conditions="")]
+    elif kind == "type":
+        conditions = [f"AND t.type = %(type{place})s" for place in range(count)]
+        lanes = [_LANE.format(index="idx_tasks_queue_type", conditions=each) for each in conditions]
+    else:
+        conditions = [f"AND t.repos = %(repos{place})s AND t.type = %(type{place})s" for place in range(count)]
+        lanes = [_LANE.format(index="idx_tasks_queue_repos", conditions=each) for each in conditions]
+    return f"SELECT id FROM ({' UNION ALL '.join(lanes)}) ORDER BY rank, queued_at, id"
+
+
+# --- leases
+def insert_lease(
+    task_id: int, *, holder: str, runner: str, assigned_to: str, seconds: int, now: datetime, expires_at: datetime
+) -> NewLease:
+    """Give a task its next lease; its fence is one more than that of the lease before."""
+    moment = _moment(now)
+    with connection.cursor() as cursor:
+        cursor.execute(_NEXT_FENCE, (task_id,))
+        fence, attempt = cursor.fetchone()
+        values = (task_id, fence, attempt, holder, runner, assigned_to, seconds, moment, moment, _moment(expires_at))
+        cursor.execute(_INSERT, values)
+        (number,) = cursor.fetchone()
+    return NewLease(number, task_id, fence, attempt, expires_at)
+
+
+def beat(lease_id: int, *, now: datetime, expires_at: datetime, progress: str | None = None) -> bool:
+    """Renew a lease; returns whether it was alive."""
+    moment = _moment(now)
+    return _changed(_BEAT, (moment, _moment(expires_at), progress, lease_id, moment))
+
+
+def end(lease_id: int, *, now: datetime, how: str, outcome: str = "", reason: str = "") -> bool:
+    """End a lease; returns False when it had ended."""
+    return _changed(_END, (_moment(now), str(how), str(outcome), reason, lease_id))
+
+
+def set_status(task_id: int, status: str, now: datetime) -> bool:
+    """Give an active task the status that it has after its lease, and end its registration; False if it isn't active.
+
+    A task that is queued again is nobody's.
+    """
+    values: dict[str, str | int] = {
+        "task_id": task_id,
+        "status": str(status),
+        "updated_at": seconds_text(now),
+        "time": iso_text(now),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_SET_STATUS, values)
+        return bool(cursor.rowcount)
+
+
+def forget_expiries(task_id: int) -> None:
+    """Begin to count the leases anew that expire in a row."""
+    _changed(_FORGET_EXPIRIES, (task_id,))
+
+
+def lease_times(lease_id: int) -> LeaseTimes | None:
+    """Return the task, fence and times of a lease; None for one that there is not."""
+    with connection.cursor() as cursor:
+        cursor.execute(_TIMES, (lease_id,))
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    lease = LeaseTimes(*row)
+    return lease._replace(beat_at=lease.beat_at.replace(tzinfo=UTC), expires_at=lease.expires_at.replace(tzinfo=UTC))
+
+
+def live_lease(task_id: int) -> TaskLease | None:
+    """Return the lease of a task that was not ended, though its time may be over; None for most tasks."""
+    return _lease(_select_lease(ended_at=None), (task_id,))
+
+
+def lease_of(task_id: int, fence: int) -> TaskLease | None:
+    """Return the lease of a task with this fence."""
+    return _lease(_select_lease(fence=0), (fence, task_id))
+
+
+def _lease(sql: str, values: Sequence[int]) -> TaskLease | None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    columns = [value.replace(tzinfo=UTC) if isinstance(value, datetime) else value for value in row]
+    return TaskLease.from_db(None, _LEASE_COLUMNS, columns)
+
+
+@functools.cache
+def _select_lease(**lookup: int | None) -> str:
+    """Compile the SELECT of a task's lease; its parameters are the values of the lookup and the task."""
+    queryset = TaskLease.objects.filter(**lookup).filter(task_id=0).order_by()
+    return str(queryset.values_list(*_LEASE_COLUMNS).query.sql_with_params()[0])
+
+
+def current_leases() -> list[CurrentLease]:
+    """Return who holds which task now, the longest holder first."""
+    leases = list(TaskLease.objects.filter(ended_at=None).order_by("taken_at", "pk"))
+    names = dict(Task.objects.filter(pk__in=[lease.task_id for lease in leases]).values_list("pk", "name"))
+    return [CurrentLease(lease, names.get(lease.task_id, "")) for lease in leases]
+
+
+def _changed(sql: str, values: Sequence[Any]) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        return bool(cursor.rowcount)
+
+
+def _moment(moment: datetime) -> Any:
+    return connection.ops.adapt_datetimefield_value(moment)

@@ -1,0 +1,1 @@
+"""What came of a task: its links and its result."""
