@@ -32,8 +32,10 @@ _REMEDY = (
     " Kubernetes token for the audience lobwife, or sign in at /admin/"
 )
 _REFUSALS = (Unauthorized, Forbidden, NotFound, TooManyRequests)
-# Of one caller, and of all together: whoever is refused all the time doesn't fill the audit.
-_AUDITED_PER_MINUTE, _AUDITED_OF_ALL_PER_MINUTE = 10, 120
+# Of one caller, of all callers, and of all strangers: who is refused all the time neither fills the audit nor keeps
+# others out of it, from however many addresses.
+_AUDITED_PER_MINUTE, _AUDITED_OF_CALLERS_PER_MINUTE, _AUDITED_OF_STRANGERS_PER_MINUTE = 10, 120, 10
+_LONGEST_OF_STRANGERS = 100
 _AUDIT_SECONDS = 1
 _BYTES_OF_A_WRITE = 16 * 1024
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -94,8 +96,14 @@ class Gate:
         if not (caller.identity or rule.hands_out_tokens or "HTTP_AUTHORIZATION" in request.META):
             return
         name = caller.identity or f"address {caller.address}"
+        requested_id = _requested_id(request, rule)
+        if caller.identity:
+            group, rate = "callers", _AUDITED_OF_CALLERS_PER_MINUTE
+        else:
+            group, rate = "strangers", _AUDITED_OF_STRANGERS_PER_MINUTE
+            requested_id = requested_id[:_LONGEST_OF_STRANGERS]
         if self._limits.take("audited refusals", name, _AUDITED_PER_MINUTE) or self._limits.take(
-            "audited refusals of all", "", _AUDITED_OF_ALL_PER_MINUTE
+            "audited refusals of all", group, rate
         ):
             return
         number = None
@@ -106,7 +114,7 @@ class Gate:
                 audit.record(
                     action=Action.TOKEN_REFUSED if rule.hands_out_tokens else Action.ACCESS_REFUSED,
                     outcome=Outcome.REFUSED,
-                    requested_id=_requested_id(request, rule),
+                    requested_id=requested_id,
                     task_number=number,
                     reason=f"{str(error).removesuffix(f': {_REMEDY}')}{_prefix_of_key(request)}",
                     caller=caller,

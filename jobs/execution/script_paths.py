@@ -13,7 +13,7 @@ from django.conf import settings
 from core.errors import Invalid, NotFound
 from jobs.secrets import ON_REQUEST
 
-_WITHHELD_PREFIXES = ("GH_APP_PEM", "LOBWIFE_SECRET_KEY", "DJANGO_SUPERUSER_")
+_WITHHELD_PREFIXES = ("GH_APP_PEM", "LOBWIFE_SECRET_KEY", "DJANGO_SUPERUSER_", "LOBWIFE_ALERT_URLS")
 _POST_TO_DISCORD = ("lobmob-status-reporter.py", "lobmob-task-manager.py")  # of the fleet's own
 _MOST_LISTED = 200
 _INTERPRETERS = {".py": (sys.executable,), ".sh": ("bash",)}

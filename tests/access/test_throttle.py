@@ -13,6 +13,7 @@ from pytest_django import Settings
 
 from access.keys import create_key
 from access.throttle import TokenBuckets
+from broker.models import TokenAudit
 from core.callers import Role
 
 PASSWORD = "correct-horse-battery"
@@ -67,6 +68,19 @@ def test_wrong_credentials_are_counted_by_address_and_good_ones_still_work() -> 
     assert int(refused.headers["Retry-After"]) >= 1
     good = Client(REMOTE_ADDR=REMOTE, headers={"Authorization": f"Bearer {key}"})
     assert good.get("/api/v1/tasks").status_code == 200
+
+
+@pytest.mark.django_db
+def test_strangers_from_everywhere_neither_fill_the_audit_nor_keep_others_out_of_it() -> None:
+    key = create_key(name="agent", role=Role.AGENT, actor="test", task_number=1)
+    client = Client(headers={"Authorization": "Bearer lw_wrong"})
+    for number in range(150):
+        client.get(f"/api/v1/tasks/{'9' * 400}", REMOTE_ADDR=f"10.1.1.{number}")
+    strangers = TokenAudit.objects.all()
+    assert strangers.count() == 10
+    assert {len(entry.task_id) for entry in strangers} == {100}
+    client.post("/api/token", {"task_id": "T2"}, "application/json", headers={"Authorization": f"Bearer {key}"})
+    assert TokenAudit.objects.filter(identity="key:agent").count() == 1
 
 
 @pytest.mark.django_db

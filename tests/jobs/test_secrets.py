@@ -25,7 +25,7 @@ VALUE = "correct-horse-battery-staple"
 PEM = "line-one-of-a-key\nline-two-of-a-key"
 SCRIPTS = {
     "uses.sh": 'printf "%s" "$DEPLOY_PASS" | sha256sum; echo "it is $DEPLOY_PASS, $OTHER"; sleep 2',
-    "looks.sh": "env | cut -d= -f1 | grep -E '^(GH_APP_PEM|LOBWIFE_SECRET|DJANGO_SUPER|DISCORD_BOT)'; echo over",
+    "looks.sh": "env | cut -d= -f1 | grep -E '^(GH_APP|LOBWIFE_(SECRET|ALERT)|DJANGO_SUPER|DISCORD_BOT)'; echo over",
 }
 WITHHELD = {
     "GH_APP_PEM": "cGVt",
@@ -33,6 +33,7 @@ WITHHELD = {
     "LOBWIFE_SECRET_KEY_FALLBACKS": "an-older-key-that-is-long-enough-0123456789-abcdefghijklmnopqrstuvwxyz-ABC",
     "DJANGO_SUPERUSER_PASSWORD": "olga-pass",
     "DISCORD_BOT_TOKEN": "a-bots-token",
+    "LOBWIFE_ALERT_URLS": "json://127.0.0.1:9/a-receivers-token",
 }
 
 
