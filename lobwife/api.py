@@ -59,8 +59,8 @@ def _describe_access(operation: dict[str, Any], entry: str) -> None:
         operation["responses"].setdefault(status, {"description": description, **copy.deepcopy(_PROBLEM)})
     if rule.keeps_answer and entry.startswith("POST "):
         operation["parameters"] = [*operation.get("parameters", []), *copy.deepcopy(_IDEMPOTENCY)]
-        reused = {"description": "The key was used for another request.", **copy.deepcopy(_PROBLEM)}
-        operation["responses"].setdefault(422, reused)
+        for status, description in (400, "The request or its key can't be read."), (422, "The key was used before."):
+            operation["responses"].setdefault(status, {"description": description, **copy.deepcopy(_PROBLEM)})
     operation["security"] = [{"bearer": []}]
     operation["x-roles"] = roles
 

@@ -106,6 +106,9 @@ class RunList(ReadOnlyAdmin):
     ordering = ("-queued_at", "-id")
     actions = ("retry_selected", "abort_selected")
 
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        return lookup == "state__exact" or super().lookup_allowed(lookup, value, request)
+
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
         waits_for = queue_reasons.for_runs(changelist.result_list)

@@ -48,8 +48,8 @@ def test_every_line_is_json_and_the_id_of_a_request_crosses_from_web_to_the_run_
     assert answer.headers["x-request-id"] == "order-66"
     wait_for(lambda: any("ended: failed" in str(each["message"]) for each in told(logging_json)), 60, "the end")
     about = [each for each in told(logging_json) if each.get("request_id") == "order-66"]
-    steps = [word for each in about for word in ("asked", "started", "ended") if word in str(each["message"])]
-    assert sorted(steps) == ["asked", "ended", "started"]
+    steps = [word for each in about for word in ("asked for", "started", "ended") if word in str(each["message"])]
+    assert sorted(steps) == ["asked for", "ended", "started"]
     assert {each["job"] for each in about} == {"told"}
     assert len({each["run"] for each in about}) == 1
     assert logging_json.get("/api/jobs/told").json["last_output"] == "asked by order-66"

@@ -32,8 +32,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         with made.database() as database:
             names = [row["name"] for row in database.execute("SELECT name FROM jobs_job")]
             database.execute("UPDATE tasks SET status = 'completed'")
-            for table in ("vaultsync_noteproblem", "token_audit"):  # the overview is to have nothing to say
+            for table in ("vaultsync_noteproblem", "token_audit", "jobs_alert"):  # the overview has nothing to say
                 database.execute(f"DELETE FROM {table}")
+            asks = "late_after_seconds = NULL, long_after_seconds = NULL, alert_after_failures = 1"
+            database.execute(f"UPDATE jobs_job SET {asks}")
         for name in names:
             made.manage("disable", name)
         define_scripts(made, SCRIPTS)
@@ -140,6 +142,7 @@ def test_keys_alone_run_a_job_and_edit_a_task(site: Installation, operator: Page
     expect(operator.locator("#standing .badge")).to_have_text("success", timeout=20_000)
     operator.keyboard.press("/")
     operator.keyboard.type("T3\n")
+    operator.wait_for_url("**/tasks/task/3/change/")
     tab_to(operator, "Edit")
     operator.keyboard.press("Enter")
     expect(operator.locator("#id_name")).to_be_visible()

@@ -64,7 +64,7 @@ def test_no_page_of_the_admin_hides_a_character(operator: Client) -> None:
     ):
         answer = operator.get(path, follow=True).content.decode()
         assert "\u202e" not in SENT_BACK.sub("", answer), path
-        if "delete" not in path:
+        if path != "/admin/" and "delete" not in path and "dashboard" not in path:
             assert SHOWN in answer, path
     asked = {"action": "cancel", "_selected_action": [task.pk]}
     assert SHOWN in operator.post("/admin/tasks/task/", asked).content.decode()
@@ -72,7 +72,7 @@ def test_no_page_of_the_admin_hides_a_character(operator: Client) -> None:
 
 def test_what_is_stored_sent_back_and_given_to_programs_stays(operator: Client) -> None:
     task = spoofed()
-    path = f"/admin/tasks/task/{task.pk}/change/"
+    path = f"/admin/tasks/task/{task.pk}/edit/"
     form = dict(re.findall(r'name="([^"]+)"[^>]* value="([^"]*)"', page(operator, path)))
     assert form["name"] == form["initial-name"] == SPOOF
     sent = {name: form[name] for name in form if not name.startswith(("_", "csrf"))}

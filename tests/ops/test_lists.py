@@ -32,7 +32,7 @@ ROWS: tuple[tuple[str, dict[str, object]], ...] = (
         "jobs_alert",
         {"kind": "daemon-down", "job_name": SLUG, "title": f"Job {SLUG} failed", "body": "", "destination": ONE_WORD}
         | {"fingerprint": "", "state": "pending", "attempts": 3, "error": ONE_WORD, "created_at": NOW}
-        | {"next_attempt_at": NOW},
+        | {"next_attempt_at": NOW, "acknowledged_by": ""},
     ),
     (
         "token_audit",

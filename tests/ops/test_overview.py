@@ -139,10 +139,10 @@ def test_the_next_start_is_promised_only_when_it_will_be(
     Daemon.objects.update_or_create(pk=1, defaults=values)
     job = Job.objects.first()
     Job.objects.filter(pk=job.pk).update(next_firing=utc_now() + timedelta(hours=2))
-    for path in ("/admin/", f"/admin/jobs/job/{job.pk}/change/"):
-        page = text(operator_client, path)
-        assert words in page
-        assert bool(re.search(r">in \d (h|min)", page)) is (words == "in "), path
+    assert words in text(operator_client, f"/admin/jobs/job/{job.pk}/change/")
+    page = text(operator_client, "/admin/")
+    assert words in page
+    assert bool(re.search(r">in \d (h|min)", page)) is (words == "in ")
 
 
 def test_alerts_that_go_nowhere_or_were_refused_are_findings(operator_client: Client, settings: Settings) -> None:

@@ -103,7 +103,7 @@ def test_so_many_of_one_caller_wait_and_no_more(server: Installation, pool: Thre
 
 
 def test_reads_go_on_while_many_wait(server: Installation, pool: ThreadPoolExecutor) -> None:
-    futures = waiting(pool, server, LIMIT, types=["quiet"])
+    futures = waiting(pool, server, LIMIT // 2, types=["quiet"])
     for _ in range(50):  # more than there are connections to the database
         assert server.get("/api/v1/tasks/counts").status == 200
     assert not any(future.done() for future in futures), "they still wait"

@@ -18,12 +18,12 @@ _LINK = {"rel": "noopener noreferrer nofollow", "target": "_blank"}
 
 
 def read_note(path: str) -> str | None:
-    """Return the text of a note without its frontmatter, as the working copy has it; None when there is none."""
+    """Return the text of a note without its frontmatter, as the working copy has it; None if it can't be read."""
     try:
         content = Files(settings.VAULT_PATH).read(path, _MOST_BYTES)
-    except (OSError, Blocked):
+        return frontmatter.parse(content.decode(errors="replace")).body
+    except (OSError, Blocked, frontmatter.Unsafe):
         return None
-    return frontmatter.parse(content.decode(errors="replace")).body
 
 
 def as_html(text: str) -> SafeString:
