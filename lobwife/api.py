@@ -55,12 +55,12 @@ def _describe_access(operation: dict[str, Any], entry: str) -> None:
         429: "Too many wrong credentials, writes, or tokens asked for.",
         503: "The database or the cluster can't be asked now.",
     }
-    for status, description in refusals.items():
-        operation["responses"].setdefault(status, {"description": description, **copy.deepcopy(_PROBLEM)})
     if rule.keeps_answer and entry.startswith("POST "):
         operation["parameters"] = [*operation.get("parameters", []), *copy.deepcopy(_IDEMPOTENCY)]
-        for status, description in (400, "The request or its key can't be read."), (422, "The key was used before."):
-            operation["responses"].setdefault(status, {"description": description, **copy.deepcopy(_PROBLEM)})
+        refusals |= {400: "The request or its key can't be read.", 422: "The key was used for another request."}
+    body = operation["responses"].get(404, _PROBLEM)["content"]  # three old routes have errors of their own shape
+    for status, description in refusals.items():
+        operation["responses"].setdefault(status, {"description": description, "content": copy.deepcopy(body)})
     operation["security"] = [{"bearer": []}]
     operation["x-roles"] = roles
 
