@@ -149,6 +149,17 @@ def test_a_large_file_of_the_working_copy_follows_the_remote(
     assert (world.path / "k/large.bin").exists() == (after == "small\n")
 
 
+def test_an_emptied_folder_deletes_no_large_file_for_everyone(world: World, limited: list[int]) -> None:
+    world.synced()
+    world.write("k/large.bin", "x" * 30_000)
+    world.synced()
+    for path in world.files():
+        (world.path / path).unlink()
+    sync_some_more(world)
+    assert "k/large.bin" in remote_files(world)
+    assert "larger than" in problems(world)["k/large.bin"]
+
+
 def test_files_are_read_a_few_at_a_time(world: World, limited: list[int]) -> None:
     world.synced()
     clone = world.clone()

@@ -59,7 +59,7 @@ class Worktree:
         kept = {path: old for path, old in missing.items() if path not in deleted}
         placed_again = self._put_back(kept)
         self._stage(placed_again)
-        self._keep({path: kept[path] for path in kept.keys() - placed_again if not self.files.kind(path)})
+        self.keep_large({path: kept[path] for path in kept.keys() - placed_again})
         self._set_entries({path: old for path, old, _ in diff if path not in changes and path not in missing})
         return changes | dict.fromkeys(deleted)
 
@@ -108,17 +108,13 @@ class Worktree:
                     self._report(path, str(error))
         return placed
 
-    def _keep(self, entries: Mapping[str, Entry]) -> None:
-        """Have what can't be put back in the index as if it were there: that it is missing deletes nothing."""
-        self._set_entries(entries)
-        self._update_index(filter(is_placeable, entries), "--skip-worktree")
-
-    def keep_large(self, head: str) -> None:
-        """Mark anew, in an index that was lost, what is too large to be placed."""
-        entries = self.git.entries(head, recursive=True)
-        sizes = self.git.sizes(blob for entry in entries.values() for blob in _blobs(entry))
+    def keep_large(self, entries: Mapping[str, Entry]) -> None:
+        """Have what is too large to be placed in the index as if it were there: that it is missing deletes nothing."""
+        sizes = self.git.sizes(_blobs(*entries.values()))
         large = {path: entry for path, entry in entries.items() if sizes.get(entry.id, 0) > self.git.largest}
-        self._keep({path: entry for path, entry in large.items() if not self.files.kind(path)})
+        absent = {path: entry for path, entry in large.items() if is_placeable(path) and not self.files.kind(path)}
+        self._set_entries(absent)
+        self._update_index(absent, "--skip-worktree")
 
     def _content(self, entry: Entry, contents: Mapping[str, bytes]) -> bytes:
         if entry.id not in contents:
@@ -238,12 +234,12 @@ class Worktree:
             if new and (new.mode, contents.get(new.id)) != (SYMLINK, there):
                 raise Blocked("a link was changed on both sides; the local one is kept")
             return
-        if old and kind == "file" and base is None and self._holds_blob(path, old.id):
-            self.files.remove(path)  # too large to be compared and merged; nobody edited it
+        if old and kind == "file" and base is None and self._is_large_and_unedited(path, old.id):
+            self.files.remove(path)  # too large to be merged with
             kind = ""
         theirs = self._content(new, contents) if new else None
         if not new and target.new and kind == "file" and not self.files.kind(target.path):
-            theirs = self._content(target.new, contents | self.git.blobs([target.new.id]))
+            theirs = self._content(target.new, {**self.git.blobs([target.new.id]), **contents})
             self._moved_here.add(target.path)
             self._bring(path, target, base, theirs)
         else:
@@ -296,8 +292,9 @@ class Worktree:
             self._report(path, f"edited on both sides; ours is in {name}", Kind.CONFLICT)
         return merged.content
 
-    def _holds_blob(self, path: str, blob: str) -> bool:
-        return self.git.text("hash-object", "--no-filters", "--", path) == blob
+    def _is_large_and_unedited(self, path: str, blob: str) -> bool:
+        is_large = self.git.sizes([blob]).get(blob, 0) > self.git.largest
+        return is_large and self.git.text("hash-object", "--no-filters", "--", path) == blob
 
     def _holds(self, path: str, content: bytes) -> bool:
         return self.files.kind(path) == "file" and self.files.read(path) == content

@@ -147,15 +147,17 @@ class NoteWriter:
             raise Blocked("it is a symlink")
         if not entry.is_file:
             raise Blocked("it is not a regular file")
-        if entry.id in self._contents:
-            return self._contents[entry.id]
-        return self._blob(entry.id)
+        content = self._contents.get(entry.id)
+        content = self._blob(entry.id) if content is None else content
+        if content is None:
+            raise Blocked("its content is missing from the repository")
+        return content
 
-    def _blob(self, blob: str) -> bytes:
-        """Return what a note held; nothing when that is missing from the repository."""
+    def _blob(self, blob: str) -> bytes | None:
+        """Return what a note held; None when that is missing from the repository."""
         if self.git.sizes([blob]).get(blob, 0) > NOTE_BYTES:
             raise Blocked(TOO_LARGE)
-        return self.git.blobs([blob]).get(blob, b"")
+        return self.git.blobs([blob]).get(blob)
 
     # --- one note
     def _write_note(self, task: Task, record: NoteRecord | None) -> None:
@@ -287,7 +289,7 @@ class NoteWriter:
             return None
         paths = [f"{folder}/{task.task_id}.md" for folder in TASK_FOLDERS]
         blob = next(iter(self.git.last_blobs(self.commit, paths).values()), record.blob)
-        return self._blob(blob).decode() or None
+        return (self._blob(blob) or b"").decode() or None
 
     def _unreadable(self, path: str, sentence: str) -> None:
         self.problems.append(NoteProblem.new(path, Kind.UNREADABLE, sentence))
