@@ -110,6 +110,7 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_file_that_is_too_large_is_left_and_reported_and_not_deleted_for_everyone(
     world: World, limited: list[int]
 ) -> None:
+    made = task()
     world.synced()
     clone = world.clone()
     clone.write("k/large.bin", "x" * 30_000)
@@ -125,6 +126,9 @@ def test_a_file_that_is_too_large_is_left_and_reported_and_not_deleted_for_every
     clone.pull()
     clone.write("k/large.bin", "small now\n")
     clone.push()
+    world.sync()
+    change(made, priority="high")
+    assert not world.sync(fetch=False).error
     sync_some_more(world)
     assert world.text("k/large.bin") == git(world.remote, "show", "main:k/large.bin") + "\n" == "small now\n"
     assert "k/large.bin" not in problems(world)

@@ -196,7 +196,7 @@ class Worktree:
 
     def _set_index(self, entries: Mapping[str, Entry | None]) -> None:
         present = {path for path in entries if path not in self.edited and self.files.kind(path) in ("file", "link")}
-        self._set_entries({path: entry for path, entry in entries.items() if path not in present})
+        self._set_entries(entries)  # of all of them: git would not stage what is still marked as not placed
         self._stage(present)
 
     def _set_entries(self, entries: Mapping[str, Entry | None]) -> None:
