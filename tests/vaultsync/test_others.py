@@ -6,11 +6,13 @@ import os
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from tests.support.git_remote import PERSON, Copy, World, change, git, note_of, task
 from tests.support.installation import ROOT, wait_for
+from vaultsync.git.command import Git
 from vaultsync.models import NoteProblem
 
 pytestmark = pytest.mark.django_db
@@ -86,6 +88,103 @@ def test_a_file_that_can_not_be_placed_is_left_and_reported_and_not_deleted_for_
     world.synced()
     assert world.text("k/local") == "theirs\n"
     assert "k/local" not in problems(world)
+
+
+@pytest.fixture
+def limited(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Lower the limits of what is read; returns how many bytes each reading of contents had."""
+    monkeypatch.setattr(Git, "largest", 20_000, raising=False)
+    monkeypatch.setattr(Git, "batch_bytes", 10_000, raising=False)
+    read, run = [], Git.run
+
+    def spy(self: Git, *arguments: str, **options: Any) -> bytes:
+        out = run(self, *arguments, **options)
+        if arguments == ("cat-file", "--batch"):
+            read.append(len(out))
+        return out
+
+    monkeypatch.setattr(Git, "run", spy)
+    return read
+
+
+def test_a_file_that_is_too_large_is_left_and_reported_and_not_deleted_for_everyone(
+    world: World, limited: list[int]
+) -> None:
+    made = task()
+    world.synced()
+    clone = world.clone()
+    clone.write("k/large.bin", "x" * 30_000)
+    clone.write("k/small.md", "small\n")
+    clone.push()
+    sync_some_more(world)
+    (world.path / ".git/index").unlink()
+    sync_some_more(world)
+    assert world.text("k/small.md") == "small\n"
+    assert not (world.path / "k/large.bin").exists()
+    assert "k/large.bin" in remote_files(world)
+    assert "larger than" in problems(world)["k/large.bin"]
+    clone.pull()
+    clone.write("k/large.bin", "small now\n")
+    clone.push()
+    world.sync()
+    change(made, priority="high")
+    assert not world.sync(fetch=False).error
+    sync_some_more(world)
+    assert world.text("k/large.bin") == git(world.remote, "show", "main:k/large.bin") + "\n" == "small now\n"
+    assert "k/large.bin" not in problems(world)
+    assert max(limited) < 20_000
+
+
+@pytest.mark.parametrize("after", ["y" * 40_000, "small\n", None], ids=["as large", "small", "deleted"])
+def test_a_large_file_of_the_working_copy_follows_the_remote(
+    world: World, limited: list[int], after: str | None
+) -> None:
+    world.synced()
+    world.write("k/large.bin", "x" * 30_000)
+    world.synced()
+    clone = world.clone()
+    if after is None:
+        (clone.folder / "k/large.bin").unlink()
+    else:
+        clone.write("k/large.bin", after)
+    pushed = clone.push()
+    sync_some_more(world)
+    assert git(world.remote, "diff", "--name-only", pushed, "main", "--", "k") == ""
+    assert (world.path / "k/large.bin").exists() == (after == "small\n")
+
+
+def test_an_emptied_folder_deletes_no_large_file_for_everyone(world: World, limited: list[int]) -> None:
+    world.synced()
+    world.write("k/large.bin", "x" * 30_000)
+    world.synced()
+    for path in world.files():
+        (world.path / path).unlink()
+    sync_some_more(world)
+    assert "k/large.bin" in remote_files(world)
+    assert "larger than" in problems(world)["k/large.bin"]
+
+
+def test_files_are_read_a_few_at_a_time(world: World, limited: list[int]) -> None:
+    world.synced()
+    clone = world.clone()
+    for number in range(12):
+        clone.write(f"k/{number}.bin", str(number % 10) * 4_000)
+    clone.push()
+    sync_some_more(world)
+    assert world.text("k/11.bin") == "1" * 4_000
+    assert 8_000 < max(limited) < 11_000
+
+
+def test_a_note_of_over_a_mebibyte_is_reported_and_stays(world: World) -> None:
+    made = task()
+    world.synced()
+    clone = world.clone()
+    clone.edit(note_of(made), "*The content", "x" * 2**20)
+    clone.push()
+    change(made, priority="high")
+    sync_some_more(world)
+    assert "larger than 1 MiB" in problems(world)[note_of(made)]
+    assert "priority: high" not in git(world.remote, "show", f"main:{note_of(made)}")
 
 
 def test_conflict_markers_are_never_pushed(world: World) -> None:

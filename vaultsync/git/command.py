@@ -17,13 +17,15 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+Item = TypeVar("Item")
 BRANCH = "main"
 SYMLINK, GITLINK = "120000", "160000"
 _MOST_PATHS = 2000  # in the arguments of a command
+_BATCH = 200  # items whose contents are held at once
 LOCAL_SECONDS = 120.0
 NETWORK_SECONDS = 90.0
 IDENTITY = {"name": "lobwife sync", "email": "lobwife@lobmob.local"}
@@ -100,6 +102,9 @@ class Git:
     `lock` is the descriptor of the vault's lock, which children keep open: it is free when the last of them is gone.
     `environment` names variables that git's own helpers need beside the usual ones.
     """
+
+    largest = 32 * 2**20  # a blob over it is not read
+    batch_bytes = 8 * 2**20  # of contents that are held at once
 
     def __init__(self, path: pathlib.Path, *, lock: int | None = None, environment: Sequence[str] = ()) -> None:
         self.path = path
@@ -245,9 +250,45 @@ class Git:
             changes.append(Change(os.fsdecode(path), *sides))
         return changes
 
-    def blobs(self, ids: Iterable[str]) -> dict[str, bytes]:
-        """Return the contents of blobs; one that is missing is left out."""
+    def sizes(self, ids: Iterable[str]) -> dict[str, int]:
+        """Return the sizes of blobs in bytes; one that is missing is left out."""
         wanted = sorted(set(ids))
+        if not wanted:
+            return {}
+        out = self.text("cat-file", "--batch-check", stdin="".join(f"{blob}\n" for blob in wanted).encode())
+        fields = (line.split(" ") for line in out.splitlines())
+        return {blob: int(size) for blob, kind, size in (each for each in fields if len(each) == 3) if kind == "blob"}
+
+    def blobs(self, ids: Iterable[str], most: int | None = None) -> dict[str, bytes]:
+        """Return the contents of a few blobs; one that is missing, or larger than `most`, is left out."""
+        return next((contents for _, contents in self.batches([list(ids)], list, most)), {})
+
+    def batches(
+        self, items: Sequence[Item], ids_of: Callable[[Item], Iterable[str]], most: int | None = None
+    ) -> Iterator[tuple[list[Item], dict[str, bytes]]]:
+        """Yield items, in their order, with the contents of their blobs, as many as may be held at once.
+
+        A blob that is missing, or larger than `most` (or than `largest`), is left out.
+        """
+        most = self.largest if most is None else most
+        sizes = self.sizes(blob for item in items for blob in ids_of(item))
+        part: list[Item] = []
+        wanted: set[str] = set()
+        total = 0
+        for item in items:
+            blobs = {blob for blob in ids_of(item) if sizes.get(blob, most + 1) <= most}
+            size = sum(sizes[blob] for blob in blobs)
+            if part and (len(part) == _BATCH or total + size > self.batch_bytes):
+                yield part, self._contents(wanted)
+                part, wanted, total = [], set(), 0
+            part.append(item)
+            wanted |= blobs
+            total += size
+        if part:
+            yield part, self._contents(wanted)
+
+    def _contents(self, ids: Iterable[str]) -> dict[str, bytes]:
+        wanted = sorted(ids)
         if not wanted:
             return {}
         out = self.run("cat-file", "--batch", stdin="".join(f"{blob}\n" for blob in wanted).encode())

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from vaultsync.git.command import GITLINK, SYMLINK, Changes, Entry, Git
 from vaultsync.git.files import conflict_name
 from vaultsync.models import Kind, NoteProblem
-from vaultsync.notes.layout import OVERVIEW, is_copy_beside, task_of_note, task_of_path
+from vaultsync.notes.layout import NOTE_BYTES, OVERVIEW, is_copy_beside, task_of_note, task_of_path
 from vaultsync.notes.merge import copy_beside, merge_file, without_conflict_markers
 
 
@@ -51,8 +51,8 @@ def _undone(git: Git, base: str | None, side: str) -> Changes:
     added = {path: new for path, old, new in diff if new and not old and path.endswith(".md")}
     tasks = {path: task for path in added if (task := task_of_path(path))}
     others = [path for path in added if path not in tasks and added[path].is_file and not is_copy_beside(path)]
-    contents = git.blobs(added[path].id for path in others)
-    tasks |= {path: task for path in others if (task := task_of_note(contents.get(added[path].id, b"")))}
+    for part, contents in git.batches(others, lambda path: [added[path].id], NOTE_BYTES):
+        tasks |= {path: task for path in part if (task := task_of_note(contents.get(added[path].id, b"")))}
     changes: Changes = {}
     for path, task in tasks.items():
         if task in gone:
@@ -76,20 +76,29 @@ class _Merge:
             attributes, _, name = line.partition(b"\t")
             mode, blob, stage = attributes.decode().split(" ")
             stages.setdefault(os.fsdecode(name), {})[stage] = Entry(mode, blob)
-        entries = [entry for versions in stages.values() for entry in versions.values()]
-        self._contents = git.blobs(entry.id for entry in entries if entry.mode != GITLINK)
         self._present = git.entries(self.tree, recursive=True) if stages else {}
-        for path, versions in sorted(stages.items()):
-            original, ours_entry, theirs_entry = self._without_label(path), versions.get("2"), versions.get("3")
-            if original != path:  # a file where the other side has a folder, which git put beside it
-                self.changes[path] = None
-                self._put_beside(original, self._present[path], None)
-            elif ours_entry and len(versions) == 1 and {"3": ours_entry} in stages.values():
-                self.changes[path] = None  # both renamed it: it has their name, and what both wrote
-            elif ours_entry and theirs_entry:
-                self._resolve(path, versions.get("1"), ours_entry, theirs_entry)
-            elif path in self._present:
-                self._strip_markers(path, self._present[path])
+        self._contents: dict[str, bytes] = {}
+
+        def ids_of(path: str) -> list[str]:
+            entries = [*stages[path].values(), *filter(None, [self._present.get(path)])]
+            return [entry.id for entry in entries if entry.mode != GITLINK]
+
+        for part, self._contents in git.batches(sorted(stages), ids_of):
+            for path in part:
+                self._settle(path, stages)
+
+    def _settle(self, path: str, stages: Mapping[str, Mapping[str, Entry]]) -> None:
+        versions = stages[path]
+        original, ours_entry, theirs_entry = self._without_label(path), versions.get("2"), versions.get("3")
+        if original != path:  # a file where the other side has a folder, which git put beside it
+            self.changes[path] = None
+            self._put_beside(original, self._present[path], None)
+        elif ours_entry and len(versions) == 1 and {"3": ours_entry} in stages.values():
+            self.changes[path] = None  # both renamed it: it has their name, and what both wrote
+        elif ours_entry and theirs_entry:
+            self._resolve(path, versions.get("1"), ours_entry, theirs_entry)
+        elif path in self._present:
+            self._strip_markers(path, self._present[path])
 
     def _without_label(self, path: str) -> str:
         for label in self._labels:

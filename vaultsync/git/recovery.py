@@ -41,6 +41,7 @@ class Recovery:
         if not self._index_is_sound() and (head := self.git.resolve("HEAD")):
             (self.folder / "index").unlink(missing_ok=True)
             self.worktree.set_index(head)
+            self.worktree.keep_large(self.git.entries(head, recursive=True))
             self.notices.append("made git's index anew")
         unfinished = next((name for name in _UNFINISHED if (self.folder / name).exists()), None)
         if unfinished:

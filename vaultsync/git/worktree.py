@@ -6,8 +6,7 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from vaultsync.git.command import BRANCH, GITLINK, SYMLINK, Change, Changes, Entry, Git
 from vaultsync.git.files import Blocked, Files, conflict_name, is_placeable
@@ -16,7 +15,6 @@ from vaultsync.notes.layout import OVERVIEW, TASK_FOLDERS, TASKS, task_of_note, 
 from vaultsync.notes.merge import copy_beside, has_conflict_markers, merge_file
 
 _MANY_DELETIONS = 5
-_BATCH = 200
 _LOOKS = 20  # at a file that somebody keeps writing into
 _MOST_BYTES = 2 * 2**20  # of a text that is looked at
 _UNREADABLE = re.compile(r"unable to index file '(.+)'")
@@ -58,7 +56,10 @@ class Worktree:
         changes: Changes = {path: new for path, old, new in diff if self._may_be_committed(path, old, new, marked)}
         missing = {path: old for path, old, new in diff if old and not new and old.mode != GITLINK}
         deleted = self._deleted(missing, changes, placed) if missing and placed else set()
-        self._stage(self._put_back({path: old for path, old in missing.items() if path not in deleted}))
+        kept = {path: old for path, old in missing.items() if path not in deleted}
+        placed_again = self._put_back(kept)
+        self._stage(placed_again)
+        self.keep_large({path: kept[path] for path in kept.keys() - placed_again})
         self._set_entries({path: old for path, old, _ in diff if path not in changes and path not in missing})
         return changes | dict.fromkeys(deleted)
 
@@ -94,19 +95,36 @@ class Worktree:
     def _put_back(self, entries: Mapping[str, Entry]) -> list[str]:
         """Restore files as a commit has them; returns those that could be placed."""
         placed = []
-        for part in _batches(list(entries)):
-            contents = self.git.blobs(entries[path].id for path in part if entries[path].mode != GITLINK)
+        for part, contents in self.git.batches(list(entries), lambda path: _blobs(entries[path])):
             for path in part:
                 try:
                     if entries[path].mode == GITLINK:
                         raise Blocked("a submodule; it is left alone")
                     if self.files.kind(path) == "folder":
                         raise Blocked("a folder is where the file should be")
-                    self.files.write(path, contents[entries[path].id], entries[path].mode)
+                    self.files.write(path, self._content(entries[path], contents), entries[path].mode)
                     placed.append(path)
                 except Blocked as error:
                     self._report(path, str(error))
         return placed
+
+    def keep_large(self, entries: Mapping[str, Entry]) -> None:
+        """Have what is too large to be placed in the index as if it were there: that it is missing deletes nothing."""
+        sizes = self.git.sizes(_blobs(*entries.values()))
+        large = {path: entry for path, entry in entries.items() if sizes.get(entry.id, 0) > self.git.largest}
+        absent = {path: entry for path, entry in large.items() if is_placeable(path) and not self.files.kind(path)}
+        self._set_entries(absent)
+        self._update_index(absent, "--skip-worktree")
+
+    def _content(self, entry: Entry, contents: Mapping[str, bytes]) -> bytes:
+        if entry.id not in contents:
+            size = self.git.sizes([entry.id]).get(entry.id)
+            if size is None:
+                raise Blocked("its content is missing from the repository")
+            raise Blocked(
+                f"it has {_mebibytes(size)}; what is larger than {_mebibytes(self.git.largest)} is not placed"
+            )
+        return contents[entry.id]
 
     def _may_be_committed(self, path: str, old: Entry | None, new: Entry | None, marked: bool) -> bool:
         """Return False for other repositories, and for files with conflict markers: a person is at work there."""
@@ -153,10 +171,8 @@ class Worktree:
         places = {task: change for change in changes if change.new and (task := task_of_path(change.path))}
         unplaced = []
         self._moved_here.clear()
-        for part in _batches(sorted(changes, key=_order)):
-            contents = self.git.blobs(
-                entry.id for change in part for entry in (change.old, change.new) if entry and entry.mode != GITLINK
-            )
+        ordered = sorted(changes, key=_order)
+        for part, contents in self.git.batches(ordered, lambda change: _blobs(change.old, change.new)):
             for change in part:
                 try:
                     self._place(change, places.get(task_of_path(change.path) or 0, change), contents)
@@ -180,7 +196,7 @@ class Worktree:
 
     def _set_index(self, entries: Mapping[str, Entry | None]) -> None:
         present = {path for path in entries if path not in self.edited and self.files.kind(path) in ("file", "link")}
-        self._set_entries({path: entry for path, entry in entries.items() if path not in present})
+        self._set_entries(entries)  # of all of them: git would not stage what is still marked as not placed
         self._stage(present)
 
     def _set_entries(self, entries: Mapping[str, Entry | None]) -> None:
@@ -218,11 +234,12 @@ class Worktree:
             if new and (new.mode, contents.get(new.id)) != (SYMLINK, there):
                 raise Blocked("a link was changed on both sides; the local one is kept")
             return
-        theirs = contents.get(new.id) if new else None
-        if new and theirs is None:
-            raise Blocked("its content is missing from the repository")
+        if old and kind == "file" and base is None and self._is_large_and_unedited(path, old.id):
+            self.files.remove(path)  # too large to be merged with
+            kind = ""
+        theirs = self._content(new, contents) if new else None
         if not new and target.new and kind == "file" and not self.files.kind(target.path):
-            theirs = contents.get(target.new.id) or self.git.blobs([target.new.id])[target.new.id]
+            theirs = self._content(target.new, {**self.git.blobs([target.new.id]), **contents})
             self._moved_here.add(target.path)
             self._bring(path, target, base, theirs)
         else:
@@ -275,8 +292,20 @@ class Worktree:
             self._report(path, f"edited on both sides; ours is in {name}", Kind.CONFLICT)
         return merged.content
 
+    def _is_large_and_unedited(self, path: str, blob: str) -> bool:
+        is_large = self.git.sizes([blob]).get(blob, 0) > self.git.largest
+        return is_large and self.git.text("hash-object", "--no-filters", "--", path) == blob
+
     def _holds(self, path: str, content: bytes) -> bool:
         return self.files.kind(path) == "file" and self.files.read(path) == content
+
+
+def _blobs(*entries: Entry | None) -> list[str]:
+    return [entry.id for entry in entries if entry and entry.mode != GITLINK]
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"
 
 
 def _read_again(file: io.FileIO) -> bytes:
@@ -295,8 +324,3 @@ def is_on_branch(files: Files) -> bool:
     if name.startswith("ref: ") and name != f"ref: refs/heads/{BRANCH}":
         raise Blocked(f"the vault is on the branch {name.removeprefix('ref: refs/heads/')}; check out {BRANCH}")
     return name.startswith("ref: ")
-
-
-def _batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), _BATCH):
-        yield items[start : start + _BATCH]

@@ -17,6 +17,8 @@ OWNED = (
     *("id", "name", "type", "status", "created", "priority", "assigned_to", "assigned_at", "completed_at", "model"),
     *("estimate_minutes", "workflow", "discord_thread_id", "slug", "repos", "requires_qa"),
 )
+NOTE_BYTES = 2**20  # a larger file is not read as a note
+TOO_LARGE = "it is larger than 1 MiB"
 SYSTEM = "system"
 SYSTEM_ACTIVE = "system-active"
 CLAIMED = ("status", "assigned_to", "assigned_at", "completed_at")

@@ -24,7 +24,7 @@ from tasks.services import check_texts, get_task, log_event
 from vaultsync.git.files import Blocked, Files
 from vaultsync.models import NoteRecord, VaultState
 from vaultsync.notes.frontmatter import Unsafe, parse
-from vaultsync.notes.layout import note_path
+from vaultsync.notes.layout import NOTE_BYTES, TOO_LARGE, note_path
 from vaultsync.queries import is_enabled, is_running
 
 WAIT_SECONDS = 5.0
@@ -103,7 +103,10 @@ def _in_vault(task: Task) -> str | None:
     try:
         for path in (record.path, note_path(task)):  # a sync may be about to move it
             with contextlib.suppress(FileNotFoundError):
-                return parse(files.read(path).decode()).body
+                content = files.read(path, NOTE_BYTES + 1)
+                if len(content) > NOTE_BYTES:
+                    raise Blocked(TOO_LARGE)
+                return parse(content.decode()).body
     except (Blocked, Unsafe) as error:
         raise Conflict(f"the note of {task.task_id} can't be read: {error}") from None
     except UnicodeDecodeError:

@@ -18,10 +18,12 @@ from vaultsync.models import Kind, NoteProblem, NoteRecord
 from vaultsync.notes.claims import BOTH_CHANGED, claim_of, take_over
 from vaultsync.notes.frontmatter import Document, Unsafe, Value, as_read, format_key, parse, splice
 from vaultsync.notes.layout import (
+    NOTE_BYTES,
     OVERVIEW,
     OWNED,
     SYSTEM,
     TASK_FOLDERS,
+    TOO_LARGE,
     is_copy_beside,
     is_safe_slug,
     note_path,
@@ -82,9 +84,10 @@ class NoteWriter:
                 for task in Task.objects.filter(pk__in=part).order_by("pk")
                 if not self._is_current(task, records.get(task.pk))
             ]
-            self._read([path for task in stale for path in (*self._in_folders(task.task_id), *self._adoptable(task))])
-            for task in stale:
-                self._write_note(task, records.get(task.pk))
+            for few, contents in self.git.batches(stale, self._blobs_of, NOTE_BYTES):
+                self._contents = contents
+                for task in few:
+                    self._write_note(task, records.get(task.pk))
             on_progress(min(start + _BATCH, len(ordered)), len(ordered))
         if ids is None:
             existing = set(ordered)
@@ -116,9 +119,10 @@ class NoteWriter:
         here = self.git.entries(self.head, paths) if self.edited_here else {}
         self._bases |= {path: entry for path, entry in here.items() if path in self.edited_here}
 
-    def _read(self, paths: Sequence[str]) -> None:
+    def _blobs_of(self, task: Task) -> list[str]:
+        paths = (*self._in_folders(task.task_id), *self._adoptable(task))
         entries = [entries[path] for path in paths for entries in (self._entries, self._bases) if path in entries]
-        self._contents = self.git.blobs(entry.id for entry in entries if entry.is_file)
+        return [entry.id for entry in entries if entry.is_file]
 
     def _in_folders(self, name: str) -> list[str]:
         return [path for folder in TASK_FOLDERS if (path := f"{folder}/{name}.md") in self._entries]
@@ -141,11 +145,19 @@ class NoteWriter:
         entry = self._entries[path]
         if entry.mode == SYMLINK:
             raise Blocked("it is a symlink")
-        if entry.id not in self._contents and entry.is_file:
-            self._contents |= self.git.blobs([entry.id])
-        if entry.id not in self._contents:
+        if not entry.is_file:
             raise Blocked("it is not a regular file")
-        return self._contents[entry.id]
+        content = self._contents.get(entry.id)
+        content = self._blob(entry.id) if content is None else content
+        if content is None:
+            raise Blocked("its content is missing from the repository")
+        return content
+
+    def _blob(self, blob: str) -> bytes | None:
+        """Return what a note held; None when that is missing from the repository."""
+        if self.git.sizes([blob]).get(blob, 0) > NOTE_BYTES:
+            raise Blocked(TOO_LARGE)
+        return self.git.blobs([blob]).get(blob)
 
     # --- one note
     def _write_note(self, task: Task, record: NoteRecord | None) -> None:
@@ -264,9 +276,8 @@ class NoteWriter:
             paths = [path for path, entry in every.items() if path.endswith(".md") and entry.is_file]
             paths = [path for path in paths if not is_copy_beside(path) and not task_of_path(path)]
             self._moved = {}
-            for start in range(0, len(paths), _BATCH):
-                contents = self.git.blobs(every[path].id for path in paths[start : start + _BATCH])
-                for path in paths[start : start + _BATCH]:
+            for part, contents in self.git.batches(paths, lambda path: [every[path].id], NOTE_BYTES):
+                for path in part:
                     number = task_of_note(contents.get(every[path].id, b""))
                     if number is not None:
                         self._entries.setdefault(self._moved.setdefault(number, path), every[path])
@@ -278,7 +289,7 @@ class NoteWriter:
             return None
         paths = [f"{folder}/{task.task_id}.md" for folder in TASK_FOLDERS]
         blob = next(iter(self.git.last_blobs(self.commit, paths).values()), record.blob)
-        return self.git.blobs([blob]).get(blob, b"").decode() or None
+        return (self._blob(blob) or b"").decode() or None
 
     def _unreadable(self, path: str, sentence: str) -> None:
         self.problems.append(NoteProblem.new(path, Kind.UNREADABLE, sentence))
