@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import transaction
 
 from access import keys
-from broker import registrations
+from broker import audit, registrations
 from broker import services as broker
 from core.callers import Caller
 from core.errors import LobwifeError
@@ -47,11 +47,12 @@ def claim(*, wanted: Wanted, seconds: int, runner: str, caller: Caller) -> Claim
 def _register(task_id: int, caller: Caller) -> None:
     """Register a claimed task for tokens of the repositories that it was registered for before, else of its own.
 
-    A registration ends with the lease, so that the next holder's task needs a new one.
+    A registration ends with the lease, so that the next holder's task needs a new one. One that somebody ended, or that
+    expired, stays so.
     """
     task = Task.objects.get(pk=task_id)
     repos = read_repos(task.broker_repos) or read_repos(task.repos)
-    if not repos or task.broker_status == registrations.ACTIVE:
+    if not repos or task.broker_status == registrations.ACTIVE or audit.is_deregistered(task_id):
         return
     try:
         with transaction.atomic():

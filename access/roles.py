@@ -120,7 +120,7 @@ def _own_subtask(request: HttpRequest, caller: Caller, parameters: dict[str, Any
     own = Task.objects.filter(pk=caller.task_id or 0).first()
     if own is None:
         raise Forbidden("this agent has no task under which it could create one")
-    allowed = {name.lower() for text in (own.repos, own.broker_repos) for name in read_repos(text) or ()}
+    allowed = {name.lower() for name in read_repos(own.broker_repos) or read_repos(own.repos) or ()}
     wider = [name for name in fields.repos or () if name.lower() not in allowed]
     if wider:
         raise Forbidden(f"repos has {wider[0]}, which task T{own.pk} doesn't have")
@@ -187,7 +187,9 @@ RULES: dict[str, Rule] = {
     "POST /api/v1/tasks/{}/events": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
     # Leases; a service or runner gets to the leases that it took
     "POST /api/v1/tasks/claim": _may(_RUNNER, _SERVICE, _OPERATOR, keeps_answer=False),
-    "POST /api/v1/tasks/{}/heartbeat": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, scope=_own_task, after_lease=True),
+    "POST /api/v1/tasks/{}/heartbeat": _may(
+        _AGENT, _RUNNER, _SERVICE, _OPERATOR, scope=_own_task, after_lease=True, keeps_answer=False
+    ),
     "POST /api/v1/tasks/{}/release": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, scope=_own_task, after_lease=True),
     "POST /api/v1/tasks/{}/links": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
     "POST /api/v1/tasks/{}/result": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),

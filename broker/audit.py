@@ -67,3 +67,9 @@ def trim() -> bool:
     with transaction.atomic():
         deleted, _ = TokenAudit.objects.filter(pk__lte=last).delete()
     return deleted >= _TRIM_BATCH
+
+
+def is_deregistered(task_number: int) -> bool:
+    """Return whether the registration of a task was ended by somebody, or expired, and not made anew since."""
+    entries = TokenAudit.objects.filter(task_number=task_number, action__in=(Action.REGISTERED, Action.DEREGISTERED))
+    return entries.order_by("-pk").values_list("action", flat=True).first() == Action.DEREGISTERED

@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
 from core.callers import caller_of
-from core.errors import NotFound
+from core.errors import Invalid, NotFound
 from core.rest import (
     Problem,
     choice_parameter,
@@ -24,6 +24,7 @@ from core.rest import (
 )
 from tasks import queries, services
 from tasks.ids import parse_path_id
+from tasks.models import LEASE_ENDED
 from tasks.schemas import (
     EventListItem,
     EventLogged,
@@ -162,6 +163,8 @@ def log_event(request: HttpRequest, task_id: str) -> HttpResponse:
     number = parse_path_id(task_id)
     check_exists(number)
     body = validate(NewEvent, data)
+    if body.event_type == LEASE_ENDED:  # it ends the tokens of the task
+        raise Invalid(f"{LEASE_ENDED} is what a lease logs at its end: name the event otherwise")
     services.log_event(
         task_id=number,
         event_type=body.event_type or "",

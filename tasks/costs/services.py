@@ -18,6 +18,9 @@ from tasks.models import Task
 from tasks.services import get_task
 
 _PRECISION = Decimal("0.000001")
+# One agent is not to spend the budgets of all, or to fill the disk.
+_MOST_OF_AGENT = Decimal(1000)
+_REPORTS_OF_AGENT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,10 @@ class Report:
 def record_cost(*, task_id: int, report: Report, caller: Caller) -> tuple[Cost, bool]:
     """Record a report; return it, and whether it is new: one with the same source is there already.
 
-    Raises NotFound, Invalid, and Conflict for a source that was another report's.
+    Raises NotFound, Invalid, and Conflict for a source that was another report's, or when an agent made enough of them.
     """
+    if caller.is_agent and (report.cost_usd or 0) > _MOST_OF_AGENT:
+        raise Invalid(f"cost_usd is at most {_MOST_OF_AGENT} in one report of an agent")
     with transaction.atomic():
         task = get_task(task_id)
         if report.source is not None:
@@ -43,6 +48,8 @@ def record_cost(*, task_id: int, report: Report, caller: Caller) -> tuple[Cost, 
             if recorded is not None:
                 _check_same(recorded, report)
                 return recorded, False
+        if caller.is_agent and Cost.objects.filter(task_id=task_id).count() >= _REPORTS_OF_AGENT:
+            raise Conflict(f"{task.task_id} has {_REPORTS_OF_AGENT:,} reports, the most that its agent may make")
         price = Price.CALLER if report.cost_usd is not None else Price.PENDING
         cost = Cost(task_id=task_id, type=task.type, repo=_repository(task, report.repo, caller), model=report.model)
         for name in TOKENS:

@@ -87,3 +87,13 @@ def test_a_registration_made_before_keeps_its_repositories(rig: Rig, runner: dic
     _, agent, _ = claim(rig, runner, types=["before"])
     assert rig.get(f"/api/v1/tasks/{number}").json["broker_repos"] == '["other"]'
     assert token(rig, number, agent).status == 200
+
+
+def test_a_registration_that_an_operator_ended_is_not_made_anew_by_a_claim(rig: Rig, runner: dict[str, str]) -> None:
+    number = rig.task(type="ended", repos=["repo"])
+    _, agent, fence = claim(rig, runner, types=["ended"])
+    assert rig.request("DELETE", f"/api/tasks/T{number}").status == 200
+    released = {"fence": fence, "outcome": "queued"}
+    assert rig.post(f"/api/v1/tasks/{number}/release", released, headers=agent).status == 200
+    _, successor, _ = claim(rig, runner, types=["ended"])
+    assert token(rig, number, successor).status >= 400

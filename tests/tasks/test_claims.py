@@ -410,3 +410,18 @@ def test_a_spent_budget_stops_the_holder_and_further_claims(runner: Caller, scop
     assert runner.claim() is None
     delete_budgets([budget])
     assert runner.claim()["id"] == number
+
+
+def test_nobody_logs_the_end_of_a_lease_but_leases(operator: Caller) -> None:
+    number = task()
+    answer = operator.post(f"/{number}/events", {"event_type": LEASE_ENDED})
+    assert answer.status_code == 400
+    assert not TaskEvent.objects.filter(event_type=LEASE_ENDED).exists()
+
+
+def test_a_subtask_has_no_repositories_that_its_parent_gets_no_tokens_for(runner: Caller) -> None:
+    number = task(repos=["org/app", "org/secret"])
+    agent = agent_of(runner.claim())
+    Task.objects.filter(pk=number).update(broker_repos='["org/app"]')
+    assert agent.post("", {"name": "x", "repos": ["org/secret"]}).status_code == 403
+    assert agent.post("", {"name": "x", "repos": ["org/app"]}).status_code == 201

@@ -14,7 +14,7 @@ from django.test import Client
 from access.keys import create_key
 from core.callers import Role
 from core.errors import Unavailable
-from tasks.costs import prices
+from tasks.costs import prices, services
 from tasks.models import Cost
 from tasks.services import create_task, update_task
 from tests.support.pages import text
@@ -209,3 +209,12 @@ def test_metrics_have_the_spend(client: Client, number: int) -> None:
         assert float(found["".join(sorted(name))]) == value
     assert any("lobwife_model_tokens_total" in name and 'kind="input"' in name for name in figures)
     assert Decimal(str(sum(cost.cost_usd or 0 for cost in Cost.objects.all()))) == Decimal("0.75")
+
+
+def test_an_agent_can_t_spend_the_budgets_of_all(agent: Client, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert post(agent, task_id=number, model="m", cost_usd=100_000).status_code == 400
+    assert post(agent, task_id=number, model="m", cost_usd=1).status_code == 201
+    monkeypatch.setattr(services, "_REPORTS_OF_AGENT", 1)
+    answer = post(agent, task_id=number, model="m", cost_usd=1)
+    assert answer.status_code == 409
+    assert "the most that its agent may make" in answer.json()["error"]
