@@ -65,6 +65,12 @@ def static_files() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def pages() -> None:
+    """Import what has pages before a test puts something else in a function's place, which they would keep."""
+    importlib.import_module("lobwife.urls")
+
+
+@pytest.fixture(scope="session", autouse=True)
 def migrated_template(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> None:
     """The place of the migrated state directory that installations copy: one for all processes of the session."""
     base = tmp_path_factory.getbasetemp()
