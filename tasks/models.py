@@ -14,7 +14,7 @@ from tasks.costs.models import Budget as Budget
 from tasks.costs.models import Cost as Cost
 from tasks.costs.models import DailySpend as DailySpend
 from tasks.costs.models import SpentBudget as SpentBudget
-from tasks.notes.models import TaskNote as TaskNote
+from tasks.notes import TaskNote as TaskNote
 from tasks.results.models import TaskLink as TaskLink
 from tasks.results.models import TaskResult as TaskResult
 

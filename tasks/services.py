@@ -18,7 +18,7 @@ from tasks.events import append_event
 from tasks.leases import ends
 from tasks.leases.queries import live_lease
 from tasks.models import OVER, Status, Task, TaskEvent, TaskPlan, field_values
-from tasks.notes.texts import first_text, save_request
+from tasks.notes import first_text, save_request
 from tasks.relations import check_subtask, follow_status, set_relations, split_relations
 
 UNCANCELLABLE = (Status.COMPLETED, Status.CANCELLED)

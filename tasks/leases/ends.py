@@ -9,6 +9,7 @@ from typing import Any
 from core.callers import Caller
 from core.errors import Conflict
 from core.timestamps import utc_now
+from tasks.costs.spent import spent_budget_of
 from tasks.events import append_event
 from tasks.leases import queries
 from tasks.models import LEASE_ENDED, OVER, REGISTRATION_ACTIVE, REGISTRATION_ENDED, LeaseEnd, Status, Task, TaskLease
@@ -18,6 +19,15 @@ def end_registration(task_id: int) -> None:
     """End the registration for tokens that a task has."""
     registered = Task.objects.filter(pk=task_id, broker_status=REGISTRATION_ACTIVE)
     registered.update(broker_status=REGISTRATION_ENDED)
+
+
+def stop_reason(lease: TaskLease) -> str | None:
+    """Return the sentence that a heartbeat says `stop` with; None while the holder may go on."""
+    if lease.end == LeaseEnd.CANCELLED:
+        return f"task T{lease.task_id} was cancelled"
+    if lease.end == LeaseEnd.TAKEN_AWAY:
+        return lease.reason
+    return spent_budget_of(lease.task_id) if not lease.end else None
 
 
 def check_lease(caller: Caller | None) -> None:

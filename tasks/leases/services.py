@@ -18,7 +18,6 @@ from tasks import queries as task_queries
 from tasks.events import append_event
 from tasks.leases import ends, queries
 from tasks.leases.queries import NewLease, Wanted
-from tasks.leases.stop import stop_reason
 from tasks.models import LEASE_ENDED, OVER, LeaseEnd, Status, Task, TaskLease, TaskPlan
 from tasks.relations import follow_status
 
@@ -81,7 +80,7 @@ def heartbeat(*, task_id: int, fence: int, caller: Caller, progress: str | None 
     """Renew a lease and say whether to stop; raises NotFound, Forbidden, and Conflict for one that is over."""
     lease = _lease(task_id, fence, caller)
     now = utc_now()
-    reason = stop_reason(lease)
+    reason = ends.stop_reason(lease)
     if not lease.is_alive(now):
         if reason is None:
             raise Conflict(ends.sentence_about(task_id, fence))

@@ -1,8 +1,8 @@
 """The texts of notes, below their frontmatter, for REST: read from the working copy, written by the next sync.
 
-Web runs no git: it leaves a text in a row (tasks/notes), and the sync writes it into the note. The row says which texts
-it stands in for, so that what people write into the vault meanwhile is not lost. It stays until the commit is pushed: a
-commit of ours that is not pushed may be made anew, and then the text with it.
+Web runs no git: it leaves a text in a row (tasks/notes.py), and the sync writes it into the note. The row says which
+texts it stands in for, so that what people write into the vault meanwhile is not lost. It stays until the commit is
+pushed: a commit of ours that is not pushed may be made anew, and then the text with it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from core.callers import Caller
 from core.errors import Conflict, PreconditionFailed
 from core.timestamps import utc_now
 from tasks.models import Task, TaskNote
-from tasks.notes.texts import digest, save_request
+from tasks.notes import digest, save_request
 from tasks.services import check_texts, get_task, log_event
 from vaultsync.git.files import Blocked, Files
 from vaultsync.models import NoteRecord, VaultState

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from core.text import escape_markdown
 from core.timestamps import utc_now
 from tasks.models import Task
+from tasks.notes import heading
 from vaultsync.git.command import SYMLINK, Changes, Entry, Git
 from vaultsync.git.files import Blocked, Files
 from vaultsync.git.merge import put_beside
@@ -37,7 +37,6 @@ from vaultsync.notes.texts import TextRequests
 
 _BATCH = 500
 _FEW = 100  # tasks whose notes are looked up one by one
-_HEADING = 300
 _PENDING = "*The content of this task is pending.*"
 _COPIES = (".conflict", ".conflict-2", ".conflict-3")
 
@@ -296,9 +295,8 @@ class NoteWriter:
 
 
 def _new_note(task: Task, values: dict[str, Value]) -> str:
-    heading = escape_markdown(" ".join(task.name.split())[:_HEADING])
     front = "".join(format_key(key, values[key], "\n") for key in OWNED if key in values)
-    return f"---\n{front}---\n\n# {heading}\n\n{_PENDING}\n"
+    return f"---\n{front}---\n\n{heading(task.name)}\n\n{_PENDING}\n"
 
 
 def _holds(content: bytes, other: bytes) -> bool:
