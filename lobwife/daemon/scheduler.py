@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from apscheduler.job import Job
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
+from django.db.utils import OperationalError
 from django_apscheduler.jobstores import DjangoJobStore
 from django_apscheduler.models import DjangoJob
 
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 _FIRINGS = "firings"
 _THREADS = 3
 _SOON = timedelta(seconds=1)
+_RETRY_SECONDS = 1.0
 _CLOCK_SET_SECONDS = 1.0  # time servers move the clock by less all day
 
 
@@ -33,9 +34,17 @@ class Store(DjangoJobStore):  # type: ignore[misc]
         """Listen to nothing."""
 
     def update_job(self, job: Job) -> None:
-        """Ignore a job that was removed in the database: refresh() plans all again."""
-        with contextlib.suppress(JobLookupError):
+        """Ignore a job that was removed in the database, since refresh() plans all again, and one that can't be written.
+
+        The scheduler's thread would die of it. What is not written is due still, and handled again at once.
+        """
+        try:
             super().update_job(job)
+        except JobLookupError:
+            pass
+        except OperationalError as error:
+            log.error("the next wake-up could not be stored and is tried again: %s", error)
+            time.sleep(_RETRY_SECONDS)
 
 
 class Clock:
@@ -103,7 +112,7 @@ class Scheduler:
 
     @property
     def is_alive(self) -> bool:
-        """False when the scheduler's thread died, as it does when a write lock outlasts its time-out."""
+        """False when the scheduler's thread died."""
         thread = self._scheduler._thread
         return thread is not None and thread.is_alive()
 

@@ -44,6 +44,12 @@ def test_loops_hear_of_what_the_main_loop_itself_has_written() -> None:
     assert loop._woken.is_set()
 
 
+def test_a_scheduler_whose_thread_died_ends_the_daemon_to_be_started_again() -> None:
+    dead = Still()
+    dead.is_alive = False
+    assert Daemon(dead, [])._work() == 1
+
+
 def test_a_turn_that_fails_is_not_tried_again_for_each_commit() -> None:
     daemon = Daemon(Still(), [])
     daemon._signal_pipe, end = os.pipe()
