@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,23 +17,23 @@ from django.utils.safestring import SafeString
 from core.timestamps import parse, utc_now
 
 _STEPS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+_DAYS_WITH_HOURS = 10
 _SIZES = ("bytes", "kB", "MB", "GB")
 _LONGEST_SEARCH = 200  # characters
 
 
 def duration(seconds: float | None) -> str:
-    """Format seconds: `85 ms`, `12 s`, `3 min 5 s`, `2 d 4 h`."""
+    """Format seconds: `85 ms`, `12 s`, `3 min 5 s`, `2 d 4 h`, `90 d`."""
     if seconds is None:
         return "–"
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
-    rest = round(seconds)
-    parts = []
-    for unit, length in _STEPS:
-        if rest >= length:
-            parts.append(f"{rest // length} {unit}")
-            rest %= length
-    return " ".join(parts[:2]) or "0 s"
+    for (unit, length), (smaller, part) in itertools.pairwise(_STEPS):
+        if round(seconds) >= length:
+            whole, rest = divmod(round(seconds), length)
+            beside = rest // part if unit != "d" or whole < _DAYS_WITH_HOURS else 0
+            return f"{whole} {unit} {beside} {smaller}" if beside else f"{whole} {unit}"
+    return f"{round(seconds)} s"
 
 
 def when(moment: datetime | str | None) -> SafeString | str:

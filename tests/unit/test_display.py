@@ -19,6 +19,8 @@ NOW = datetime(2026, 2, 16, 10, 0, tzinfo=UTC)
         (90, "in 1 min", "in 1 min"),
         (-7300, "2 h 1 min ago", "due 2 h 1 min ago"),
         (200_000, "in 2 d 7 h", "in 2 d 7 h"),
+        (-2 * 86_400 - 120, "2 d ago", "due 2 d ago"),
+        (-285 * 86_400 - 50_000, "285 d ago", "due 285 d ago"),
     ],
 )
 def test_moments_are_told_from_now(monkeypatch: pytest.MonkeyPatch, seconds: int, as_moment: str, as_due: str) -> None:
