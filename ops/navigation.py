@@ -21,7 +21,7 @@ _SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Runs", ("jobs.JobRun",)),
     ("Activity", ("admin:activity",)),
     ("Charts", ("admin:charts",)),
-    ("Alerts", ("jobs.Alert",)),
+    ("Alerts", ("jobs.Alert", "jobs.AlertSetting", "jobs.AlertSchedule")),
     (
         "Tokens",
         (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import pathlib
 import shutil
 import time
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import connection, models, transaction
-from django.db.models import Q
+from django.db.models import Count, Q
 from django.db.utils import OperationalError
 
 import vaultsync.queries
@@ -28,12 +30,13 @@ from jobs.alerts.rules import destinations
 from jobs.execution import reasons
 from jobs.models import FAILURES, Alert, Delivery, Job, JobRun, State, is_fresh
 from ops import queries
+from tasks.models import LeaseEnd, Status, Task, TaskLease
 from vaultsync.models import VaultState
 
 Row = TypeVar("Row", bound=models.Model)
-LATE_COPY = timedelta(hours=3)
 _FULL_BYTES = 2**20
 _MOST_UNSENT = 1000
+_MOST_TASKS = 8
 _MOST_IN_A_ROW, _MOST_REASONS = 30, 20
 _LOCKED = (
     "The database is locked by another program: nothing can be written and no script starts. Look for a sqlite3 shell"
@@ -109,10 +112,6 @@ class Copies:
     def bytes(self) -> int:
         return sum(copy.size for copy in self.kept)
 
-    @property
-    def is_late(self) -> bool:
-        return self.newest_at is not None and utc_now() - self.newest_at > LATE_COPY
-
 
 @dataclass(frozen=True)
 class Alerts:
@@ -180,6 +179,33 @@ def vault() -> Vault:
 
 def copies() -> Copies:
     return Copies(kept_copies(), last_restore_test())
+
+
+def tasks_failed_again(now: datetime, times: int) -> list[tuple[Task, int]]:
+    """Return tasks that are not done and on which agents failed so often in a day, each with the number."""
+    failed = Q(end=LeaseEnd.EXPIRED) | Q(end=LeaseEnd.RELEASED, outcome=Status.FAILED)
+    leases = TaskLease.objects.filter(failed, ended_at__gte=now - timedelta(days=1)).order_by()
+    counts = dict(leases.values_list("task_id").annotate(count=Count("pk")).filter(count__gte=max(1, times)))
+    open_tasks = Task.objects.filter(pk__in=list(counts)[:_MOST_UNSENT])
+    open_tasks = open_tasks.exclude(status__in=(Status.COMPLETED, Status.CANCELLED)).order_by("-id")
+    return [(task, counts[task.pk]) for task in open_tasks.only("id", "name", "status")[:_MOST_TASKS]]
+
+
+def leases_expired(now: datetime, minutes: int) -> list[TaskLease]:
+    """Return the leases that expired in the last minutes, the newest first."""
+    since = now - timedelta(minutes=minutes)
+    return list(
+        TaskLease.objects.filter(ended_at__gte=since, end=LeaseEnd.EXPIRED).order_by("-ended_at")[:_MOST_UNSENT]
+    )
+
+
+def free_bytes() -> list[tuple[pathlib.Path, int]]:
+    """Return the room on each disk that is written to, with the first folder on it."""
+    disks: dict[int, tuple[pathlib.Path, int]] = {}
+    for folder in (settings.STATE_DIR, settings.VAULT_PATH):
+        with contextlib.suppress(OSError):
+            disks.setdefault(folder.stat().st_dev, (folder, shutil.disk_usage(folder).free))
+    return list(disks.values())
 
 
 def database_bytes() -> int:
