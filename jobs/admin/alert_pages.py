@@ -16,9 +16,10 @@ from django.urls import URLPattern, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from core.display import ReadOnlyAdmin, StrictAdmin, badge, when
+from core.display import ReadOnlyAdmin, badge, when
 from core.errors import Invalid
 from core.timestamps import utc_now
+from events.admin_log import RecordedAdmin
 from jobs import secret_fields
 from jobs.admin import views
 from jobs.alerts import kinds, places
@@ -161,7 +162,7 @@ class AlertSettingForm(forms.ModelForm[AlertSetting]):
         return text
 
 
-class DecidesAlerts(StrictAdmin):
+class DecidesAlerts(RecordedAdmin):
     """Decisions about alerts: for who may change jobs; nothing is added or deleted."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -16,8 +16,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_apscheduler.models import DjangoJob, DjangoJobExecution
 
-from core.display import StrictAdmin, badge, duration, when
+from core.display import badge, duration, when
 from core.errors import LobwifeError
+from core.timestamps import utc_now
+from events.admin_log import RecordedAdmin
 from jobs import queries, secret_fields, secrets, services
 from jobs.admin import job_page, run_page, views
 from jobs.admin.forms import JobForm, SecretForm
@@ -59,7 +61,7 @@ class LastStatusFilter(admin.SimpleListFilter):
         return queryset.filter(last_status=self.value()) if self.value() else queryset
 
 
-class DeletesOneByOne(StrictAdmin):
+class DeletesOneByOne(RecordedAdmin):
     """Deletes a single row, with a sentence when a service refuses: what goes with it is worth a look."""
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from broker.follower import Follower
 from broker.tokens.issue import issue_service_token
 from core.sqlite import copies, restore_test
 from core.sqlite.upkeep import checkpoint, optimize
+from events import retention as events_retention
 from jobs.alerts.delivery import AlertSender, PingSender
 from jobs.alerts.rules import Watch, on_task_failed
 from jobs.execution import retention
@@ -29,6 +30,7 @@ def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
     """Return the periodic work by name, with its schedule: five cron fields, in UTC."""
     return {
         "prune runs": (retention.prune, "17 * * * *"),
+        "prune events": (events_retention.prune, "27 * * * *"),
         "prune lease keys": (prune_lease_keys, "37 * * * *"),
         "forget kept answers": (idempotency.trim, "37 * * * *"),
         "checkpoint": (checkpoint, "*/5 * * * *"),
