@@ -18,7 +18,6 @@ from django_apscheduler.models import DjangoJob, DjangoJobExecution
 
 from core.display import badge, duration, when
 from core.errors import LobwifeError
-from core.timestamps import utc_now
 from events.admin_log import RecordedAdmin
 from jobs import queries, secret_fields, secrets, services
 from jobs.admin import job_page, run_page, views
