@@ -53,7 +53,7 @@ from tests.support.pages import text
 from tests.support.receiver import Receiver, receiver
 from vaultsync.models import VaultState
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 HOURS = timedelta(hours=1)
 
 
