@@ -312,6 +312,7 @@ class AlertKind(models.TextChoices):
     DISK = "disk", "disk nearly full"
     KEY_EXPIRES = "key-expires", "API key expires"
     DAEMON_TROUBLE = "daemon-trouble", "daemon in trouble"
+    WEBHOOK_PAUSED = "webhook-paused", "webhook paused"
     DIGEST = "digest", "daily digest"
 
 

@@ -168,6 +168,12 @@ KINDS = {
             7,
             "days",
         ),
+        Kind(
+            AlertKind.WEBHOOK_PAUSED,
+            _ERROR,
+            "a webhook was paused, since its receiver failed for three days or is gone",
+            "Mend the receiver, then resume the webhook on its page: it goes on with the event that it stopped at.",
+        ),
         Kind(AlertKind.DIGEST, _INFO, "once a day, at the hour of the schedule", "Nothing is to be done."),
         Kind(AlertKind.TEST, _INFO, "somebody pressed “Send test”", "Nothing is to be done."),
     )

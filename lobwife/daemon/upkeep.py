@@ -22,6 +22,7 @@ from ops.alerts.watch import Watch as ConditionWatch
 from tasks.costs.prices import Pricer
 from tasks.leases.expiry import Expiry
 from vaultsync.follower import VaultFollower
+from webhooks import follower as webhooks
 
 VAULT_SERVICE = "lobwife-sync"
 
@@ -33,6 +34,7 @@ def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
         "prune events": (events_retention.prune, "27 * * * *"),
         "prune lease keys": (prune_lease_keys, "37 * * * *"),
         "forget kept answers": (idempotency.trim, "37 * * * *"),
+        "prune deliveries": (webhooks.prune, "47 * * * *"),
         "checkpoint": (checkpoint, "*/5 * * * *"),
         "optimize": (optimize, "23 4 * * *"),
     }
@@ -49,6 +51,7 @@ def loops() -> list[Loop]:
         Loop("observer for late and long runs", Watch().tick, every_seconds=5, idle_seconds=5),
         Loop("observer of what is not well", ConditionWatch().tick, every_seconds=10, idle_seconds=30),
         Loop("look up prices", Pricer().tick, every_seconds=2),
+        Loop("follower of webhooks", webhooks.Follower().tick, every_seconds=0.1),
         Loop("send alerts", AlertSender().tick, every_seconds=1),
         Loop("call watchdogs", PingSender().tick, every_seconds=1),
     ]

@@ -19,6 +19,7 @@ from ops import queries
 from ops.checks import Finding, bad, good, state, warn
 from ops.checks.state import Alerts, Copies, DaemonState, FailingJob, GitHub, Vault
 from tasks import overdue
+from webhooks.models import Subscription
 
 Limits = Mapping[AlertKind, int]  # of jobs.alerts.kinds.thresholds()
 _MOST_NAMED = 8
@@ -206,6 +207,21 @@ def keys(now: datetime, limits: Limits) -> Iterator[Finding]:
             reverse("admin:lobwife_apikey_changelist"),
             key=f"API key {key.pk} expires",
             kind=AlertKind.KEY_EXPIRES,
+        )
+
+
+def webhooks() -> Iterator[Finding]:
+    """Check for webhooks that were paused because their receivers fail."""
+    for each in Subscription.objects.filter(is_enabled=True, paused_at__isnull=False)[:_MOST_NAMED]:
+        yield bad(
+            "webhooks",
+            f"Webhook {each.name} is paused.",
+            "Mend the receiver, then resume it.",
+            reverse("admin:webhooks_subscription_change", args=[each.pk]),
+            key=f"webhook {each.pk} paused",
+            since=each.paused_at,
+            reason=each.note,
+            kind=AlertKind.WEBHOOK_PAUSED,
         )
 
 

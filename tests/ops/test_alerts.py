@@ -52,6 +52,7 @@ from tests.support.installation import ROOT
 from tests.support.pages import text
 from tests.support.receiver import Receiver, receiver
 from vaultsync.models import VaultState
+from webhooks import services as webhooks
 
 pytestmark = pytest.mark.django_db
 HOURS = timedelta(hours=1)
@@ -186,6 +187,12 @@ def daemon_is_in_trouble(service: Service) -> Callable[[], object]:
     return lambda: Daemon.objects.update(trouble="")
 
 
+def webhook_is_paused(service: Service) -> Callable[[], object]:
+    webhook, _ = webhooks.create(name="ci", fields={"url": "https://hooks.example.com/"})
+    webhooks.pause(webhook, "The receiver answered 410: it is gone.", utc_now())
+    return lambda: webhooks.resume(name="ci")
+
+
 CONDITIONS = {
     AlertKind.TASK_WAITING: task_waits,
     AlertKind.TASK_ACTIVE: task_is_active_too_long,
@@ -201,6 +208,7 @@ CONDITIONS = {
     AlertKind.DISK: disk_fills,
     AlertKind.KEY_EXPIRES: key_expires,
     AlertKind.DAEMON_TROUBLE: daemon_is_in_trouble,
+    AlertKind.WEBHOOK_PAUSED: webhook_is_paused,
 }
 
 
