@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+import pathlib
 import socket
+import ssl
 
 import pytest
+from cryptography import x509
 from django.conf import LazySettings
 
 from core.errors import Invalid
-from webhooks import targets
+from tests.support.git_server import tls_context
+from tests.support.raw_receiver import raw_receiver, read_request
+from webhooks import sending, targets
 
 
 def resolves_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
@@ -62,3 +67,30 @@ def test_lobwife_itself_is_no_target(settings: LazySettings) -> None:
         for host in ("127.0.0.1", "localhost", "127.0.0.2", "[::1]"):
             with pytest.raises(Invalid, match="lobwife itself"):
                 targets.resolve(f"http://{host}:{port}/api/v1/runs/pause")
+
+
+def test_a_name_is_resolved_once_and_its_certificate_is_checked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    certificate = tmp_path / "certificate.pem"
+    context = tls_context(certificate, tmp_path / "key.pem", x509.DNSName("hooks.example.com"))
+    trust = ssl.create_default_context(cafile=str(certificate))
+    monkeypatch.setattr(sending, "_tls", lambda: trust)
+    resolved: list[str] = []
+
+    def handle(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as encrypted:
+            read_request(encrypted)
+            encrypted.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    def getaddrinfo(host: str, port: int, *_: object, **__: object) -> list[object]:
+        resolved.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    with raw_receiver(handle) as port:
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+        for host, error in (("hooks.example.com", ""), ("other.example.com", "it can't be reached (ConnectError)")):
+            resolved.clear()
+            answer = sending.call(f"https://{host}:{port}/", secret="whsec_YWJj", message_id="m", body="{}")
+            assert answer.error == error
+            assert resolved.count(host) == 1
