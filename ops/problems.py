@@ -41,15 +41,15 @@ class Facts:
 
 def findings(now: datetime, facts: Facts | None = None) -> list[Finding]:
     """Return all that is not well, the worst first and then the newest."""
-    facts = facts or Facts()
+    facts, outcomes = facts or Facts(), queries.token_outcomes(now)
     checked = [
         *fleet.daemon(facts.daemon),
         *fleet.jobs(state.failing_jobs()),
         *fleet.alerts(state.alerts()),
         *fleet.tasks(now, facts.limits),
         *fleet.github(facts.github, facts.limits),
-        *fleet.tokens(queries.token_outcomes(now)),
-        *fleet.tokens_in_a_row(facts.limits),
+        *fleet.tokens(outcomes),
+        *fleet.tokens_in_a_row(outcomes, facts.limits),
         *fleet.keys(now, facts.limits),
         *fleet.vault(facts.vault, facts.limits),
         *fleet.copies(facts.copies, facts.limits),

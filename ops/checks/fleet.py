@@ -19,6 +19,7 @@ from ops import queries
 from ops.checks import Finding, bad, good, state, warn
 from ops.checks.state import Alerts, Copies, DaemonState, FailingJob, GitHub, Vault
 from tasks import overdue
+from tasks.models import LeaseEnd
 from webhooks.models import Subscription
 
 Limits = Mapping[AlertKind, int]  # of jobs.alerts.kinds.thresholds()
@@ -120,7 +121,8 @@ def tasks(now: datetime, limits: Limits) -> Iterator[Finding]:
             since=parse(queued[0].queued_at),
             kind=AlertKind.TASK_WAITING,
         )
-    for task, count in state.tasks_failed_again(now, limits[AlertKind.TASK_RETRIED]):
+    leases = state.failed_leases(now)
+    for task, count in state.tasks_failed_again(leases, limits[AlertKind.TASK_RETRIED]):
         yield warn(
             "tasks",
             f"Agents failed {count} times within a day on {task}.",
@@ -129,7 +131,8 @@ def tasks(now: datetime, limits: Limits) -> Iterator[Finding]:
             key=f"task {task.pk} failed again",
             kind=AlertKind.TASK_RETRIED,
         )
-    expired = state.leases_expired(now, limits[AlertKind.LEASE_EXPIRED])
+    since = now - timedelta(minutes=limits[AlertKind.LEASE_EXPIRED])
+    expired = [each for each in leases if each.end == LeaseEnd.EXPIRED and each.ended_at and each.ended_at > since]
     if expired:
         newest, subject = expired[0], "1 lease" if len(expired) == 1 else f"{len(expired)} leases"
         yield warn(
@@ -179,11 +182,13 @@ def tokens(outcomes: Mapping[str, int]) -> Iterator[Finding]:
             yield warn("broker", f"{subject} today.", url=f"{url}?outcome={outcome}", key=f"tokens {outcome} {count}")
 
 
-def tokens_in_a_row(limits: Limits) -> Iterator[Finding]:
-    """Check whether the newest requests for tokens all got none."""
-    count = limits[AlertKind.TOKENS_REFUSED]
+def tokens_in_a_row(outcomes: Mapping[str, int], limits: Limits) -> Iterator[Finding]:
+    """Check whether the newest requests for tokens all got none, by the outcomes of today."""
+    count = max(1, limits[AlertKind.TOKENS_REFUSED])
+    if sum(outcomes.get(outcome, 0) for outcome in _NO_TOKEN) < count:
+        return
     newest = queries.newest_token_requests(count)
-    if count and len(newest) == count and all(outcome in _NO_TOKEN for outcome, _ in newest):
+    if len(newest) == count and all(outcome in _NO_TOKEN for outcome, _ in newest):
         yield warn(
             "broker",
             f"The newest {count} requests for tokens got none.",

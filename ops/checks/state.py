@@ -8,6 +8,8 @@ import os
 import pathlib
 import shutil
 import time
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -15,7 +17,7 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import connection, models, transaction
-from django.db.models import Count, Q
+from django.db.models import Q
 from django.db.utils import OperationalError
 
 import vaultsync.queries
@@ -36,7 +38,7 @@ from vaultsync.models import VaultState
 Row = TypeVar("Row", bound=models.Model)
 _FULL_BYTES = 2**20
 _MOST_UNSENT = 1000
-_MOST_TASKS = 8
+_MOST_TASKS, _MOST_LEASES = 8, 2000
 _MOST_IN_A_ROW, _MOST_REASONS = 30, 20
 _LOCKED = (
     "The database is locked by another program: nothing can be written and no script starts. Look for a sqlite3 shell"
@@ -181,22 +183,20 @@ def copies() -> Copies:
     return Copies(kept_copies(), last_restore_test())
 
 
-def tasks_failed_again(now: datetime, times: int) -> list[tuple[Task, int]]:
-    """Return tasks that are not done and on which agents failed so often in a day, each with the number."""
+def failed_leases(now: datetime) -> list[TaskLease]:
+    """Return the leases of a day that expired, or whose holder said that the task failed, the newest first."""
     failed = Q(end=LeaseEnd.EXPIRED) | Q(end=LeaseEnd.RELEASED, outcome=Status.FAILED)
-    leases = TaskLease.objects.filter(failed, ended_at__gte=now - timedelta(days=1)).order_by()
-    counts = dict(leases.values_list("task_id").annotate(count=Count("pk")).filter(count__gte=max(1, times)))
-    open_tasks = Task.objects.filter(pk__in=list(counts)[:_MOST_UNSENT])
-    open_tasks = open_tasks.exclude(status__in=(Status.COMPLETED, Status.CANCELLED)).order_by("-id")
-    return [(task, counts[task.pk]) for task in open_tasks.only("id", "name", "status")[:_MOST_TASKS]]
+    leases = TaskLease.objects.filter(failed, ended_at__gte=now - timedelta(days=1))
+    return list(leases.order_by("-ended_at")[:_MOST_LEASES])
 
 
-def leases_expired(now: datetime, minutes: int) -> list[TaskLease]:
-    """Return the leases that expired in the last minutes, the newest first."""
-    since = now - timedelta(minutes=minutes)
-    return list(
-        TaskLease.objects.filter(ended_at__gte=since, end=LeaseEnd.EXPIRED).order_by("-ended_at")[:_MOST_UNSENT]
-    )
+def tasks_failed_again(leases: Iterable[TaskLease], times: int) -> list[tuple[Task, int]]:
+    """Return tasks that are not done and on which agents failed so often, each with the number."""
+    counts = Counter(lease.task_id for lease in leases)
+    often = [task_id for task_id, count in counts.items() if count >= max(1, times)]
+    over = (Status.COMPLETED, Status.CANCELLED)
+    tasks = Task.objects.filter(pk__in=often).exclude(status__in=over).only("id", "name", "status").order_by("-id")
+    return [(task, counts[task.pk]) for task in tasks[:_MOST_TASKS]]
 
 
 def free_bytes() -> list[tuple[pathlib.Path, int]]:
