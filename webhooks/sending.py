@@ -37,18 +37,18 @@ class Answer:
 def call(url: str, *, secret: str, message_id: str, body: str) -> Answer:
     """Send a body to a receiver. Raises nothing: what went wrong is in the answer."""
     began = time.monotonic()
+    status, text = None, ""
     try:
         target = targets.resolve(url)
         with deadline(began + SECONDS):
             status, text = _exchange(target, url, _headers(secret, message_id, body), body.encode())
-    except Invalid as error:
-        status, text, problem = None, "", str(error)
-    except httpcore2.TimeoutException:
-        status, text, problem = None, "", f"no answer within {SECONDS:.0f} s"
-    except _UNREACHABLE as error:  # a library's sentence says less than its kind
-        status, text, problem = None, "", f"it can't be reached ({type(error).__name__})"
-    else:
         problem = _problem(status)
+    except Invalid as error:
+        problem = str(error)
+    except httpcore2.TimeoutException:
+        problem = f"no answer within {SECONDS:.0f} s"
+    except _UNREACHABLE as error:  # a library's sentence says less than its kind
+        problem = f"it can't be reached ({type(error).__name__})"
     return Answer(status, text, problem, time.monotonic() - began)
 
 
