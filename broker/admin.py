@@ -203,7 +203,7 @@ class TokenAuditAdmin(ReadOnlyAdmin):
     show_full_result_count = False
     list_per_page = 50
     fields = (
-        *("when", "named", "task_number", "action_text", "outcome", "reason"),
+        *("when", "named", "task_number", "action_text", "outcome", "repeats", "reason"),
         *("identity", "address", "repositories", "allowed", "expiry", "token_sha256"),
     )
     readonly_fields = fields
@@ -270,7 +270,8 @@ class TokenAuditAdmin(ReadOnlyAdmin):
     @admin.display(description="outcome", ordering="outcome")
     def result(self, obj: TokenAudit) -> str | None:
         outcome = obj.get_outcome_display().lower() if obj.outcome else None
-        return ": ".join(filter(None, (outcome, obj.reason))) or None
+        again = f"and {obj.repeats} times more within the minute" if obj.repeats else None
+        return ": ".join(filter(None, (outcome, obj.reason, again))) or None
 
     @admin.display(description="when (UTC)", ordering="id")
     def when(self, obj: TokenAudit) -> str:

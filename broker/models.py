@@ -95,6 +95,9 @@ class TokenAudit(models.Model):
     token_sha256 = models.TextField(
         null=True, blank=True, help_text="base64(SHA-256(token)), as in GitHub's audit log."
     )
+    repeats = models.IntegerField(
+        null=True, blank=True, help_text="How often the caller was served the same token again within this minute."
+    )
 
     class Meta:
         db_table = "token_audit"

@@ -34,7 +34,7 @@ _EXACT_FILTERS = ("action", "outcome", "identity", "address", "token_sha256")
 _TOKENS_LISTED = 12
 _ACCOUNT = "system:serviceaccount:"  # how Kubernetes begins the name of one
 _ASKED = (Action.TOKEN, Action.TOKEN_REFUSED, Action.ACCESS_REFUSED)
-_DETAILS = ("id", "task_number", "outcome", "reason", "identity", "address", "expires_at", "token_sha256")
+_DETAILS = ("id", "task_number", "outcome", "reason", "identity", "address", "expires_at", "token_sha256", "repeats")
 
 
 class AskedToken(NamedTuple):
