@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import groupby, islice
 from urllib.parse import urlencode
 
@@ -24,6 +24,7 @@ PAGE = 50
 _SHORT = 160
 _DAY = timedelta(days=1)
 _SUMMED_DAYS = 31
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def entries(
     *, before: datetime, since: datetime | None = None, kind: str = "", who: str = "", only_failures: bool = False
 ) -> list[Entry]:
     """Return a page or a little more of what happened in a time; without `since`, in the month before."""
+    before = max(before, _EARLIEST)
     asked = Asked(before, since or before - _SUMMED_DAYS * _DAY, who, only_failures)
     chosen = [SOURCES[kind]] if kind in SOURCES else list(SOURCES.values())
     newest = [entry for source in chosen for entry in islice(source(asked), PAGE)]
