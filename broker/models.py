@@ -111,6 +111,11 @@ class TokenAudit(models.Model):
     def __str__(self) -> str:
         return f"{capfirst(self.get_action_display().lower())} {self.task_id}"
 
+    @property
+    def who(self) -> str:
+        """The identity of the caller as pages show it: of a Kubernetes account namespace and name."""
+        return (self.identity or "unidentified").removeprefix("system:serviceaccount:")
+
 
 class IssuedToken(models.Model):
     """A token that GitHub made, stored encrypted until it expires: to serve it again, and to revoke it."""

@@ -18,7 +18,7 @@ from jobs import change_log
 from jobs.execution import reasons
 from jobs.models import FAILURES, JobRun, State
 from ops import queries
-from tasks.models import TaskEvent
+from tasks.models import TaskEvent, read_repos
 
 PAGE = 50
 _SHORT = 160
@@ -85,7 +85,7 @@ def _task_events(asked: Asked) -> Iterator[Entry]:
         if at is not None:
             url = reverse("admin:tasks_task_change", args=[event.task_id])
             detail = (event.detail or "")[:_SHORT]
-            what = f"T{event.task_id} {event.event_type}"
+            what = f"T{event.task_id} {event.event_type.replace('_', ' ')}"
             yield Entry(at, "task", event.who, what, detail, url, event.status or "")
 
 
@@ -137,7 +137,8 @@ def _tokens(asked: Asked) -> Iterator[Entry]:
             url = reverse("admin:broker_tokenaudit_changelist")
             # The older service kept no identity: an agent asked as its task.
             who_asked, what = row.identity or row.task_id, f"{row.task_id[:_SHORT]} {row.action.replace('_', ' ')}"
-            detail = " ".join(filter(None, ((row.repos or "")[:_SHORT], (row.reason or "")[:_SHORT])))
+            repos = ", ".join(read_repos(row.repos) or ())
+            detail = " ".join(filter(None, (repos[:_SHORT], (row.reason or "")[:_SHORT])))
             state = row.outcome if row.outcome in {Outcome.REFUSED, Outcome.FAILED} else ""
             yield Entry(at, "token", who_asked, what, detail, url, state or "")
 
