@@ -110,6 +110,7 @@ class ApiKeyAdmin(RecordedAdmin):
     form = ApiKeyForm
     fields = ("name", "role", "task", "service", "lifetime")
     list_display = ("name", "state_word", "role_words", "task_link", "used", "expires", "prefix")
+    empty_text = "A key lets a program call the API, with one role. Add one for each program."
     list_filter = ("role", KeyStateFilter)
     search_fields = ("name", "prefix")
     actions = ["revoke"]
@@ -218,6 +219,13 @@ class AccessPolicyAdmin(RecordedAdmin):
     readonly_fields = ("in_force", "decided_by", "decided_at", "without_credentials")
     list_display = ("__str__", "decided_by", "decided_at")
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Lead to the one policy there is."""
+        row = AccessPolicy.objects.first()
+        if row is None or not self.has_view_permission(request):
+            return super().changelist_view(request, extra_context)
+        return redirect("admin:lobwife_accesspolicy_change", row.pk)
+
     @admin.display(description="In force now")
     def in_force(self, obj: AccessPolicy) -> str:
         return policy.current_mode()
@@ -243,6 +251,9 @@ class AccessPolicyAdmin(RecordedAdmin):
 @admin.register(UncredentialedCaller)
 class UncredentialedCallerAdmin(RecordedAdmin):
     list_display = ("address", "program", "route", "first_seen", "last_seen")
+    empty_text = (
+        "While the API is open, who calls it without a key is listed here: all of them need one before you close it."
+    )
     search_fields = ("address", "program", "route")
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -16,6 +16,7 @@ from ninja.utils import check_csrf
 
 from access import keys
 from access.kubernetes import Cluster
+from access.throttle import limited_address
 from core.callers import Caller, Role
 from core.errors import Forbidden, TooLarge
 from core.processes import in_native_thread
@@ -72,6 +73,11 @@ def address_of(request: HttpRequest) -> str:
         except ValueError:
             break
     return address
+
+
+def limited_address_of(request: HttpRequest) -> str:
+    """Return the address that limits count by."""
+    return limited_address(address_of(request))
 
 
 def _is_trusted_proxy(address: str) -> bool:

@@ -18,7 +18,7 @@ from access import authentication, keys, policy
 from access.kubernetes import Cluster
 from access.local import LocalCallers
 from access.roles import RULES, Rule, entry_of
-from access.throttle import TokenBuckets
+from access.throttle import TokenBuckets, limited_address
 from broker import audit
 from broker.models import Action, Outcome
 from core.callers import UNIDENTIFIED, Caller
@@ -95,7 +95,7 @@ class Gate:
         caller: Caller = getattr(request, "caller", _stranger(request))
         if not (caller.identity or rule.hands_out_tokens or "HTTP_AUTHORIZATION" in request.META):
             return
-        name = caller.identity or f"address {caller.address}"
+        name = caller.identity or f"address {limited_address(caller.address)}"
         requested_id = _requested_id(request, rule)
         if caller.identity:
             group, rate = "callers", _AUDITED_OF_CALLERS_PER_MINUTE
@@ -145,9 +145,10 @@ class Gate:
         caller = authentication.bearer_caller(authorization, address, self._cluster)
         if caller is not None:
             return caller
-        wait = self._limits.take("failed authentication", address, settings.FAILED_AUTHENTICATIONS_PER_MINUTE)
+        limited = limited_address(address)
+        wait = self._limits.take("failed authentication", limited, settings.FAILED_AUTHENTICATIONS_PER_MINUTE)
         if wait:
-            raise TooManyRequests(f"too many wrong credentials from {address}; try again in {wait} s", retry_after=wait)
+            raise TooManyRequests(f"too many wrong credentials from {limited}; try again in {wait} s", retry_after=wait)
         refusal = f"the credential is wrong, expired or revoked: {_REMEDY}"
         if self._cluster is None and not authentication.is_api_key(authorization):
             return self._uncredentialed_caller(request, entry, refusal)  # there is nobody who could judge it
@@ -176,7 +177,7 @@ class Gate:
         """Count a GitHub token; raises TooManyRequests. Local programs can read the App's key: they have no limit."""
         if caller.identity == "local":
             return
-        address = authentication.address_of(request)
+        address = authentication.limited_address_of(request)
         rate = settings.TOKENS_PER_MINUTE
         wait = self._limits.take("tokens", caller.identity or f"address {address}", rate)
         wait = wait or self._limits.take("tokens of an address", address, rate * 4)

@@ -16,7 +16,7 @@ import httpx2
 from django.conf import settings
 from django.db import close_old_connections
 
-from access.throttle import TokenBuckets
+from access.throttle import TokenBuckets, limited_address
 from core.callers import Caller, Role
 from core.errors import Forbidden, TooManyRequests, Unavailable
 from tasks.models import Task
@@ -105,7 +105,7 @@ class Cluster:
 
     def _limited_review(self, token: str, address: str) -> ServiceAccount | None:
         """Have a token reviewed, unless the cluster refused too many of this address: only refusals count."""
-        rate = settings.FAILED_AUTHENTICATIONS_PER_MINUTE
+        rate, address = settings.FAILED_AUTHENTICATIONS_PER_MINUTE, limited_address(address)
         wait = self._limits.take("reviews", address, rate)
         if wait:
             raise TooManyRequests(f"too many wrong credentials from {address}; try again in {wait} s", retry_after=wait)

@@ -110,7 +110,7 @@ class SignInMiddleware:
         if browser:
             wait = self._limits.take("sign-ins of a browser", browser, max(1, settings.LOGINS_PER_MINUTE // 2))
         else:
-            wait = self._limits.take("sign-ins", authentication.address_of(request), settings.LOGINS_PER_MINUTE)
+            wait = self._limits.take("sign-ins", authentication.limited_address_of(request), settings.LOGINS_PER_MINUTE)
         if not wait:
             return None
         response = render(request, "admin/locked_out.html", {"minutes": math.ceil(wait / 60)}, status=429)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import time
 from collections import OrderedDict
@@ -42,6 +43,15 @@ class TokenBuckets:
         """Give back a token that was taken and turned out not to count."""
         if per_minute and (kind, name) in self._empty_at:
             self._empty_at[kind, name] -= _interval(per_minute)
+
+
+def limited_address(address: str) -> str:
+    """Return what limits count by: an IPv4 address, or the first of an IPv6 /64 network, which one client may have."""
+    try:
+        ip = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    return str(ip.ipv4_mapped or ipaddress.IPv6Network((int(ip), 64), strict=False).network_address)
 
 
 def _interval(per_minute: int) -> float:

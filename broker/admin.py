@@ -34,7 +34,6 @@ from tasks.models import OVER, Task, read_repos
 NONE = "–"
 _LONGEST_NAME = 80
 _FIRST_REPOSITORIES = 5
-_ACCOUNT = "system:serviceaccount:"
 
 
 class LowercaseChoicesFilter(admin.ChoicesFieldListFilter):
@@ -141,6 +140,7 @@ class RegistrationAdmin(ReadOnlyAdmin):
 class TaskRegistrationAdmin(RegistrationAdmin):
     key_of = staticmethod(registrations.task_key)
     list_display = ("number", "short_name", "first_repositories", "state", "age", "tokens")
+    empty_text = "A task may have GitHub tokens once it is registered for repositories; each such task is listed here."
     list_filter = ("broker_status", "status")
     search_fields = ("name", "slug", "assigned_to", "broker_repos")
     search_help_text = "T42, name, slug, assignee or repository"
@@ -178,6 +178,7 @@ class TaskRegistrationAdmin(RegistrationAdmin):
 class LegacyRegistrationAdmin(RegistrationAdmin):
     key_of = staticmethod(registrations.legacy_key)
     list_display = ("named", "first_repositories", "lobster_type", "state", "age", "tokens")
+    empty_text = "Registrations under an id that no task has, as the older service made them, appear here."
     list_filter = ("status",)
     search_fields = ("task_id", "repos")
     search_help_text = "Id or repository"
@@ -204,7 +205,7 @@ class TokenAuditAdmin(ReadOnlyAdmin):
     show_full_result_count = False
     list_per_page = 50
     fields = (
-        *("when", "named", "task_number", "action_text", "outcome", "reason"),
+        *("when", "named", "task_number", "action_text", "outcome", "repeats", "reason"),
         *("identity", "address", "repositories", "allowed", "expiry", "token_sha256"),
     )
     readonly_fields = fields
@@ -244,7 +245,7 @@ class TokenAuditAdmin(ReadOnlyAdmin):
     def who(self, obj: TokenAudit) -> SafeString | str:
         if not obj.identity:
             return NONE
-        name = Truncator(obj.identity.removeprefix(_ACCOUNT)).chars(_LONGEST_NAME)
+        name = Truncator(obj.who).chars(_LONGEST_NAME)
         return format_html('<a href="?q={}" title="{}">{}</a>', quote(obj.identity), obj.identity, name)
 
     @admin.display(description="permissions")
@@ -271,7 +272,8 @@ class TokenAuditAdmin(ReadOnlyAdmin):
     @admin.display(description="outcome", ordering="outcome")
     def result(self, obj: TokenAudit) -> str | None:
         outcome = obj.get_outcome_display().lower() if obj.outcome else None
-        return ": ".join(filter(None, (outcome, obj.reason))) or None
+        again = f"and {obj.repeats} times more within the minute" if obj.repeats else None
+        return ": ".join(filter(None, (outcome, obj.reason, again))) or None
 
     @admin.display(description="when (UTC)", ordering="id")
     def when(self, obj: TokenAudit) -> str:
@@ -326,6 +328,7 @@ class AllowedServiceAdmin(RecordedAdmin):
     """Services besides those of the settings; removing one ends its tokens."""
 
     list_display = ("name", "note")
+    empty_text = "A service that may have tokens for all repositories, besides those of LOBWIFE_BROKER_SERVICES."
     fields = ("name", "note")
 
     def delete_model(self, request: HttpRequest, obj: AllowedService) -> None:

@@ -1,4 +1,4 @@
-"""The audit: who asked for what, and the outcome. Rows are added and trimmed by age here, and nowhere else."""
+"""The audit: who asked for what, and the outcome. Rows are added, counted up and trimmed by age here, nowhere else."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Coalesce
 
 from broker.models import Action, Outcome, TokenAudit
 from core.callers import Caller, Role
@@ -26,6 +28,7 @@ _FEED_TYPES = {
     Action.DEREGISTERED: "registration.ended",
     Action.ACCESS_REFUSED: "access.refused",
 }
+_REPEATS_RECORDED, _REPEATS_LOOKED_AT = 10, 1000
 
 
 def record(
@@ -41,8 +44,13 @@ def record(
     token_sha256: str | None = None,
     reason: str | None = None,
 ) -> None:
-    """Add an entry, and the event of it, within the transaction of what it is about where there is one."""
+    """Add an entry, and the event of it, within the transaction of what it is about where there is one.
+
+    A token that one caller was served again ten times within a minute is counted on the newest of those entries.
+    """
     with transaction.atomic(savepoint=False):
+        if outcome == Outcome.CACHED and _count_repeat(requested_id[:_LONGEST_TEXT], caller, token_sha256):
+            return
         TokenAudit.objects.create(
             task_id=requested_id[:_LONGEST_TEXT],
             task_number=task_number,
@@ -67,6 +75,24 @@ def record(
             "reason": reason,
         }
         feed.append(_FEED_TYPES[action], requested_id[:_LONGEST_TEXT], data, caller=caller.name[:_LONGEST_TEXT])
+
+
+def _count_repeat(requested_id: str, caller: Caller, token_sha256: str | None) -> bool:
+    """Count a token on the entry that has it already; returns whether there was one. Looks at the newest rows alone."""
+    newest = TokenAudit.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    same = TokenAudit.objects.filter(
+        pk__gt=newest - _REPEATS_LOOKED_AT,
+        created_at__gt=iso_text(utc_now() - timedelta(minutes=1)),
+        task_id=requested_id,
+        outcome=Outcome.CACHED,
+        identity=caller.name[:_LONGEST_TEXT],
+        address=caller.address,
+        token_sha256=token_sha256,
+    ).order_by("-pk")
+    recorded = list(same.values_list("pk", flat=True)[:_REPEATS_RECORDED])
+    if len(recorded) < _REPEATS_RECORDED:
+        return False
+    return TokenAudit.objects.filter(pk=recorded[0]).update(repeats=Coalesce(F("repeats"), 0) + 1) == 1
 
 
 def trim() -> bool:

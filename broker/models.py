@@ -95,6 +95,9 @@ class TokenAudit(models.Model):
     token_sha256 = models.TextField(
         null=True, blank=True, help_text="base64(SHA-256(token)), as in GitHub's audit log."
     )
+    repeats = models.IntegerField(
+        null=True, blank=True, help_text="How often the caller was served the same token again within this minute."
+    )
 
     class Meta:
         db_table = "token_audit"
@@ -107,6 +110,11 @@ class TokenAudit(models.Model):
 
     def __str__(self) -> str:
         return f"{capfirst(self.get_action_display().lower())} {self.task_id}"
+
+    @property
+    def who(self) -> str:
+        """The identity of the caller as pages show it: of a Kubernetes account namespace and name."""
+        return (self.identity or "unidentified").removeprefix("system:serviceaccount:")
 
 
 class IssuedToken(models.Model):

@@ -32,9 +32,8 @@ SELECT (SELECT COUNT(*) FROM {_TASKS} WHERE status IN ({_OPEN}) AND broker_statu
 """
 _EXACT_FILTERS = ("action", "outcome", "identity", "address", "token_sha256")
 _TOKENS_LISTED = 12
-_ACCOUNT = "system:serviceaccount:"  # how Kubernetes begins the name of one
 _ASKED = (Action.TOKEN, Action.TOKEN_REFUSED, Action.ACCESS_REFUSED)
-_DETAILS = ("id", "task_number", "outcome", "reason", "identity", "address", "expires_at", "token_sha256")
+_DETAILS = ("id", "task_number", "outcome", "reason", "identity", "address", "expires_at", "token_sha256", "repeats")
 
 
 class AskedToken(NamedTuple):
@@ -112,7 +111,7 @@ def _asked(entry: TokenAudit, revoked: Mapping[str | None, str | None]) -> Asked
     elif entry.action == Action.TOKEN and entry.outcome in (Outcome.ISSUED, Outcome.CACHED, None):
         state = "expired" if until is None or until <= utc_now() else "valid"
     return AskedToken(
-        who=(entry.identity or "unidentified").removeprefix(_ACCOUNT),
+        who=entry.who,
         what=", ".join(read_repos(entry.repos) or ()) or "–",
         at=parse(entry.created_at),
         until=until if state in ("valid", "expired", "revoked") else None,

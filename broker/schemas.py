@@ -71,6 +71,7 @@ class AuditDetail(AuditEntry):
     permissions: dict[str, str] | None
     expires_at: str | None
     token_sha256: str | None
+    repeats: int | None
 
 
 class AuditPage(Schema):

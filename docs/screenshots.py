@@ -38,11 +38,11 @@ def pictures(fleet: Installation) -> list[Picture]:
         done = "SELECT max(id) FROM tasks WHERE status = 'completed'"
         task = database.execute(done).fetchone()[0]
     return [
-        Picture("dashboard", "/admin/", 900),
-        Picture("dashboard-dark", "/admin/", 900, "dark"),
+        Picture("dashboard", "/admin/", 760),
+        Picture("dashboard-dark", "/admin/", 760, "dark"),
         Picture("dashboard-phone", "/admin/", 844, width=390),
         Picture("job", "/jobs/review-prs", 900),
-        Picture("task", f"/admin/tasks/task/{task}/change/", 900),
+        Picture("task", f"/admin/tasks/task/{task}/change/", 800),
     ]
 
 

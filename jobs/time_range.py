@@ -32,9 +32,10 @@ def moment(text: str | None, name: str, now: datetime) -> datetime | None:
     if not text:
         return None
     age = _AGE.fullmatch(text.strip())
-    if age:
-        return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
-    time = parse(text.strip())
+    try:
+        time = now - timedelta(**{_UNITS[age[2]]: int(age[1])}) if age else parse(text.strip())
+    except OverflowError:
+        time = None
     if time is None:
         raise Invalid(f"{name} must be a time such as 2026-02-16T22:00 (UTC), or an age such as 24h or 7d")
     return time

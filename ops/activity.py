@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import groupby, islice
 from urllib.parse import urlencode
 
@@ -18,12 +18,13 @@ from jobs import change_log
 from jobs.execution import reasons
 from jobs.models import FAILURES, JobRun, State
 from ops import queries
-from tasks.models import TaskEvent
+from tasks.models import TaskEvent, read_repos
 
 PAGE = 50
 _SHORT = 160
 _DAY = timedelta(days=1)
 _SUMMED_DAYS = 31
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def entries(
     *, before: datetime, since: datetime | None = None, kind: str = "", who: str = "", only_failures: bool = False
 ) -> list[Entry]:
     """Return a page or a little more of what happened in a time; without `since`, in the month before."""
+    before = max(before, _EARLIEST)
     asked = Asked(before, since or before - _SUMMED_DAYS * _DAY, who, only_failures)
     chosen = [SOURCES[kind]] if kind in SOURCES else list(SOURCES.values())
     newest = [entry for source in chosen for entry in islice(source(asked), PAGE)]
@@ -83,7 +85,7 @@ def _task_events(asked: Asked) -> Iterator[Entry]:
         if at is not None:
             url = reverse("admin:tasks_task_change", args=[event.task_id])
             detail = (event.detail or "")[:_SHORT]
-            what = f"T{event.task_id} {event.event_type}"
+            what = f"T{event.task_id} {event.event_type.replace('_', ' ')}"
             yield Entry(at, "task", event.who, what, detail, url, event.status or "")
 
 
@@ -135,7 +137,8 @@ def _tokens(asked: Asked) -> Iterator[Entry]:
             url = reverse("admin:broker_tokenaudit_changelist")
             # The older service kept no identity: an agent asked as its task.
             who_asked, what = row.identity or row.task_id, f"{row.task_id[:_SHORT]} {row.action.replace('_', ' ')}"
-            detail = " ".join(filter(None, ((row.repos or "")[:_SHORT], (row.reason or "")[:_SHORT])))
+            repos = ", ".join(read_repos(row.repos) or ())
+            detail = " ".join(filter(None, (repos[:_SHORT], (row.reason or "")[:_SHORT])))
             state = row.outcome if row.outcome in {Outcome.REFUSED, Outcome.FAILED} else ""
             yield Entry(at, "token", who_asked, what, detail, url, state or "")
 

@@ -85,7 +85,7 @@ def axis(now: datetime, past: timedelta, ahead: timedelta) -> Axis:
     hours = [first + timedelta(hours=3 * place) for place in range(int(length // 10800) + 1)]
     places = [(round(100 * (hour - start).total_seconds() / length, 1), hour) for hour in hours]
     here = round(100 * past.total_seconds() / length, 1)
-    return Axis([(place, hour) for place, hour in places if place < 98 and abs(place - here) > 7], here)
+    return Axis([(place, hour) for place, hour in places if place < 98 and abs(place - here) > 12], here)
 
 
 def blocks(

@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
@@ -21,12 +22,15 @@ from broker.audit import SYSTEM
 from broker.models import Action, Outcome, TokenAudit
 from core.callers import Role
 from core.errors import Conflict
-from core.timestamps import iso_text, seconds_text, utc_now
+from core.timestamps import iso_text, parse, seconds_text, utc_now
 from jobs import services
 from jobs.execution import output, reasons, runs
 from jobs.models import FAILURES, Alert, AlertKind, Delivery, Job, JobRun, JobState, State, Trigger
 from jobs.scheduling import cron
-from tasks.models import Status, Task, TaskEvent
+from tasks.costs.models import TOKENS, Budget, Cost, DailySpend, Period, Price, Scope
+from tasks.models import Status, Task, TaskEvent, read_repos
+from tasks.notes import first_text, save_request
+from tasks.results.models import LinkKind, TaskLink, TaskResult
 from vaultsync.models import Kind, NoteProblem, SyncRun
 
 _SEED = 20260216
@@ -56,6 +60,16 @@ _EVENTS = (
     ("pr_opened", "https://github.com/acme/web/pull/{}"),
     ("note", "Waiting for the checks of the pull request."),
 )
+_NOTE = """\
+It fails about once a day, and nobody knows why.
+
+## What to do
+- Find the cause, and write a test that fails because of it.
+- Mend it in a branch of its own, and open a pull request.
+- Say in the pull request what changed for its users.
+
+## Not part of this
+Anything that only *looks* better afterwards."""
 _PERMISSIONS = json.dumps({"contents": "write", "pull_requests": "write", "metadata": "read"})
 
 
@@ -126,6 +140,7 @@ def make_fleet(*, now: datetime | None = None, runs_a_job: int = RUNS_A_JOB) -> 
         for number in range(_TASKS):
             events += _make_task(chance, now - _age_of(number), now, audit)
         TaskEvent.objects.bulk_create(sorted(events, key=lambda event: event.created_at))
+        _make_results(chance)
         audit += _refusals(chance, now)
         TokenAudit.objects.bulk_create(sorted(audit, key=lambda entry: entry.created_at))
         made = [run for job in Job.objects.all() for run in _runs_of(chance, job, now, runs_a_job)]
@@ -224,6 +239,52 @@ def _event(
         status=status,
         changes=json.dumps(changes) if changes else None,
     )
+
+
+def _make_results(chance: random.Random) -> None:
+    """Give each task its note, and those that were worked on a link, a result and what they cost."""
+    links, results, costs = [], [], []
+    for task in Task.objects.order_by("pk"):
+        save_request(task.pk, first_text(task.name, _NOTE), [], "key:lobboss")
+        begin = parse(task.assigned_at)
+        if begin is None or not task.assigned_to:
+            continue
+        at = parse(task.completed_at) or begin + timedelta(minutes=5)
+        repo = (read_repos(task.repos) or [""])[0]
+        common = {"task_id": task.pk, "recorded_at": at, "recorded_by": task.assigned_to}
+        for report in range(chance.randint(1, 3)):
+            tokens = {"input_tokens": chance.randint(4_000, 60_000), "output_tokens": chance.randint(2_000, 15_000)}
+            tokens["cache_read_tokens"] = tokens["input_tokens"] * chance.randint(5, 40)
+            dollars = Decimal(sum(tokens.values())) / 2_000_000 + Decimal(tokens["output_tokens"]) / 66_000
+            of = {"type": task.type, "repo": repo, "model": task.model or "large", "source": f"report-{report}"}
+            amount = {"cost_usd": dollars.quantize(Decimal("0.0001")), "price": Price.CALLER}
+            costs.append(Cost(**common, **of, **tokens, **amount))
+        if task.status == Status.COMPLETED:
+            url = f"https://github.com/{repo}/pull/{100 + task.pk}"
+            links.append(TaskLink(task_id=task.pk, kind=LinkKind.PULL, url=url, added_at=at, added_by=task.assigned_to))
+            data = {"files_changed": chance.randint(1, 12), "tests": "passed"}
+            results.append(
+                TaskResult(
+                    pk=task.pk, summary=f"{task.name}: merged", data=data, written_at=at, written_by=task.assigned_to
+                )
+            )
+    TaskLink.objects.bulk_create(links)
+    TaskResult.objects.bulk_create(results)
+    Cost.objects.bulk_create(sorted(costs, key=lambda cost: cost.recorded_at))
+    _sum_up_costs(costs)
+    Budget.objects.create(scope=Scope.ALL, period=Period.MONTH, limit_usd=Decimal(400))
+    Budget.objects.create(scope=Scope.TYPE, name="research", period=Period.DAY, limit_usd=Decimal(25))
+
+
+def _sum_up_costs(costs: Iterable[Cost]) -> None:
+    days: dict[tuple[Any, ...], DailySpend] = {}
+    for cost in costs:
+        key = (cost.recorded_at.date(), cost.type, cost.repo, cost.model)
+        day = days.setdefault(key, DailySpend(day=key[0], type=cost.type, repo=cost.repo, model=cost.model))
+        day.reports += 1
+        for name in (*TOKENS, "cost_usd"):
+            setattr(day, name, getattr(day, name) + getattr(cost, name))
+    DailySpend.objects.bulk_create(days.values())
 
 
 def _tokens_of(

@@ -147,8 +147,11 @@ def _tokens(now: datetime) -> Iterator[Metric]:
     yield CounterMetricFamily("lobwife_tokens_issued", "Tokens that tasks got.", issued)
     yield _gauge("lobwife_registrations_active", "Tasks that may have tokens.", summary["active_tasks"])
     since = now - timedelta(hours=1)
-    newest = TokenAudit.objects.order_by("-pk").values_list("outcome", "created_at")[:_AUDIT_ENTRIES]
-    outcomes = Counter(outcome for outcome, at in newest if outcome and (parse(at) or since) > since)
+    newest = TokenAudit.objects.order_by("-pk").values_list("outcome", "created_at", "repeats")[:_AUDIT_ENTRIES]
+    outcomes: Counter[str] = Counter()
+    for outcome, at, repeats in newest:
+        if outcome and (parse(at) or since) > since:
+            outcomes[outcome] += 1 + (repeats or 0)
     help_text = "Outcomes of requests for tokens, in the audit's newest 5,000 entries."
     recent = GaugeMetricFamily("lobwife_token_outcomes_last_hour", help_text, labels=["outcome"])
     yield _labelled(recent, {name: outcomes[name] for name in ("issued", "cached", "refused", "failed", "revoked")})

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from django.core.cache import cache
 from django.db import connection, models
-from django.db.models import Count
+from django.db.models import Count, Sum
+from django.db.models.functions import Coalesce
 
 from broker.models import Action, TokenAudit
 from core.timestamps import iso_text, seconds_text, utc_now
@@ -74,7 +75,7 @@ _RUNS_BY_DAY = """
     HAVING succeeded > 0 ORDER BY last DESC LIMIT %s
 """
 _TOKENS_BY_STEP = """
-    SELECT (unixepoch(created_at) - %s) / %s AS step, count(*) FROM token_audit
+    SELECT (unixepoch(created_at) - %s) / %s AS step, sum(1 + coalesce(repeats, 0)) FROM token_audit
     WHERE id >= %s AND created_at >= %s AND action IN ('token_issued', 'service_token_issued')
         AND coalesce(outcome, 'issued') IN ('issued', 'cached') GROUP BY 1
 """
@@ -205,7 +206,8 @@ def token_outcomes(now: datetime) -> dict[str, int]:
     since = now.strftime("%Y-%m-%d")
     rows = TokenAudit.objects.filter(pk__gte=_first_id(TokenAudit, since), created_at__gte=since)
     asked = rows.filter(action__in=_TOKEN_REQUESTS).order_by()
-    return {outcome or "": count for outcome, count in asked.values_list("outcome").annotate(count=Count("pk"))}
+    served = asked.values_list("outcome").annotate(count=Count("pk") + Coalesce(Sum("repeats"), 0))
+    return {outcome or "": count for outcome, count in served}
 
 
 def newest_token_requests(count: int) -> list[tuple[str, str]]:

@@ -63,6 +63,7 @@ class VaultAdmin(ReadOnlyAdmin):
 @admin.register(SyncRun)
 class SyncRunAdmin(ReadOnlyAdmin):
     list_display = ("started_at", "reason", "full", "files", "pushed", "seconds", "error")
+    empty_text = "The daemon writes changed tasks into the vault within seconds; each time becomes a row."
     list_filter = ("full", "pushed", "started_at")
 
 
@@ -71,6 +72,7 @@ class NoteProblemAdmin(ReadOnlyAdmin):
     """Reports can be deleted, which is to dismiss them; one that still holds comes back."""
 
     list_display = ("path", "of_task", "kind", "sentence", "since")
+    empty_text = "Notes that can't be synced, and edits that the sync put back, appear here until they are in order."
     list_filter = ("kind", "since")
     search_fields = ("path", "sentence")
 

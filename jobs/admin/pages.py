@@ -272,6 +272,10 @@ class SecretAdmin(DeletesOneByOne):
     form = SecretForm
     fields = ("name", "value")
     list_display = ("name", "used_by", "changed_at", "changed_by")
+    empty_text = (
+        "A secret is a value that a job gets as a variable, such as a token: encrypted here, masked in output, never"
+        " shown again. Add one, then name it in the settings of a job."
+    )
     search_fields = ("name",)
     show_full_result_count = False
 

@@ -20,7 +20,7 @@ from broker.models import AllowedService
 from core.sqlite.copy_reader import tables
 from core.timestamps import utc_now
 from events.models import Event
-from jobs.models import ACTIVE, Job, JobRun, State
+from jobs.models import ACTIVE, Job, JobRun, JobState, State
 from tasks.models import TaskPlan
 
 _ALIAS = "copy"
@@ -113,19 +113,30 @@ def left_out(copy: sqlite3.Connection, reference: pathlib.Path) -> list[str]:
 
 
 def changed_jobs(copy: sqlite3.Connection, reference: pathlib.Path) -> list[str]:
-    """Return the jobs that are defined otherwise in the copy, each with the columns that differ."""
+    """Return the jobs that are defined otherwise in the copy, each with the columns that differ, or enabled in it."""
     changes: list[str] = []
-    query = f"SELECT name, {', '.join(_DEFINITION)} FROM %s.{Job._meta.db_table} ORDER BY name"  # noqa: S608
     with _attached(copy, reference):
-        present = {name: values for name, *values in copy.execute(query % "present")}
-        for name, *values in copy.execute(query % "main"):
-            before = present.get(name)
-            if before is None:
-                changes.append(f"job {name} is new, with the script {values[0]}")
-            elif before != values:
+        present = {name: (enabled, values) for name, enabled, *values in copy.execute(_jobs_of("present"))}
+        for name, enabled, *values in copy.execute(_jobs_of("main")):
+            if name not in present:
+                state = "enabled" if enabled else "disabled"
+                changes.append(f"job {name} is new and {state}, with the script {values[0]}")
+                continue
+            was_enabled, before = present[name]
+            if before != values:
                 pairs = zip(_DEFINITION, before, values, strict=True)
                 changes.append(f"job {name}: other {', '.join(column for column, old, new in pairs if old != new)}")
+            if enabled and not was_enabled:
+                changes.append(f"job {name} is disabled and would be enabled")
     return changes
+
+
+def _jobs_of(schema: str) -> str:
+    """Return the query for name, whether it is enabled, and definition of each job; a job without a row is enabled."""
+    return f"""
+        SELECT job.name, coalesce(job_state.enabled, 1), {", ".join(_DEFINITION)} FROM {schema}.{Job._meta.db_table} job
+        LEFT JOIN {schema}.{JobState._meta.db_table} job_state ON job_state.name = job.name ORDER BY job.name
+    """  # noqa: S608
 
 
 def keep_access(copy: sqlite3.Connection, reference: pathlib.Path) -> None:

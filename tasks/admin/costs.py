@@ -55,6 +55,9 @@ class BudgetForm(ConflictAwareForm[Budget]):
 class BudgetAdmin(RecordedAdmin):
     form = BudgetForm
     list_display = ("of", "limit", "used", "state")
+    empty_text = (
+        "A budget ends what spends too much: of a task, a type, a repository or all tasks, in a day or a month."
+    )
     list_filter = ("scope", "period")
 
     def save_model(self, request: HttpRequest, obj: Budget, form: Any, change: bool) -> None:
@@ -99,6 +102,7 @@ class CostAdmin(ReadOnlyAdmin):
 
     list_display = ("at", "of_task", "model", "type", "repo", "tokens", "cost", "price", "source", "recorded_by")
     list_display_links = None
+    empty_text = "Agents report what they used with POST /api/v1/costs; each report becomes a row."
     list_filter = ("price",)
     search_fields = ("model", "repo", "source")
     search_help_text = "By task (T42), model, repository or source"

@@ -121,6 +121,27 @@ def test_sign_ins_of_one_address_are_few_a_minute() -> None:
 
 
 @pytest.mark.django_db
+def test_addresses_of_one_ipv6_network_share_a_limit() -> None:
+    """A host has a network of 2**64 addresses to itself."""
+    with override_settings(FAILED_AUTHENTICATIONS_PER_MINUTE=2):
+        client = Client(headers={"Authorization": "Bearer lw_wrong"})
+        answers = [client.get("/api/v1/tasks", REMOTE_ADDR=f"2001:db8:1:2::{n}").status_code for n in range(1, 4)]
+        assert answers == [401, 401, 429]
+        assert client.get("/api/v1/tasks", REMOTE_ADDR="2001:db8:1:3::1").status_code == 401
+    with override_settings(LOGINS_PER_MINUTE=2):
+        client = Client()
+        answers = [
+            client.post("/admin/login/", {"username": f"n{n}"}, REMOTE_ADDR=f"2001:db8:1:2::{n}").status_code
+            for n in range(1, 4)
+        ]
+        assert answers == [200, 200, 429]
+    with override_settings(LOGINS_PER_MINUTE=1000, AXES_FAILURE_LIMIT=3):
+        wrong = {"username": "ada", "password": "guess"}
+        answers = [client.post("/admin/login/", wrong, REMOTE_ADDR=f"2001:db8:2::{n}").status_code for n in range(4)]
+        assert answers[-1] == 429
+
+
+@pytest.mark.django_db
 def test_a_session_ends_when_it_was_idle_and_polling_does_not_keep_it() -> None:
     person = User.objects.create_superuser("ada", password=PASSWORD)
     with time_machine.travel(START, tick=False) as clock:

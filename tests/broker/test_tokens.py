@@ -98,6 +98,16 @@ def test_a_token_is_cached_for_the_task_and_audited_each_time(rig: Rig) -> None:
     assert all(entry["permissions"]["contents"] == "write" for entry in entries)
 
 
+def test_a_caller_that_asks_again_and_again_is_counted_instead_of_filling_the_audit(rig: Rig) -> None:
+    number = rig.task("repo")
+    for _ in range(15):
+        assert rig.token(f"T{number}").status == 200
+    entries = rig.audit(f"?task_id=T{number}&action=token_issued")
+    assert [entry["outcome"] for entry in entries] == ["cached"] * 10 + ["issued"]
+    assert [entry["repeats"] for entry in entries] == [4] + [None] * 10
+    assert rig.get(f"/api/v1/tasks/{number}").json["token_count"] == 15
+
+
 def test_fifty_parallel_calls_mint_once_in_each_worker(rig: Rig) -> None:
     number = rig.task("repo")
     mints = rig.github.mints

@@ -299,6 +299,8 @@ def hostile(copied: Installation) -> pathlib.Path:
         )
         opened.execute("INSERT INTO broker_allowedservice (name, note) VALUES ('anybody', '')")
         opened.execute("""UPDATE jobs_job SET environment = '{"BASH_ENV": "/tmp/x"}' WHERE name = 'nightly'""")
+    with copied.database() as database:
+        database.execute("INSERT OR REPLACE INTO job_state (name, enabled) VALUES ('nightly', 0)")
     return path
 
 
@@ -311,6 +313,7 @@ def test_a_copy_brings_nobody_in_and_says_what_it_would_change(copied: Installat
         "API key bd is only in the copy and left out",
         "allowed service anybody is only in the copy and left out",
         "job nightly: other environment",
+        "job nightly is disabled and would be enabled",
     ):
         assert f"  {line}\n" in done.stdout
     copied.manage("restore", "--no-input", str(hostile))

@@ -61,6 +61,14 @@ def test_what_is_no_time_is_refused() -> None:
         time_range.read({"since": "yesterday"}, NOON)
 
 
+def test_times_beyond_the_calendar_are_no_errors_of_the_server(operator_client: Client) -> None:
+    for path in ("/admin/activity/", "/admin/jobs/jobrun/", "/api/v1/runs"):
+        for value in ("999999d", "0001-01-01"):
+            for name in ("since", "until", "before"):
+                status = operator_client.get(path, {name: value}).status_code
+                assert status in (200, 302, 400), (path, name, value)
+
+
 def test_the_list_shows_the_night_by_day_with_states_and_clock_times(operator_client: Client) -> None:
     job = Job.objects.all()[0]
     good, failed = night(job)
