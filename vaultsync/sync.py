@@ -15,13 +15,13 @@ from datetime import timedelta
 
 from django.db.models import Max
 
+from core.git.command import BRANCH, NETWORK_SECONDS, Changes, Git, GitError
+from core.git.lock import vault_lock
 from core.timestamps import utc_now
 from tasks.models import Task
 from tasks.services import events_after, newest_event_id
 from vaultsync import services
-from vaultsync.git.command import BRANCH, NETWORK_SECONDS, Changes, Git, GitError
 from vaultsync.git.files import Blocked, Files
-from vaultsync.git.lock import vault_lock
 from vaultsync.git.merge import merge_commits
 from vaultsync.git.recovery import Recovery
 from vaultsync.git.remote import ACCEPTED, TRACKED, Remote, RemoteError

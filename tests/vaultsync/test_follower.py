@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 import time_machine
 
+from core.git.lock import vault_lock
 from core.timestamps import utc_now
 from tests.support.git_remote import World, note_of, task
 from vaultsync import services
 from vaultsync.follower import VaultFollower
-from vaultsync.git.lock import vault_lock
 from vaultsync.models import SyncRequest, SyncRun, VaultState
 
 pytestmark = pytest.mark.django_db

@@ -11,7 +11,7 @@ import re
 import stat
 from collections.abc import Callable
 
-from vaultsync.git.command import SYMLINK
+from core.git.command import SYMLINK
 
 SCRATCH = ".git/lobwife"
 _MOST_BYTES = 255  # of a file's name

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from vaultsync.git.command import GITLINK, SYMLINK, Changes, Entry, Git
+from core.git.command import GITLINK, SYMLINK, Changes, Entry, Git
 from vaultsync.git.files import conflict_name
 from vaultsync.models import Kind, NoteProblem
 from vaultsync.notes.layout import NOTE_BYTES, OVERVIEW, is_copy_beside, task_of_note, task_of_path

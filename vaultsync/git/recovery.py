@@ -9,7 +9,7 @@ import pathlib
 import shutil
 import time
 
-from vaultsync.git.command import Git
+from core.git.command import Git
 from vaultsync.git.files import Blocked, Files
 from vaultsync.git.worktree import Worktree
 

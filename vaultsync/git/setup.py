@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 
-from vaultsync.git.command import BRANCH, IDENTITY, Git
+from core.git.command import BRANCH, IDENTITY, Git
 from vaultsync.git.files import Files
 from vaultsync.git.remote import remove_credentials, url_of
 

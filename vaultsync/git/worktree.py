@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from vaultsync.git.command import BRANCH, GITLINK, SYMLINK, Change, Changes, Entry, Git
+from core.git.command import BRANCH, GITLINK, SYMLINK, Change, Changes, Entry, Git
 from vaultsync.git.files import Blocked, Files, conflict_name, is_placeable
 from vaultsync.models import Kind, NoteProblem
 from vaultsync.notes.layout import OVERVIEW, TASK_FOLDERS, TASKS, task_of_note, task_of_path

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
+from core.git.command import SYMLINK, Changes, Entry, Git
 from core.timestamps import utc_now
 from tasks.models import Task
 from tasks.notes import heading
-from vaultsync.git.command import SYMLINK, Changes, Entry, Git
 from vaultsync.git.files import Blocked, Files
 from vaultsync.git.merge import put_beside
 from vaultsync.models import Kind, NoteProblem, NoteRecord

@@ -10,11 +10,11 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
 from core.errors import Unavailable
+from core.git.command import Git, GitError
+from core.git.lock import vault_lock
 from core.text import one_line
 from vaultsync import services
-from vaultsync.git.command import Git, GitError
 from vaultsync.git.files import Files
-from vaultsync.git.lock import vault_lock
 from vaultsync.git.remote import ACCEPTED, TRACKED
 from vaultsync.notes.importing import ImportReport
 
