@@ -93,36 +93,29 @@ class Sync:
     def _run(self, *, full: bool, fetch: bool, respect_back_off: bool, dry_run: bool) -> None:
         """Open the vault and sync it; what goes wrong is in the result."""
         try:
-            if not dry_run:
-                self.recovery.remove_stale_locks()
-            elif not (self.vault.path / ".git").is_dir():
-                raise Disabled("there is no vault yet; a sync without --dry-run makes it")
-            url = open_vault(self.vault.path, self.vault.repo, self.git, self.files)
-        except Blocked as error:
-            self.result.error = str(error)
-            return
-        except (Disabled, GitError, OSError) as error:
-            self.result.disabled = str(error)
-            return
-        try:
             if dry_run:
                 self._plan(full=full)
                 return
+            self.recovery.remove_stale_locks()
+            url = open_vault(self.vault.path, self.vault.repo, self.git, self.files)
             self.remote = Remote(self.git, url, self.vault.token) if url else None
-            self.recovery.begin()
-            self.recovery.run()
-            self._sync(full=full, fetch=fetch, respect_back_off=respect_back_off)
-            self._collect_garbage()
+            with self.recovery:
+                self.recovery.run()
+                self._sync(full=full, fetch=fetch, respect_back_off=respect_back_off)
+                self._collect_garbage()
+        except Disabled as error:
+            self.result.disabled = str(error)
         except RemoteError as error:
             self._record_remote_error(error)
         except (GitError, Blocked) as error:
             self.result.error = str(error)
         except OSError as error:
             self.result.error = f"the vault can't be written or read: {error.strerror or error}"
-        self.recovery.end()
         self.result.notices += self.recovery.notices
 
     def _plan(self, *, full: bool) -> None:
+        if not (self.vault.path / ".git").is_dir():
+            raise Disabled("there is no vault yet; a sync without --dry-run makes it")
         self.head = self.git.resolve("HEAD")
         notes = NoteWriter(self.git, self.files, self.head, self.head, dry_run=True)
         self._write(notes, self._tasks_with_events(full=full)[0], is_new=False)

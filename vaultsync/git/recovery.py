@@ -48,12 +48,14 @@ class Recovery:
             self._end(_UNFINISHED[unfinished])
 
     # --- locks
-    def begin(self) -> None:
+    def __enter__(self) -> None:
         """Note that a sync is under way: a lock that is made from now on, and has no git, is one of its own."""
         self.running.touch()
 
-    def end(self) -> None:
-        """Remove the locks that a killed git of this sync left."""
+    def __exit__(self, kind: type[BaseException] | None, *args: object) -> None:
+        """Remove the locks that a killed git of this sync left; when the sync itself is killed, the next one does."""
+        if kind and not issubclass(kind, Exception):
+            return
         with contextlib.suppress(Blocked, OSError):
             self.remove_stale_locks()
         with contextlib.suppress(OSError):
@@ -87,11 +89,9 @@ class Recovery:
         rescued = self._rescue()
         if what == "rebase":
             self.git.run("rebase", "--abort", accept=range(256))
+        self.git.run(what, "--quit", accept=range(256))
         for name in _UNFINISHED:
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in (*_UNFINISHED, "MERGE_MSG", "MERGE_MODE", "AUTO_MERGE"):
-            with contextlib.suppress(OSError):
-                (self.folder / name).unlink(missing_ok=True)
         self.git.run("read-tree", "--reset", "-u", "HEAD")
         self.notices.append(f"ended an unfinished {what}; what lay in the working copy is kept as {rescued}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 
-from core.git.command import BRANCH, IDENTITY, Git
+from core.git.command import BRANCH, IDENTITY, Git, GitError
 from vaultsync.git.files import Files
 from vaultsync.git.remote import remove_credentials, url_of
 
@@ -19,19 +19,23 @@ class Disabled(Exception):
 
 
 def open_vault(path: pathlib.Path, repo: str, git: Git, files: Files) -> str | None:
-    """Create the repository at `path` where it is missing; returns the remote's URL.
-
-    Raises Disabled, or GitError for a repository that git can't read.
-    """
+    """Create the repository at `path` where it is missing; returns the remote's URL. Raises Disabled."""
     try:
         _create(path, git)
         if not (path / ".git").is_dir():
             raise Disabled(f"{path} is not a repository of its own (.git is not a folder)")
         files.scratch.mkdir(exist_ok=True)
         _disable_attributes(path)
+        remove_credentials(git)
+        return _configure(repo, git)
+    except GitError as error:
+        raise Disabled(str(error)) from None
     except OSError as error:
         raise Disabled(f"the vault at {path} can't be used: {error.strerror or error}") from None
-    remove_credentials(git)
+
+
+def _configure(repo: str, git: Git) -> str | None:
+    """Add what the repository's configuration lacks; returns the remote's URL."""
     config = git.config()
     git.object_format = config.get("extensions.objectformat", git.object_format)
     if config.get("core.sparsecheckout") == "true":

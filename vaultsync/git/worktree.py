@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from core.git.command import BRANCH, GITLINK, SYMLINK, Change, Changes, Entry, Git
 from vaultsync.git.files import Blocked, Files, conflict_name, is_placeable
@@ -92,21 +92,9 @@ class Worktree:
             return task or (task_of_note(self.files.read(path, _MOST_BYTES)) if path.endswith(".md") else None)
         return None
 
-    def _put_back(self, entries: Mapping[str, Entry]) -> list[str]:
+    def _put_back(self, entries: Mapping[str, Entry]) -> Collection[str]:
         """Restore files as a commit has them; returns those that could be placed."""
-        placed = []
-        for part, contents in self.git.batches(list(entries), lambda path: _blobs(entries[path])):
-            for path in part:
-                try:
-                    if entries[path].mode == GITLINK:
-                        raise Blocked("a submodule; it is left alone")
-                    if self.files.kind(path) == "folder":
-                        raise Blocked("a folder is where the file should be")
-                    self.files.write(path, self._content(entries[path], contents), entries[path].mode)
-                    placed.append(path)
-                except Blocked as error:
-                    self._report(path, str(error))
-        return placed
+        return entries.keys() - self._place_all([Change(path, None, entry) for path, entry in entries.items()])
 
     def keep_large(self, entries: Mapping[str, Entry]) -> None:
         """Have what is too large to be placed in the index as if it were there: that it is missing deletes nothing."""
@@ -168,20 +156,9 @@ class Worktree:
     def _run_checkout(self, journal: Mapping[str, str]) -> None:
         tree, to = journal["tree"], journal["to"]
         changes = self.git.diff(tree, to)
-        places = {task: change for change in changes if change.new and (task := task_of_path(change.path))}
-        unplaced = []
-        self._moved_here.clear()
-        ordered = sorted(changes, key=_order)
-        for part, contents in self.git.batches(ordered, lambda change: _blobs(change.old, change.new)):
-            for change in part:
-                try:
-                    self._place(change, places.get(task_of_path(change.path) or 0, change), contents)
-                except (Blocked, FileNotFoundError, IsADirectoryError) as error:
-                    self._report(change.path, str(error))
-                    unplaced += [change.path] if change.new and is_placeable(change.path) else []
-            self.on_step("checkout-part")
+        unplaced = self._place_all(changes)
         self._set_index({change.path: change.new for change in changes})
-        self._update_index(unplaced, "--skip-worktree")  # for git it is there: that it is missing deletes nothing
+        self._update_index(filter(is_placeable, unplaced), "--skip-worktree")  # it is missing, which deletes nothing
         self.on_step("checked-out")
         refs = {f"{OURS}{name}": value for name, value in journal.items() if name not in ("tree", "to", "head")}
         refs |= {f"refs/heads/{BRANCH}": to, WRITTEN: to}
@@ -216,7 +193,23 @@ class Worktree:
         if stdin:
             self.git.run("update-index", *flags, "-z", "--stdin", stdin=stdin)
 
-    # --- one path
+    # --- paths
+    def _place_all(self, changes: Sequence[Change]) -> list[str]:
+        """Bring paths where they go; returns those of the files that can't be placed, which are reported."""
+        places = {task: change for change in changes if change.new and (task := task_of_path(change.path))}
+        unplaced = []
+        self._moved_here.clear()
+        ordered = sorted(changes, key=_order)
+        for part, contents in self.git.batches(ordered, lambda change: _blobs(change.old, change.new)):
+            for change in part:
+                try:
+                    self._place(change, places.get(task_of_path(change.path) or 0, change), contents)
+                except (Blocked, FileNotFoundError, IsADirectoryError) as error:
+                    self._report(change.path, str(error))
+                    unplaced += [change.path] if change.new else []
+            self.on_step("checkout-part")
+        return unplaced
+
     def _place(self, change: Change, target: Change, contents: Mapping[str, bytes]) -> None:
         """Bring one path where it goes, of a note that moves to `target`; an edited file that goes for good stays."""
         path, old, new = change
@@ -239,7 +232,9 @@ class Worktree:
             kind = ""
         theirs = self._content(new, contents) if new else None
         if not new and target.new and kind == "file" and not self.files.kind(target.path):
-            theirs = self._content(target.new, {**self.git.blobs([target.new.id]), **contents})
+            theirs = self._content(
+                target.new, contents if target.new.id in contents else self.git.blobs([target.new.id])
+            )
             self._moved_here.add(target.path)
             self._bring(path, target, base, theirs)
         else:

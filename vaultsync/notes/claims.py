@@ -7,10 +7,10 @@ from typing import NamedTuple
 from django.db import transaction
 
 from core.errors import LobwifeError
+from core.frontmatter import Document
 from core.timestamps import parse as parse_time
 from tasks.models import Status, Task
 from tasks.services import update_task
-from vaultsync.notes.frontmatter import Document
 from vaultsync.notes.layout import CLAIMED, SYSTEM_ACTIVE
 
 ACTOR = "lobsigliere"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from vaultsync.notes.frontmatter import Document, Unsafe, parse, splice
+from core.frontmatter import Document, Unsafe, parse, parse_bytes, splice
 from vaultsync.notes.layout import OWNED, is_copy_beside, task_of_path
 
 MergeText = Callable[[bytes, bytes, bytes], bytes | None]
@@ -29,10 +29,10 @@ def merge_file(path: str, base: bytes | None, ours: bytes, theirs: bytes, merge_
         return Merged(ours)
     if path.endswith(".md"):
         try:
-            before, mine, other = (parse(version.decode()) for version in (base or b"", ours, theirs))
+            before, mine, other = map(parse_bytes, (base or b"", ours, theirs))
             if mine.has_frontmatter and other.has_frontmatter:
                 return _merge_documents(before, mine, other, merge_text)
-        except (Unsafe, UnicodeDecodeError):
+        except Unsafe:
             pass
     return _merge_lines(base, ours, theirs, merge_text)
 
@@ -89,10 +89,10 @@ def _merge_pieces(
 def _merge_piece(name: str, before: str, mine: str, other: str) -> tuple[str, bool]:
     if mine in (before, other):
         return other, False
-    if not mine:
-        return ("" if other == before else other), False
-    if other == before or not other:
+    if other == before:
         return mine, False
+    if not mine or not other:  # an edit counts more than a deletion
+        return mine or other, False
     if name.startswith("#"):
         lines = other.splitlines(keepends=True)
         return other + "".join(line for line in mine.splitlines(keepends=True) if line not in lines), False

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
+from core.frontmatter import Document, Unsafe, Value, as_read, decode, format_key, parse, parse_bytes, splice
 from core.git.command import SYMLINK, Changes, Entry, Git
 from core.timestamps import utc_now
 from tasks.models import Task
@@ -16,7 +17,6 @@ from vaultsync.git.files import Blocked, Files
 from vaultsync.git.merge import put_beside
 from vaultsync.models import Kind, NoteProblem, NoteRecord
 from vaultsync.notes.claims import BOTH_CHANGED, claim_of, take_over
-from vaultsync.notes.frontmatter import Document, Unsafe, Value, as_read, format_key, parse, splice
 from vaultsync.notes.layout import (
     NOTE_BYTES,
     OVERVIEW,
@@ -140,17 +140,14 @@ class NoteWriter:
             return False
         return bool(record.written == note_values(task, record.written.get("status")))
 
-    def _content(self, path: str) -> bytes:
+    def _text(self, path: str) -> str:
         entry = self._entries[path]
-        if entry.mode == SYMLINK:
-            raise Blocked("it is a symlink")
         if not entry.is_file:
-            raise Blocked("it is not a regular file")
-        content = self._contents.get(entry.id)
-        content = self._blob(entry.id) if content is None else content
+            raise Blocked("it is a symlink" if entry.mode == SYMLINK else "it is not a regular file")
+        content = self._contents.get(entry.id) or self._blob(entry.id)
         if content is None:
             raise Blocked("its content is missing from the repository")
-        return content
+        return decode(content)
 
     def _blob(self, blob: str) -> bytes | None:
         """Return what a note held; None when that is missing from the repository."""
@@ -164,16 +161,30 @@ class NoteWriter:
         path = places[0] if places else note_path(task)
         try:
             path = self._only_place(task, record, places)
-            before = self._content(path) if path else b""
-            text = before.decode() or self._lost(task, record)
-            values = self._judged(task, parse(text), path) if before and text else note_values(task)
+            before = self._text(path) if path else ""
+            text = before or self._lost(task, record)
+            values = self._judged(task, parse(before), path) if before else note_values(task)
             after = splice(text, values, OWNED) if text else _new_note(task, values)
             after = self.texts.apply(task, after, is_new=not text)
-            self._put(task, record, path, is_changed=after != before.decode(), content=after.encode(), values=values)
+            target, content = note_path(task), after.encode()
+            self.seen.add(path)
+            if after != before or path != target:
+                self.files.check(target)
+                self._put(task, path, target, content)
+            blob = self.git.blob_id(content)
+            if record is None or (record.path, record.blob, record.written) != (target, blob, values):
+                self.records.append(NoteRecord(task_id=task.pk, path=target, blob=blob, written=values))
         except (Blocked, Unsafe) as error:
             self._unreadable(path or note_path(task), str(error))
-        except UnicodeDecodeError:
-            self._unreadable(path or note_path(task), "it is not UTF-8 text")
+
+    def _put(self, task: Task, path: str, target: str, content: bytes) -> None:
+        """Have a note at `target` instead of `path`; what lies beside it moves along."""
+        self.changes |= {path: None, target: content} if path and path != target else {target: content}
+        folder, old_folder = (place.rpartition("/")[0] for place in (target, path))
+        for ending in _COPIES if folder != old_folder else ():
+            beside, moved = (f"{place}/{task.task_id}{ending}.md" for place in (old_folder, folder))
+            if beside in self._entries and moved not in self._entries:
+                self.changes |= {beside: None, moved: self._entries[beside]}
 
     def _judged(self, task: Task, document: Document, path: str) -> dict[str, Value]:
         """Return the values to write, once edits of our keys in the note are taken over or reported."""
@@ -196,34 +207,9 @@ class NoteWriter:
         """Return the note as it was before others edited it."""
         entry = self._bases.get(path)
         try:
-            return parse(self._contents[entry.id].decode()) if entry and self._contents.get(entry.id) else None
-        except (Unsafe, UnicodeDecodeError):
+            return parse_bytes(self._contents[entry.id]) if entry and self._contents.get(entry.id) else None
+        except Unsafe:
             return None
-
-    def _put(
-        self,
-        task: Task,
-        record: NoteRecord | None,
-        path: str,
-        *,
-        is_changed: bool,
-        content: bytes,
-        values: dict[str, Value],
-    ) -> None:
-        target = note_path(task)
-        self.seen.add(path)
-        if is_changed or path != target:
-            self.files.check(target)
-            self.changes |= {path: None, target: content} if path and path != target else {target: content}
-        folder, old_folder = (place.rpartition("/")[0] for place in (target, path))
-        if folder != old_folder:  # what lies beside the note moves along
-            for ending in _COPIES:
-                beside, moved = (f"{place}/{task.task_id}{ending}.md" for place in (old_folder, folder))
-                if beside in self._entries and moved not in self._entries:
-                    self.changes |= {beside: None, moved: self._entries[beside]}
-        blob = self.git.blob_id(content)
-        if record is None or (record.path, record.blob, record.written) != (target, blob, values):
-            self.records.append(NoteRecord(task_id=task.pk, path=target, blob=blob, written=values))
 
     # --- the place of a note
     def _only_place(self, task: Task, record: NoteRecord | None, places: list[str]) -> str:
@@ -241,9 +227,9 @@ class NoteWriter:
         kept = next((path for path in preferred if path in places), places[0])
         for path in places:
             if path != kept:
-                other = self._content(path)
-                if not _holds(self._content(kept), other):
-                    beside = copy_beside(note_path(task), other)
+                other = self._text(path)
+                if not _holds(self._text(kept), other):
+                    beside = copy_beside(note_path(task), other.encode())
                     name = put_beside(self.git, note_path(task), beside, self.changes, self._entries)
                     sentence = f"there was a second note; it is in {name}"
                     self.problems.append(NoteProblem.new(kept, Kind.CONFLICT, sentence))
@@ -254,8 +240,8 @@ class NoteWriter:
         """Return the note of a task under its slug; a file that is no task's note is somebody's own."""
         for path in self._adoptable(task):
             try:
-                document = parse(self._content(path).decode())
-            except (Unsafe, UnicodeDecodeError, Blocked):
+                document = parse(self._text(path))
+            except (Unsafe, Blocked):
                 continue
             is_note = document.value("name") is not None or document.value("status") is not None
             if is_note and document.value("id") in (None, task.task_id, task.slug) and path not in self.changes:
@@ -264,7 +250,7 @@ class NoteWriter:
 
     def _is_untouched(self, path: str) -> bool:
         """Return True for a note that holds nothing but what we wrote into a new one."""
-        document = parse(self._content(path).decode())
+        document = parse(self._text(path))
         is_pending = document.body.rstrip().endswith(_PENDING) and document.body.count("\n") < 5
         return is_pending and not document.others(OWNED)
 
@@ -288,7 +274,7 @@ class NoteWriter:
             return None
         paths = [f"{folder}/{task.task_id}.md" for folder in TASK_FOLDERS]
         blob = next(iter(self.git.last_blobs(self.commit, paths).values()), record.blob)
-        return (self._blob(blob) or b"").decode() or None
+        return decode(self._blob(blob) or b"") or None
 
     def _unreadable(self, path: str, sentence: str) -> None:
         self.problems.append(NoteProblem.new(path, Kind.UNREADABLE, sentence))
@@ -299,11 +285,11 @@ def _new_note(task: Task, values: dict[str, Value]) -> str:
     return f"---\n{front}---\n\n{heading(task.name)}\n\n{_PENDING}\n"
 
 
-def _holds(content: bytes, other: bytes) -> bool:
-    """Return True when nothing that people wrote in `other` is missing in `content`."""
+def _holds(text: str, other: str) -> bool:
+    """Return True when nothing that people wrote in `other` is missing in `text`."""
     try:
-        first, second = (parse(splice(version.decode(), {}, OWNED)) for version in (content, other))
-    except (Unsafe, UnicodeDecodeError):
-        return content == other
+        first, second = (parse(splice(version, {}, OWNED)) for version in (text, other))
+    except Unsafe:
+        return text == other
     has_keys = all(line in first.lines for line in second.lines if line.strip())
     return has_keys and second.body.strip() in ("", first.body.strip())
