@@ -73,7 +73,11 @@ class Document:
 
     def value(self, key: str) -> str | list[str] | None:
         """Return what a YAML reader gets for the key: of duplicates the last."""
-        return next((item.value for item in reversed(self.keys) if item.name == key), None)
+        return self._values.get(key)
+
+    @functools.cached_property
+    def _values(self) -> dict[str, str | list[str] | None]:
+        return {key.name: key.value for key in self.keys}
 
     def raw(self, key: Key) -> str:
         """Return the text of a key and its value as written."""

@@ -111,6 +111,7 @@ class Git:
         self.lock = lock
         self.status, self.stderr = 0, ""  # of the last command
         self.object_format = "sha1"
+        self._ancestors: set[tuple[str, str]] = set()  # pairs of which the first is an ancestor of the second
         self._inherited_environment = (*_INHERITED_ENVIRONMENT, *environment)
 
     # --- running
@@ -184,9 +185,12 @@ class Git:
         return self.text("rev-parse", "-q", "--verify", f"{name}^{{commit}}", accept=(0, 1, 128)) or None
 
     def is_ancestor(self, old: str, new: str) -> bool:
-        if old != new:
+        if old != new and (old, new) not in self._ancestors:
             self.run("merge-base", "--is-ancestor", old, new, accept=(0, 1, 128))
-        return old == new or self.status == 0
+            if self.status:
+                return False
+            self._ancestors.add((old, new))
+        return True
 
     def merge_base(self, one: str, other: str) -> str | None:
         return self.text("merge-base", one, other, accept=(0, 1)) or None
@@ -214,8 +218,8 @@ class Git:
         if tree is None:
             return {}
         arguments = ["-z", *(["-r"] if recursive else []), tree, "--", *_bounded(paths)]
-        lines = (line.partition(b"\t") for line in self.run("ls-tree", *arguments).split(b"\0") if line)
-        return {os.fsdecode(path): Entry(*attributes.decode().split(" ")[::2]) for attributes, _, path in lines}
+        lines = (line.partition("\t") for line in os.fsdecode(self.run("ls-tree", *arguments)).split("\0") if line)
+        return {path: Entry(*attributes.split(" ")[::2]) for attributes, _, path in lines}
 
     def last_blobs(self, commit: str, paths: Sequence[str]) -> dict[str, str]:
         """Return the last blob that each path had in the history of a commit; none for a path that it never had."""
@@ -333,7 +337,10 @@ class Git:
             elif new:
                 lines.append(b"M %s %s %s\n" % (new.mode.encode(), new.id.encode(), quote_path(path)))
         lines.append(b"\nget-mark :1\ndone\n")
-        return self.text("fast-import", "--quiet", "--force", "--done", "--date-format=now", stdin=b"".join(lines))
+        options = ("--quiet", "--force", "--done", "--date-format=now")
+        commit = self.text("fast-import", *options, stdin=b"".join(lines))
+        self._ancestors |= {(parent, commit) for parent in parents}
+        return commit
 
     def merge_text(self, base: bytes, ours: bytes, theirs: bytes) -> bytes | None:
         """Return three versions of a text merged line by line; None when they conflict."""

@@ -31,7 +31,7 @@ class Recovery:
     def __init__(self, git: Git, files: Files, worktree: Worktree) -> None:
         self.git = git
         self.worktree = worktree
-        self.root = files.root
+        self.files = files
         self.folder = files.root / ".git"
         self.running = files.scratch / _RUNNING
         self.notices: list[str] = []
@@ -41,7 +41,8 @@ class Recovery:
         if not self._index_is_sound() and (head := self.git.resolve("HEAD")):
             (self.folder / "index").unlink(missing_ok=True)
             self.worktree.set_index(head)
-            self.worktree.keep_large(self.git.entries(head, recursive=True))
+            entries = self.git.entries(head, recursive=True)
+            self.worktree.put_back({path: entry for path, entry in entries.items() if not self.files.kind(path)})
             self.notices.append("made git's index anew")
         unfinished = next((name for name in _UNFINISHED if (self.folder / name).exists()), None)
         if unfinished:
@@ -67,12 +68,12 @@ class Recovery:
         Its git is gone when none works here that we can see, and the lock is of a sync of ours or surely too old.
         """
         for path in (path for pattern in _LOCKS for path in self.folder.glob(pattern)):
-            name = path.relative_to(self.root)
+            name = path.relative_to(self.files.root)
             try:
                 made = path.lstat().st_mtime
                 is_ours = self.running.exists() and made >= self.running.stat().st_mtime
                 is_old = made < time.time() - _SURELY_OLD_SECONDS
-                if not (is_ours or is_old) or _git_works_in(self.root):
+                if not (is_ours or is_old) or _git_works_in(self.files.root):
                     raise Blocked(f"another git works in the vault ({name}); tried again later")
                 path.unlink()
             except FileNotFoundError:
@@ -84,7 +85,7 @@ class Recovery:
     # --- merges and rebases
     def _end(self, what: str) -> None:
         """End an unfinished merge or rebase; what lay in the working copy is kept under a ref."""
-        if _git_works_in(self.root):
+        if _git_works_in(self.files.root):
             raise Blocked(f"a {what} is under way in the vault; tried again later")
         rescued = self._rescue()
         if what == "rebase":

@@ -69,8 +69,7 @@ def seed_files() -> dict[str, bytes]:
 def _disable_attributes(path: pathlib.Path) -> None:
     """Overrule attributes in the vault that would make git convert the bytes of files."""
     attributes = path / ".git" / "info" / "attributes"
-    text = attributes.read_text() if attributes.exists() else ""
-    if _ATTRIBUTES not in text.splitlines():
+    lines = attributes.read_text().splitlines() if attributes.exists() else []
+    if _ATTRIBUTES not in lines:
         attributes.parent.mkdir(exist_ok=True)
-        with attributes.open("a") as file:
-            file.write(("\n" if text and not text.endswith("\n") else "") + _ATTRIBUTES + "\n")
+        attributes.write_text("\n".join([*lines, _ATTRIBUTES, ""]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -37,7 +36,9 @@ def import_notes(files: Files, *, dry_run: bool) -> Iterator[tuple[str, str, str
 
     Doing it again makes nothing twice. Yields what was done, the path, and a sentence.
     """
-    for path in sorted(_note_files(files)):
+    notes = (note for folder in TASK_FOLDERS for note in (files.root / folder).glob("*.md"))
+    for note in sorted(note for note in notes if not is_copy_beside(note.name)):
+        path, slug = note.relative_to(files.root).as_posix(), note.stem
         try:
             document, number = parse_bytes(files.read(path)), task_of_path(path)
         except (Unsafe, Blocked) as error:
@@ -45,20 +46,20 @@ def import_notes(files: Files, *, dry_run: bool) -> Iterator[tuple[str, str, str
             continue
         if number is not None:
             yield from _compare(path, number, document)
-        elif obstacle := _obstacle(path, document):
+        elif obstacle := _obstacle(slug, document):
             yield SKIPPED, path, obstacle
         elif dry_run:
-            yield IMPORTED, path, f"would become a task: {_fields(path, document)['name']}"
+            yield IMPORTED, path, f"would become a task: {_fields(path, slug, document)['name']}"
         else:
             created, detail = parse_time(document.value("created")), f"Imported from {path}"
             created_at = seconds_text(created) if created else None
-            made = create_task(fields=_fields(path, document), actor=ACTOR, detail=detail, created_at=created_at)
+            made = create_task(fields=_fields(path, slug, document), actor=ACTOR, detail=detail, created_at=created_at)
             yield IMPORTED, path, f"became {made.task_id}"
 
 
-def _obstacle(path: str, document: Document) -> str:
+def _obstacle(slug: str, document: Document) -> str:
     """Return why a note can't become a task."""
-    slug, number = _slug(path), parse_task_id(str(document.value("id")))
+    number = parse_task_id(str(document.value("id")))
     if number is not None and Task.objects.filter(pk=number).exists():
         return f"it is the note of T{number}; a sync puts it back in its place"
     if not is_safe_slug(slug):
@@ -78,25 +79,14 @@ def _compare(path: str, number: int, document: Document) -> Iterator[tuple[str, 
         yield DRIFT, path, f"{', '.join(differs)} differ from the database, which decides"
 
 
-def _slug(path: str) -> str:
-    return path.rpartition("/")[2].removesuffix(".md")
-
-
-def _note_files(files: Files) -> Iterator[str]:
-    for folder in TASK_FOLDERS:
-        if files.kind(folder) == "folder":
-            names = os.listdir(files.absolute(folder))
-            yield from (f"{folder}/{name}" for name in names if name.endswith(".md") and not is_copy_beside(name))
-
-
-def _fields(path: str, document: Document) -> dict[str, Any]:
+def _fields(path: str, slug: str, document: Document) -> dict[str, Any]:
     status = document.value("status")
     status = Status.ACTIVE.value if status == SYSTEM_ACTIVE else status
     minutes = _text(document, "estimate_minutes")
     repos = document.value("repos") or document.value("repo")
     return {
-        "name": _text(document, "name") or _text(document, "title") or _heading(document) or _slug(path),
-        "slug": _slug(path),
+        "name": _text(document, "name") or _text(document, "title") or _heading(document) or slug,
+        "slug": slug,
         "type": _text(document, "type") or "swe",
         "status": status if status in Status.values else _STATUS_OF_FOLDER[path.split("/")[1]],
         "priority": _text(document, "priority") or "normal",

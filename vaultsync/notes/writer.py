@@ -15,7 +15,7 @@ from tasks.models import Task
 from tasks.notes import heading
 from vaultsync.git.files import Blocked, Files
 from vaultsync.git.merge import put_beside
-from vaultsync.models import Kind, NoteProblem, NoteRecord
+from vaultsync.models import Kind, NoteRecord, Problems
 from vaultsync.notes.claims import BOTH_CHANGED, claim_of, take_over
 from vaultsync.notes.layout import (
     NOTE_BYTES,
@@ -59,7 +59,7 @@ class NoteWriter:
     dry_run: bool = False
     changes: Changes = field(default_factory=dict)
     records: list[NoteRecord] = field(default_factory=list)
-    problems: list[NoteProblem] = field(default_factory=list)
+    problems: Problems = field(default_factory=Problems)
     texts: TextRequests = field(default_factory=TextRequests)
     seen: set[str] = field(default_factory=set)
     _entries: dict[str, Entry] = field(default_factory=dict)
@@ -92,13 +92,13 @@ class NoteWriter:
             existing = set(ordered)
             for path in sorted(self._entries):
                 if (task_id := task_of_path(path)) and task_id not in existing:
-                    self._unreadable(path, f"there is no task T{task_id}")
+                    self.problems.add(path, f"there is no task T{task_id}", Kind.UNREADABLE)
 
     def write_overview(self) -> None:
         """Write the overview when something changed; its time alone is no reason."""
         entry, text = self._entries.get(OVERVIEW), overview_text(utc_now())
         if entry and not entry.is_file:
-            self._unreadable(OVERVIEW, "it is not a regular file")
+            self.problems.add(OVERVIEW, "it is not a regular file", Kind.UNREADABLE)
             return
         before = self.git.blobs([entry.id]).get(entry.id) if entry and not self.changes else None
         if before is None or without_time(before.decode(errors="replace")) != without_time(text):
@@ -114,9 +114,14 @@ class NoteWriter:
             names += [f"T{task}{ending}.md" for task in ids for ending in ("", *_COPIES)]
         paths = [OVERVIEW, *(f"{folder}/{name}" for folder in TASK_FOLDERS for name in names)]
         self._entries = self.git.entries(self.commit, paths)
-        self._bases = dict(self._entries if self.base == self.commit else self.git.entries(self.base, paths))
-        here = self.git.entries(self.head, paths) if self.edited_here else {}
-        self._bases |= {path: entry for path, entry in here.items() if path in self.edited_here}
+        self._bases = self._entries_of(self.base)
+        here = self._entries_of(self.head) if self.edited_here else {}
+        self._bases |= {path: here[path] for path in self.edited_here if path in here}
+
+    def _entries_of(self, commit: str | None) -> dict[str, Entry]:
+        """Return the entries as they are in another commit; its difference is read faster than its tree."""
+        entries = {**self._entries, **{change.path: change.old for change in self.git.diff(commit, self.commit)}}
+        return {path: entry for path, entry in entries.items() if entry}
 
     def _blobs_of(self, task: Task) -> list[str]:
         paths = (*self._in_folders(task.task_id), *self._adoptable(task))
@@ -175,7 +180,7 @@ class NoteWriter:
             if record is None or (record.path, record.blob, record.written) != (target, blob, values):
                 self.records.append(NoteRecord(task_id=task.pk, path=target, blob=blob, written=values))
         except (Blocked, Unsafe) as error:
-            self._unreadable(path or note_path(task), str(error))
+            self.problems.add(path or note_path(task), str(error), Kind.UNREADABLE)
 
     def _put(self, task: Task, path: str, target: str, content: bytes) -> None:
         """Have a note at `target` instead of `path`; what lies beside it moves along."""
@@ -200,7 +205,7 @@ class NoteWriter:
             edited = [key for key in values if document.value(key) not in ours[key]]
             sentence = f"{', '.join(edited)} was edited here; the database decides, and was put back" if edited else ""
         if sentence:
-            self.problems.append(NoteProblem.new(path, Kind.DRIFT, sentence))
+            self.problems.add(path, sentence, Kind.DRIFT)
         return values
 
     def _base(self, path: str) -> Document | None:
@@ -220,7 +225,7 @@ class NoteWriter:
             return adopted
         if adopted:
             sentence = f"{task.task_id} has a note of its own; what is in this one is not the task's"
-            self.problems.append(NoteProblem.new(adopted, Kind.CONFLICT, sentence))
+            self.problems.add(adopted, sentence, Kind.CONFLICT)
         if not places:
             return self._moved_to(task) if record else ""
         preferred = (note_path(task), record.path if record else "")
@@ -232,7 +237,7 @@ class NoteWriter:
                     beside = copy_beside(note_path(task), other.encode())
                     name = put_beside(self.git, note_path(task), beside, self.changes, self._entries)
                     sentence = f"there was a second note; it is in {name}"
-                    self.problems.append(NoteProblem.new(kept, Kind.CONFLICT, sentence))
+                    self.problems.add(kept, sentence, Kind.CONFLICT)
                 self.changes[path] = None
         return kept
 
@@ -275,9 +280,6 @@ class NoteWriter:
         paths = [f"{folder}/{task.task_id}.md" for folder in TASK_FOLDERS]
         blob = next(iter(self.git.last_blobs(self.commit, paths).values()), record.blob)
         return decode(self._blob(blob) or b"") or None
-
-    def _unreadable(self, path: str, sentence: str) -> None:
-        self.problems.append(NoteProblem.new(path, Kind.UNREADABLE, sentence))
 
 
 def _new_note(task: Task, values: dict[str, Value]) -> str:
