@@ -133,10 +133,10 @@ SECRETS = [
 @pytest.mark.parametrize("secret", SECRETS, ids=range(len(SECRETS)))
 def test_an_added_secret_blocks_and_is_not_repeated(pull: Review, secret: str) -> None:
     pull.propose({"030-knowledge/new.md": f"fine\nkey = {secret}\n"})
-    said = pull.review()
+    output = pull.review()
     assert "**Blocked.**" in pull.comment
     assert "030-knowledge/new.md" in pull.comment
-    assert secret not in pull.comment + said
+    assert secret not in pull.comment + output
     assert pull.gh["merged"] == []
 
 
