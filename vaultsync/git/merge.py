@@ -130,7 +130,7 @@ class _Merge:
     def _put_beside(self, path: str, entry: Entry, content: bytes | None) -> None:
         new = entry if content is None else self._file(entry.mode, content)
         name = put_beside(self.git, path, new, self.changes, self._present)
-        self._report(path, name)
+        self.problems.add(path, f"edited on both sides; ours is in {name}", Kind.CONFLICT)
 
     def _strip_markers(self, path: str, entry: Entry) -> None:
         """Keep both sides' lines of a file that git merged with markers under one of two names."""
@@ -138,7 +138,4 @@ class _Merge:
         both = without_conflict_markers(content, self._labels)
         if both != content:
             self.changes[path] = self._file(entry.mode, both)
-            self._report(path, path)
-
-    def _report(self, path: str, place: str) -> None:
-        self.problems.add(path, f"edited on both sides; ours is in {place}", Kind.CONFLICT)
+            self.problems.add(path, f"edited on both sides; ours is in {path}", Kind.CONFLICT)

@@ -13,7 +13,6 @@ from core.git.command import Git
 from vaultsync.git.files import Blocked, Files
 from vaultsync.git.worktree import Worktree
 
-_RUNNING = "running"
 _SURELY_OLD_SECONDS = 600
 _LOCKS = ("*.lock", "refs/**/*.lock", "objects/info/*.lock")  # those of packs stop nothing
 _UNFINISHED = {
@@ -33,7 +32,7 @@ class Recovery:
         self.worktree = worktree
         self.files = files
         self.folder = files.root / ".git"
-        self.running = files.scratch / _RUNNING
+        self.running = files.scratch / "running"
         self.notices: list[str] = []
 
     def run(self) -> None:

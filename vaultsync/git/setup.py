@@ -11,7 +11,6 @@ from vaultsync.git.remote import remove_credentials, url_of
 
 SEED = pathlib.Path(__file__).resolve().parent.parent / "seed"
 _ATTRIBUTES = "* -text -filter -ident -working-tree-encoding"
-_IGNORED = frozenset({"lost+found"})
 
 
 class Disabled(Exception):
@@ -53,7 +52,7 @@ def _create(path: pathlib.Path, git: Git) -> None:
     if path.exists() and not path.is_dir():
         raise Disabled(f"{path} is not a folder")
     path.mkdir(parents=True, exist_ok=True)
-    present = set(os.listdir(path)) - _IGNORED
+    present = set(os.listdir(path)) - {"lost+found"}
     if present and ".git" not in present:
         raise Disabled(f"{path} holds files and is not a git repository; it is left alone")
     if not present or (present == {".git"} and (path / ".git").is_dir() and not (path / ".git" / "HEAD").exists()):

@@ -221,9 +221,8 @@ class Worktree:
             kind = ""
         theirs = self._content(new, contents) if new else None
         if not new and target.new and kind == "file" and not self.files.kind(target.path):
-            theirs = self._content(
-                target.new, contents if target.new.id in contents else self.git.blobs([target.new.id])
-            )
+            held = contents if target.new.id in contents else self.git.blobs([target.new.id])
+            theirs = self._content(target.new, held)
             self._moved_here.add(target.path)
             self._bring(path, target, base, theirs)
         else:

@@ -120,8 +120,11 @@ class NoteWriter:
 
     def _entries_of(self, commit: str | None) -> dict[str, Entry]:
         """Return the entries as they are in another commit; its difference is read faster than its tree."""
-        entries = {**self._entries, **{change.path: change.old for change in self.git.diff(commit, self.commit)}}
-        return {path: entry for path, entry in entries.items() if entry}
+        entries = dict(self._entries)
+        for path, old, _ in self.git.diff(commit, self.commit):
+            entries.pop(path, None)
+            entries |= {path: old} if old else {}
+        return entries
 
     def _blobs_of(self, task: Task) -> list[str]:
         paths = (*self._in_folders(task.task_id), *self._adoptable(task))
