@@ -113,7 +113,7 @@ class Git:
         self.status, self.stderr = 0, ""  # of the last command
         self.object_format = "sha1"
         self._recent: dict[str, bytes] = {}  # contents that were read or written last, by their ids
-        self._ancestors: set[tuple[str, str]] = set()  # pairs of which the first is an ancestor of the second
+        self._ancestors: dict[tuple[str, str], bool] = {}  # whether the first is an ancestor of the second
         self._inherited_environment = (*_INHERITED_ENVIRONMENT, *environment)
 
     # --- running
@@ -189,10 +189,8 @@ class Git:
     def is_ancestor(self, old: str, new: str) -> bool:
         if old != new and (old, new) not in self._ancestors:
             self.run("merge-base", "--is-ancestor", old, new, accept=(0, 1, 128))
-            if self.status:
-                return False
-            self._ancestors.add((old, new))
-        return True
+            self._ancestors[old, new] = self.status == 0
+        return old == new or self._ancestors[old, new]
 
     def merge_base(self, one: str, other: str) -> str | None:
         return self.text("merge-base", one, other, accept=(0, 1)) or None
@@ -354,7 +352,7 @@ class Git:
         lines.append(b"\nget-mark :1\ndone\n")
         options = ("--quiet", "--force", "--done", "--date-format=now")
         commit = self.text("fast-import", *options, stdin=b"".join(lines))
-        self._ancestors |= {(parent, commit) for parent in parents}
+        self._ancestors |= {(parent, commit): True for parent in parents}
         return commit
 
     def merge_text(self, base: bytes, ours: bytes, theirs: bytes) -> bytes | None:

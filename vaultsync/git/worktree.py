@@ -189,7 +189,7 @@ class Worktree:
         self._moved_here.clear()
         # What a note moves from and to side by side, and what goes before what comes.
         ordered = sorted(changes, key=lambda change: (task_of_path(change.path) or 0, bool(change.new)))
-        for part, contents in self.git.batches(ordered, lambda change: _blobs(change.old, change.new)):
+        for part, contents in self.git.batches(ordered, _blobs_of):
             for change in part:
                 try:
                     self._place(change, places.get(task_of_path(change.path) or 0, change), contents)
@@ -216,7 +216,7 @@ class Worktree:
             if new and (new.mode, contents.get(new.id)) != (SYMLINK, there):
                 raise Blocked("a link was changed on both sides; the local one is kept")
             return
-        if old and kind == "file" and base is None and self._is_large_and_unedited(path, old.id):
+        if old and kind == "file" and base is None and path != OVERVIEW and self._is_large_and_unedited(path, old.id):
             self.files.remove(path)  # too large to be merged with
             kind = ""
         theirs = self._content(new, contents) if new else None
@@ -284,7 +284,9 @@ class Worktree:
         return self.files.kind(path) == "file" and self.files.read(path) == content
 
 
-def _blobs(*entries: Entry | None) -> list[str]:
+def _blobs_of(change: Change) -> list[str]:
+    """Return what is needed to place a path; the overview is written anew, never merged."""
+    entries = (change.new, None if change.path == OVERVIEW else change.old)
     return [entry.id for entry in entries if entry and entry.mode != GITLINK]
 
 
