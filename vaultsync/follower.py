@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -37,7 +38,7 @@ class VaultFollower:
         self.vault = vault or Vault.from_settings(token)
         self.interval = timedelta(seconds=interval if interval is not None else settings.VAULT_SYNC_INTERVAL)
         self.clock = clock
-        self._last_beat = 0.0
+        self._last_beat = -math.inf
         self._newest = 0
         self._first_at = 0.0
         self._last_at = 0.0
@@ -48,19 +49,15 @@ class VaultFollower:
 
         Returns True after a sync; else the seconds after which to look again while events gather, or False.
         """
-        clock = self.clock()
-        if clock - self._last_beat > _HEARTBEAT_SECONDS or not self._last_beat:
-            services.beat()
-            self._last_beat = clock
-        state = services.vault_state()
-        due = self._due(state, clock)
+        self._on_step("tick")
+        due = self._due(services.vault_state(), self.clock())
         if due is None:
             return _POLL_SECONDS if self._first_at else False
         try:
-            Sync(self.vault, SyncObserver(on_wait=self._on_wait, on_step=self._on_step)).run(**due)
+            Sync(self.vault, SyncObserver(on_wait=self._beat, on_step=self._on_step)).run(**due)
         except Unavailable:
             return False  # `manage.py sync` or a script is at work; what is due stays due
-        services.beat()
+        self._beat()
         self._started = True
         self._first_at = 0.0
         return True
@@ -100,14 +97,13 @@ class VaultFollower:
             self._first_at = self._first_at or clock
         return clock - self._last_at >= QUIET_SECONDS or clock - self._first_at >= MOST_WAIT_SECONDS
 
-    def _on_wait(self, seconds: float) -> None:
-        services.beat(busy_seconds=seconds)
+    def _beat(self, busy_seconds: float = 0) -> None:
+        services.beat(busy_seconds=busy_seconds)
         self._last_beat = self.clock()
 
     def _on_step(self, step: str) -> None:
         if self.clock() - self._last_beat > _HEARTBEAT_SECONDS:
-            services.beat()
-            self._last_beat = self.clock()
+            self._beat()
 
 
 def _elapsed(since: datetime | None, span: timedelta, now: datetime) -> bool:

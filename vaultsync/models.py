@@ -114,7 +114,10 @@ class NoteProblem(models.Model):
     def __str__(self) -> str:
         return f"{self.path}: {self.sentence}"
 
-    @classmethod
-    def new(cls, path: str, kind: str, sentence: str) -> NoteProblem:
-        """Return an unsaved problem; control characters of file names and git's messages are replaced."""
-        return cls(path=one_line(path), kind=kind, sentence=one_line(sentence)[:_MOST_CHARACTERS], since=utc_now())
+
+class Problems(list[NoteProblem]):
+    """What a sync is to report; control characters of file names and git's messages are replaced."""
+
+    def add(self, path: str, sentence: str, kind: str = Kind.BLOCKED) -> None:
+        sentence = one_line(sentence)[:_MOST_CHARACTERS]
+        self.append(NoteProblem(path=one_line(path), kind=kind, sentence=sentence, since=utc_now()))

@@ -82,16 +82,9 @@ def record_sync(*, run: SyncRun, result: SyncResult, served: int | None) -> None
 
 def record_remote_failure(*, kind: str, sentence: str, ahead: int) -> None:
     """Record an error of the remote; commits wait here."""
-    failures = vault_state().remote_failures + 1
-    error = _last_error(sentence)
-    save_state(
-        remote_state=kind,
-        remote_error=error["last_error"],
-        remote_failures=failures,
-        remote_retry_at=retry_time(failures),
-        ahead=ahead,
-        **error,
-    )
+    error, failures = _last_error(sentence), vault_state().remote_failures + 1
+    values = {"remote_state": kind, "remote_error": error["last_error"], "ahead": ahead, **error}
+    save_state(remote_failures=failures, remote_retry_at=retry_time(failures), **values)
 
 
 def _last_error(sentence: str) -> dict[str, Any]:

@@ -15,19 +15,20 @@ from datetime import timedelta
 
 from django.db.models import Max
 
+from core.git.command import BRANCH, NETWORK_SECONDS, Changes, Git, GitError
+from core.git.lock import vault_lock
+from core.text import one_line
 from core.timestamps import utc_now
-from tasks.models import Task
-from tasks.services import events_after, newest_event_id
+from tasks.models import Task, TaskEvent
+from tasks.services import newest_event_id
 from vaultsync import services
-from vaultsync.git.command import BRANCH, NETWORK_SECONDS, Changes, Git, GitError
 from vaultsync.git.files import Blocked, Files
-from vaultsync.git.lock import vault_lock
 from vaultsync.git.merge import merge_commits
 from vaultsync.git.recovery import Recovery
 from vaultsync.git.remote import ACCEPTED, TRACKED, Remote, RemoteError
 from vaultsync.git.setup import Disabled, open_vault, seed_files
 from vaultsync.git.worktree import JOURNAL, OURS, WRITTEN, Worktree, is_on_branch
-from vaultsync.models import NoteProblem, NoteRecord, SyncRequest, SyncRun, VaultState
+from vaultsync.models import NoteRecord, Problems, SyncRequest, SyncRun, VaultState
 from vaultsync.notes.layout import SYSTEM, TASKS, task_of_path
 from vaultsync.notes.texts import forget_pushed
 from vaultsync.notes.writer import NoteWriter
@@ -38,7 +39,6 @@ FULL_EVERY = timedelta(hours=6)
 _GC_EVERY = timedelta(days=1)
 _GC_SECONDS = 900
 _TRIES = 5
-_EVENT_BATCH = 2000
 _FEW = 100  # tasks of which is looked up whether others may have written their notes
 _MAIN = f"refs/heads/{BRANCH}"
 # The newest commit below that of the last checkout that is not ours: what is between them is made anew.
@@ -53,14 +53,14 @@ class Sync:
         self.observer = observer or SyncObserver()
         self.git = Git(vault.path)
         self.files = Files(vault.path)
-        self.worktree = Worktree(self.git, self.files, self.observer.on_step)
+        self.problems = Problems()
+        self.worktree = Worktree(self.git, self.files, self.problems, self.observer.on_step)
         self.recovery = Recovery(self.git, self.files, self.worktree)
         self.result = SyncResult()
         self.state = VaultState()
         self.remote: Remote | None = None
         self.head: str | None = None
         self.refs: dict[str, str] = {}
-        self.problems: list[NoteProblem] = []
         self.has_looked_around = False
 
     def run(
@@ -83,7 +83,6 @@ class Sync:
             served = SyncRequest.objects.aggregate(newest=Max("pk"))["newest"]
             self.state = services.vault_state()
             self._run(full=full, fetch=fetch, respect_back_off=respect_back_off, dry_run=dry_run)
-            self.result.escape()
             if not dry_run:
                 run.seconds = round(time.monotonic() - clock, 3)
                 services.record_sync(run=run, result=self.result, served=served)
@@ -93,36 +92,29 @@ class Sync:
     def _run(self, *, full: bool, fetch: bool, respect_back_off: bool, dry_run: bool) -> None:
         """Open the vault and sync it; what goes wrong is in the result."""
         try:
-            if not dry_run:
-                self.recovery.remove_stale_locks()
-            elif not (self.vault.path / ".git").is_dir():
-                raise Disabled("there is no vault yet; a sync without --dry-run makes it")
-            url = open_vault(self.vault.path, self.vault.repo, self.git, self.files)
-        except Blocked as error:
-            self.result.error = str(error)
-            return
-        except (Disabled, GitError, OSError) as error:
-            self.result.disabled = str(error)
-            return
-        try:
             if dry_run:
                 self._plan(full=full)
                 return
+            self.recovery.remove_stale_locks()
+            url = open_vault(self.vault.path, self.vault.repo, self.git, self.files)
             self.remote = Remote(self.git, url, self.vault.token) if url else None
-            self.recovery.begin()
-            self.recovery.run()
-            self._sync(full=full, fetch=fetch, respect_back_off=respect_back_off)
-            self._collect_garbage()
+            with self.recovery:
+                self.recovery.run()
+                self._sync(full=full, fetch=fetch, respect_back_off=respect_back_off)
+                self._collect_garbage()
+        except Disabled as error:
+            self.result.disabled = one_line(str(error))
         except RemoteError as error:
             self._record_remote_error(error)
         except (GitError, Blocked) as error:
-            self.result.error = str(error)
+            self.result.error = one_line(str(error))
         except OSError as error:
             self.result.error = f"the vault can't be written or read: {error.strerror or error}"
-        self.recovery.end()
-        self.result.notices += self.recovery.notices
+        self.result.notices += map(one_line, self.recovery.notices)
 
     def _plan(self, *, full: bool) -> None:
+        if not (self.vault.path / ".git").is_dir():
+            raise Disabled("there is no vault yet; a sync without --dry-run makes it")
         self.head = self.git.resolve("HEAD")
         notes = NoteWriter(self.git, self.files, self.head, self.head, dry_run=True)
         self._write(notes, self._tasks_with_events(full=full)[0], is_new=False)
@@ -179,14 +171,11 @@ class Sync:
 
     def _tasks_with_events(self, *, full: bool) -> tuple[set[int] | None, int]:
         """Return the tasks that changed since the last sync, None for all of them, and the cursor behind them."""
+        cursor = newest_event_id()
         if full or self.state.committed is None:
-            return None, newest_event_id()
-        ids: set[int] = set()
-        cursor = self.state.committed
-        while events := events_after(cursor, limit=_EVENT_BATCH):
-            ids |= {event.task_id for event in events}
-            cursor = events[-1].pk
-        return ids, cursor
+            return None, cursor
+        events = TaskEvent.objects.filter(pk__gt=self.state.committed, pk__lte=cursor).order_by()
+        return set(events.values_list("task_id", flat=True).distinct()), cursor
 
     def _is_written_elsewhere(self, ids: set[int]) -> bool:
         """Return True when others may have written into the notes first: of new tasks, and of system tasks."""
@@ -223,12 +212,7 @@ class Sync:
         self._record(notes, cursor, full=ids is None)
 
     def _merge(self, ours: str | None, theirs: str | None) -> str | None:
-        if ours is None or theirs is None:
-            return ours or theirs
-        if self.git.is_ancestor(theirs, ours):
-            return ours
-        commit, conflicts = merge_commits(self.git, ours, theirs)
-        self.problems += conflicts
+        commit = merge_commits(self.git, ours, theirs, self.problems)
         self.observer.on_step("merged")
         return commit
 
@@ -284,7 +268,7 @@ class Sync:
         services.save_records(records=notes.records)
         notes.texts.record()
         self.observer.on_step("recorded")
-        problems = [*self.problems, *notes.problems, *self.worktree.problems]
+        problems = [*self.problems, *notes.problems]
         seen = None if full else notes.seen
         services.save_problems(problems=problems, seen=seen, blocked_is_over=self.has_looked_around)
         if cursor != self.state.committed:
@@ -330,8 +314,8 @@ class Sync:
 
     def _record_remote_error(self, error: RemoteError) -> None:
         """Keep an error of the remote for the status; it is tried again later."""
-        self.result.remote_error = str(error)
-        services.record_remote_failure(kind=error.kind, sentence=str(error), ahead=self._ahead())
+        self.result.remote_error = one_line(str(error))
+        services.record_remote_failure(kind=error.kind, sentence=self.result.remote_error, ahead=self._ahead())
 
     def _ahead(self) -> int:
         if self.remote is None or self.head is None:

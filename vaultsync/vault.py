@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 
 from django.conf import settings
 
-from core.text import one_line
-
 TokenProvider = Callable[[], str | None]  # None where the remote needs no token, or git finds its own credentials
 
 
@@ -39,7 +37,10 @@ class SyncObserver:
 
 @dataclass
 class SyncResult:
-    """The result of a sync. `error` is a sentence; with only `remote_error` set, everything is committed here."""
+    """The result of a sync. `error` is a sentence; with only `remote_error` set, everything is committed here.
+
+    Sentences are of one line: they quote git, remotes and file names, which can hold anything.
+    """
 
     files: int = 0
     paths: list[str] = field(default_factory=list)
@@ -50,9 +51,3 @@ class SyncResult:
     error: str = ""
     remote_error: str = ""
     notices: list[str] = field(default_factory=list)
-
-    def escape(self) -> None:
-        """Replace control characters: sentences quote git, remotes and file names, which can hold anything."""
-        self.disabled, self.error = one_line(self.disabled), one_line(self.error)
-        self.remote_error = one_line(self.remote_error)
-        self.notices = [one_line(notice) for notice in self.notices]

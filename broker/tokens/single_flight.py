@@ -35,8 +35,8 @@ class SingleFlight:
         with self._lock:
             running = self._flights.get(key)
             if running is None:
-                flight: Future[None] = Future()
-                self._flights[key] = flight
+                future: Future[None] = Future()
+                self._flights[key] = future
         if running is not None:
             try:
                 return running.result(max(0.0, until - time.monotonic()))
@@ -45,10 +45,10 @@ class SingleFlight:
         try:
             result = self._in_slot(call)
         except BaseException as error:
-            flight.set_exception(error)
+            future.set_exception(error)
             raise
         else:
-            flight.set_result(None)
+            future.set_result(None)
             return result
         finally:
             with self._lock:

@@ -50,8 +50,8 @@ def context(request: HttpRequest, run: JobRun) -> dict[str, Any]:
     query = request.GET.get("find", "").strip()[:200]
     line = _number(request.GET.get("line", ""))
     start = output_lines.around(run.pk, line) if line else output_lines.tail(run.pk)
-    shown = output_lines.window(run.pk, start, is_growing=run.is_active, folds=not run.is_active)
-    follows = run.is_active and (not line or not shown.is_full)
+    window = output_lines.window(run.pk, start, is_growing=run.is_active, folds=not run.is_active)
+    follows = run.is_active and (not line or not window.is_full)
     return {
         **_state(request, run),
         "previous_run": siblings.filter(pk__lt=run.pk).order_by("-pk").values_list("pk", flat=True).first(),
@@ -64,11 +64,11 @@ def context(request: HttpRequest, run: JobRun) -> dict[str, Any]:
         "line": line,
         "first_line": start.line,
         "earlier_line": max(1, start.line - output_lines.WINDOW_LINES // 2),
-        "later_line": shown.after.line + 200 if shown.after.offset < end and not follows else None,
+        "later_line": window.after.line + 200 if window.after.offset < end and not follows else None,
         "steps": output_lines.steps(run.pk),
         "has_times": bool(output.times(run.pk)),
         "output_gone": bool(not end and run.output_bytes and not run.is_active),
-        "piece": format_html("{}{}", shown.html, _more(run, shown.after) if follows else ""),
+        "piece": format_html("{}{}", window.html, _more(run, window.after) if follows else ""),
         "follows": follows,
     }
 
@@ -82,12 +82,12 @@ def live(request: HttpRequest, pk: int) -> HttpResponse:
     if run is None or not (offset.isascii() and offset.isdigit() and len(offset) < 16):
         raise Http404
     place = output_lines.Place(int(offset), line, ansi.read_style(request.GET.get("style", "")))
-    shown = output_lines.window(run.pk, place, is_growing=run.is_active)
-    goes_on = run.is_active or shown.after.offset < output.end(run.pk)
+    window = output_lines.window(run.pk, place, is_growing=run.is_active)
+    goes_on = run.is_active or window.after.offset < output.end(run.pk)
     state = render_to_string("admin/jobs/run_standing.html", {"is_live": True, **_state(request, run)}, request)
     headers = {} if goes_on else {"HX-Trigger": "over"}
     # Not by a template: each of its line ends would be one more line of output.
-    return HttpResponse(f"{shown.html}{_more(run, shown.after) if goes_on else ''}{state.strip()}", headers=headers)
+    return HttpResponse(f"{window.html}{_more(run, window.after) if goes_on else ''}{state.strip()}", headers=headers)
 
 
 def error_line(request: HttpRequest, pk: int) -> HttpResponse:

@@ -117,10 +117,10 @@ def _reference(database: pathlib.Path, present: Present | None) -> Iterator[tupl
                 # Not in the state directory, where the copy to restore is unpacked.
                 copy = stack.enter_context(unpacked(path, folder()))
                 with carry_over.opened(copy) as alias:
-                    carried = carry_over.read(alias)
+                    present = carry_over.read(alias)
             except (LobwifeError, DatabaseError):
                 continue
-            yield copy, carried
+            yield copy, present
             return
     yield None, Present()
 

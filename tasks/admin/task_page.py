@@ -61,8 +61,8 @@ def _entries(events: Sequence[TaskEvent]) -> Iterator[Entry]:
     for event, earlier in zip(events, [*events[1:], None], strict=True):
         changed = {name: (old, new) for name, old, new in event.field_changes}
         before = changed["status"][0] if "status" in changed else (earlier.status or "" if earlier else "")
-        shown = [(_LABELS.get(name, name.replace("_", " ")), *pair) for name, pair in changed.items()]
-        yield Entry(event, before, [row for row, name in zip(shown, changed, strict=True) if name not in _HIDDEN])
+        rows = [(_LABELS.get(name, name.replace("_", " ")), *pair) for name, pair in changed.items()]
+        yield Entry(event, before, [row for row, name in zip(rows, changed, strict=True) if name not in _HIDDEN])
 
 
 def durations(task: Task) -> list[tuple[str, str]]:

@@ -133,10 +133,10 @@ SECRETS = [
 @pytest.mark.parametrize("secret", SECRETS, ids=range(len(SECRETS)))
 def test_an_added_secret_blocks_and_is_not_repeated(pull: Review, secret: str) -> None:
     pull.propose({"030-knowledge/new.md": f"fine\nkey = {secret}\n"})
-    said = pull.review()
+    output = pull.review()
     assert "**Blocked.**" in pull.comment
     assert "030-knowledge/new.md" in pull.comment
-    assert secret not in pull.comment + said
+    assert secret not in pull.comment + output
     assert pull.gh["merged"] == []
 
 
@@ -187,10 +187,11 @@ def test_symlinks_and_submodules_block(pull: Review) -> None:
         ("---\nid: [T2\n---\n", "not valid YAML"),
         ("---\n- a list\n---\n", "frontmatter"),
         (f"---\nid: {'[' * 50000}{']' * 50000}\nstatus: queued\ncreated: x\n---\n", "not valid YAML"),
-        (f"---\na0: &a0 [x]\n{BOMB}id: *a30\nstatus: queued\ncreated: x\n---\n", "its id differs"),
+        (f"---\na0: &a0 [x]\n{BOMB}id: *a30\nstatus: queued\ncreated: x\n---\n", "lacks id"),
+        ("---\n{id: T2, status: queued, created: x}\n---\n", "not valid YAML"),
         (NOTE, "its id differs"),
     ],
-    ids=["none", "lacking", "invalid", "list", "deep", "bomb", "other"],
+    ids=["none", "lacking", "invalid", "list", "deep", "bomb", "braces", "other"],
 )
 def test_notes_that_lobwife_could_not_read_block(pull: Review, note: str, words: str) -> None:
     pull.propose({"010-tasks/completed/T2.md": note})

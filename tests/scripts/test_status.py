@@ -45,14 +45,14 @@ def test_the_report_says_what_the_fleet_does(fleet: Fleet, server: Installation)
     fleet.kubectl["pods"][2]["metadata"]["labels"] = {"lobmob.io/lobster-type": "research"}
     fleet.gh["repos"]["org/vault"] = {"pulls": [{"number": 1}, {"number": 2}]}
     fleet.save()
-    found = facts(fleet)
-    assert found["agents"] == {"running": {"swe": 1, "image-gen": 1}, "pending": {"research": 1}}
-    assert {name: count for name, count in found["tasks"].items() if count} == {"queued": 1, "active": 2, "failed": 1}
-    assert found["oldest_queued"]["minutes"] == pytest.approx(90, abs=2)
-    assert [each["name"] for each in found["failed_since_last_report"]] == ["a failed one"]
-    assert found["open_pull_requests"] == 2
-    assert (found["tokens_issued"], found["jobs_failing"]) == (0, [])
-    assert found["monthly_cost_usd"] == 96
+    report = facts(fleet)
+    assert report["agents"] == {"running": {"swe": 1, "image-gen": 1}, "pending": {"research": 1}}
+    assert {name: count for name, count in report["tasks"].items() if count} == {"queued": 1, "active": 2, "failed": 1}
+    assert report["oldest_queued"]["minutes"] == pytest.approx(90, abs=2)
+    assert [each["name"] for each in report["failed_since_last_report"]] == ["a failed one"]
+    assert report["open_pull_requests"] == 2
+    assert (report["tokens_issued"], report["jobs_failing"]) == (0, [])
+    assert report["monthly_cost_usd"] == 96
     assert facts(fleet, LOBMOB_NODE_MONTHLY_USD="10")["monthly_cost_usd"] == 40
     text = fleet.run(SCRIPT).stdout
     for words in ("2 active", "running: 2 (image-gen 1, swe 1)", "pending: 1 (research 1)", "96 USD", "a failed one"):
@@ -81,10 +81,10 @@ def test_what_is_not_known_is_not_called_zero(fleet: Fleet, trouble: str) -> Non
         else:
             setattr(fleet, tool, {"exit": 1} if trouble == "failing" else {"answer": "<html>"})
     fleet.save()
-    found = facts(fleet, code=0 if trouble == "missing" else 1)
+    report = facts(fleet, code=0 if trouble == "missing" else 1)
     for name in ("agents", "open_pull_requests", "nodes", "monthly_cost_usd"):
-        assert found[name] == "unknown"
-    assert found["tasks"]["queued"] == 0
+        assert report[name] == "unknown"
+    assert report["tasks"]["queued"] == 0
     assert "agents running: unknown" in fleet.run(SCRIPT).stdout
 
 

@@ -23,13 +23,13 @@ def world(tmp_path: pathlib.Path, server: Installation) -> World:
 
 @pytest.fixture
 def discord() -> Iterator[Receiver]:
-    with receiver() as told:
-        yield told
+    with receiver() as discord:
+        yield discord
 
 
 # --- time-outs
 @pytest.mark.parametrize(
-    ("estimate", "minutes", "said"),
+    ("estimate", "minutes", "events"),
     [
         (None, 44, []),
         (None, 46, ["timeout_warning"]),
@@ -42,12 +42,12 @@ def discord() -> Iterator[Receiver]:
     ],
 )
 def test_a_task_over_its_time_is_reported_once(
-    world: World, estimate: int | None, minutes: int, said: list[str]
+    world: World, estimate: int | None, minutes: int, events: list[str]
 ) -> None:
     number = world.task(minutes, estimate_minutes=estimate)
     world.working(number)
     assert "nothing to do" in world.twice()
-    assert world.events(number) == said
+    assert world.events(number) == events
     assert world.get(number)["status"] == "active"
 
 
@@ -90,10 +90,10 @@ def test_a_discord_that_fails_is_said_and_nothing_else_stops(world: World, disco
     first, second = world.task(50, discord_thread_id="12"), world.task(50, discord_thread_id="../../x")
     world.working(first, second)
     environment = {"DISCORD_BOT_TOKEN": "bot-secret-word", "DISCORD_API_URL": f"http://127.0.0.1:{discord.port}"}
-    said = world.manage(code=1, **environment)
-    assert "Discord answered 403" in said
-    assert "is not a channel's number" in said
-    assert "bot-secret-word" not in said
+    output = world.manage(code=1, **environment)
+    assert "Discord answered 403" in output
+    assert "is not a channel's number" in output
+    assert "bot-secret-word" not in output
     assert world.events(first) == world.events(second) == ["timeout_warning"]
 
 
@@ -110,8 +110,8 @@ def test_nothing_is_decided_without_knowing(world: World, tool: str, trouble: st
         setattr(world, tool, answers[trouble])
         world.save()
     for _ in range(2):
-        said = world.manage(code=0 if trouble == "missing" else 1)
-        assert said.count("left alone") + said.count("not looked for") == 1
+        output = world.manage(code=0 if trouble == "missing" else 1)
+        assert output.count("left alone") + output.count("not looked for") == 1
     assert world.get(orphan)["status"] == "active"
     assert world.events(orphan) == []
     assert world.events(waiting) == ["queue_delay"]
@@ -129,9 +129,9 @@ def test_time_outs_are_reported_without_kubernetes_but_not_without_pull_requests
 
 
 def test_a_lobwife_that_is_away_is_a_failure_in_a_sentence(world: World) -> None:
-    said = world.manage(code=1, LOBWIFE_URL="http://127.0.0.1:9")
-    assert "lobwife does not answer" in said
-    assert said.splitlines()[-1]
+    output = world.manage(code=1, LOBWIFE_URL="http://127.0.0.1:9")
+    assert "lobwife does not answer" in output
+    assert output.splitlines()[-1]
 
 
 # --- the queue
@@ -158,9 +158,9 @@ def test_a_dry_run_says_much_and_does_nothing(world: World) -> None:
     lost, young, late, saved = world.task(40), world.task(10), world.task(), world.task(40)
     world.aged(late, 61)
     world.branch(f"T{saved}")
-    said = world.manage("--dry-run")
+    output = world.manage("--dry-run")
     for number in (lost, young, late, saved):
-        assert f"T{number} " in said
+        assert f"T{number} " in output
         assert world.events(number) == []
     assert world.pulls() == []
     assert world.investigations() == []

@@ -18,7 +18,7 @@ from core.timestamps import iso_text, utc_now
 from tasks import services
 from tasks.models import Status, Task, TaskEvent
 from tests.support.pages import text
-from vaultsync.notes.rendering import as_html
+from vaultsync.templatetags.vault_tags import as_html
 
 pytestmark = pytest.mark.django_db
 BOSS = Caller("key:lobboss", Role.SERVICE, "10.0.0.1")

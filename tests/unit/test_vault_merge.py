@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from core.frontmatter import splice
 from vaultsync.git.files import conflict_name, is_placeable
-from vaultsync.notes.frontmatter import splice
 from vaultsync.notes.layout import OWNED
 from vaultsync.notes.merge import copy_beside, has_conflict_markers, merge_file
 

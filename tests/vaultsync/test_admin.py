@@ -22,9 +22,9 @@ def test_the_admin_page_shows_the_state_and_asks_for_syncs(world: World, client:
     world.write(note_of(made), "---\na: b: c\n---\n")
     change(made, priority="high")
     world.synced()
-    shown = client.get(page).content.decode()
-    assert note_of(made) in shown
-    assert "not valid YAML" in shown
+    page_text = client.get(page).content.decode()
+    assert note_of(made) in page_text
+    assert "not valid YAML" in page_text
     assert client.get("/admin/vaultsync/vaultstate/request/").status_code == 405
     client.post("/admin/vaultsync/vaultstate/request/", {"full": "1"})
     assert SyncRequest.objects.get().full is True
@@ -37,9 +37,9 @@ def test_a_task_s_page_tells_of_its_note(world: World, client: Client) -> None:
     page = f"/admin/tasks/task/{made.pk}/live/"
     assert "the vault is not synced" in client.get(page).content.decode()
     world.synced()
-    shown = client.get(page).content.decode()
-    assert note_of(made) in shown
-    assert ">synced<" in shown
+    page_text = client.get(page).content.decode()
+    assert note_of(made) in page_text
+    assert ">synced<" in page_text
     world.write(note_of(made), "---\na: b: c\n---\n")
     change(made, priority="high")
     assert ">waiting<" in client.get(page).content.decode()

@@ -34,20 +34,20 @@ def test_the_sync_command_says_why_it_can_not(world: World) -> None:
 
 
 def test_notes_from_before_the_database_are_imported_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    known = task("Known", slug="known")
+    made_before = task("Known", slug="known")
     world.synced()
     old = "---\nname: Old one\nstatus: completed\ncreated: 2025-01-02 03:04:05\nrepos: [org/a]\nmine: 1\n---\n\nBody.\n"
     world.write("010-tasks/completed/old-one.md", old)
     world.write("010-tasks/active/no-keys.md", "# A heading\n\nText.\n")
     world.write("010-tasks/active/broken.md", "---\na: b: c\n---\n")
     world.write("010-tasks/active/T999.md", "---\nid: T999\n---\n")
-    world.edit(note_of(known), "status: queued", "status: failed")
+    world.edit(note_of(made_before), "status: queued", "status: failed")
     call_command("vault", "import", "--dry-run")
     assert Task.objects.count() == 1
     call_command("vault", "import")
     out = capsys.readouterr().out
     assert "2 imported, 2 skipped, 1 with drift." in out
-    assert f"{note_of(known)}: status differ" in out
+    assert f"{note_of(made_before)}: status differ" in out
     made = Task.objects.get(slug="old-one")
     assert (made.name, made.status, made.created_at, made.repo_list) == (
         "Old one",

@@ -22,7 +22,7 @@ def running(tmp_path: pathlib.Path) -> Iterator[Installation]:
     made.stop()
 
 
-def shown(running: Installation, path: str) -> str:
+def remote_text(running: Installation, path: str) -> str:
     return git(running.folder / "remote.git", "show", f"main:{path}", check=False)
 
 
@@ -30,9 +30,9 @@ def test_a_change_through_rest_reaches_the_remote(running: Installation) -> None
     wait_for(lambda: running.get("/api/v1/sync").json.get("last_sync"), what="the first sync")
     assert running.get("/api/v1/sync").json["running"] is True
     task = running.post("/api/v1/tasks", {"name": "Fix the parser"}).json
-    wait_for(lambda: "name: Fix the parser" in shown(running, f"010-tasks/active/{task['task_id']}.md"))
+    wait_for(lambda: "name: Fix the parser" in remote_text(running, f"010-tasks/active/{task['task_id']}.md"))
     running.request("PATCH", f"/api/v1/tasks/{task['id']}", {"status": "completed"})
-    wait_for(lambda: "status: completed" in shown(running, f"010-tasks/completed/{task['task_id']}.md"))
+    wait_for(lambda: "status: completed" in remote_text(running, f"010-tasks/completed/{task['task_id']}.md"))
     before = running.get("/api/v1/sync").json["last_commit"]
     assert before == git(running.folder / "remote.git", "rev-parse", "main")
     assert running.post("/api/v1/sync/trigger").json == {"status": "sync requested"}
@@ -49,4 +49,4 @@ def test_the_daemon_stops_at_once_and_goes_on_where_it_was(running: Installation
     task = running.post("/api/v1/tasks", {"name": "While it was down"}).json
     assert running.get("/api/v1/sync").json["pending_events"] == 1
     running.start_daemon()
-    wait_for(lambda: "While it was down" in shown(running, f"010-tasks/active/{task['task_id']}.md"))
+    wait_for(lambda: "While it was down" in remote_text(running, f"010-tasks/active/{task['task_id']}.md"))

@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 import time_machine
 
+from core.git.lock import vault_lock
 from core.timestamps import utc_now
 from tests.support.git_remote import World, note_of, task
 from vaultsync import services
 from vaultsync.follower import VaultFollower
-from vaultsync.git.lock import vault_lock
 from vaultsync.models import SyncRequest, SyncRun, VaultState
 
 pytestmark = pytest.mark.django_db
@@ -98,14 +98,14 @@ def test_a_failing_remote_is_tried_again_with_back_off(world: World, follower: V
         follower.tick()
         clock.forward(1)
         assert follower.tick() is True
-        waits = []
+        back_offs = []
         for _ in range(4):
-            waits.append((VaultState.objects.get().remote_retry_at - utc_now()).total_seconds())
-            clock.forward(waits[-1] - 1)
+            back_offs.append((VaultState.objects.get().remote_retry_at - utc_now()).total_seconds())
+            clock.forward(back_offs[-1] - 1)
             assert follower.tick() is False
             clock.forward(1)
             assert follower.tick() is True
-        assert waits == [5, 10, 20, 40]
+        assert back_offs == [5, 10, 20, 40]
         away.rename(world.remote)
         clock.forward(back)
         assert follower.tick() is True

@@ -202,8 +202,8 @@ def test_names_of_files_that_are_no_text_stop_nothing_and_are_shown_as_text(worl
     result = world.sync(full=True)
     assert result.error == ""
     assert b"priority: high" in world.read(note_of(made))
-    shown = sorted(NoteProblem.objects.values_list("path", flat=True))
-    assert shown == ["010-tasks/active/  .md", "010-tasks/active/a [31m line.md"]
+    paths = sorted(NoteProblem.objects.values_list("path", flat=True))
+    assert paths == ["010-tasks/active/  .md", "010-tasks/active/a [31m line.md"]
 
 
 def test_a_folder_that_is_a_symlink_is_not_followed(world: World, tmp_path: pathlib.Path) -> None:

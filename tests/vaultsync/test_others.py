@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from core.git.command import Git
 from tests.support.git_remote import PERSON, Copy, World, change, git, note_of, task
 from tests.support.installation import ROOT, wait_for
-from vaultsync.git.command import Git
 from vaultsync.models import NoteProblem
 
 pytestmark = pytest.mark.django_db
@@ -279,7 +279,7 @@ def test_a_git_that_outlives_its_daemon_is_ended_with_term(tmp_path: pathlib.Pat
     )
     wrapper.chmod(0o755)
     code = (
-        "import os, pathlib; from vaultsync.git.command import Git;"
+        "import os, pathlib; from core.git.command import Git;"
         f"Git(pathlib.Path({str(tmp_path)!r})).network('fetch', url='/x', token=None)"
     )
     environment = {**os.environ, **real, "PATH": f"{wrapper.parent}:{os.environ['PATH']}"}

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from core.errors import Unavailable
+from core.git import command as vault_git
 from tests.support.git_http import GitServer, git_server
 from tests.support.git_remote import World, change, git, note_of, task
-from vaultsync.git import command as vault_git
 from vaultsync.git.remote import url_of, without_credentials
 from vaultsync.models import VaultState
 from vaultsync.vault import Vault
@@ -41,8 +41,8 @@ def with_token(world: World, url: str, token: Callable[[], str | None]) -> None:
 
 
 def everything_written(folder: pathlib.Path) -> bytes:
-    found = [path for path in folder.rglob("*") if stat.S_ISREG(path.lstat().st_mode)]
-    return b"".join(path.read_bytes() for path in found)
+    files = [path for path in folder.rglob("*") if stat.S_ISREG(path.lstat().st_mode)]
+    return b"".join(path.read_bytes() for path in files)
 
 
 def test_the_token_reaches_the_remote_and_is_written_nowhere(
@@ -52,8 +52,8 @@ def test_the_token_reaches_the_remote_and_is_written_nowhere(
     spy = tmp_path / "bin" / "git"
     spy.parent.mkdir()
     log = tmp_path / "arguments.log"
-    found = next(pathlib.Path(part, "git") for part in real.split(":") if pathlib.Path(part, "git").exists())
-    spy.write_text(f'#!/bin/sh\necho "$@" >> {shlex.quote(str(log))}\nexec {found} "$@"\n')
+    program = next(pathlib.Path(part, "git") for part in real.split(":") if pathlib.Path(part, "git").exists())
+    spy.write_text(f'#!/bin/sh\necho "$@" >> {shlex.quote(str(log))}\nexec {program} "$@"\n')
     spy.chmod(0o755)
     monkeypatch.setenv("PATH", f"{spy.parent}:{real}")
     made = task()
@@ -122,8 +122,8 @@ def test_a_slow_remote_is_given_up_and_commits_stay_here(
     ],
 )
 def test_the_token_is_for_the_remotes_host_alone(url: str, token: str | None, scoped: str | None) -> None:
-    given = vault_git.credentials(url, token)
-    assert [name for name in given if name.startswith("http.")] == ([scoped] if scoped else [])
+    config = vault_git.credentials(url, token)
+    assert [name for name in config if name.startswith("http.")] == ([scoped] if scoped else [])
 
 
 def test_urls_of_repositories() -> None:

@@ -76,9 +76,9 @@ def test_what_the_remote_adds_where_another_repository_lies_comes_in_beside_what
     clone.write("k/own/mine.md", "theirs\n")
     clone.push()
     world.synced()
-    found = {problem.path: problem.sentence for problem in NoteProblem.objects.all()}
+    problems = {problem.path: problem.sentence for problem in NoteProblem.objects.all()}
     beside = "k/own/mine.conflict.md"
-    assert found["k/own/mine.md"] == f"edited on both sides; ours is in {beside}"
+    assert problems["k/own/mine.md"] == f"edited on both sides; ours is in {beside}"
     assert (world.text("k/own/theirs.md"), world.text(beside)) == ("theirs\n", "mine\n")
     assert {"k/own/theirs.md", "k/own/mine.md", beside} <= set(world.files())
     assert git(world.path / "k/own", "log", "--format=%s") == "own"

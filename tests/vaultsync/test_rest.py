@@ -30,13 +30,13 @@ def test_without_a_vault_rest_says_it_is_not_enabled(world: World, client: Clien
 def test_rest_tells_where_the_vault_stands(world: World, client: Client, follower: VaultFollower) -> None:
     made = task()
     follower.tick()
-    status, shown = call(client, "GET", "/api/v1/sync")
+    status, answer = call(client, "GET", "/api/v1/sync")
     assert status == 200
-    assert (shown["enabled"], shown["running"], shown["pending_events"]) == (True, True, 0)
-    assert shown["last_sync"] == VaultState.objects.get().last_sync_at.strftime("%Y-%m-%d %H:%M:%S")
-    assert shown["last_commit"] == git(world.path, "rev-parse", "HEAD")
-    assert shown["committed_event"] == shown["pushed_event"] == shown["newest_event"]
-    assert shown["remote"]["state"] == "ok"
+    assert (answer["enabled"], answer["running"], answer["pending_events"]) == (True, True, 0)
+    assert answer["last_sync"] == VaultState.objects.get().last_sync_at.strftime("%Y-%m-%d %H:%M:%S")
+    assert answer["last_commit"] == git(world.path, "rev-parse", "HEAD")
+    assert answer["committed_event"] == answer["pushed_event"] == answer["newest_event"]
+    assert answer["remote"]["state"] == "ok"
     change(made, priority="high")
     assert call(client, "GET", "/api/v1/sync")[1]["pending_events"] == 1
     services.save_state(beat_at=utc_now() - timedelta(minutes=1))

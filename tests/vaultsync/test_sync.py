@@ -70,8 +70,10 @@ def test_a_note_moves_with_its_status_and_git_sees_a_rename(world: World, status
     assert world.files().count(note_of(made, folder)) == 1
     if folder != "active":
         assert not (world.path / note_of(made)).exists()
-        shown = git(world.path, "log", "-1", "--name-status", "-M40%", "--format=")
-        assert any(line.startswith("R") and line.endswith(note_of(made, folder)) for line in shown.splitlines()), shown
+        renames = git(world.path, "log", "-1", "--name-status", "-M40%", "--format=")
+        assert any(line.startswith("R") and line.endswith(note_of(made, folder)) for line in renames.splitlines()), (
+            renames
+        )
 
 
 def test_a_cleared_field_goes_from_the_note(world: World) -> None:
@@ -157,8 +159,8 @@ def test_the_overview_counts_links_and_escapes(world: World) -> None:
 def test_a_name_does_nothing_in_the_notes_that_show_it(world: World) -> None:
     made = task("\x1b[31m<img src=//evil> ![x](//evil) `$= run` \\`=x` a < b `code` [1]", assigned_to="<b>\u202eme")
     world.synced()
-    shown = r"[31m\<img src=//evil> !\[x](//evil) \`$= run` \\\`=x` a < b `code` [1]"
-    assert f"# {shown}\n" in world.text(note_of(made))
+    escaped = r"[31m\<img src=//evil> !\[x](//evil) \`$= run` \\\`=x` a < b `code` [1]"
+    assert f"# {escaped}\n" in world.text(note_of(made))
     row = world.text("010-tasks/_overview.md").splitlines()[-1]
     assert r"| [31m\<img src=//evil> !\[x](//evil) \`$= ru |" in row
     assert r"| \<b> me |" in row

@@ -202,5 +202,5 @@ def test_an_answer_waits_until_the_vault_has_the_text(running: Installation) -> 
     number = running.post("/api/v1/tasks", {"name": "Fix", "body": "Do this."}).json["id"]
     answer = running.request("PUT", f"/api/v1/tasks/{number}/note", {"text": "\nDone.\n"})
     assert (answer.status, answer.json["state"]) == (200, "vault")
-    shown = running.get(f"/api/v1/tasks/{number}/note")
-    assert (shown.json["text"], shown.headers["etag"]) == ("\nDone.\n", answer.headers["etag"])
+    note_answer = running.get(f"/api/v1/tasks/{number}/note")
+    assert (note_answer.json["text"], note_answer.headers["etag"]) == ("\nDone.\n", answer.headers["etag"])

@@ -1,1 +1,1 @@
-"""git, by its command line."""
+"""The working copy and the remote of the vault."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import itertools
 import os
 import pathlib
 import re
 import stat
 from collections.abc import Callable
 
-from vaultsync.git.command import SYMLINK
+from core.git.command import SYMLINK
 
 SCRATCH = ".git/lobwife"
 _MOST_BYTES = 255  # of a file's name
@@ -123,9 +124,9 @@ def conflict_name(path: str, is_free: Callable[[str], bool]) -> str:
     """Return the first free name for a version that could not be merged: `T42.conflict.md`, `T42.conflict-2.md`, …"""
     folder, slash, name = path.rpartition("/")
     stem, extension = os.path.splitext(name)
-    for number in range(1, 1000):
+    for number in itertools.count(1):
         ending = f".conflict{f'-{number}' if number > 1 else ''}{extension}"
         short = os.fsencode(stem)[: _MOST_BYTES - len(os.fsencode(ending))].decode(errors="ignore")
         if is_free(f"{folder}{slash}{short}{ending}"):
-            return f"{folder}{slash}{short}{ending}"
-    raise Blocked("it has a thousand conflicts beside it")
+            break
+    return f"{folder}{slash}{short}{ending}"

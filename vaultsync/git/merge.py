@@ -10,25 +10,26 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from vaultsync.git.command import GITLINK, SYMLINK, Changes, Entry, Git
+from core.git.command import GITLINK, SYMLINK, Changes, Entry, Git
 from vaultsync.git.files import conflict_name
-from vaultsync.models import Kind, NoteProblem
+from vaultsync.models import Kind, Problems
 from vaultsync.notes.layout import NOTE_BYTES, OVERVIEW, is_copy_beside, task_of_note, task_of_path
 from vaultsync.notes.merge import copy_beside, merge_file, without_conflict_markers
 
 
-def merge_commits(git: Git, ours: str, theirs: str) -> tuple[str, list[NoteProblem]]:
-    """Return a commit of both histories, and the conflicts: there theirs stays, with ours beside it."""
-    if git.is_ancestor(ours, theirs):
-        return theirs, []
+def merge_commits(git: Git, ours: str | None, theirs: str | None, problems: Problems) -> str | None:
+    """Return a commit of both histories; where they conflict theirs stays, with ours beside it, which is reported."""
+    if ours is None or theirs is None:
+        return ours or theirs
+    if git.is_ancestor(theirs, ours) or git.is_ancestor(ours, theirs):
+        return ours if git.is_ancestor(theirs, ours) else theirs
     common = git.merge_base(ours, theirs)
     base = git.commit_tree(git.tree_of(common), [])
     left, right = (
         git.commit_files(_undone(git, common, side), [base], "", tree=git.tree_of(side)) for side in (ours, theirs)
     )
-    merge = _Merge(git, left, right)
-    message = "[sync] Merge the remote\n"
-    return git.commit_files(merge.changes, [ours, theirs], message, tree=merge.tree), merge.problems
+    merge = _Merge(git, left, right, problems)
+    return git.commit_files(merge.changes, [ours, theirs], "[sync] Merge the remote\n", tree=merge.tree)
 
 
 def put_beside(git: Git, path: str, new: bytes | Entry, changes: Changes, present: Mapping[str, Entry]) -> str:
@@ -64,10 +65,10 @@ def _undone(git: Git, base: str | None, side: str) -> Changes:
 class _Merge:
     """The merge of two commits: a tree with changes to it, which resolve what git reports as conflicts."""
 
-    def __init__(self, git: Git, ours: str, theirs: str) -> None:
+    def __init__(self, git: Git, ours: str, theirs: str, problems: Problems) -> None:
         self.git = git
         self.changes: Changes = {}
-        self.problems: list[NoteProblem] = []
+        self.problems = problems
         self._labels = (ours, theirs)
         output = git.run("merge-tree", "--write-tree", "-z", "--no-messages", ours, theirs, accept=(0, 1)).split(b"\0")
         self.tree = output[0].decode()
@@ -129,7 +130,7 @@ class _Merge:
     def _put_beside(self, path: str, entry: Entry, content: bytes | None) -> None:
         new = entry if content is None else self._file(entry.mode, content)
         name = put_beside(self.git, path, new, self.changes, self._present)
-        self._report(path, name)
+        self.problems.add(path, f"edited on both sides; ours is in {name}", Kind.CONFLICT)
 
     def _strip_markers(self, path: str, entry: Entry) -> None:
         """Keep both sides' lines of a file that git merged with markers under one of two names."""
@@ -137,8 +138,4 @@ class _Merge:
         both = without_conflict_markers(content, self._labels)
         if both != content:
             self.changes[path] = self._file(entry.mode, both)
-            self._report(path, path)
-
-    def _report(self, path: str, place: str) -> None:
-        sentence = f"edited on both sides; ours is in {place}"
-        self.problems.append(NoteProblem.new(path, Kind.CONFLICT, sentence))
+            self.problems.add(path, f"edited on both sides; ours is in {path}", Kind.CONFLICT)

@@ -9,11 +9,10 @@ import pathlib
 import shutil
 import time
 
-from vaultsync.git.command import Git
+from core.git.command import Git
 from vaultsync.git.files import Blocked, Files
 from vaultsync.git.worktree import Worktree
 
-_RUNNING = "running"
 _SURELY_OLD_SECONDS = 600
 _LOCKS = ("*.lock", "refs/**/*.lock", "objects/info/*.lock")  # those of packs stop nothing
 _UNFINISHED = {
@@ -31,9 +30,9 @@ class Recovery:
     def __init__(self, git: Git, files: Files, worktree: Worktree) -> None:
         self.git = git
         self.worktree = worktree
-        self.root = files.root
+        self.files = files
         self.folder = files.root / ".git"
-        self.running = files.scratch / _RUNNING
+        self.running = files.scratch / "running"
         self.notices: list[str] = []
 
     def run(self) -> None:
@@ -41,19 +40,22 @@ class Recovery:
         if not self._index_is_sound() and (head := self.git.resolve("HEAD")):
             (self.folder / "index").unlink(missing_ok=True)
             self.worktree.set_index(head)
-            self.worktree.keep_large(self.git.entries(head, recursive=True))
+            entries = self.git.entries(head, recursive=True)
+            self.worktree.put_back({path: entry for path, entry in entries.items() if not self.files.kind(path)})
             self.notices.append("made git's index anew")
         unfinished = next((name for name in _UNFINISHED if (self.folder / name).exists()), None)
         if unfinished:
             self._end(_UNFINISHED[unfinished])
 
     # --- locks
-    def begin(self) -> None:
+    def __enter__(self) -> None:
         """Note that a sync is under way: a lock that is made from now on, and has no git, is one of its own."""
         self.running.touch()
 
-    def end(self) -> None:
-        """Remove the locks that a killed git of this sync left."""
+    def __exit__(self, kind: type[BaseException] | None, *args: object) -> None:
+        """Remove the locks that a killed git of this sync left; when the sync itself is killed, the next one does."""
+        if kind and not issubclass(kind, Exception):
+            return
         with contextlib.suppress(Blocked, OSError):
             self.remove_stale_locks()
         with contextlib.suppress(OSError):
@@ -65,12 +67,12 @@ class Recovery:
         Its git is gone when none works here that we can see, and the lock is of a sync of ours or surely too old.
         """
         for path in (path for pattern in _LOCKS for path in self.folder.glob(pattern)):
-            name = path.relative_to(self.root)
+            name = path.relative_to(self.files.root)
             try:
                 made = path.lstat().st_mtime
                 is_ours = self.running.exists() and made >= self.running.stat().st_mtime
                 is_old = made < time.time() - _SURELY_OLD_SECONDS
-                if not (is_ours or is_old) or _git_works_in(self.root):
+                if not (is_ours or is_old) or _git_works_in(self.files.root):
                     raise Blocked(f"another git works in the vault ({name}); tried again later")
                 path.unlink()
             except FileNotFoundError:
@@ -82,16 +84,14 @@ class Recovery:
     # --- merges and rebases
     def _end(self, what: str) -> None:
         """End an unfinished merge or rebase; what lay in the working copy is kept under a ref."""
-        if _git_works_in(self.root):
+        if _git_works_in(self.files.root):
             raise Blocked(f"a {what} is under way in the vault; tried again later")
         rescued = self._rescue()
         if what == "rebase":
             self.git.run("rebase", "--abort", accept=range(256))
+        self.git.run(what, "--quit", accept=range(256))
         for name in _UNFINISHED:
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in (*_UNFINISHED, "MERGE_MSG", "MERGE_MODE", "AUTO_MERGE"):
-            with contextlib.suppress(OSError):
-                (self.folder / name).unlink(missing_ok=True)
         self.git.run("read-tree", "--reset", "-u", "HEAD")
         self.notices.append(f"ended an unfinished {what}; what lay in the working copy is kept as {rescued}")
 

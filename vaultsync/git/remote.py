@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from urllib.parse import urlsplit, urlunsplit
 
-from vaultsync.git.command import BRANCH, Git, GitError
+from core.git.command import BRANCH, Git, GitError
 
 ACCEPTED = "refs/lobwife/remote"  # the last commit of the remote that is in our history
 TRACKED = f"refs/remotes/origin/{BRANCH}"

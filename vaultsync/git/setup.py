@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import pathlib
 
-from vaultsync.git.command import BRANCH, IDENTITY, Git
+from core.git.command import BRANCH, IDENTITY, Git, GitError
 from vaultsync.git.files import Files
 from vaultsync.git.remote import remove_credentials, url_of
 
 SEED = pathlib.Path(__file__).resolve().parent.parent / "seed"
 _ATTRIBUTES = "* -text -filter -ident -working-tree-encoding"
-_IGNORED = frozenset({"lost+found"})
 
 
 class Disabled(Exception):
@@ -19,19 +18,23 @@ class Disabled(Exception):
 
 
 def open_vault(path: pathlib.Path, repo: str, git: Git, files: Files) -> str | None:
-    """Create the repository at `path` where it is missing; returns the remote's URL.
-
-    Raises Disabled, or GitError for a repository that git can't read.
-    """
+    """Create the repository at `path` where it is missing; returns the remote's URL. Raises Disabled."""
     try:
         _create(path, git)
         if not (path / ".git").is_dir():
             raise Disabled(f"{path} is not a repository of its own (.git is not a folder)")
         files.scratch.mkdir(exist_ok=True)
         _disable_attributes(path)
+        remove_credentials(git)
+        return _configure(repo, git)
+    except GitError as error:
+        raise Disabled(str(error)) from None
     except OSError as error:
         raise Disabled(f"the vault at {path} can't be used: {error.strerror or error}") from None
-    remove_credentials(git)
+
+
+def _configure(repo: str, git: Git) -> str | None:
+    """Add what the repository's configuration lacks; returns the remote's URL."""
     config = git.config()
     git.object_format = config.get("extensions.objectformat", git.object_format)
     if config.get("core.sparsecheckout") == "true":
@@ -49,7 +52,7 @@ def _create(path: pathlib.Path, git: Git) -> None:
     if path.exists() and not path.is_dir():
         raise Disabled(f"{path} is not a folder")
     path.mkdir(parents=True, exist_ok=True)
-    present = set(os.listdir(path)) - _IGNORED
+    present = set(os.listdir(path)) - {"lost+found"}
     if present and ".git" not in present:
         raise Disabled(f"{path} holds files and is not a git repository; it is left alone")
     if not present or (present == {".git"} and (path / ".git").is_dir() and not (path / ".git" / "HEAD").exists()):
@@ -65,8 +68,7 @@ def seed_files() -> dict[str, bytes]:
 def _disable_attributes(path: pathlib.Path) -> None:
     """Overrule attributes in the vault that would make git convert the bytes of files."""
     attributes = path / ".git" / "info" / "attributes"
-    text = attributes.read_text() if attributes.exists() else ""
-    if _ATTRIBUTES not in text.splitlines():
+    lines = attributes.read_text().splitlines() if attributes.exists() else []
+    if _ATTRIBUTES not in lines:
         attributes.parent.mkdir(exist_ok=True)
-        with attributes.open("a") as file:
-            file.write(("\n" if text and not text.endswith("\n") else "") + _ATTRIBUTES + "\n")
+        attributes.write_text("\n".join([*lines, _ATTRIBUTES, ""]))

@@ -6,11 +6,11 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from vaultsync.git.command import BRANCH, GITLINK, SYMLINK, Change, Changes, Entry, Git
+from core.git.command import BRANCH, GITLINK, SYMLINK, Change, Changes, Entry, Git
 from vaultsync.git.files import Blocked, Files, conflict_name, is_placeable
-from vaultsync.models import Kind, NoteProblem
+from vaultsync.models import Kind, Problems
 from vaultsync.notes.layout import OVERVIEW, TASK_FOLDERS, TASKS, task_of_note, task_of_path
 from vaultsync.notes.merge import copy_beside, has_conflict_markers, merge_file
 
@@ -28,11 +28,11 @@ JOURNAL = f"{OURS}checkout/"
 class Worktree:
     """The files of the vault beside git's index and branch. `on_step` hears of each step of a checkout."""
 
-    def __init__(self, git: Git, files: Files, on_step: Callable[[str], None]) -> None:
+    def __init__(self, git: Git, files: Files, problems: Problems, on_step: Callable[[str], None]) -> None:
         self.git = git
         self.files = files
         self.on_step = on_step
-        self.problems: list[NoteProblem] = []
+        self.problems = problems
         self.edited: set[str] = set()  # into which a checkout merged what was written meanwhile: not committed yet
         self._moved_here: set[str] = set()
 
@@ -51,15 +51,12 @@ class Worktree:
         else:
             self.git.run("add", "--all", "--ignore-errors", accept=(0, 1))
             for path in _UNREADABLE.findall(self.git.stderr):
-                self._report(path, "it can't be read")
+                self.problems.add(path, "it can't be read")
         diff = self.git.index_diff(head)
         changes: Changes = {path: new for path, old, new in diff if self._may_be_committed(path, old, new, marked)}
         missing = {path: old for path, old, new in diff if old and not new and old.mode != GITLINK}
         deleted = self._deleted(missing, changes, placed) if missing and placed else set()
-        kept = {path: old for path, old in missing.items() if path not in deleted}
-        placed_again = self._put_back(kept)
-        self._stage(placed_again)
-        self.keep_large({path: kept[path] for path in kept.keys() - placed_again})
+        self.put_back({path: old for path, old in missing.items() if path not in deleted})
         self._set_entries({path: old for path, old, _ in diff if path not in changes and path not in missing})
         return changes | dict.fromkeys(deleted)
 
@@ -70,10 +67,9 @@ class Worktree:
             if line.startswith(b"S "):
                 unplaced.append(os.fsdecode(line[2:]))
             elif line.endswith(b"/"):
-                self._report(os.fsdecode(line[2:]), "a repository within the vault; it is left alone")
-        placed = self._put_back(self.git.entries(head, unplaced, recursive=True)) if unplaced else []
-        self._update_index(placed, "--no-skip-worktree")
-        self._stage(placed)
+                self.problems.add(os.fsdecode(line[2:]), "a repository within the vault; it is left alone")
+        if unplaced:
+            self.put_back(self.git.entries(head, unplaced, recursive=True))
 
     def _deleted(self, missing: Collection[str], edited: Collection[str], placed: str) -> set[str]:
         """Return which of the missing files somebody deleted, or moved, on purpose."""
@@ -92,38 +88,21 @@ class Worktree:
             return task or (task_of_note(self.files.read(path, _MOST_BYTES)) if path.endswith(".md") else None)
         return None
 
-    def _put_back(self, entries: Mapping[str, Entry]) -> list[str]:
-        """Restore files as a commit has them; returns those that could be placed."""
-        placed = []
-        for part, contents in self.git.batches(list(entries), lambda path: _blobs(entries[path])):
-            for path in part:
-                try:
-                    if entries[path].mode == GITLINK:
-                        raise Blocked("a submodule; it is left alone")
-                    if self.files.kind(path) == "folder":
-                        raise Blocked("a folder is where the file should be")
-                    self.files.write(path, self._content(entries[path], contents), entries[path].mode)
-                    placed.append(path)
-                except Blocked as error:
-                    self._report(path, str(error))
-        return placed
-
-    def keep_large(self, entries: Mapping[str, Entry]) -> None:
-        """Have what is too large to be placed in the index as if it were there: that it is missing deletes nothing."""
-        sizes = self.git.sizes(_blobs(*entries.values()))
-        large = {path: entry for path, entry in entries.items() if sizes.get(entry.id, 0) > self.git.largest}
-        absent = {path: entry for path, entry in large.items() if is_placeable(path) and not self.files.kind(path)}
-        self._set_entries(absent)
-        self._update_index(absent, "--skip-worktree")
+    def put_back(self, entries: Mapping[str, Entry]) -> None:
+        """Restore files as a commit has them; those that can't be placed are for git as if they were there."""
+        unplaced = set(self._place_all([Change(path, None, entry) for path, entry in entries.items()]))
+        settled = {path: entry for path, entry in entries.items() if path not in unplaced or not self.files.kind(path)}
+        self._set_entries(settled)
+        self._stage(settled.keys() - unplaced)
+        self._update_index(settled.keys() & unplaced, "--skip-worktree")
 
     def _content(self, entry: Entry, contents: Mapping[str, bytes]) -> bytes:
         if entry.id not in contents:
             size = self.git.sizes([entry.id]).get(entry.id)
             if size is None:
                 raise Blocked("its content is missing from the repository")
-            raise Blocked(
-                f"it has {_mebibytes(size)}; what is larger than {_mebibytes(self.git.largest)} is not placed"
-            )
+            most = self.git.largest / 2**20
+            raise Blocked(f"it has {size / 2**20:.1f} MiB; what is larger than {most:.1f} MiB is not placed")
         return contents[entry.id]
 
     def _may_be_committed(self, path: str, old: Entry | None, new: Entry | None, marked: bool) -> bool:
@@ -136,12 +115,9 @@ class Worktree:
             if new.is_file and not marked and has_conflict_markers(self.files.read(path, _MOST_BYTES)):
                 raise Blocked("it holds conflict markers; it is not committed")
         except (Blocked, OSError) as error:
-            self._report(path, str(error))
+            self.problems.add(path, str(error))
             return False
         return True
-
-    def _report(self, path: str, sentence: str, kind: str = Kind.BLOCKED) -> None:
-        self.problems.append(NoteProblem.new(path, kind, sentence))
 
     # --- checkout
     def checkout(self, *, tree: str, head: str | None, to: str, refs: Mapping[str, str]) -> None:
@@ -168,20 +144,9 @@ class Worktree:
     def _run_checkout(self, journal: Mapping[str, str]) -> None:
         tree, to = journal["tree"], journal["to"]
         changes = self.git.diff(tree, to)
-        places = {task: change for change in changes if change.new and (task := task_of_path(change.path))}
-        unplaced = []
-        self._moved_here.clear()
-        ordered = sorted(changes, key=_order)
-        for part, contents in self.git.batches(ordered, lambda change: _blobs(change.old, change.new)):
-            for change in part:
-                try:
-                    self._place(change, places.get(task_of_path(change.path) or 0, change), contents)
-                except (Blocked, FileNotFoundError, IsADirectoryError) as error:
-                    self._report(change.path, str(error))
-                    unplaced += [change.path] if change.new and is_placeable(change.path) else []
-            self.on_step("checkout-part")
+        unplaced = self._place_all(changes)
         self._set_index({change.path: change.new for change in changes})
-        self._update_index(unplaced, "--skip-worktree")  # for git it is there: that it is missing deletes nothing
+        self._update_index(unplaced, "--skip-worktree")  # that they are missing deletes nothing
         self.on_step("checked-out")
         refs = {f"{OURS}{name}": value for name, value in journal.items() if name not in ("tree", "to", "head")}
         refs |= {f"refs/heads/{BRANCH}": to, WRITTEN: to}
@@ -212,11 +177,28 @@ class Worktree:
         self._update_index(paths, "--add", "--replace")
 
     def _update_index(self, paths: Iterable[str], *flags: str) -> None:
-        stdin = b"".join(os.fsencode(path) + b"\0" for path in paths)
+        stdin = b"".join(os.fsencode(path) + b"\0" for path in paths if is_placeable(path))
         if stdin:
             self.git.run("update-index", *flags, "-z", "--stdin", stdin=stdin)
 
-    # --- one path
+    # --- paths
+    def _place_all(self, changes: Sequence[Change]) -> list[str]:
+        """Bring paths where they go; returns those of the files that can't be placed, which are reported."""
+        places = {task: change for change in changes if change.new and (task := task_of_path(change.path))}
+        unplaced = []
+        self._moved_here.clear()
+        # What a note moves from and to side by side, and what goes before what comes.
+        ordered = sorted(changes, key=lambda change: (task_of_path(change.path) or 0, bool(change.new)))
+        for part, contents in self.git.batches(ordered, _blobs_of):
+            for change in part:
+                try:
+                    self._place(change, places.get(task_of_path(change.path) or 0, change), contents)
+                except (Blocked, FileNotFoundError, IsADirectoryError) as error:
+                    self.problems.add(change.path, str(error))
+                    unplaced += [change.path] if change.new else []
+            self.on_step("checkout-part")
+        return unplaced
+
     def _place(self, change: Change, target: Change, contents: Mapping[str, bytes]) -> None:
         """Bring one path where it goes, of a note that moves to `target`; an edited file that goes for good stays."""
         path, old, new = change
@@ -234,12 +216,13 @@ class Worktree:
             if new and (new.mode, contents.get(new.id)) != (SYMLINK, there):
                 raise Blocked("a link was changed on both sides; the local one is kept")
             return
-        if old and kind == "file" and base is None and self._is_large_and_unedited(path, old.id):
+        if old and kind == "file" and base is None and path != OVERVIEW and self._is_large_and_unedited(path, old.id):
             self.files.remove(path)  # too large to be merged with
             kind = ""
         theirs = self._content(new, contents) if new else None
         if not new and target.new and kind == "file" and not self.files.kind(target.path):
-            theirs = self._content(target.new, {**self.git.blobs([target.new.id]), **contents})
+            held = contents if target.new.id in contents else self.git.blobs([target.new.id])
+            theirs = self._content(target.new, held)
             self._moved_here.add(target.path)
             self._bring(path, target, base, theirs)
         else:
@@ -261,8 +244,9 @@ class Worktree:
                     self.files.write(path, content, mode)
                 if content is None or source != path:
                     self.files.remove(source)
-                now = _read_again(file) if file else there
-                if now == there:
+                if file:
+                    file.seek(0)
+                if not file or (now := file.read()) == there:
                     return
                 base, ours, source = there, now, path
                 file = self._opened(path, stack)
@@ -289,7 +273,7 @@ class Worktree:
             name = conflict_name(path, lambda name: not self.files.kind(name) or self._holds(name, beside))
             self.files.write(name, beside)
             self.edited.add(name)
-            self._report(path, f"edited on both sides; ours is in {name}", Kind.CONFLICT)
+            self.problems.add(path, f"edited on both sides; ours is in {name}", Kind.CONFLICT)
         return merged.content
 
     def _is_large_and_unedited(self, path: str, blob: str) -> bool:
@@ -300,22 +284,10 @@ class Worktree:
         return self.files.kind(path) == "file" and self.files.read(path) == content
 
 
-def _blobs(*entries: Entry | None) -> list[str]:
+def _blobs_of(change: Change) -> list[str]:
+    """Return what is needed to place a path; the overview is written anew, never merged."""
+    entries = (change.new, None if change.path == OVERVIEW else change.old)
     return [entry.id for entry in entries if entry and entry.mode != GITLINK]
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB"
-
-
-def _read_again(file: io.FileIO) -> bytes:
-    file.seek(0)
-    return file.read()
-
-
-def _order(change: Change) -> tuple[int, bool]:
-    """Sort what a note moves from and to side by side, and what goes before what comes."""
-    return task_of_path(change.path) or 0, bool(change.new)
 
 
 def is_on_branch(files: Files) -> bool:

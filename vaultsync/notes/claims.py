@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from django.db import transaction
 
 from core.errors import LobwifeError
+from core.frontmatter import Document
 from core.timestamps import parse as parse_time
 from tasks.models import Status, Task
 from tasks.services import update_task
-from vaultsync.notes.frontmatter import Document
 from vaultsync.notes.layout import CLAIMED, SYSTEM_ACTIVE
 
 ACTOR = "lobsigliere"
@@ -21,17 +19,11 @@ _FIRST_SEEN: dict[str, set[str]] = {
 }
 
 
-class Claim(NamedTuple):
-    """What an agent wrote into the four keys of a note: changes for the row, and a sentence for what was not taken."""
+def claim_of(task: Task, base: Document | None, document: Document) -> tuple[dict[str, str | None], str]:
+    """Return what an agent wrote into the four keys of a note: changes for the row, and a sentence for the rest.
 
-    changes: dict[str, str | None]
-    sentence: str = ""
-
-
-def claim_of(task: Task, base: Document | None, document: Document) -> Claim:
-    """Compare the note with the row, and with the note as whoever wrote into it saw it (`base`).
-
-    Changed in the note alone: to be taken over. Changed in both: the row stays as a whole, and a sentence says so.
+    The note is compared with the row, and with what it was when the agent saw it (`base`). Changed in the note alone:
+    to be taken over. Changed in both: the row stays as a whole, and a sentence says so.
     Without a base the note is of the older service, which never took a claim over: its rows stayed as they were.
     """
     row = {key: getattr(task, key) or None for key in CLAIMED}
@@ -39,16 +31,14 @@ def claim_of(task: Task, base: Document | None, document: Document) -> Claim:
     before = row if base is None else _values(base)
     is_claim = document.value("status") in _FIRST_SEEN.get(task.status, set()) if base is None else note != before
     if note == row or not is_claim:
-        return Claim({})
+        return {}, ""
     if row != before:
-        return Claim({}, BOTH_CHANGED)
+        return {}, BOTH_CHANGED
     if note["status"] not in Status.values:
-        return Claim({}, f"its status {str(note['status'])[:50]!r} is none that there is; the row decides")
+        return {}, f"its status {str(note['status'])[:50]!r} is none that there is; the row decides"
     unreadable = [key for key in ("assigned_at", "completed_at") if note[key] and parse_time(note[key]) is None]
     changes = {key: note[key] for key in CLAIMED if note[key] != row[key] and key not in unreadable}
-    return Claim(
-        changes, f"its {' and '.join(unreadable)} is not a time; the rest was taken over" if unreadable else ""
-    )
+    return changes, f"its {' and '.join(unreadable)} is not a time; the rest was taken over" if unreadable else ""
 
 
 def take_over(task: Task, changes: dict[str, str | None]) -> bool:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from typing import Any
 
+from core.frontmatter import Document, Unsafe, parse_bytes
 from core.timestamps import parse as parse_time
 from core.timestamps import seconds_text
 from tasks.ids import parse_task_id
 from tasks.models import Status, Task
 from tasks.services import create_task
 from vaultsync.git.files import Blocked, Files
-from vaultsync.notes.frontmatter import Document, Unsafe, parse
 from vaultsync.notes.layout import (
     SYSTEM_ACTIVE,
     TASK_FOLDERS,
@@ -24,6 +23,7 @@ from vaultsync.notes.layout import (
 )
 
 ACTOR = "vault import"
+IMPORTED, SKIPPED, DRIFT = "Imported", "Skipped", "Drift"
 _STATUS_OF_FOLDER = {"active": "queued", "completed": "completed", "failed": "failed"}
 _MINUTES = re.compile(r"\d{1,18}", re.ASCII)  # no more than the database can hold
 _HEADING = re.compile(r"^# +(\S.*)$", re.MULTILINE)
@@ -31,67 +31,52 @@ _TIMES = ("assigned_at", "completed_at")
 _TEXTS = ("model", "assigned_to", "discord_thread_id", "workflow")
 
 
-class ImportReport:
-    """Makes a task of every note that no task knows, under the note's slug; the next sync renames the notes.
+def import_notes(files: Files, *, dry_run: bool) -> Iterator[tuple[str, str, str]]:
+    """Make a task of every note that no task knows, under the note's slug; the next sync renames the notes.
 
-    Doing it again makes nothing twice: a slug that a task has is known. Each entry is a path and a sentence.
+    Doing it again makes nothing twice. Yields what was done, the path, and a sentence.
     """
-
-    def __init__(self, files: Files, *, dry_run: bool) -> None:
-        self.imported: list[tuple[str, str]] = []
-        self.skipped: list[tuple[str, str]] = []
-        self.drift: list[tuple[str, str]] = []
-        for path in sorted(_note_files(files)):
-            try:
-                document = parse(files.read(path).decode())
-                number = task_of_path(path)
-                if number is None:
-                    self._import(path, document, dry_run)
-                else:
-                    self._compare(path, number, document)
-            except (Unsafe, Blocked) as error:
-                self.skipped.append((path, str(error)))
-            except UnicodeDecodeError:
-                self.skipped.append((path, "it is not UTF-8 text"))
-
-    def _import(self, path: str, document: Document, dry_run: bool) -> None:
-        slug = path.rpartition("/")[2].removesuffix(".md")
-        number = parse_task_id(str(document.value("id")))
-        owner = Task.objects.filter(slug=slug).first()
-        if number is not None and Task.objects.filter(pk=number).exists():
-            self.skipped.append((path, f"it is the note of T{number}; a sync puts it back in its place"))
-        elif not is_safe_slug(slug):
-            self.skipped.append((path, "its name can't be a slug"))
-        elif owner is not None:
-            self.skipped.append((path, f"{owner.task_id} has this slug"))
+    notes = (note for folder in TASK_FOLDERS for note in (files.root / folder).glob("*.md"))
+    for note in sorted(note for note in notes if not is_copy_beside(note.name)):
+        path, slug = note.relative_to(files.root).as_posix(), note.stem
+        try:
+            document, number = parse_bytes(files.read(path)), task_of_path(path)
+        except (Unsafe, Blocked) as error:
+            yield SKIPPED, path, str(error)
+            continue
+        if number is not None:
+            yield from _compare(path, number, document)
+        elif obstacle := _obstacle(slug, document):
+            yield SKIPPED, path, obstacle
         elif dry_run:
-            self.imported.append((path, f"would become a task: {_fields(path, slug, document)['name']}"))
+            yield IMPORTED, path, f"would become a task: {_fields(path, slug, document)['name']}"
         else:
-            created = parse_time(document.value("created"))
-            made = create_task(
-                fields=_fields(path, slug, document),
-                actor=ACTOR,
-                detail=f"Imported from {path}",
-                created_at=seconds_text(created) if created else None,
-            )
-            self.imported.append((path, f"became {made.task_id}"))
-
-    def _compare(self, path: str, number: int, document: Document) -> None:
-        task = Task.objects.filter(pk=number).first()
-        if task is None:
-            self.skipped.append((path, f"there is no task T{number}"))
-            return
-        values = note_values(task, document.value("status")).items()
-        differs = [key for key, value in values if isinstance(value, str) and document.value(key) not in (value, None)]
-        if differs:
-            self.drift.append((path, f"{', '.join(differs)} differ from the database, which decides"))
+            created, detail = parse_time(document.value("created")), f"Imported from {path}"
+            created_at = seconds_text(created) if created else None
+            made = create_task(fields=_fields(path, slug, document), actor=ACTOR, detail=detail, created_at=created_at)
+            yield IMPORTED, path, f"became {made.task_id}"
 
 
-def _note_files(files: Files) -> Iterator[str]:
-    for folder in TASK_FOLDERS:
-        if files.kind(folder) == "folder":
-            names = os.listdir(files.absolute(folder))
-            yield from (f"{folder}/{name}" for name in names if name.endswith(".md") and not is_copy_beside(name))
+def _obstacle(slug: str, document: Document) -> str:
+    """Return why a note can't become a task."""
+    number = parse_task_id(str(document.value("id")))
+    if number is not None and Task.objects.filter(pk=number).exists():
+        return f"it is the note of T{number}; a sync puts it back in its place"
+    if not is_safe_slug(slug):
+        return "its name can't be a slug"
+    owner = Task.objects.filter(slug=slug).first()
+    return f"{owner.task_id} has this slug" if owner else ""
+
+
+def _compare(path: str, number: int, document: Document) -> Iterator[tuple[str, str, str]]:
+    task = Task.objects.filter(pk=number).first()
+    if task is None:
+        yield SKIPPED, path, f"there is no task T{number}"
+        return
+    values = note_values(task, document.value("status")).items()
+    differs = [key for key, value in values if isinstance(value, str) and document.value(key) not in (value, None)]
+    if differs:
+        yield DRIFT, path, f"{', '.join(differs)} differ from the database, which decides"
 
 
 def _fields(path: str, slug: str, document: Document) -> dict[str, Any]:

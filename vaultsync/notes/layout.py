@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
+from core.frontmatter import Unsafe, Value, parse_bytes
 from core.timestamps import whole_seconds
 from tasks.ids import parse_task_id
 from tasks.models import Status, Task
-from vaultsync.notes.frontmatter import Unsafe, Value, parse
 
 TASKS = "010-tasks"
 OVERVIEW = f"{TASKS}/_overview.md"
@@ -41,8 +41,8 @@ def task_of_path(path: str) -> int | None:
 def task_of_note(content: bytes) -> int | None:
     """Return the id of the task that a note names in its frontmatter, whatever the file is called."""
     try:
-        number = parse(content.decode()).value("id")
-    except (Unsafe, UnicodeDecodeError):
+        number = parse_bytes(content).value("id")
+    except Unsafe:
         return None
     return parse_task_id(number) if isinstance(number, str) else None
 

@@ -6,11 +6,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from vaultsync.notes.frontmatter import Document, Unsafe, parse, splice
+from core.frontmatter import Document, Unsafe, parse, parse_bytes, splice
 from vaultsync.notes.layout import OWNED, is_copy_beside, task_of_path
 
 MergeText = Callable[[bytes, bytes, bytes], bytes | None]
-_BETWEEN = re.compile(rb"={7,}\r?\n")
 _MARKERS = (b"<<<<<<< ", b"=======", b">>>>>>> ")
 
 
@@ -29,15 +28,11 @@ def merge_file(path: str, base: bytes | None, ours: bytes, theirs: bytes, merge_
         return Merged(ours)
     if path.endswith(".md"):
         try:
-            before, mine, other = (parse(version.decode()) for version in (base or b"", ours, theirs))
+            before, mine, other = map(parse_bytes, (base or b"", ours, theirs))
             if mine.has_frontmatter and other.has_frontmatter:
                 return _merge_documents(before, mine, other, merge_text)
-        except (Unsafe, UnicodeDecodeError):
+        except Unsafe:
             pass
-    return _merge_lines(base, ours, theirs, merge_text)
-
-
-def _merge_lines(base: bytes | None, ours: bytes, theirs: bytes, merge_text: MergeText) -> Merged:
     is_text = base is not None and not any(b"\0" in version for version in (base, ours, theirs))
     merged = merge_text(base or b"", ours, theirs) if is_text else None
     return Merged(theirs, is_conflict=True) if merged is None else Merged(merged)
@@ -89,10 +84,10 @@ def _merge_pieces(
 def _merge_piece(name: str, before: str, mine: str, other: str) -> tuple[str, bool]:
     if mine in (before, other):
         return other, False
-    if not mine:
-        return ("" if other == before else other), False
-    if other == before or not other:
+    if other == before:
         return mine, False
+    if not mine or not other:  # an edit counts more than a deletion
+        return mine or other, False
     if name.startswith("#"):
         lines = other.splitlines(keepends=True)
         return other + "".join(line for line in mine.splitlines(keepends=True) if line not in lines), False
@@ -137,15 +132,6 @@ def has_conflict_markers(content: bytes) -> bool:
 
 def without_conflict_markers(content: bytes, labels: tuple[str, str]) -> bytes:
     """Return the lines of both sides of conflicts that git marked with these labels."""
-    lines, inside = [], False
-    ours, theirs = (
-        re.compile(rb"%s{7,} %s" % (sign, label.encode())) for sign, label in zip((b"<", b">"), labels, strict=True)
-    )
-    for line in content.splitlines(keepends=True):
-        if ours.match(line):
-            inside = True
-        elif inside and theirs.match(line):
-            inside = False
-        elif not (inside and _BETWEEN.fullmatch(line)):
-            lines.append(line)
-    return b"".join(lines)
+    ours, theirs = (re.escape(label.encode()) for label in labels)
+    conflict = rb"^<{7,} %s[^\n]*\n(.*?)^={7,}\r?\n(.*?)^>{7,} %s[^\n]*\n" % (ours, theirs)
+    return re.sub(conflict, rb"\1\2", content, flags=re.DOTALL | re.MULTILINE)

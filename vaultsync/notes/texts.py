@@ -17,13 +17,13 @@ from django.utils.http import parse_etags
 
 from core.callers import Caller
 from core.errors import Conflict, PreconditionFailed
+from core.frontmatter import Unsafe, parse, parse_bytes
 from core.timestamps import utc_now
 from tasks.models import Task, TaskNote
 from tasks.notes import digest, save_request
 from tasks.services import check_texts, get_task, log_event
 from vaultsync.git.files import Blocked, Files
 from vaultsync.models import NoteRecord, VaultState
-from vaultsync.notes.frontmatter import Unsafe, parse
 from vaultsync.notes.layout import NOTE_BYTES, TOO_LARGE, note_path
 from vaultsync.queries import is_enabled, is_running
 
@@ -106,11 +106,9 @@ def _in_vault(task: Task) -> str | None:
                 content = files.read(path, NOTE_BYTES + 1)
                 if len(content) > NOTE_BYTES:
                     raise Blocked(TOO_LARGE)
-                return parse(content.decode()).body
+                return parse_bytes(content).body
     except (Blocked, Unsafe) as error:
         raise Conflict(f"the note of {task.task_id} can't be read: {error}") from None
-    except UnicodeDecodeError:
-        raise Conflict(f"the note of {task.task_id} can't be read: it is not UTF-8 text") from None
     return None
 
 
@@ -120,8 +118,7 @@ class TextRequests:
 
     def __init__(self) -> None:
         self._rows: dict[int, TaskNote] = {}
-        self._written: dict[int, tuple[TaskNote, list[str]]] = {}
-        self._refused: dict[int, TaskNote] = {}
+        self._done: list[TaskNote] = []
 
     def load(self, task_ids: list[int]) -> None:
         """Read the requests for these tasks."""
@@ -138,31 +135,30 @@ class TextRequests:
             return note
         document = parse(note)
         present = digest(document.body)
-        replaces = row.replaces or [present]
-        if present == digest(row.text):
-            self._written[task.pk] = row, replaces
-        elif is_new or present in replaces:
+        may_replace = is_new or present in (row.replaces or [present])
+        if present != digest(row.text) and may_replace:
             frontmatter = note.removesuffix(document.body)
             if not frontmatter.endswith(("\n", "\r")):
                 frontmatter += document.newline
             note = f"{frontmatter}{row.text}"
-            self._written[task.pk] = row, replaces
-        elif row.committed_at is None:
-            self._refused[task.pk] = row
+        if row.committed_at is None:
+            if may_replace or present == digest(row.text):
+                row.committed_at, row.replaces = utc_now(), row.replaces or [present]
+            else:
+                row.refusal = _CHANGED
+            self._done.append(row)
         return note
 
     def record(self) -> None:
         """Record what the commit has, and what it could not have."""
-        waiting = {pk: each for pk, each in self._written.items() if each[0].committed_at is None}
-        if not waiting and not self._refused:
+        if not self._done:
             return
         with transaction.atomic():
-            for pk, (row, replaces) in waiting.items():
-                same = TaskNote.objects.filter(pk=pk, version=row.version)
-                same.update(committed_at=utc_now(), replaces=replaces)
-            for pk, row in self._refused.items():
-                if TaskNote.objects.filter(pk=pk, version=row.version).update(refusal=_CHANGED):
-                    log_event(task_id=pk, event_type=_REFUSED, detail=f"T{_CHANGED[1:]}", actor=None)
+            for row in self._done:
+                same = TaskNote.objects.filter(pk=row.pk, version=row.version)
+                is_same = same.update(committed_at=row.committed_at, replaces=row.replaces, refusal=row.refusal)
+                if is_same and row.refusal:
+                    log_event(task_id=row.pk, event_type=_REFUSED, detail=f"T{_CHANGED[1:]}", actor=None)
 
 
 def forget_pushed() -> None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
+from core.frontmatter import Document, Unsafe, Value, as_read, decode, format_key, parse, parse_bytes, splice
+from core.git.command import SYMLINK, Changes, Entry, Git
 from core.timestamps import utc_now
 from tasks.models import Task
 from tasks.notes import heading
-from vaultsync.git.command import SYMLINK, Changes, Entry, Git
 from vaultsync.git.files import Blocked, Files
 from vaultsync.git.merge import put_beside
-from vaultsync.models import Kind, NoteProblem, NoteRecord
+from vaultsync.models import Kind, NoteRecord, Problems
 from vaultsync.notes.claims import BOTH_CHANGED, claim_of, take_over
-from vaultsync.notes.frontmatter import Document, Unsafe, Value, as_read, format_key, parse, splice
 from vaultsync.notes.layout import (
     NOTE_BYTES,
     OVERVIEW,
@@ -59,7 +59,7 @@ class NoteWriter:
     dry_run: bool = False
     changes: Changes = field(default_factory=dict)
     records: list[NoteRecord] = field(default_factory=list)
-    problems: list[NoteProblem] = field(default_factory=list)
+    problems: Problems = field(default_factory=Problems)
     texts: TextRequests = field(default_factory=TextRequests)
     seen: set[str] = field(default_factory=set)
     _entries: dict[str, Entry] = field(default_factory=dict)
@@ -92,13 +92,13 @@ class NoteWriter:
             existing = set(ordered)
             for path in sorted(self._entries):
                 if (task_id := task_of_path(path)) and task_id not in existing:
-                    self._unreadable(path, f"there is no task T{task_id}")
+                    self.problems.add(path, f"there is no task T{task_id}", Kind.UNREADABLE)
 
     def write_overview(self) -> None:
         """Write the overview when something changed; its time alone is no reason."""
         entry, text = self._entries.get(OVERVIEW), overview_text(utc_now())
         if entry and not entry.is_file:
-            self._unreadable(OVERVIEW, "it is not a regular file")
+            self.problems.add(OVERVIEW, "it is not a regular file", Kind.UNREADABLE)
             return
         before = self.git.blobs([entry.id]).get(entry.id) if entry and not self.changes else None
         if before is None or without_time(before.decode(errors="replace")) != without_time(text):
@@ -114,9 +114,17 @@ class NoteWriter:
             names += [f"T{task}{ending}.md" for task in ids for ending in ("", *_COPIES)]
         paths = [OVERVIEW, *(f"{folder}/{name}" for folder in TASK_FOLDERS for name in names)]
         self._entries = self.git.entries(self.commit, paths)
-        self._bases = dict(self._entries if self.base == self.commit else self.git.entries(self.base, paths))
-        here = self.git.entries(self.head, paths) if self.edited_here else {}
-        self._bases |= {path: entry for path, entry in here.items() if path in self.edited_here}
+        self._bases = self._entries_of(self.base)
+        here = self._entries_of(self.head) if self.edited_here else {}
+        self._bases |= {path: here[path] for path in self.edited_here if path in here}
+
+    def _entries_of(self, commit: str | None) -> dict[str, Entry]:
+        """Return the entries as they are in another commit; its difference is read faster than its tree."""
+        entries = dict(self._entries)
+        for path, old, _ in self.git.diff(commit, self.commit):
+            entries.pop(path, None)
+            entries |= {path: old} if old else {}
+        return entries
 
     def _blobs_of(self, task: Task) -> list[str]:
         paths = (*self._in_folders(task.task_id), *self._adoptable(task))
@@ -140,17 +148,14 @@ class NoteWriter:
             return False
         return bool(record.written == note_values(task, record.written.get("status")))
 
-    def _content(self, path: str) -> bytes:
+    def _text(self, path: str) -> str:
         entry = self._entries[path]
-        if entry.mode == SYMLINK:
-            raise Blocked("it is a symlink")
         if not entry.is_file:
-            raise Blocked("it is not a regular file")
-        content = self._contents.get(entry.id)
-        content = self._blob(entry.id) if content is None else content
+            raise Blocked("it is a symlink" if entry.mode == SYMLINK else "it is not a regular file")
+        content = self._contents.get(entry.id) or self._blob(entry.id)
         if content is None:
             raise Blocked("its content is missing from the repository")
-        return content
+        return decode(content)
 
     def _blob(self, blob: str) -> bytes | None:
         """Return what a note held; None when that is missing from the repository."""
@@ -164,16 +169,30 @@ class NoteWriter:
         path = places[0] if places else note_path(task)
         try:
             path = self._only_place(task, record, places)
-            before = self._content(path) if path else b""
-            text = before.decode() or self._lost(task, record)
-            values = self._judged(task, parse(text), path) if before and text else note_values(task)
+            before = self._text(path) if path else ""
+            text = before or self._lost(task, record)
+            values = self._judged(task, parse(before), path) if before else note_values(task)
             after = splice(text, values, OWNED) if text else _new_note(task, values)
             after = self.texts.apply(task, after, is_new=not text)
-            self._put(task, record, path, is_changed=after != before.decode(), content=after.encode(), values=values)
+            target, content = note_path(task), after.encode()
+            self.seen.add(path)
+            if after != before or path != target:
+                self.files.check(target)
+                self._put(task, path, target, content)
+            blob = self.git.blob_id(content)
+            if record is None or (record.path, record.blob, record.written) != (target, blob, values):
+                self.records.append(NoteRecord(task_id=task.pk, path=target, blob=blob, written=values))
         except (Blocked, Unsafe) as error:
-            self._unreadable(path or note_path(task), str(error))
-        except UnicodeDecodeError:
-            self._unreadable(path or note_path(task), "it is not UTF-8 text")
+            self.problems.add(path or note_path(task), str(error), Kind.UNREADABLE)
+
+    def _put(self, task: Task, path: str, target: str, content: bytes) -> None:
+        """Have a note at `target` instead of `path`; what lies beside it moves along."""
+        self.changes |= {path: None, target: content} if path and path != target else {target: content}
+        folder, old_folder = (place.rpartition("/")[0] for place in (target, path))
+        for ending in _COPIES if folder != old_folder else ():
+            beside, moved = (f"{place}/{task.task_id}{ending}.md" for place in (old_folder, folder))
+            if beside in self._entries and moved not in self._entries:
+                self.changes |= {beside: None, moved: self._entries[beside]}
 
     def _judged(self, task: Task, document: Document, path: str) -> dict[str, Value]:
         """Return the values to write, once edits of our keys in the note are taken over or reported."""
@@ -189,41 +208,16 @@ class NoteWriter:
             edited = [key for key in values if document.value(key) not in ours[key]]
             sentence = f"{', '.join(edited)} was edited here; the database decides, and was put back" if edited else ""
         if sentence:
-            self.problems.append(NoteProblem.new(path, Kind.DRIFT, sentence))
+            self.problems.add(path, sentence, Kind.DRIFT)
         return values
 
     def _base(self, path: str) -> Document | None:
         """Return the note as it was before others edited it."""
         entry = self._bases.get(path)
         try:
-            return parse(self._contents[entry.id].decode()) if entry and self._contents.get(entry.id) else None
-        except (Unsafe, UnicodeDecodeError):
+            return parse_bytes(self._contents[entry.id]) if entry and self._contents.get(entry.id) else None
+        except Unsafe:
             return None
-
-    def _put(
-        self,
-        task: Task,
-        record: NoteRecord | None,
-        path: str,
-        *,
-        is_changed: bool,
-        content: bytes,
-        values: dict[str, Value],
-    ) -> None:
-        target = note_path(task)
-        self.seen.add(path)
-        if is_changed or path != target:
-            self.files.check(target)
-            self.changes |= {path: None, target: content} if path and path != target else {target: content}
-        folder, old_folder = (place.rpartition("/")[0] for place in (target, path))
-        if folder != old_folder:  # what lies beside the note moves along
-            for ending in _COPIES:
-                beside, moved = (f"{place}/{task.task_id}{ending}.md" for place in (old_folder, folder))
-                if beside in self._entries and moved not in self._entries:
-                    self.changes |= {beside: None, moved: self._entries[beside]}
-        blob = self.git.blob_id(content)
-        if record is None or (record.path, record.blob, record.written) != (target, blob, values):
-            self.records.append(NoteRecord(task_id=task.pk, path=target, blob=blob, written=values))
 
     # --- the place of a note
     def _only_place(self, task: Task, record: NoteRecord | None, places: list[str]) -> str:
@@ -234,19 +228,19 @@ class NoteWriter:
             return adopted
         if adopted:
             sentence = f"{task.task_id} has a note of its own; what is in this one is not the task's"
-            self.problems.append(NoteProblem.new(adopted, Kind.CONFLICT, sentence))
+            self.problems.add(adopted, sentence, Kind.CONFLICT)
         if not places:
             return self._moved_to(task) if record else ""
         preferred = (note_path(task), record.path if record else "")
         kept = next((path for path in preferred if path in places), places[0])
         for path in places:
             if path != kept:
-                other = self._content(path)
-                if not _holds(self._content(kept), other):
-                    beside = copy_beside(note_path(task), other)
+                other = self._text(path)
+                if not _holds(self._text(kept), other):
+                    beside = copy_beside(note_path(task), other.encode())
                     name = put_beside(self.git, note_path(task), beside, self.changes, self._entries)
                     sentence = f"there was a second note; it is in {name}"
-                    self.problems.append(NoteProblem.new(kept, Kind.CONFLICT, sentence))
+                    self.problems.add(kept, sentence, Kind.CONFLICT)
                 self.changes[path] = None
         return kept
 
@@ -254,8 +248,8 @@ class NoteWriter:
         """Return the note of a task under its slug; a file that is no task's note is somebody's own."""
         for path in self._adoptable(task):
             try:
-                document = parse(self._content(path).decode())
-            except (Unsafe, UnicodeDecodeError, Blocked):
+                document = parse(self._text(path))
+            except (Unsafe, Blocked):
                 continue
             is_note = document.value("name") is not None or document.value("status") is not None
             if is_note and document.value("id") in (None, task.task_id, task.slug) and path not in self.changes:
@@ -264,7 +258,7 @@ class NoteWriter:
 
     def _is_untouched(self, path: str) -> bool:
         """Return True for a note that holds nothing but what we wrote into a new one."""
-        document = parse(self._content(path).decode())
+        document = parse(self._text(path))
         is_pending = document.body.rstrip().endswith(_PENDING) and document.body.count("\n") < 5
         return is_pending and not document.others(OWNED)
 
@@ -288,10 +282,7 @@ class NoteWriter:
             return None
         paths = [f"{folder}/{task.task_id}.md" for folder in TASK_FOLDERS]
         blob = next(iter(self.git.last_blobs(self.commit, paths).values()), record.blob)
-        return (self._blob(blob) or b"").decode() or None
-
-    def _unreadable(self, path: str, sentence: str) -> None:
-        self.problems.append(NoteProblem.new(path, Kind.UNREADABLE, sentence))
+        return decode(self._blob(blob) or b"") or None
 
 
 def _new_note(task: Task, values: dict[str, Value]) -> str:
@@ -299,11 +290,11 @@ def _new_note(task: Task, values: dict[str, Value]) -> str:
     return f"---\n{front}---\n\n{heading(task.name)}\n\n{_PENDING}\n"
 
 
-def _holds(content: bytes, other: bytes) -> bool:
-    """Return True when nothing that people wrote in `other` is missing in `content`."""
+def _holds(text: str, other: str) -> bool:
+    """Return True when nothing that people wrote in `other` is missing in `text`."""
     try:
-        first, second = (parse(splice(version.decode(), {}, OWNED)) for version in (content, other))
-    except (Unsafe, UnicodeDecodeError):
-        return content == other
+        first, second = (parse(splice(version, {}, OWNED)) for version in (text, other))
+    except Unsafe:
+        return text == other
     has_keys = all(line in first.lines for line in second.lines if line.strip())
     return has_keys and second.body.strip() in ("", first.body.strip())

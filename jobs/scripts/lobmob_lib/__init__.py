@@ -3,4 +3,4 @@
 import pathlib
 import sys
 
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[3]))  # of core and vaultsync: neither needs Django here
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[3]))  # of core: none of what is used of it needs Django

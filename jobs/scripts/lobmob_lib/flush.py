@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vaultsync.git.command import GitError
+from core.git.command import GitError
 
 from .rest import Rest, RestError
 from .script import Report, now, parser

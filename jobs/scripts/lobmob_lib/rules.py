@@ -6,18 +6,14 @@ import pathlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
-import frontmatter
-import yaml
-from frontmatter.default_handlers import YAMLHandler
+from core.frontmatter import Unsafe, parse
 
 FOLDERS = ("010-tasks/", "020-logs/", "030-knowledge/", "040-fleet/", "000-inbox/")
 AGENTS = "AGENTS.md"
 _FILES = ("100644", "100755")
 _NOTE = re.compile(r"010-tasks/(active|completed|failed)/[^/]+\.md")
 _REQUIRED = ("id", "status", "created")
-_MOST_CHARACTERS = 256 * 1024  # of frontmatter: the sync reads no more either
 _SECRETS = {
     name: re.compile(pattern)
     for name, pattern in {
@@ -141,33 +137,13 @@ def _unescaped(text: str) -> str:
 
 def _note_problem(path: str, text: str) -> str:
     try:
-        keys = frontmatter.loads(text, handler=_Handler()).metadata
-    except Exception:  # whatever a parser raises on what anybody wrote: the note can't be read
-        return "its frontmatter is not valid YAML"
-    missing = [key for key in _REQUIRED if keys.get(key) in (None, "")] if isinstance(keys, dict) else [*_REQUIRED]
+        document = parse(text)
+    except Unsafe as error:
+        return f"its frontmatter is not valid YAML that lobwife reads: {error}"
+    missing = [key for key in _REQUIRED if not document.value(key)]
     if missing:
         return f"its frontmatter lacks {', '.join(missing)}"
-    name = pathlib.PurePosixPath(path).stem
-    is_same = isinstance(keys["id"], str | int) and str(keys["id"]) == name  # a list may be endless once written out
-    return "" if is_same else "its id differs from the file's name"
-
-
-class _Loader(yaml.SafeLoader):
-    """In Python, where nesting too deep is an error: in C it ends the process. `<<` is a key like any other, as it is
-    to the sync: merged, a few lines can become any number.
-    """
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":
-                key.tag = "tag:yaml.org,2002:str"
-
-
-class _Handler(YAMLHandler):
-    def load(self, fm: str, **kwargs: object) -> Any:
-        if len(fm) > _MOST_CHARACTERS:
-            raise ValueError("too large")
-        return yaml.load(fm, Loader=_Loader)  # noqa: S506 it is a SafeLoader
+    return "" if document.value("id") == pathlib.PurePosixPath(path).stem else "its id differs from the file's name"
 
 
 def _is_out(path: str) -> bool:

@@ -12,8 +12,8 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping
 
 from core.errors import Unavailable
-from vaultsync.git.command import BRANCH, Git, GitError, takes_token
-from vaultsync.git.lock import vault_lock
+from core.git.command import BRANCH, Git, GitError, takes_token
+from core.git.lock import vault_lock
 
 from .rest import Rest, RestError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from collections import Counter
 from typing import Any
 
 from django.conf import settings
@@ -10,13 +11,13 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
 from core.errors import Unavailable
+from core.git.command import Git, GitError
+from core.git.lock import vault_lock
 from core.text import one_line
 from vaultsync import services
-from vaultsync.git.command import Git, GitError
 from vaultsync.git.files import Files
-from vaultsync.git.lock import vault_lock
 from vaultsync.git.remote import ACCEPTED, TRACKED
-from vaultsync.notes.importing import ImportReport
+from vaultsync.notes.importing import DRIFT, IMPORTED, SKIPPED, import_notes
 
 _WAIT_SECONDS = 120
 
@@ -44,14 +45,12 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
 
     def _import(self, *, dry_run: bool) -> None:
-        report = ImportReport(Files(settings.VAULT_PATH), dry_run=dry_run)
-        for title, entries in (("Imported", report.imported), ("Skipped", report.skipped), ("Drift", report.drift)):
-            for path, sentence in entries:
-                self.stdout.write(one_line(f"{title}: {path}: {sentence}"))
-        self.stdout.write(
-            f"{len(report.imported)} imported, {len(report.skipped)} skipped, {len(report.drift)} with drift."
-        )
-        if report.imported and not dry_run:
+        counts = Counter[str]()
+        for done, path, sentence in import_notes(Files(settings.VAULT_PATH), dry_run=dry_run):
+            counts[done] += 1
+            self.stdout.write(one_line(f"{done}: {path}: {sentence}"))
+        self.stdout.write(f"{counts[IMPORTED]} imported, {counts[SKIPPED]} skipped, {counts[DRIFT]} with drift.")
+        if counts[IMPORTED] and not dry_run:
             services.request_sync(actor="vault import", full=True)
 
     def _accept(self, git: Git) -> None:

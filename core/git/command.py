@@ -17,7 +17,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -26,6 +26,7 @@ BRANCH = "main"
 SYMLINK, GITLINK = "120000", "160000"
 _MOST_PATHS = 2000  # in the arguments of a command
 _BATCH = 200  # items whose contents are held at once
+_MOST_RECENT, _SMALL = 1000, 4096  # how many contents are remembered, and of which size
 LOCAL_SECONDS = 120.0
 NETWORK_SECONDS = 90.0
 IDENTITY = {"name": "lobwife sync", "email": "lobwife@lobmob.local"}
@@ -111,6 +112,8 @@ class Git:
         self.lock = lock
         self.status, self.stderr = 0, ""  # of the last command
         self.object_format = "sha1"
+        self._recent: dict[str, bytes] = {}  # contents that were read or written last, by their ids
+        self._ancestors: dict[tuple[str, str], bool] = {}  # whether the first is an ancestor of the second
         self._inherited_environment = (*_INHERITED_ENVIRONMENT, *environment)
 
     # --- running
@@ -184,9 +187,10 @@ class Git:
         return self.text("rev-parse", "-q", "--verify", f"{name}^{{commit}}", accept=(0, 1, 128)) or None
 
     def is_ancestor(self, old: str, new: str) -> bool:
-        if old != new:
+        if old != new and (old, new) not in self._ancestors:
             self.run("merge-base", "--is-ancestor", old, new, accept=(0, 1, 128))
-        return old == new or self.status == 0
+            self._ancestors[old, new] = self.status == 0
+        return old == new or self._ancestors[old, new]
 
     def merge_base(self, one: str, other: str) -> str | None:
         return self.text("merge-base", one, other, accept=(0, 1)) or None
@@ -214,8 +218,8 @@ class Git:
         if tree is None:
             return {}
         arguments = ["-z", *(["-r"] if recursive else []), tree, "--", *_bounded(paths)]
-        lines = (line.partition(b"\t") for line in self.run("ls-tree", *arguments).split(b"\0") if line)
-        return {os.fsdecode(path): Entry(*attributes.decode().split(" ")[::2]) for attributes, _, path in lines}
+        lines = (line.partition("\t") for line in os.fsdecode(self.run("ls-tree", *arguments)).split("\0") if line)
+        return {path: Entry(*attributes.split(" ")[::2]) for attributes, _, path in lines}
 
     def last_blobs(self, commit: str, paths: Sequence[str]) -> dict[str, str]:
         """Return the last blob that each path had in the history of a commit; none for a path that it never had."""
@@ -252,12 +256,15 @@ class Git:
 
     def sizes(self, ids: Iterable[str]) -> dict[str, int]:
         """Return the sizes of blobs in bytes; one that is missing is left out."""
-        wanted = sorted(set(ids))
+        asked = set(ids)
+        sizes = {blob: len(self._recent[blob]) for blob in asked & self._recent.keys()}
+        wanted = sorted(asked - sizes.keys())
         if not wanted:
-            return {}
+            return sizes
         out = self.text("cat-file", "--batch-check", stdin="".join(f"{blob}\n" for blob in wanted).encode())
         fields = (line.split(" ") for line in out.splitlines())
-        return {blob: int(size) for blob, kind, size in (each for each in fields if len(each) == 3) if kind == "blob"}
+        checked = (each for each in fields if len(each) == 3)
+        return sizes | {blob: int(size) for blob, kind, size in checked if kind == "blob"}
 
     def blobs(self, ids: Iterable[str], most: int | None = None) -> dict[str, bytes]:
         """Return the contents of a few blobs; one that is missing, or larger than `most`, is left out."""
@@ -287,12 +294,13 @@ class Git:
         if part:
             yield part, self._contents(wanted)
 
-    def _contents(self, ids: Iterable[str]) -> dict[str, bytes]:
-        wanted = sorted(ids)
+    def _contents(self, ids: Collection[str]) -> dict[str, bytes]:
+        contents = {blob: self._recent[blob] for blob in ids if blob in self._recent}
+        wanted = sorted(set(ids) - contents.keys())
         if not wanted:
-            return {}
+            return contents
         out = self.run("cat-file", "--batch", stdin="".join(f"{blob}\n" for blob in wanted).encode())
-        contents, position = {}, 0
+        position = 0
         for blob in wanted:
             end = out.index(b"\n", position)
             header = out[position:end].split(b" ")
@@ -301,8 +309,16 @@ class Git:
                 size = int(header[2])
                 if header[1] == b"blob":
                     contents[blob] = out[position : position + size]
+                    self._remember(blob, contents[blob])
                 position += size + 1
         return contents
+
+    def _remember(self, blob: str, content: bytes) -> None:
+        """Have a small content at hand: what a commit of notes reads and writes, its checkout needs again."""
+        if len(content) <= _SMALL:
+            if len(self._recent) >= _MOST_RECENT:
+                self._recent.clear()
+            self._recent[blob] = content
 
     # --- writing objects
     def blob_id(self, content: bytes) -> str:
@@ -330,10 +346,14 @@ class Git:
         for path, new in changes.items():
             if isinstance(new, bytes):
                 lines.append(b"M 100644 inline %s\ndata %d\n%s\n" % (quote_path(path), len(new), new))
+                self._remember(self.blob_id(new), new)
             elif new:
                 lines.append(b"M %s %s %s\n" % (new.mode.encode(), new.id.encode(), quote_path(path)))
         lines.append(b"\nget-mark :1\ndone\n")
-        return self.text("fast-import", "--quiet", "--force", "--done", "--date-format=now", stdin=b"".join(lines))
+        options = ("--quiet", "--force", "--done", "--date-format=now")
+        commit = self.text("fast-import", *options, stdin=b"".join(lines))
+        self._ancestors |= {(parent, commit): True for parent in parents}
+        return commit
 
     def merge_text(self, base: bytes, ours: bytes, theirs: bytes) -> bytes | None:
         """Return three versions of a text merged line by line; None when they conflict."""

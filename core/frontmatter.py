@@ -1,6 +1,7 @@
 """The frontmatter of a note: parsed, and spliced so that only the database's keys change and every other byte stays.
 
-The values that are written are one line of YAML each: scripts grep `^status: completed`.
+The values that are written are one line of YAML each: scripts grep `^status: completed`. The sync writes notes with it,
+and the review of changes to the vault lets nothing pass that the sync could not read.
 """
 
 from __future__ import annotations
@@ -72,7 +73,11 @@ class Document:
 
     def value(self, key: str) -> str | list[str] | None:
         """Return what a YAML reader gets for the key: of duplicates the last."""
-        return next((item.value for item in reversed(self.keys) if item.name == key), None)
+        return self._values.get(key)
+
+    @functools.cached_property
+    def _values(self) -> dict[str, str | list[str] | None]:
+        return {key.name: key.value for key in self.keys}
 
     def raw(self, key: Key) -> str:
         """Return the text of a key and its value as written."""
@@ -96,6 +101,19 @@ def parse(text: str) -> Document:
             lines = tuple(_YAML_LINE.findall(inner))
             return Document(text[: first.end()], lines, line[0], text[line.end() :], _parse_keys(inner, lines))
     raise Unsafe("the frontmatter has no closing ---")
+
+
+def decode(content: bytes) -> str:
+    """Return the text of a note; raises Unsafe."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise Unsafe("it is not UTF-8 text") from None
+
+
+def parse_bytes(content: bytes) -> Document:
+    """Split a note as it lies in a file; raises Unsafe also for what is not UTF-8."""
+    return parse(decode(content))
 
 
 @functools.lru_cache(maxsize=16)
