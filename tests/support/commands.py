@@ -83,7 +83,7 @@ class Forked:
     def __init__(self, *arguments: str, environment: dict[str, str], folder: pathlib.Path, log: pathlib.Path) -> None:
         self.args = arguments
         process = WebProcess if "gunicorn" in arguments else _fork_server().Process
-        self._process = process(target=_become, args=(arguments, environment, folder, log, log), daemon=True)
+        self._process = process(target=_become, args=(arguments, environment, folder, log, log, True), daemon=True)
         self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
@@ -175,8 +175,15 @@ def _fork_server_of_web() -> forkserver.ForkServer:
 
 
 def _become(
-    arguments: tuple[str, ...], environment: dict[str, str], folder: pathlib.Path, out: pathlib.Path, err: pathlib.Path
+    arguments: tuple[str, ...],
+    environment: dict[str, str],
+    folder: pathlib.Path,
+    out: pathlib.Path,
+    err: pathlib.Path,
+    leads_a_session: bool = False,
 ) -> None:
+    if leads_a_session:
+        os.setsid()
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
@@ -192,7 +199,6 @@ def _become(
     elif script == "-m":
         module, *rest = rest
         sys.argv = [module, *rest]
-        os.setsid()
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     else:
         sys.argv = [script, *rest]
