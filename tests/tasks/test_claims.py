@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 import time_machine
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from access import keys
 from access.keys import create_key
@@ -72,6 +75,13 @@ def task(**fields: Any) -> int:
 
 def agent_of(claimed: dict[str, Any]) -> Caller:
     return Caller(claimed["key"])
+
+
+def transactions(call: Callable[[], Any]) -> tuple[Any, int]:
+    """Return what a call returns, and how many transactions it began: within a test they are savepoints."""
+    with CaptureQueriesContext(connection) as captured:
+        result = call()
+    return result, sum(query["sql"].startswith("SAVEPOINT") for query in captured)
 
 
 def expire() -> None:
@@ -193,6 +203,21 @@ def test_a_heartbeat_and_every_other_call_of_the_key_renew_the_lease(runner: Cal
         expire()
         assert status_of(number) == "active"
         assert TaskLease.objects.get().progress == "tests run"
+
+
+def test_a_claim_a_heartbeat_and_a_release_are_one_transaction_each(runner: Caller) -> None:
+    task()
+    with time_machine.travel(NOW, tick=False) as clock:
+        claimed, count = transactions(lambda: runner.claim(lease_seconds=60))
+        assert count == 1
+        agent, number, fence = agent_of(claimed), claimed["id"], claimed["lease"]["fence"]
+        clock.shift(20)  # another call of the key would renew the lease now
+        beat, count = transactions(lambda: agent.post(f"/{number}/heartbeat", {"fence": fence, "progress": "tests"}))
+        assert (beat.status_code, count) == (200, 1)
+        clock.shift(20)
+        body = {"fence": fence, "outcome": "completed"}
+        released, count = transactions(lambda: agent.post(f"/{number}/release", body))
+        assert (released.status_code, count) == (200, 1)
 
 
 def test_a_key_that_is_used_often_is_written_now_and_then(runner: Caller) -> None:
