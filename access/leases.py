@@ -33,10 +33,11 @@ class Claim:
 def claim(*, wanted: Wanted, seconds: int, runner: str, caller: Caller) -> Claim | None:
     """Claim the next task that fits; None when there is none, which is found out without keeping writers waiting."""
     lanes = queries.lanes_of(wanted)
-    if lanes is None or not queries.ready_count(lanes, utc_now()):
+    candidate = queries.first_ready(lanes, utc_now()) if lanes is not None else None
+    if lanes is None or candidate is None:
         return None
     with transaction.atomic():
-        lease = claim_task(lanes=lanes, seconds=seconds, runner=runner, caller=caller)
+        lease = claim_task(lanes=lanes, candidate=candidate, seconds=seconds, runner=runner, caller=caller)
         if lease is None:
             return None
         key = keys.create_lease_key(lease_id=lease.id)

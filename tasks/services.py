@@ -21,6 +21,7 @@ from tasks.models import OVER, Status, Task, TaskEvent, TaskPlan, field_values
 from tasks.notes import first_text, save_request
 from tasks.relations import check_subtask, follow_status, set_relations, split_relations
 
+_STATUSES = frozenset(Status.values)
 UNCANCELLABLE = (Status.COMPLETED, Status.CANCELLED)
 _MOST_QUOTED_CHARACTERS = 100
 # Agents and services may send texts of so many bytes; others are bound by the size of a body alone.
@@ -191,7 +192,7 @@ def newest_event_id() -> int:
 
 def check_status(status: str) -> None:
     """Raise Invalid for a status that is none of the six."""
-    if status not in Status.values:
+    if status not in _STATUSES:
         raise Invalid(f"invalid status: {status[:_MOST_QUOTED_CHARACTERS]}")
 
 

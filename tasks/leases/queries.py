@@ -45,6 +45,7 @@ SELECT * FROM (SELECT t.id AS id, {_RANK.format("t.")} AS rank, t.queued_at AS q
 FROM tasks t INDEXED BY {{index}} WHERE t.status = 'queued' {{conditions}} AND {_READY}
 ORDER BY {_RANK.format("t.")}, t.queued_at, t.id LIMIT :most)
 """
+_CANDIDATE = f"SELECT t.id FROM tasks t WHERE t.id = :candidate AND t.status = 'queued' AND ({{fits}}) AND {_READY}"
 _TAKE = """
 UPDATE tasks SET status = 'active', assigned_to = :assigned_to, assigned_at = :assigned_at,
 updated_at = :updated_at WHERE id = ({pick}) RETURNING id
@@ -100,9 +101,10 @@ class Wanted(NamedTuple):
 
 
 class Lanes(NamedTuple):
-    """The SELECT of the queue for what a claim asks for, and its parameters."""
+    """What a claim asks for as SQL: the SELECT of its queue, the condition for one task, and their parameters."""
 
-    sql: str
+    queue: str
+    fits: str
     parameters: dict[str, str]
 
 
@@ -135,24 +137,42 @@ class CurrentLease(NamedTuple):
 
 
 # --- the queue
-def ready_count(lanes: Lanes | None, now: datetime, most: int = 1) -> int:
-    """Return how many tasks a claim of these lanes could take now, at most so many."""
-    if lanes is None:
-        return 0
-    return len(read_all(f"{lanes.sql} LIMIT :most", {**lanes.parameters, "now": _moment(now), "most": most}))
+def ready_count(wanted: Wanted, now: datetime, most: int) -> int:
+    """Return how many tasks such a claim could take now, at most so many."""
+    lanes = lanes_of(wanted)
+    return len(_ready_ids(lanes, now, most)) if lanes is not None else 0
 
 
-def take(lanes: Lanes, assigned_to: str, now: datetime) -> int | None:
-    """Make the first ready task of these lanes active and return its id; None when there is none."""
+def first_ready(lanes: Lanes, now: datetime) -> int | None:
+    """Return the task that a claim of these lanes would take now."""
+    ready = _ready_ids(lanes, now, 1)
+    return ready[0] if ready else None
+
+
+def _ready_ids(lanes: Lanes, now: datetime, most: int) -> list[int]:
+    values = {**lanes.parameters, "now": _moment(now), "most": most}
+    return [number for (number,) in read_all(f"{lanes.queue} LIMIT :most", values)]
+
+
+def take(lanes: Lanes, candidate: int, assigned_to: str, now: datetime) -> int | None:
+    """Make a task active and return its id; None when none is ready.
+
+    It is the candidate, which was the first a moment ago, or the first now if somebody took that. So what is held up is
+    not read through once more while all other writers wait.
+    """
     values = {
         "now": _moment(now),
         "most": 1,
+        "candidate": candidate,
         "assigned_to": assigned_to,
         "assigned_at": iso_text(now),
         "updated_at": seconds_text(now),
     }
-    row = write_returning(_TAKE.format(pick=f"{lanes.sql} LIMIT 1"), {**lanes.parameters, **values})
-    return row[0] if row else None
+    for pick in (_CANDIDATE.format(fits=lanes.fits), f"{lanes.queue} LIMIT 1"):
+        row = write_returning(_TAKE.format(pick=pick), {**lanes.parameters, **values})
+        if row is not None:
+            return int(row[0])
+    return None
 
 
 def lanes_of(wanted: Wanted) -> Lanes | None:
@@ -162,7 +182,7 @@ def lanes_of(wanted: Wanted) -> Lanes | None:
     """
     if not wanted.repos:
         types = {f"type{place}": name for place, name in enumerate(wanted.types)}
-        return Lanes(_select("type", len(wanted.types)), types)
+        return Lanes(*_select("type", len(wanted.types)), types)
     own = {name.lower() for name in wanted.repos}
     fitting = [text for text in _distinct("repos", "", {}) if _fits(text, own)]
     pairs = [
@@ -174,7 +194,7 @@ def lanes_of(wanted: Wanted) -> Lanes | None:
         return None
     parameters = {f"repos{place}": text for place, (text, _) in enumerate(pairs)}
     parameters |= {f"type{place}": name for place, (_, name) in enumerate(pairs)}
-    return Lanes(_select("repos", len(pairs)), parameters)
+    return Lanes(*_select("repos", len(pairs)), parameters)
 
 
 def _fits(text: str, own: set[str]) -> bool:
@@ -189,16 +209,18 @@ def _distinct(column: str, conditions: str, parameters: dict[str, str]) -> list[
 
 
 @functools.lru_cache(maxsize=256)
-def _select(kind: str, count: int) -> str:
-    if not count:
-        lanes = [_LANE.format(index="idx_tasks_queue", conditions="")]
-    elif kind == "type":
-        conditions = [f"AND t.type = :type{place}" for place in range(count)]
-        lanes = [_LANE.format(index="idx_tasks_queue_type", conditions=each) for each in conditions]
+def _select(kind: str, count: int) -> tuple[str, str]:
+    """Return the SELECT of so many lanes, and the condition for one task."""
+    conditions = {
+        "type": [f"t.type = :type{place}" for place in range(count)],
+        "repos": [f"t.repos = :repos{place} AND t.type = :type{place}" for place in range(count)],
+    }[kind]
+    if conditions:
+        lanes = [_LANE.format(index=f"idx_tasks_queue_{kind}", conditions=f"AND {each}") for each in conditions]
     else:
-        conditions = [f"AND t.repos = :repos{place} AND t.type = :type{place}" for place in range(count)]
-        lanes = [_LANE.format(index="idx_tasks_queue_repos", conditions=each) for each in conditions]
-    return f"SELECT id FROM ({' UNION ALL '.join(lanes)}) ORDER BY rank, queued_at, id"
+        lanes = [_LANE.format(index="idx_tasks_queue", conditions="")]
+    fits = " OR ".join(f"({each})" for each in conditions) or "1"
+    return f"SELECT id FROM ({' UNION ALL '.join(lanes)}) ORDER BY rank, queued_at, id", fits
 
 
 # --- leases

@@ -48,15 +48,15 @@ class Release:
     released_at: datetime
 
 
-def claim_task(*, lanes: Lanes, seconds: int, runner: str, caller: Caller) -> NewLease | None:
-    """Take the first ready task of these lanes of the queue, with a lease; None when there is none.
+def claim_task(*, lanes: Lanes, candidate: int, seconds: int, runner: str, caller: Caller) -> NewLease | None:
+    """Take the candidate, or the first ready task of these lanes, with a lease; None when there is none.
 
     Call it within a transaction, in which the caller's key for the lease is made too.
     """
     now = utc_now()
     # The name that a runner gives itself could be that of a Kubernetes job, whose agent would then get this task.
     assigned_to = caller.name if caller.role is Role.RUNNER else runner or caller.name
-    task_id = queries.take(lanes, assigned_to, now)
+    task_id = queries.take(lanes, candidate, assigned_to, now)
     if task_id is None:
         return None
     queries.end_left_over(task_id, now=now, how=LeaseEnd.TAKEN_AWAY, reason=f"task T{task_id} was queued again")

@@ -143,7 +143,7 @@ class WaitingRoom:
             asleep = [waiter for waiter in waiters if not waiter.is_woken.is_set()]
             if not asleep:
                 continue
-            ready = queries.ready_count(queries.lanes_of(wanted), utc_now(), most=len(waiters))
+            ready = queries.ready_count(wanted, utc_now(), most=len(waiters))
             for waiter in asleep[: max(0, ready - (len(waiters) - len(asleep)))]:
                 waiter.is_woken.set()
 

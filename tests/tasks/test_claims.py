@@ -22,7 +22,9 @@ from jobs.alerts.rules import on_task_failed
 from jobs.models import Alert
 from tasks.costs.budgets import delete_budgets, save_budget
 from tasks.costs.services import Report, record_cost
+from tasks.leases import queries
 from tasks.leases.expiry import Expiry
+from tasks.leases.queries import Wanted
 from tasks.models import LEASE_ENDED, Budget, Task, TaskEvent, TaskLease
 from tasks.services import create_task
 
@@ -122,6 +124,17 @@ def test_tasks_are_claimed_by_priority_and_then_by_age_and_listed_so(runner: Cal
     assert operator.get("?order=sideways").status_code == 400
 
 
+def test_a_claim_whose_task_somebody_took_or_changed_meanwhile_gets_the_next(runner: Caller) -> None:
+    first, second, third = task(type="qa"), task(type="qa"), task(type="swe")
+    lanes = queries.lanes_of(Wanted(("qa",)))
+    assert lanes is not None
+    assert queries.first_ready(lanes, utc_now()) == first
+    assert queries.take(lanes, first, "one", utc_now()) == first
+    assert queries.take(lanes, first, "two", utc_now()) == second
+    assert queries.take(lanes, third, "three", utc_now()) is None  # it was of type qa when it was looked at
+    assert Task.objects.get(pk=third).status == "queued"
+
+
 def test_a_claim_gets_no_other_types_and_no_other_repositories(runner: Caller) -> None:
     task(name="other type", type="qa")
     task(name="other repository", repos=["org/other"])
@@ -206,8 +219,9 @@ def test_a_heartbeat_and_every_other_call_of_the_key_renew_the_lease(runner: Cal
 
 
 def test_a_claim_a_heartbeat_and_a_release_are_one_transaction_each(runner: Caller) -> None:
-    task()
     with time_machine.travel(NOW, tick=False) as clock:
+        assert runner.claim() is None  # the first use of its key, which is written once in ten minutes
+        task()
         claimed, count = transactions(lambda: runner.claim(lease_seconds=60))
         assert count == 1
         agent, number, fence = agent_of(claimed), claimed["id"], claimed["lease"]["fence"]
