@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, transaction
 from django.db.transaction import TransactionManagementError
 
 from core.sqlite import statements
@@ -27,7 +27,7 @@ def test_they_see_and_write_what_the_orm_does() -> None:
 
 def test_a_write_outside_of_a_transaction_which_no_gate_guards_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(connection, "in_atomic_block", False)
+        patch.setattr(connections[DEFAULT_DB_ALIAS], "in_atomic_block", False)
         with pytest.raises(TransactionManagementError, match="needs a transaction"):
             statements.write("DELETE FROM tasks")
         with pytest.raises(TransactionManagementError, match="needs a transaction"):
