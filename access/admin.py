@@ -26,9 +26,10 @@ from django.views.decorators.http import require_POST
 from access import keys, policy
 from access.models import AccessPolicy, ApiKey, Mode, UncredentialedCaller
 from core.callers import Role
-from core.display import StrictAdmin, badge, when
+from core.display import badge, when
 from core.errors import LobwifeError
 from core.timestamps import utc_now
+from events.admin_log import RecordedAdmin
 from tasks.ids import parse_typed_id
 
 _CALLERS_SHOWN = 50
@@ -38,7 +39,7 @@ for model in (User, Group, AccessAttempt, AccessLog, AccessFailureLog):
     if admin.site.is_registered(model):
         admin_class = type(admin.site.get_model_admin(model))
         admin.site.unregister(model)
-        admin.site.register(model, type(admin_class.__name__, (StrictAdmin, admin_class), {}))
+        admin.site.register(model, type(admin_class.__name__, (RecordedAdmin, admin_class), {}))
 
 
 class KeyStateFilter(admin.SimpleListFilter):
@@ -103,7 +104,7 @@ class ApiKeyForm(ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(StrictAdmin):
+class ApiKeyAdmin(RecordedAdmin):
     """Keys are created and revoked, not changed; the key itself is shown once, after its creation."""
 
     form = ApiKeyForm
@@ -210,7 +211,7 @@ class ApiKeyAdmin(StrictAdmin):
 
 
 @admin.register(AccessPolicy)
-class AccessPolicyAdmin(StrictAdmin):
+class AccessPolicyAdmin(RecordedAdmin):
     """The policy, beside the list of callers that `required` would keep out."""
 
     fields = ("decided", "in_force", "decided_by", "decided_at", "without_credentials")
@@ -240,7 +241,7 @@ class AccessPolicyAdmin(StrictAdmin):
 
 
 @admin.register(UncredentialedCaller)
-class UncredentialedCallerAdmin(StrictAdmin):
+class UncredentialedCallerAdmin(RecordedAdmin):
     list_display = ("address", "program", "route", "first_seen", "last_seen")
     search_fields = ("address", "program", "route")
 

@@ -18,6 +18,7 @@ from access.models import ApiKey, LeaseKey
 from core.callers import Caller, Role
 from core.errors import Conflict, Invalid, NotFound
 from core.timestamps import utc_now
+from events import services as feed
 from tasks.leases.queries import lease_times
 from tasks.leases.services import renew, renewal_is_due
 from tasks.models import TaskLease
@@ -51,6 +52,8 @@ def create_key(
     try:
         with transaction.atomic():
             row.save(force_insert=True)
+            about = {"name": name, "role": role, "task_id": task_number, "service": service, "expires_at": expires_at}
+            feed.append("key.created", name, about, actor=actor)
     except IntegrityError:
         raise Conflict(f"there is already an API key named {name}; revoked ones keep their name") from None
     return key
@@ -77,6 +80,7 @@ def revoke_key(*, name: str, actor: str) -> None:
     with transaction.atomic():
         valid = ApiKey.objects.filter(name=name, revoked_at__isnull=True)
         if valid.update(revoked_at=utc_now(), revoked_by=actor):
+            feed.append("key.revoked", name, {"name": name}, actor=actor)
             return
         if not ApiKey.objects.filter(name=name).exists():
             raise NotFound(f"there is no API key named {name}")

@@ -24,8 +24,9 @@ from broker import reach, registrations, services
 from broker.github import app
 from broker.models import AllowedService, GitHubState, LegacyRegistration, TaskRegistration, TokenAudit
 from core.callers import operator_of
-from core.display import ReadOnlyAdmin, StrictAdmin, badge, duration, when
+from core.display import ReadOnlyAdmin, badge, duration, when
 from core.timestamps import utc_now, whole_seconds
+from events.admin_log import RecordedAdmin
 from tasks.admin.bulk import apply_to_each
 from tasks.ids import include_typed_id
 from tasks.models import OVER, Task, read_repos
@@ -321,7 +322,7 @@ class GitHubStateAdmin(ReadOnlyAdmin):
 
 
 @admin.register(AllowedService)
-class AllowedServiceAdmin(StrictAdmin):
+class AllowedServiceAdmin(RecordedAdmin):
     """Services besides those of the settings; removing one ends its tokens."""
 
     list_display = ("name", "note")

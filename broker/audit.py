@@ -12,10 +12,20 @@ from django.db import transaction
 from broker.models import Action, Outcome, TokenAudit
 from core.callers import Caller, Role
 from core.timestamps import iso_text, parse, utc_now
+from events import services as feed
 
 SYSTEM = Caller("lobwife", Role.SERVICE)
 _TRIM_BATCH = 500
 _LONGEST_TEXT = 500
+_FEED_TYPES = {
+    Action.TOKEN: "token.issued",
+    Action.SERVICE_TOKEN: "token.issued",
+    Action.TOKEN_REFUSED: "token.refused",
+    Action.TOKEN_REVOKED: "token.revoked",
+    Action.REGISTERED: "registration.made",
+    Action.DEREGISTERED: "registration.ended",
+    Action.ACCESS_REFUSED: "access.refused",
+}
 
 
 def record(
@@ -31,7 +41,7 @@ def record(
     token_sha256: str | None = None,
     reason: str | None = None,
 ) -> None:
-    """Add an entry, within the transaction of what it is about where there is one."""
+    """Add an entry, and the event of it, within the transaction of what it is about where there is one."""
     with transaction.atomic(savepoint=False):
         TokenAudit.objects.create(
             task_id=requested_id[:_LONGEST_TEXT],
@@ -47,6 +57,16 @@ def record(
             reason=reason,
             created_at=iso_text(),
         )
+        data = {
+            "requested_id": requested_id[:_LONGEST_TEXT],
+            "task_id": task_number,
+            "outcome": outcome,
+            "repos": list(repos) if repos is not None else None,
+            "permissions": dict(permissions) if permissions is not None else None,
+            "expires_at": expires_at,
+            "reason": reason,
+        }
+        feed.append(_FEED_TYPES[action], requested_id[:_LONGEST_TEXT], data, caller=caller.name[:_LONGEST_TEXT])
 
 
 def trim() -> bool:

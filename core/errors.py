@@ -41,6 +41,12 @@ class Conflict(LobwifeError):
     status = 409
 
 
+class Gone(LobwifeError):
+    """What was asked for was there and is removed."""
+
+    status = 410
+
+
 class PreconditionFailed(LobwifeError):
     """The thing was changed since the caller read it."""
 

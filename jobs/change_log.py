@@ -11,6 +11,8 @@ from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import Model
 
+from events.admin_log import append_entry
+
 # The account that has what programs and commands did, since the log wants one; no form lets a person have this name.
 PROGRAMS = "programs and commands"
 _BY = " by "
@@ -46,4 +48,5 @@ def _write(what: str, actor: str, name: str, **subject: Any) -> None:
         unusable = {"is_active": False, "password": make_password(None)}
         person = User.objects.get_or_create(username=PROGRAMS, defaults=unusable)[0]
     message = f"{what}{_BY}{actor or 'a caller over REST'}"
-    LogEntry.objects.create(user=person, object_repr=name, action_flag=CHANGE, change_message=message, **subject)
+    values = {"object_repr": name, "action_flag": CHANGE, "change_message": message, **subject}
+    append_entry(LogEntry.objects.create(user=person, **values), actor=actor)

@@ -11,11 +11,12 @@ from core.callers import Caller
 from core.errors import Conflict, Invalid
 from core.timestamps import parse, seconds_text
 from tasks import queries
-from tasks.events import append_event
+from tasks.events import FeedEvent, append_event
 from tasks.models import Status, Task, TaskDependency, TaskPlan
 
 RELATIONS = ("depends_on", "parent", "group", "not_before")
 _LOST = (Status.FAILED, Status.CANCELLED)  # a dependency that is one of these blocks
+_UNBLOCKED = FeedEvent("task.unblocked")
 _MOST_DEPENDENCIES = 100
 _MOST_VISITED = 10_000
 
@@ -68,7 +69,7 @@ def follow_status(task_id: int, status: str, now: str) -> None:
         blocked = Task.objects.filter(pk=number, status=Status.BLOCKED)
         if lost is None and blocked.update(status=Status.QUEUED, updated_at=now):
             detail = f"T{task_id}, which it depends on, is {status}"
-            append_event(number, "unblocked", detail, None, now, Status.QUEUED, None)
+            append_event(number, "unblocked", detail, None, now, Status.QUEUED, None, tells=_UNBLOCKED)
 
 
 def block(task_id: int, dependency: int, status: str, now: str) -> None:
@@ -76,7 +77,7 @@ def block(task_id: int, dependency: int, status: str, now: str) -> None:
     if Task.objects.filter(pk=task_id, status=Status.QUEUED).update(status=Status.BLOCKED, updated_at=now):
         _store_blocker(task_id, dependency)
         detail = f"T{dependency}, which it depends on, is {status}"
-        append_event(task_id, "blocked", detail, None, now, Status.BLOCKED, None)
+        append_event(task_id, "blocked", detail, None, now, Status.BLOCKED, None, tells=FeedEvent("task.blocked"))
 
 
 def _set_dependencies(task_id: int, depends_on: Iterable[int]) -> None:
@@ -95,7 +96,8 @@ def _set_dependencies(task_id: int, depends_on: Iterable[int]) -> None:
     if TaskPlan.objects.filter(pk=task_id, blocked_by__isnull=False).update(blocked_by=None):
         freed = Task.objects.filter(pk=task_id, status=Status.BLOCKED).update(status=Status.QUEUED, updated_at=now)
         if freed:
-            append_event(task_id, "unblocked", "it depends on no lost task", None, now, Status.QUEUED, None)
+            detail = "it depends on no lost task"
+            append_event(task_id, "unblocked", detail, None, now, Status.QUEUED, None, tells=_UNBLOCKED)
 
 
 def _store_blocker(task_id: int, dependency: int) -> None:

@@ -14,7 +14,7 @@ from core.callers import Caller, Role
 from core.errors import Conflict, Invalid, NotFound, PreconditionFailed, TooLarge
 from core.timestamps import seconds_text
 from tasks import queries
-from tasks.events import append_event
+from tasks.events import FeedEvent, append_event
 from tasks.leases import ends
 from tasks.leases.queries import live_lease
 from tasks.models import OVER, Status, Task, TaskEvent, TaskPlan, field_values
@@ -74,9 +74,10 @@ def create_task(
             _check_agent(parent_id, queries.task_status(parent_id), caller)
             check_subtask(parent_id)
         queries.insert_row(task)
-        append_event(
-            task.pk, "created", detail or f"Task created with status={task.status}", actor, now, task.status, caller
-        )
+        detail = detail or f"Task created with status={task.status}"
+        made = {"name": name, "type": task.type, "priority": task.priority, "repos": fields.get("repos") or None}
+        tells = FeedEvent("task.created", made)
+        append_event(task.pk, "created", detail, actor, now, task.status, caller, tells=tells)
         set_relations(task.pk, relations, caller)
         if body and body.strip():
             save_request(task.pk, first_text(name, body), [], caller.name if caller is not None else "")
@@ -117,7 +118,10 @@ def update_task(
         if status in OVER:
             ends.end_registration(task_id)
         detail = f"Updated: {', '.join(changes)}"
-        append_event(task_id, "updated", detail, actor, now, status, caller, changes=_differences(before, values))
+        differences = _differences(before, values)
+        changes_text = json.dumps(differences) if differences else None
+        tells = FeedEvent("task.updated", {"changes": differences or None})
+        append_event(task_id, "updated", detail, actor, now, status, caller, changes=changes_text, tells=tells)
         ends.follow_change(task_id, columns, status, actor, now, caller)
         if "status" in columns:
             if status == Status.QUEUED:
@@ -137,7 +141,8 @@ def cancel_task(
         if not open_or_failed.update(status=Status.CANCELLED, updated_at=now):
             raise Conflict(f"Task T{task_id} is already {get_task(task_id).status}")
         ends.end_registration(task_id)
-        append_event(task_id, "cancelled", detail, actor, now, Status.CANCELLED, caller)
+        tells = FeedEvent("task.cancelled")
+        append_event(task_id, "cancelled", detail, actor, now, Status.CANCELLED, caller, tells=tells)
         lease = live_lease(task_id)
         if lease is not None:
             ends.end_by_status(lease, Status.CANCELLED, actor or "", now, caller)
@@ -222,10 +227,9 @@ def _check_history(task_id: int, caller: Caller | None, most_bytes: int) -> None
         )
 
 
-def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
-    """Return JSON with the old and the new value of each field that changed; None when none did."""
-    changed = {name: [_shortened(before[name]), _shortened(new)] for name, new in after.items() if before[name] != new}
-    return json.dumps(changed) if changed else None
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the old and the new value of each field that changed."""
+    return {name: [_shortened(before[name]), _shortened(new)] for name, new in after.items() if before[name] != new}
 
 
 def _shortened(value: Any) -> Any:

@@ -11,6 +11,7 @@ from django.db import transaction
 from core import processes
 from core.errors import Unavailable
 from core.timestamps import utc_now
+from events import services as feed
 from vaultsync.models import Kind, NoteProblem, NoteRecord, SyncRequest, SyncRun, VaultState
 from vaultsync.queries import is_enabled
 from vaultsync.vault import SyncResult
@@ -73,6 +74,10 @@ def record_sync(*, run: SyncRun, result: SyncResult, served: int | None) -> None
         if run.files or run.commit or run.error or run.full or served is not None:
             run.save(force_insert=True)
             SyncRun.objects.filter(pk__lte=run.pk - _RUNS_KEPT).delete()
+        if run.error or run.pushed:
+            names = ("reason", "seconds", "full", "files", "commit", "pushed", "error")
+            data = {name: getattr(run, name) for name in names}
+            feed.append("vault.failed" if run.error else "vault.pushed", "vault", data)
 
 
 def record_remote_failure(*, kind: str, sentence: str, ahead: int) -> None:

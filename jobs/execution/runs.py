@@ -18,7 +18,8 @@ from core.timestamps import iso_text, utc_now
 from jobs import services
 from jobs.alerts import rules
 from jobs.execution import output, reasons
-from jobs.models import ACTIVE, FAILURES, Concurrency, Job, JobRun, JobState, State, Trigger
+from jobs.execution.run_events import append_run_event
+from jobs.models import ACTIVE, FAILURES, Concurrency, Job, JobRun, JobRunQuerySet, JobState, State, Trigger
 
 # The contract's `last_status` has fewer words: an aborted or lost run failed, for callers.
 _LAST_STATUS = {State.ABORTED: State.FAILED, State.LOST: State.FAILED}
@@ -87,6 +88,7 @@ def request_run(
         # The request's id goes along: the daemon and the script log it too.
         run.definition["request_id"] = current_request_id()
         run.save(force_insert=True)
+        append_run_event(run, actor=requested_by)
     log.info("run %s of job %s was asked for by %s", run.pk, name, requested_by or trigger, extra=_log_fields(run))
     return run
 
@@ -109,11 +111,20 @@ def make_room(job: Job, now: datetime, *, by: str) -> str | None:
     if refusal:
         return refusal
     if retries:
-        runs.filter(pk__in=retries).end_queued(State.SKIPPED, now, f"gave way to {by}")
+        _end_queued(runs.filter(pk__in=retries), State.SKIPPED, now, f"gave way to {by}")
     if job.concurrency == Concurrency.REPLACE:
-        runs.end_queued(State.SKIPPED, now, f"replaced by {by}")
+        _end_queued(runs, State.SKIPPED, now, f"replaced by {by}")
         runs.request_abort(now, "its job's concurrency (replace)")
     return None
+
+
+def _end_queued(runs: JobRunQuerySet, state: State, now: datetime, reason: str, **values: str) -> int:
+    """End those of the runs that are queued, each with its event; return how many."""
+    queued = list(runs.filter(state=State.QUEUED).order_by("id").values_list("pk", flat=True))
+    count = runs.end_queued(state, now, reason, **values)
+    for run in JobRun.objects.filter(pk__in=queued).select_related("job").order_by("id"):
+        append_run_event(run, actor=values.get("abort_requested_by"))
+    return count
 
 
 def _refusal(job: Job, active: Sequence[JobRun]) -> str | None:
@@ -136,7 +147,8 @@ def abort_run(*, run_id: int, actor: str) -> JobRun:
     now = utc_now()
     with transaction.atomic():
         rows = JobRun.objects.filter(pk=run_id)
-        if not rows.end_queued(State.ABORTED, now, f"aborted by {actor} before it started", abort_requested_by=actor):
+        reason = f"aborted by {actor} before it started"
+        if not _end_queued(rows, State.ABORTED, now, reason, abort_requested_by=actor):
             rows.request_abort(now, actor)
         run = get_run(run_id)
         if run.state not in (*ACTIVE, State.ABORTED) or (run.ended_at and run.ended_at < now):
@@ -174,6 +186,7 @@ def record_start(run: JobRun, process: Process) -> bool:
         if not run.change([State.QUEUED], state=State.RUNNING, started_at=now, **supervisor, **where):
             return False
         services.count_start(run.job.name, started=iso_text(now))
+        append_run_event(run, state=State.RUNNING)
         rules.on_start(run, now)
     run.state, run.started_at = State.RUNNING, now
     log.info("run %s of job %s started", run.pk, run.job.name, extra=_log_fields(run))
@@ -186,6 +199,7 @@ def requeue(run: JobRun) -> None:
     with transaction.atomic():
         if run.change([State.RUNNING], state=State.QUEUED, started_at=None, **nobody):
             services.uncount_start(run.job.name)
+            append_run_event(run, state=State.QUEUED)
     log.info("run %s of job %s had not started when the daemon died: it is queued again", run.pk, run.job.name)
 
 
@@ -203,6 +217,7 @@ def record_end(run: JobRun, ending: Ending) -> None:
     with transaction.atomic():
         if not run.change(ACTIVE, ended_at=now, **values):
             return
+        append_run_event(run, actor=run.abort_requested_by if ending.state == State.ABORTED else None, **values)
         run.job.refresh_from_db()  # it may have been edited while the script ran
         if ending.state != State.SKIPPED:
             _summarize(run, ending, last_output, started=started)
@@ -240,7 +255,7 @@ def _queue_retry(run: JobRun, state: str, now: datetime) -> None:
     if JobRun.objects.filter(pk=run.pk, abort_requested_at__isnull=False).exists():
         return  # somebody wanted its end, however it came about
     wait = round(processes.backoff(run.attempt - 1, job.retry_delay_seconds, job.retry_delay_max_seconds))
-    new_run(
+    retry = new_run(
         job,
         Trigger.RETRY,
         now,
@@ -250,4 +265,6 @@ def _queue_retry(run: JobRun, state: str, now: datetime) -> None:
         attempt=run.attempt + 1,
         retry_of=run,
         note=f"attempt {run.attempt + 1} of {job.retries + 1}, {wait} s after run {run.pk}",
-    ).save(force_insert=True)
+    )
+    retry.save(force_insert=True)
+    append_run_event(retry)

@@ -19,6 +19,7 @@ from access.models import AccessPolicy, ApiKey, LeaseKey
 from broker.models import AllowedService
 from core.sqlite.copy_reader import tables
 from core.timestamps import utc_now
+from events.models import Event
 from jobs.models import ACTIVE, Job, JobRun, State
 from tasks.models import TaskPlan
 
@@ -86,6 +87,7 @@ def write(alias: str, present: Present, *, spare_ids: int) -> None:
     """
     with transaction.atomic(using=alias):
         _raise_sequences(alias, present.sequences, spare_ids)
+        Event.objects.using(alias).create(type="database.restored", subject="database")
         for job in present.jobs:
             behind = Q(settled_through=None) | Q(settled_through__lt=job.settled_through)
             Job.objects.using(alias).filter(behind, name=job.name).update(

@@ -14,7 +14,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from core.conflicts import ConflictAwareForm
-from core.display import ReadOnlyAdmin, StrictAdmin, badge, count, when
+from core.display import ReadOnlyAdmin, badge, count, when
+from events.admin_log import RecordedAdmin
 from tasks.costs import budgets
 from tasks.costs.models import TOKENS, Budget, Cost, Scope, dollars
 from tasks.costs.spent import current
@@ -51,7 +52,7 @@ class BudgetForm(ConflictAwareForm[Budget]):
 
 
 @admin.register(Budget)
-class BudgetAdmin(StrictAdmin):
+class BudgetAdmin(RecordedAdmin):
     form = BudgetForm
     list_display = ("of", "limit", "used", "state")
     list_filter = ("scope", "period")

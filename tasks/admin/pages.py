@@ -21,8 +21,9 @@ from django.utils.text import Truncator
 from django.views.decorators.http import require_POST
 
 from core.callers import operator_of
-from core.display import ReadOnlyAdmin, StrictAdmin, badge, when
+from core.display import ReadOnlyAdmin, badge, when
 from core.errors import LobwifeError
+from events.admin_log import RecordedAdmin
 from tasks import services
 from tasks.admin import bulk, csv_export, task_page
 from tasks.admin.filters import (
@@ -55,7 +56,7 @@ _LEASES_SHOWN = 10
 
 
 @admin.register(Task)
-class TaskAdmin(StrictAdmin):
+class TaskAdmin(RecordedAdmin):
     form = TaskForm
     list_display = ("number", "short_name", "state", "assignee", "priority", "type", "repositories", "age")
     list_display_links = ("number", "short_name")

@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import Q, Sum
 
 from core.timestamps import utc_now
+from events import services as feed
 from tasks.costs.models import Budget, Cost, DailySpend, Period, Scope, SpentBudget
 from tasks.costs.spent import current
 from tasks.models import REGISTRATION_ACTIVE, Status, Task
@@ -80,6 +81,9 @@ def _mark(budget: Budget, name: str, since: date, until: date | None, spent: Dec
     row, is_new = SpentBudget.objects.get_or_create(budget=budget, name=name, since=since, defaults=values)
     if not is_new:
         return
+    amounts = {"limit_usd": float(budget.limit_usd), "spent_usd": float(spent)}
+    about = {"scope": budget.scope, "name": name, "since": since, "until": until, **amounts}
+    feed.append("budget.spent", f"the budget of {budget.subject(name)}", about)
     for task in _stopped_by(budget.scope, name):
         log_event(task_id=task.pk, event_type=SPENT, detail=f"T{row.sentence[1:]}", actor=None)
 

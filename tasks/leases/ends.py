@@ -10,7 +10,7 @@ from core.callers import Caller
 from core.errors import Conflict
 from core.timestamps import utc_now
 from tasks.costs.spent import spent_budget_of
-from tasks.events import append_event
+from tasks.events import FeedEvent, append_event, append_lease_end, lease_fields
 from tasks.leases import queries
 from tasks.models import LEASE_ENDED, OVER, REGISTRATION_ACTIVE, REGISTRATION_ENDED, LeaseEnd, Status, Task, TaskLease
 
@@ -80,11 +80,16 @@ def end_by_status(
     moment = utc_now()
     if is_own:
         queries.end(lease.pk, now=moment, how=LeaseEnd.RELEASED, outcome=status)
-        if status not in OVER:
-            append_event(lease.task_id, LEASE_ENDED, f"{lease.who} set it to {status}", who, now, status, caller)
+        if status in OVER:
+            append_lease_end("lease.released", lease, status, caller, outcome=status, reason="")
+        else:
+            tells = FeedEvent("lease.released", lease_fields(lease, outcome=status, reason=""))
+            detail = f"{lease.who} set it to {status}"
+            append_event(lease.task_id, LEASE_ENDED, detail, who, now, status, caller, tells=tells)
             end_registration(lease.task_id)
     elif status == Status.CANCELLED:
         queries.end(lease.pk, now=moment, how=LeaseEnd.CANCELLED)
+        append_lease_end("lease.cancelled", lease, status, caller)
     else:
         take_lease_away(lease, f"{who} set task T{lease.task_id} to {status}", who, now, status, caller)
 
@@ -96,4 +101,5 @@ def take_lease_away(
     queries.end(lease.pk, now=utc_now(), how=LeaseEnd.TAKEN_AWAY, reason=reason)
     end_registration(lease.task_id)
     detail = f"Taken away from {lease.who} (fence {lease.fence}): {reason}"
-    append_event(lease.task_id, LEASE_ENDED, detail, actor, now, status, caller)
+    tells = FeedEvent("lease.taken_away", lease_fields(lease, reason=reason))
+    append_event(lease.task_id, LEASE_ENDED, detail, actor, now, status, caller, tells=tells)

@@ -76,9 +76,6 @@ WHERE id = ? AND ended_at IS NULL AND expires_at > ?
 _END = """
 UPDATE tasks_tasklease SET ended_at = ?, "end" = ?, outcome = ?, reason = ? WHERE id = ? AND ended_at IS NULL
 """
-_END_OF_TASK = """
-UPDATE tasks_tasklease SET ended_at = ?, "end" = ?, reason = ? WHERE task_id = ? AND ended_at IS NULL
-"""
 _SET_STATUS = """
 UPDATE tasks SET status = :status, updated_at = :updated_at,
 completed_at = CASE :status WHEN 'completed' THEN :time ELSE completed_at END,
@@ -244,11 +241,6 @@ def beat(lease_id: int, *, now: datetime, expires_at: datetime, progress: str | 
 def end(lease_id: int, *, now: datetime, how: str, outcome: str = "", reason: str = "") -> bool:
     """End a lease; returns False when it had ended."""
     return bool(write(_END, (_moment(now), str(how), str(outcome), reason, lease_id)))
-
-
-def end_left_over(task_id: int, *, now: datetime, how: str, reason: str) -> None:
-    """End the lease that a queued task still has, since it was queued again past the services."""
-    write(_END_OF_TASK, (_moment(now), str(how), reason, task_id))
 
 
 def set_status(task_id: int, status: str, now: datetime) -> bool:

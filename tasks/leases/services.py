@@ -15,7 +15,7 @@ from core.callers import Caller, Role
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.timestamps import seconds_text, utc_now
 from tasks import queries as task_queries
-from tasks.events import append_event
+from tasks.events import FeedEvent, append_event, append_lease_end, lease_fields
 from tasks.leases import ends, queries
 from tasks.leases.queries import Lanes, NewLease
 from tasks.models import LEASE_ENDED, OVER, LeaseEnd, Status, Task, TaskLease, TaskPlan
@@ -59,7 +59,11 @@ def claim_task(*, lanes: Lanes, candidate: int, seconds: int, runner: str, calle
     task_id = queries.take(lanes, candidate, assigned_to, now)
     if task_id is None:
         return None
-    queries.end_left_over(task_id, now=now, how=LeaseEnd.TAKEN_AWAY, reason=f"task T{task_id} was queued again")
+    left_over = queries.live_lease(task_id)  # of a task that was queued again past the services
+    if left_over is not None:
+        reason = f"task T{task_id} was queued again"
+        queries.end(left_over.pk, now=now, how=LeaseEnd.TAKEN_AWAY, reason=reason)
+        append_lease_end("lease.taken_away", left_over, Status.ACTIVE, None, reason=reason)
     lease = queries.insert_lease(
         task_id,
         holder=caller.name,
@@ -70,7 +74,11 @@ def claim_task(*, lanes: Lanes, candidate: int, seconds: int, runner: str, calle
         expires_at=now + timedelta(seconds=seconds),
     )
     detail = f"Claimed by {runner or caller.name}: fence {lease.fence}, attempt {lease.attempt}"
-    append_event(task_id, "claimed", detail, runner or caller.name, seconds_text(now), Status.ACTIVE, caller)
+    fields = {"fence": lease.fence, "attempt": lease.attempt, "holder": caller.name, "runner": runner}
+    tells = FeedEvent("lease.claimed", {**fields, "expires_at": lease.expires_at})
+    append_event(
+        task_id, "claimed", detail, runner or caller.name, seconds_text(now), Status.ACTIVE, caller, tells=tells
+    )
     return lease
 
 
@@ -129,7 +137,8 @@ def release_task(*, task_id: int, fence: int, outcome: str, reason: str, caller:
             queries.forget_expiries(task_id)
             detail = f"Released by {lease.who} as {outcome}{f': {reason}' if reason else ''}"
             event_type = "released" if outcome in OVER else LEASE_ENDED
-            append_event(task_id, event_type, detail, lease.runner or lease.holder, text, outcome, caller)
+            tells = FeedEvent("lease.released", lease_fields(lease, outcome=outcome, reason=reason))
+            append_event(task_id, event_type, detail, lease.runner or lease.holder, text, outcome, caller, tells=tells)
             follow_status(task_id, outcome, text)
     if not released:  # it ended meanwhile
         return release_task(task_id=task_id, fence=fence, outcome=outcome, reason=reason, caller=caller)
@@ -188,7 +197,8 @@ def _expire(lease: TaskLease, now: datetime, on_failed: OnFailed) -> None:
             on_failed(lease.task_id, detail)
         ends.end_registration(lease.task_id)
         text = seconds_text(now)
-        append_event(lease.task_id, LEASE_ENDED, detail, None, text, status, None)
+        tells = FeedEvent("lease.expired", lease_fields(lease))
+        append_event(lease.task_id, LEASE_ENDED, detail, None, text, status, None, tells=tells)
         follow_status(lease.task_id, status, text)
 
 

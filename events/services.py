@@ -1,0 +1,163 @@
+"""Appending to the feed, and the one function that reads it.
+
+Readers keep a cursor: the id of the last event that they have dealt with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+from django.db import connection
+from django.db.transaction import TransactionManagementError
+
+from core.errors import Gone
+from core.timestamps import utc_now
+from events.types import TYPES
+
+MOST_AT_ONCE = 1000
+# A read looks at so many ids at most, however few of them match: it must not keep others waiting.
+_WINDOW = 10_000
+_LARGEST = 2**62
+_INSERT = """
+INSERT INTO events_event (type, at, subject, actor, caller, data, task_id) VALUES (%s, %s, %s, %s, %s, %s, %s)
+"""
+_ENDS = "SELECT (SELECT min(id) FROM events_event) AS oldest, (SELECT max(id) FROM events_event) AS newest"
+# One statement, since retention may come between two; without events past the cursor it is one row of NULLs.
+_SELECT = f"""
+SELECT ends.oldest, ends.newest, e.* FROM ({_ENDS}) AS ends LEFT JOIN (
+SELECT id, type, at, subject, actor, caller, data, task_id FROM events_event
+WHERE id > %s AND id <= %s {{conditions}} ORDER BY id LIMIT %s) AS e ORDER BY e.id
+"""
+
+
+class CursorGone(Gone):
+    """Events past the cursor were removed, or the cursor is of another database; `next` is one to go on with."""
+
+    def __init__(self, sentence: str, next: int) -> None:
+        super().__init__(sentence)
+        self.next = next
+
+
+class NewEvent(NamedTuple):
+    """An event to append; the parameters of `append()`."""
+
+    type: str
+    subject: str
+    data: Mapping[str, Any]
+    actor: str | None = None
+    caller: str | None = None
+
+
+class StoredEvent(NamedTuple):
+    """An event as it is read; `at` is ISO 8601, `data` the text of a JSON object."""
+
+    id: int
+    type: str
+    at: str
+    subject: str
+    actor: str | None
+    caller: str | None
+    data: str
+    task_id: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as REST answers it."""
+        values = self._asdict() | {"data": orjson.Fragment(self.data)}
+        del values["task_id"]
+        return values
+
+
+class Page(NamedTuple):
+    """Events past a cursor, oldest first, and the cursor to go on with: past them, and past what did not match."""
+
+    events: list[StoredEvent]
+    next: int
+
+
+def append(
+    type: str, subject: str, data: Mapping[str, Any], *, actor: str | None = None, caller: str | None = None
+) -> None:
+    """Append an event within the transaction of the change that it tells of; `data` has the fields of its type.
+
+    An event whose data has a `task_id` is one of that task. Nothing secret may be in it: who reads tasks and runs
+    reads this too.
+    """
+    append_all([NewEvent(type, subject, data, actor, caller)])
+
+
+def append_all(events: Iterable[NewEvent]) -> None:
+    """Append events as `append()` does, in one statement."""
+    if not connection.in_atomic_block:
+        raise TransactionManagementError("an event belongs to the transaction of its change")
+    now = connection.ops.adapt_datetimefield_value(utc_now())
+    rows = []
+    for event in events:
+        names, fields = event.data.keys(), TYPES[event.type].fields.keys()
+        if names != fields:
+            raise ValueError(f"{event.type} has other fields: {sorted(names ^ fields)}")
+        data = orjson.dumps(event.data, option=orjson.OPT_UTC_Z).decode()
+        rows.append((event.type, now, event.subject, event.actor, event.caller, data, event.data.get("task_id")))
+    with connection.cursor() as cursor:
+        cursor.executemany(_INSERT, rows)
+
+
+def read_after(
+    cursor: int, *, types: Collection[str] | None = None, task: int | None = None, limit: int = MOST_AT_ONCE
+) -> Page:
+    """Return the next events past a cursor: of these types, of this task. Raises CursorGone.
+
+    The page may be empty while there is more: read on from its `next` until that no longer grows.
+
+    The one place that readers read from. With SQLite's single writer ids are given out in the order of commits, so none
+    can come later below a cursor. A database with several writers would have to be guarded here: an event whose id is
+    above that of one still uncommitted must not be read yet.
+    """
+    until = cursor + _WINDOW if task is None else _LARGEST
+    conditions, values = "", [cursor, until]
+    if task is not None:
+        conditions = "AND task_id = %s"
+        values.append(task)
+    if types is not None:
+        conditions = f"{conditions} AND type IN ({', '.join(['%s'] * len(types))})"
+    with connection.cursor() as opened:
+        opened.execute(_SELECT.format(conditions=conditions), [*values, *(types or ()), limit])
+        rows = opened.fetchall()
+    oldest, newest = rows[0][0] or 1, rows[0][1] or 0
+    check_cursor(cursor, oldest, newest)
+    events = [_stored(row[2:]) for row in rows if row[2] is not None]
+    return Page(events, events[-1].id if len(events) == limit else min(newest, until))
+
+
+def ends() -> tuple[int, int]:
+    """Return the ids of the oldest and the newest event that there is; 1 and 0 where there is none."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ENDS)
+        oldest, newest = cursor.fetchone()
+    return oldest or 1, newest or 0
+
+
+def newest_id() -> int:
+    """Return the cursor of a reader that begins now."""
+    return ends()[1]
+
+
+def check_cursor(cursor: int, oldest: int, newest: int) -> None:
+    """Raise CursorGone for a cursor with which a reader would miss events."""
+    if cursor < oldest - 1:
+        raise CursorGone(
+            f"events after {cursor} were removed: read what you follow anew, then go on with after={oldest - 1}",
+            oldest - 1,
+        )
+    if cursor > newest:
+        raise CursorGone(
+            f"there is no event {cursor} yet: the cursor is of another database; read what you follow anew, then go on"
+            f" with after={newest}",
+            newest,
+        )
+
+
+def _stored(row: tuple[Any, ...]) -> StoredEvent:
+    number, kind, at, *rest = row
+    return StoredEvent(number, kind, f"{at.isoformat()}Z", *rest)
