@@ -132,12 +132,14 @@ def is_api_key(authorization: str) -> bool:
     return authorization.partition(" ")[2].strip().startswith(_KEY_PREFIX)
 
 
-def bearer_caller(authorization: str, address: str, cluster: Cluster | None) -> Caller | None:
+def bearer_caller(
+    authorization: str, address: str, cluster: Cluster | None, *, renews_lease: bool = True
+) -> Caller | None:
     """Return the caller of an `Authorization` header; None if it is not a valid bearer token."""
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer":
         return None
     token = token.strip()
     if token.startswith(_KEY_PREFIX) or cluster is None:
-        return keys.authenticate(token, address)
+        return keys.authenticate(token, address, renews_lease=renews_lease)
     return cluster.authenticate(token, address)

@@ -76,7 +76,7 @@ class Gate:
         return None
 
     def _check(self, request: HttpRequest, match: ResolverMatch, entry: str, rule: Rule) -> None:
-        caller = self._caller_of(request, entry)
+        caller = self._caller_of(request, entry, rule)
         request.caller = caller  # type: ignore[attr-defined]
         if caller.role not in rule.roles:
             roles = " or ".join(sorted(rule.roles))
@@ -133,16 +133,17 @@ class Gate:
             self._rules[method, route] = entry, rule
         return entry, rule
 
-    def _caller_of(self, request: HttpRequest, entry: str) -> Caller:
+    def _caller_of(self, request: HttpRequest, entry: str, rule: Rule) -> Caller:
         authorization = request.META.get("HTTP_AUTHORIZATION")
         if authorization:
-            return self._bearer_caller(request, authorization, entry)
+            return self._bearer_caller(request, authorization, entry, rule)
         caller = authentication.session_caller(request) or self._local.caller(request)
         return caller or self._uncredentialed_caller(request, entry, f"a credential is needed: {_REMEDY}")
 
-    def _bearer_caller(self, request: HttpRequest, authorization: str, entry: str) -> Caller:
+    def _bearer_caller(self, request: HttpRequest, authorization: str, entry: str, rule: Rule) -> Caller:
         address = authentication.address_of(request)
-        caller = authentication.bearer_caller(authorization, address, self._cluster)
+        renews_lease = not rule.after_lease  # a heartbeat renews it itself, a release ends it
+        caller = authentication.bearer_caller(authorization, address, self._cluster, renews_lease=renews_lease)
         if caller is not None:
             return caller
         limited = limited_address(address)

@@ -101,8 +101,10 @@ def prune_lease_keys() -> None:
         LeaseKey.objects.filter(Exists(ended)).delete()
 
 
-def authenticate(key: str, address: str) -> Caller | None:
+def authenticate(key: str, address: str, *, renews_lease: bool = True) -> Caller | None:
     """Return the caller of a key; None for one that is malformed, unknown, wrong, expired or revoked.
+
+    The call renews the lease of the key, unless it is one that does so itself.
 
     All of them take the same time, so that neither the answer nor its time tells which it was.
     """
@@ -111,7 +113,7 @@ def authenticate(key: str, address: str) -> Caller | None:
     prefix = match[1] if match else ""
     stored, of_lease = queries.valid_key(prefix, now), queries.lease_key(prefix)
     if of_lease is not None:
-        return _lease_caller(of_lease, key, address, now)
+        return _lease_caller(of_lease, key, address, now, renews_lease=renews_lease)
     is_right = hmac.compare_digest(_digest(key), stored.digest if stored else _NO_DIGEST)
     if stored is None or not is_right:
         return None
@@ -122,13 +124,15 @@ def authenticate(key: str, address: str) -> Caller | None:
     return Caller(f"key:{stored.name}", role, address, task_id=stored.task_number, service=service)
 
 
-def _lease_caller(stored: queries.StoredLeaseKey, key: str, address: str, now: datetime) -> Caller | None:
+def _lease_caller(
+    stored: queries.StoredLeaseKey, key: str, address: str, now: datetime, *, renews_lease: bool
+) -> Caller | None:
     """Return the agent whose lease a key belongs to, and renew the lease now and then."""
     lease = lease_times(stored.lease_id) if hmac.compare_digest(_digest(key), stored.digest) else None
     if lease is None:
         return None
     is_over = lease.ended_at is not None or lease.expires_at <= now
-    if not is_over and renewal_is_due(seconds=lease.seconds, beat_at=lease.beat_at, now=now):
+    if renews_lease and not is_over and renewal_is_due(seconds=lease.seconds, beat_at=lease.beat_at, now=now):
         with contextlib.suppress(DatabaseError):
             renew(lease_id=stored.lease_id, seconds=lease.seconds, now=now)
     identity = f"lease:T{lease.task_id}/{lease.fence}"

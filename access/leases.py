@@ -32,10 +32,12 @@ class Claim:
 
 def claim(*, wanted: Wanted, seconds: int, runner: str, caller: Caller) -> Claim | None:
     """Claim the next task that fits; None when there is none, which is found out without keeping writers waiting."""
-    if not queries.ready_count(wanted, utc_now()):
+    lanes = queries.lanes_of(wanted)
+    candidate = queries.first_ready(lanes, utc_now()) if lanes is not None else None
+    if lanes is None or candidate is None:
         return None
     with transaction.atomic():
-        lease = claim_task(wanted=wanted, seconds=seconds, runner=runner, caller=caller)
+        lease = claim_task(lanes=lanes, candidate=candidate, seconds=seconds, runner=runner, caller=caller)
         if lease is None:
             return None
         key = keys.create_lease_key(lease_id=lease.id)

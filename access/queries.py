@@ -1,6 +1,6 @@
 """Hand-written SQL for the look-ups of every REST call with a key, and for the key that every claim makes.
 
-Through the ORM they take 240 and 250 microseconds of processor time, so 25 and 14.
+Through the ORM they take 240 and 250 microseconds of processor time, so 20 and 10.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 from django.db import connection
 
+from core.sqlite.statements import read_one, write
+
 _KEY = """
 SELECT digest, name, role, task_number, service, last_used_at FROM lobwife_apikey
-WHERE prefix = %s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > %s)
+WHERE prefix = ? AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)
 """
-_LEASE_KEY = "SELECT digest, lease_id FROM lobwife_leasekey WHERE prefix = %s"
-_NEW_LEASE_KEY = "INSERT INTO lobwife_leasekey (lease_id, prefix, digest) VALUES (%s, %s, %s)"
+_LEASE_KEY = "SELECT digest, lease_id FROM lobwife_leasekey WHERE prefix = ?"
+_NEW_LEASE_KEY = "INSERT INTO lobwife_leasekey (lease_id, prefix, digest) VALUES (?, ?, ?)"
 _MODE = "SELECT decided, initial FROM lobwife_accesspolicy WHERE id = 1"
 
 
@@ -32,9 +34,7 @@ class StoredKey(NamedTuple):
 
 def valid_key(prefix: str, now: datetime) -> StoredKey | None:
     """Return the key with this prefix, unless it is revoked or expired."""
-    with connection.cursor() as cursor:
-        cursor.execute(_KEY, [prefix, connection.ops.adapt_datetimefield_value(now)])
-        row = cursor.fetchone()
+    row = read_one(_KEY, (prefix, connection.ops.adapt_datetimefield_value(now)))
     if row is None:
         return None
     key = StoredKey(*row)
@@ -50,20 +50,15 @@ class StoredLeaseKey(NamedTuple):
 
 def lease_key(prefix: str) -> StoredLeaseKey | None:
     """Return the key of a lease with this prefix, whether the lease is over or not."""
-    with connection.cursor() as cursor:
-        cursor.execute(_LEASE_KEY, [prefix])
-        row = cursor.fetchone()
+    row = read_one(_LEASE_KEY, (prefix,))
     return StoredLeaseKey(*row) if row is not None else None
 
 
 def insert_lease_key(lease_id: int, prefix: str, digest: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(_NEW_LEASE_KEY, [lease_id, prefix, digest])
+    write(_NEW_LEASE_KEY, (lease_id, prefix, digest))
 
 
 def stored_mode() -> str | None:
     """Return the mode that an operator decided on, else the initial one; None before the migrations ran."""
-    with connection.cursor() as cursor:
-        cursor.execute(_MODE)
-        row = cursor.fetchone()
+    row = read_one(_MODE)
     return (row[0] or row[1]) if row else None

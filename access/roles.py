@@ -19,6 +19,7 @@ from core.errors import Forbidden, Invalid
 from core.rest import json_body, validate
 from tasks.ids import parse_path_id
 from tasks.models import Task, TaskPlan, read_repos
+from tasks.queries import priority_rank
 from tasks.schemas import LONGEST_NAME, NewTask, TaskChanges
 
 Scope = Callable[[HttpRequest, Caller, dict[str, Any]], None]
@@ -127,6 +128,14 @@ def _own_subtask(request: HttpRequest, caller: Caller, parameters: dict[str, Any
     limits = agent_permissions(registrations.of(own).lobster_type)
     if not all(at_most(level, limits.get(name)) for name, level in agent_permissions(fields.type).items()):
         raise Forbidden(f"a task of type {fields.type[:100]} would get more permissions than T{own.pk} has")
+    is_said = "priority" in fields.model_fields_set
+    if is_said and priority_rank(fields.priority) < priority_rank(own.priority):
+        raise Forbidden(f"priority {fields.priority} is above {own.priority[:100]}, that of task T{own.pk}")
+    plan = TaskPlan.objects.filter(pk=own.pk).first()
+    if fields.group and (plan is None or fields.group != plan.group):
+        raise Forbidden(
+            f"group {fields.group[:100]} is not that of task T{own.pk}: it would hold up the tasks of others"
+        )
     family = set(TaskPlan.objects.filter(parent_id=own.pk).values_list("pk", flat=True)) | {own.pk}
     foreign = [number for number in fields.depends_on or () if number not in family]
     if foreign:

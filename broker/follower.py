@@ -60,9 +60,13 @@ def follow() -> bool:
     if not events:
         return False
     reasons = {event: reason for event in events if (reason := _reason_to_end(event)) is not None}
+    # Most tasks end without a token. One that is stored later is of a later event.
+    keys = {task_key(event.task_id) for event in reasons}
+    live = set(IssuedToken.objects.filter(state=State.LIVE, key__in=keys).values_list("key", flat=True))
     with transaction.atomic():
         for event, reason in reasons.items():
-            services.end_tokens(key=task_key(event.task_id), reason=reason, before_event=event.pk)
+            if (key := task_key(event.task_id)) in live:
+                services.end_tokens(key=key, reason=reason, before_event=event.pk)
         GitHubState.objects.filter(pk=1).update(cursor=events[-1].pk)
     return len(events) == _BATCH
 

@@ -228,6 +228,11 @@ _REFUSALS = {
     502: "GitHub could not be reached",
     503: "the database is locked: try again",
 }
+_LEASE_IS_OVER = "fence 7 of task T42 is over (expired); box-4/2 (key:box-4) holds it with fence 8"
+_REFUSALS_OF = {
+    ("/api/v1/tasks/claim", 400): "lease_seconds Input should be less than or equal to 86400",
+    **{(f"/api/v1/tasks/{{task_id}}/{call}", 409): _LEASE_IS_OVER for call in ("heartbeat", "release")},
+}
 
 
 def describe(schema: dict[str, Any]) -> None:
@@ -242,7 +247,7 @@ def describe(schema: dict[str, Any]) -> None:
                 _describe_parameter(parameter)
             _describe_body(operation, method, path, components)
             for status, response in operation["responses"].items():
-                _add_example(response, int(status), components)
+                _add_example(response, path, int(status), components)
 
 
 def _describe_parameter(parameter: dict[str, Any]) -> None:
@@ -270,13 +275,14 @@ def _describe_fields(owner: str, schema: dict[str, Any]) -> None:
             field["enum"] = list(values)
 
 
-def _add_example(response: dict[str, Any], status: int, components: dict[str, Any]) -> None:
+def _add_example(response: dict[str, Any], path: str, status: int, components: dict[str, Any]) -> None:
     content = response.get("content", {}).get("application/json")
     if content is None or "example" in content:
         return
     if status >= 400 and not _is_health(content["schema"]):
         key = "message" if str(content["schema"].get("$ref")).endswith("/Message") else "error"
-        content["example"] = {key: _REFUSALS.get(status, "a sentence that says what to do")}
+        sentence = _REFUSALS_OF.get((path, status)) or _REFUSALS.get(status, "a sentence that says what to do")
+        content["example"] = {key: sentence}
     else:
         content["example"] = _sample("", content["schema"], components)
 
@@ -290,6 +296,8 @@ def _sample(name: str, schema: dict[str, Any], components: dict[str, Any], owner
     if "$ref" in schema:
         owner = schema["$ref"].rpartition("/")[2]
         return _sample(name, components.get(owner, {}), components, owner)
+    if "example" in schema:
+        return schema["example"]
     if name == "state":
         return _STATUS_SAMPLES.get(owner, "up to date")
     if name == "status":

@@ -73,6 +73,8 @@ def create_task(request: HttpRequest) -> HttpResponse:
     """
     body = validate(NewTask, json_body(request))
     fields = body.model_dump(exclude={"actor", "body"})
+    if "priority" not in body.model_fields_set:
+        del fields["priority"]  # a subtask has that of its parent
     task = services.create_task(fields=fields, body=body.body, actor=body.actor, caller=caller_of(request))
     return json_response({"id": task.pk, "task_id": task.task_id}, 201)
 

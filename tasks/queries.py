@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,13 +17,13 @@ from typing import Any, NamedTuple
 
 import orjson
 from django.db import connection, models
-from django.db.models import Case, F, Func, Q, Value, When
-from django.db.models.functions import Coalesce
+from django.db.models import Case, Q, Value, When
 
 from core.errors import Invalid
+from core.sqlite.statements import question_marks, read_all, read_one, write_returning
 from core.timestamps import seconds_text, whole_seconds
 from tasks.ids import parse_typed_id
-from tasks.models import BROKER_FIELDS, Status, Task, TaskEvent, TaskLink, TaskPlan, TaskResult, read_repos
+from tasks.models import BROKER_FIELDS, Status, Task, TaskEvent, read_repos
 from tasks.results import queries as results
 
 _DETAIL_COLUMNS = tuple(str(field.column) for field in Task._meta.concrete_fields)
@@ -37,13 +36,20 @@ _QUEUE_CURSOR = re.compile(r"([0-3])\.(\d{1,18})\.(.*)", re.ASCII | re.DOTALL)
 _WRONG_CURSOR = "cursor must be one that the header Link has on a list in the same order"
 EVENTS_MOST = 5_000
 _EVENTS_CHARACTERS = 4 * 2**20
-_RELATIONS = """
-SELECT p.parent_id, p."group", p.not_before, p.attempt,
-(SELECT json_group_array(depends_on_id) FROM (SELECT depends_on_id FROM tasks_taskdependency
-WHERE task_id = p.task_id ORDER BY id)),
-(SELECT json_object('fence', fence, 'expires_at', strftime('%%Y-%%m-%%dT%%H:%%M:%%SZ', expires_at))
-FROM tasks_tasklease WHERE task_id = p.task_id AND ended_at IS NULL)
-FROM tasks_taskplan p WHERE p.task_id = %s
+_DETAIL = """
+SELECT {columns},
+EXISTS (SELECT 1 FROM tasks_tasklink WHERE task_id = t.id),
+EXISTS (SELECT 1 FROM tasks_taskresult WHERE task_id = t.id),
+p.task_id, p.parent_id, p."group", p.not_before, p.attempt,
+CASE WHEN p.task_id IS NOT NULL THEN (SELECT json_group_array(depends_on_id) FROM (SELECT depends_on_id
+FROM tasks_taskdependency WHERE task_id = p.task_id ORDER BY id)) END,
+CASE WHEN p.task_id IS NOT NULL THEN (SELECT json_object('fence', fence, 'expires_at',
+strftime('%Y-%m-%dT%H:%M:%SZ', expires_at)) FROM tasks_tasklease WHERE task_id = p.task_id AND ended_at IS NULL) END
+FROM tasks t LEFT JOIN tasks_taskplan p ON p.task_id = t.id WHERE t.id = ?
+"""
+_HISTORY_BYTES = """
+SELECT COALESCE(SUM(COALESCE(octet_length(event_type), 0) + COALESCE(octet_length(detail), 0)
++ COALESCE(octet_length(actor), 0) + COALESCE(octet_length(changes), 0) + {row}), 0) FROM task_events WHERE task_id = ?
 """
 _ROW_BYTES = 500  # of an event besides its texts, so that small ones don't make a history long
 
@@ -124,18 +130,17 @@ def task_detail(task_id: int) -> dict[str, Any] | None:
 
     A task that has relations, or had a lease, has these besides.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_select_detail(), (task_id,))
-        row = cursor.fetchone()
+    row = read_one(_select_detail(), (task_id,))
     if row is None:
         return None
-    *values, has_links, has_result, has_plan = row
-    task = _as_json(_DETAIL_COLUMNS, values)
+    count = len(_DETAIL_COLUMNS)
+    task = _as_json(_DETAIL_COLUMNS, row[:count])
+    has_links, has_result, has_plan, *relations = row[count:]
     task["token_count"] = _int_or_none(task["token_count"])
     task["links"] = [results.link_as_json(link) for link in results.links_of(task_id)] if has_links else []
     result = results.result_of(task_id) if has_result else None
     task["result"] = results.result_as_json(result) if result is not None else None
-    return {**task, **_relations(task_id)} if has_plan else task
+    return {**task, **_relations(*relations)} if has_plan else task
 
 
 def version(task: Mapping[str, Any]) -> str:
@@ -155,9 +160,7 @@ def task_list(where: TaskFilter, *, limit: int, order: str = "newest", cursor: s
             below = _newest_cursor(cursor)
             where = replace(where, before_id=below if where.before_id is None else min(below, where.before_id))
         values = where.equal()
-        with connection.cursor() as opened:
-            opened.execute(f"{_select(_LIST_COLUMNS, tuple(values))} LIMIT %s", (*values.values(), limit + 1))
-            rows = opened.fetchall()
+        rows = read_all(f"{_select(_LIST_COLUMNS, tuple(values))} LIMIT ?", (*values.values(), limit + 1))
     else:
         queryset = Task.objects.filter(others, **where.equal())
         if order == "newest":
@@ -177,10 +180,15 @@ def task_list(where: TaskFilter, *, limit: int, order: str = "newest", cursor: s
     return TaskPage([_as_json(_LIST_COLUMNS, row) for row in rows[:limit]], following)
 
 
+def priority_rank(priority: str) -> int:
+    """Return the place of a priority in the queue, 0 the first; any word that is none of the four is normal."""
+    return _RANKS.get(priority, _NORMAL_RANK)
+
+
 def _cursor(task: Mapping[str, Any], order: str) -> str:
     if order == "newest":
         return str(task["id"])
-    return f"{_RANKS.get(task['priority'], _NORMAL_RANK)}.{task['id']}.{task['queued_at']}"
+    return f"{priority_rank(task['priority'])}.{task['id']}.{task['queued_at']}"
 
 
 def _newest_cursor(cursor: str) -> int:
@@ -202,33 +210,27 @@ def _behind(cursor: str) -> Q:
 
 def dependants(task_id: int) -> list[int]:
     """Return the tasks that depend on a task."""
-    return _numbers("SELECT task_id FROM tasks_taskdependency WHERE depends_on_id = %s ORDER BY id", task_id)
+    return _numbers("SELECT task_id FROM tasks_taskdependency WHERE depends_on_id = ? ORDER BY id", task_id)
 
 
 def blocked_by(task_id: int) -> list[int]:
     """Return the tasks that a task blocks, since it failed or was cancelled."""
-    return _numbers("SELECT task_id FROM tasks_taskplan WHERE blocked_by = %s ORDER BY task_id", task_id)
+    return _numbers("SELECT task_id FROM tasks_taskplan WHERE blocked_by = ? ORDER BY task_id", task_id)
 
 
 def _numbers(sql: str, value: int) -> list[int]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, (value,))
-        return [number for (number,) in cursor.fetchall()]
+    return [number for (number,) in read_all(sql, (value,))]
 
 
 def task_status(task_id: int) -> str | None:
     """Return the status of a task; None when there is no such task."""
-    with connection.cursor() as cursor:
-        cursor.execute(_select(("status",), ("id",)), (task_id,))
-        row = cursor.fetchone()
+    row = read_one(_select(("status",), ("id",)), (task_id,))
     return row[0] if row else None
 
 
 def stored_task(task_id: int) -> dict[str, Any]:
     """Return the columns of a task as they are stored; empty when there is no such task."""
-    with connection.cursor() as cursor:
-        cursor.execute(_select(_DETAIL_COLUMNS, ("id",)), (task_id,))
-        row = cursor.fetchone()
+    row = read_one(_select(_DETAIL_COLUMNS, ("id",)), (task_id,))
     return dict(zip(_DETAIL_COLUMNS, row, strict=True)) if row else {}
 
 
@@ -257,30 +259,21 @@ def task_events(task_id: int, *, limit: int = EVENTS_MOST, before_id: int | None
 
 def history_bytes(task_id: int) -> int:
     """Return how many bytes the events of a task take, those of each row included."""
-    lengths = (
-        Coalesce(Func(F(name), function="OCTET_LENGTH", output_field=models.IntegerField()), 0)
-        for name in ("event_type", "detail", "actor", "changes")
-    )
-    rows = TaskEvent.objects.filter(task_id=task_id)
-    total = rows.aggregate(total=models.Sum(functools.reduce(operator.add, lengths) + _ROW_BYTES))["total"]
-    return int(total or 0)
+    row = read_one(_HISTORY_BYTES.format(row=_ROW_BYTES), (task_id,))
+    return int(row[0]) if row else 0
 
 
 # --- writes
 def insert_row(row: models.Model) -> None:
     """Insert a new row and set its id, as `save(force_insert=True)` would."""
     columns, sql = _insert(type(row))
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [getattr(row, column) for column in columns])
-        row.pk = cursor.fetchone()[0]
+    (row.pk,) = write_returning(sql, [getattr(row, column) for column in columns]) or (None,)
     row._state.adding = False
 
 
 def update_row(task_id: int, values: Mapping[str, Any]) -> str | None:
     """Set columns of a task; returns its status afterwards, None when there is no such task."""
-    with connection.cursor() as cursor:
-        cursor.execute(_update(tuple(values)), [*values.values(), task_id])
-        row = cursor.fetchone()
+    row = write_returning(_update(tuple(values)), (*values.values(), task_id))
     return row[0] if row else None
 
 
@@ -289,25 +282,20 @@ def update_row(task_id: int, values: Mapping[str, Any]) -> str | None:
 def _select(columns: Sequence[str], lookups: Sequence[str]) -> str:
     """Compile a SELECT of tasks, newest first; its parameters are the values of the lookups, sorted by name."""
     queryset = Task.objects.filter(**dict.fromkeys(lookups, 0)).order_by("-id").values_list(*columns)
-    return queryset.query.sql_with_params()[0]
+    return question_marks(queryset.query.sql_with_params()[0])
 
 
 @functools.cache
 def _select_detail() -> str:
-    """Return the SELECT of a task by its id, and of whether it has what lies in other tables."""
-    table = _quote(Task._meta.db_table)
-    columns = [f"{table}.{_quote(name)}" for name in _DETAIL_COLUMNS]
-    for model in (TaskLink, TaskResult, TaskPlan):
-        other = _quote(model._meta.db_table)
-        columns.append(f"EXISTS (SELECT 1 FROM {other} WHERE {other}.{_quote('task_id')} = {table}.{_quote('id')})")  # noqa: S608
-    return f"SELECT {', '.join(columns)} FROM {table} WHERE {table}.{_quote('id')} = %s"  # noqa: S608
+    """Return the SELECT of a task by its id, of whether it has links and a result, and of its relations."""
+    return _DETAIL.format(columns=", ".join(f"t.{_quote(name)}" for name in _DETAIL_COLUMNS))
 
 
 @functools.cache
 def _insert(model: type[models.Model]) -> tuple[list[str], str]:
     fields = [field for field in model._meta.concrete_fields if not field.primary_key]
     names = ", ".join(_quote(str(field.column)) for field in fields)
-    marks = ", ".join(["%s"] * len(fields))
+    marks = ", ".join("?" * len(fields))
     table = _quote(model._meta.db_table)
     sql = f"INSERT INTO {table} ({names}) VALUES ({marks}) RETURNING {_quote('id')}"  # noqa: S608 names of a model
     return [field.attname for field in fields], sql
@@ -317,9 +305,9 @@ def _insert(model: type[models.Model]) -> tuple[list[str], str]:
 def _update(names: Sequence[str]) -> str:
     fields = {field.name: field for field in Task._meta.concrete_fields}
     columns = [_quote(str(fields[name].column)) for name in names]
-    changes = ", ".join(f"{column} = %s" for column in columns)
+    changes = ", ".join(f"{column} = ?" for column in columns)
     table = _quote(Task._meta.db_table)
-    return f"UPDATE {table} SET {changes} WHERE {_quote('id')} = %s RETURNING {_quote('status')}"  # noqa: S608
+    return f"UPDATE {table} SET {changes} WHERE {_quote('id')} = ? RETURNING {_quote('status')}"  # noqa: S608
 
 
 def _quote(name: str) -> str:
@@ -327,10 +315,9 @@ def _quote(name: str) -> str:
 
 
 # --- answers
-def _relations(task_id: int) -> dict[str, Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(_RELATIONS, (task_id,))
-        parent, group, not_before, attempt, depends_on, lease = cursor.fetchone()
+def _relations(
+    parent: int | None, group: str | None, not_before: object, attempt: int, depends_on: str, lease: str | None
+) -> dict[str, Any]:
     return {
         "depends_on": json.loads(depends_on),
         "parent": parent,

@@ -241,19 +241,42 @@ class NewRelease(Body):
     reason: Annotated[str, BeforeValidator(text_up_to(LONGEST_NAME))] | None = None
 
 
+_LEASE_END = Field(description="When the lease ends unless it is renewed, UTC.")
+
+
 class Lease(Schema):
+    model_config = ConfigDict(json_schema_extra={"example": {"fence": 7, "expires_at": "2026-02-16T12:15:00Z"}})
+
     fence: int
-    expires_at: str
+    expires_at: str = _LEASE_END
 
 
 class HeartbeatAnswer(Schema):
-    expires_at: str
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"expires_at": "2026-02-16T12:15:00Z", "stop": False, "reason": None, "messages": []}
+        }
+    )
+
+    expires_at: str = _LEASE_END
     stop: bool
     reason: str | None
     messages: list[str]
 
 
 class ReleaseAnswer(Schema):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": 42,
+                "task_id": "T42",
+                "fence": 7,
+                "outcome": "completed",
+                "released_at": "2026-02-16T12:10:00Z",
+            }
+        }
+    )
+
     id: int
     task_id: str
     fence: int
@@ -322,10 +345,16 @@ class TaskDetail(TaskListItem):
 class ClaimedTask(TaskDetail):
     """A task that was claimed, with its lease and the key that is good for as long as that."""
 
-    body: str | None
+    body: str | None = Field(
+        description="The text of its note, Markdown.",
+        json_schema_extra={"example": "# Fix the flaky login tests\n\nThey fail once in ten runs."},
+    )
     attempt: int
     lease: Lease
-    key: str
+    key: str = Field(
+        description="The API key of the lease: it is answered here and nowhere else.",
+        json_schema_extra={"example": "lw_1f0c2a9e_…"},
+    )
 
 
 class TaskCounts(Schema):

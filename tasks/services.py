@@ -21,6 +21,7 @@ from tasks.models import OVER, Status, Task, TaskEvent, TaskPlan, field_values
 from tasks.notes import first_text, save_request
 from tasks.relations import check_subtask, follow_status, set_relations, split_relations
 
+_STATUSES = frozenset(Status.values)
 UNCANCELLABLE = (Status.COMPLETED, Status.CANCELLED)
 _MOST_QUOTED_CHARACTERS = 100
 # Agents and services may send texts of so many bytes; others are bound by the size of a body alone.
@@ -51,7 +52,8 @@ def create_task(
     """Create a task and its `created` event; raises Invalid for a missing name or an unknown status, TooLarge.
 
     `body` is Markdown for its note. `created_at`, in the form of `seconds_text()`, is for a task that is older than its
-    row. An agent creates tasks under its own; raises Conflict when it has made enough of them.
+    row. An agent creates tasks under its own, of the same priority unless it says a lower one; raises Conflict when it
+    has made enough of them.
     """
     name = (fields.get("name") or "").strip()
     if not name:
@@ -63,6 +65,7 @@ def create_task(
     parent_id = (caller.task_id or 0) if caller is not None and caller.is_agent else None
     if parent_id is not None:
         relations["parent"] = parent_id
+        columns.setdefault("priority", queries.stored_task(parent_id).get("priority") or "normal")
     relations = {key: value for key, value in relations.items() if value}
     values = field_values(**{**columns, "name": name, "repos": fields.get("repos") or None})
     task = Task(**values, created_at=created_at or now, updated_at=now, queued_at=now)
@@ -105,10 +108,10 @@ def update_task(
     _check_history(task_id, caller, settings.TASK_HISTORY_BYTES + _HISTORY_RESERVE_BYTES)
     now = seconds_text()
     columns, relations = split_relations(changes)
-    with transaction.atomic():
-        _check_agent(task_id, queries.task_status(task_id), caller)
-        values = field_values(**{**columns, **(registration or {})})
+    with transaction.atomic(savepoint=False):
         before = queries.stored_task(task_id)
+        _check_agent(task_id, before.get("status"), caller)
+        values = field_values(**{**columns, **(registration or {})})
         status = queries.update_row(task_id, {**values, "updated_at": now})
         if status is None:
             raise NotFound(f"Task T{task_id} not found")
@@ -194,7 +197,7 @@ def newest_event_id() -> int:
 
 def check_status(status: str) -> None:
     """Raise Invalid for a status that is none of the six."""
-    if status not in Status.values:
+    if status not in _STATUSES:
         raise Invalid(f"invalid status: {status[:_MOST_QUOTED_CHARACTERS]}")
 
 

@@ -21,13 +21,27 @@ from core.sqlite.schema import DatabaseSchemaEditor
 
 _LOCKED = "database is locked: another writer has held it for too long"
 _OUTSIDER_PAUSE_SECONDS = 0.01
-_SLOW_COMMIT_SECONDS, _SLOW_DISK_SECONDS = 0.01, 60.0
+_SLOW_COMMIT_SECONDS, _SLOW_DISK_SECONDS, _SLOW_FACTOR = 0.01, 60.0, 600
 _WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE")
 
 
 @functools.lru_cache(maxsize=8)
 def _uri(path: str) -> str:
     return f"{pathlib.Path(path).absolute().as_uri()}?mode=rw"
+
+
+def _write_timed(gate: WriteGate, write: Callable[[], Any]) -> Any:
+    """Do a write, and note when the disk was slow: the longer it took, the longer it is taken for slow.
+
+    Within the native thread, since a busy process takes its time to go on, and would take that for the disk's.
+    """
+    began = time.monotonic()
+    try:
+        return write()
+    finally:
+        ended = time.monotonic()
+        if ended - began > _SLOW_COMMIT_SECONDS:
+            gate.disk_is_slow_until = ended + min(_SLOW_DISK_SECONDS, _SLOW_FACTOR * (ended - began))
 
 
 class ConnectionPool:
@@ -142,7 +156,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise
 
     def _start_transaction_under_autocommit(self) -> None:
-        self._execute_unlocked(super()._start_transaction_under_autocommit)  # type: ignore[misc]
+        self._execute_unlocked(self._begin)
+
+    def _begin(self) -> None:
+        """Begin as Django would, without its cursor: every write saves 40 microseconds."""
+        mode = self.transaction_mode  # type: ignore[attr-defined]
+        with self.wrap_database_errors:
+            self.connection.execute(f"BEGIN {mode}" if mode else "BEGIN")
 
     def execute_gated(self, execute: Callable[[], Any]) -> Any:
         """Execute a write that is a transaction of its own."""
@@ -160,13 +180,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         gate = self._gate
         if gate is None:
             return write()
-        began = time.monotonic()
-        try:
-            return in_native_thread(write) if began < gate.disk_is_slow_until else write()
-        finally:
-            ended = time.monotonic()
-            if ended - began > _SLOW_COMMIT_SECONDS:
-                gate.disk_is_slow_until = ended + _SLOW_DISK_SECONDS
+        is_slow = time.monotonic() < gate.disk_is_slow_until
+        timed = functools.partial(_write_timed, gate, write)
+        return in_native_thread(timed) if is_slow else timed()
 
     def _execute_unlocked(self, execute: Callable[[], Any]) -> Any:
         """Execute what needs SQLite's own lock, as soon as no outsider has it."""

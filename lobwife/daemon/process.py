@@ -38,6 +38,7 @@ _TICK_SECONDS = 0.25
 _SHORTEST_TICK_SECONDS = 0.03
 BEAT_SECONDS = 5.0
 _RUNS_SECONDS = 1.0
+_REFRESH_SECONDS = 0.2  # an edited job may be planned so much later, for not every commit is one
 _LONGEST_BACKOFF = 5.0
 _LOW_DISK_BYTES = 16 * 2**20
 _LOG_BYTES, _OLD_LOGS = 5 * 2**20, 3
@@ -57,7 +58,8 @@ class Daemon:
         self._lock: IO[str] | None = None
         self._commits: Listener
         self._seen_version: tuple[int, int] | None = None
-        self._runs_checked = self._beaten = 0.0
+        self._runs_checked = self._beaten = self._refreshed = 0.0
+        self._is_refresh_due = False
         self._failures = 0
 
     def run(self) -> int:
@@ -99,8 +101,10 @@ class Daemon:
             for loop in self.loops:
                 loop.wake()
         beats = clock_set or now - self._beaten >= BEAT_SECONDS
-        if written or beats:
+        self._is_refresh_due |= written
+        if beats or (self._is_refresh_due and now - self._refreshed >= _REFRESH_SECONDS):
             self.scheduler.refresh()
+            self._is_refresh_due, self._refreshed = False, now
         if beats:
             before = data_version()[1]
             _beat(utc_now(), self._trouble())

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 
+from core.sqlite.statements import question_marks, read_all, read_one, write, write_returning
 from core.timestamps import iso_text, seconds_text
 from tasks.models import Task, TaskLease, read_repos
 
@@ -23,18 +24,18 @@ _RANK = (
 )
 QUEUE_ORDER = f"{_RANK.format('')}, queued_at, id"
 
-# The one place that says why a queued task may not be claimed now: `t` is the task, `%(now)s` the time.
+# The one place that says why a queued task may not be claimed now: `t` is the task, `:now` the time.
 NOT_NOW = (
     # a dependency is not completed
     "EXISTS (SELECT 1 FROM tasks_taskdependency d LEFT JOIN tasks o ON o.id = d.depends_on_id"
     " WHERE d.task_id = t.id AND o.status IS NOT 'completed')",
     # it is put off, its back-off is not over, or a task of its group is active
-    "EXISTS (SELECT 1 FROM tasks_taskplan p WHERE p.task_id = t.id AND (p.not_before > %(now)s OR p.retry_at > %(now)s"
+    "EXISTS (SELECT 1 FROM tasks_taskplan p WHERE p.task_id = t.id AND (p.not_before > :now OR p.retry_at > :now"
     ' OR p."group" IN (SELECT g."group" FROM tasks a CROSS JOIN tasks_taskplan g ON g.task_id = a.id'
     " WHERE a.status = 'active' AND g.\"group\" IS NOT NULL)))",
     # a budget of it is spent
     "EXISTS (SELECT 1 FROM tasks_spentbudget s JOIN tasks_budget b ON b.id = s.budget_id"
-    " WHERE (s.until IS NULL OR s.until > substr(%(now)s, 1, 10))"
+    " WHERE (s.until IS NULL OR s.until > substr(:now, 1, 10))"
     " AND CASE b.scope WHEN 'task' THEN s.name = 'T' || t.id WHEN 'type' THEN s.name = t.type"
     " WHEN 'repo' THEN instr(lower(t.repos), '\"' || s.name || '\"') ELSE 1 END)",
 )
@@ -42,11 +43,12 @@ _READY = " AND ".join(f"NOT {condition}" for condition in NOT_NOW)
 _LANE = f"""
 SELECT * FROM (SELECT t.id AS id, {_RANK.format("t.")} AS rank, t.queued_at AS queued_at
 FROM tasks t INDEXED BY {{index}} WHERE t.status = 'queued' {{conditions}} AND {_READY}
-ORDER BY {_RANK.format("t.")}, t.queued_at, t.id LIMIT %(most)s)
+ORDER BY {_RANK.format("t.")}, t.queued_at, t.id LIMIT :most)
 """
+_CANDIDATE = f"SELECT t.id FROM tasks t WHERE t.id = :candidate AND t.status = 'queued' AND ({{fits}}) AND {_READY}"
 _TAKE = """
-UPDATE tasks SET status = 'active', assigned_to = %(assigned_to)s, assigned_at = %(assigned_at)s,
-updated_at = %(updated_at)s WHERE id = ({pick}) RETURNING id
+UPDATE tasks SET status = 'active', assigned_to = :assigned_to, assigned_at = :assigned_at,
+updated_at = :updated_at WHERE id = ({pick}) RETURNING id
 """
 # Each different value once, by a look-up in the index for each.
 _DISTINCT = """
@@ -58,33 +60,33 @@ AND {column} > each.value ORDER BY {column} LIMIT 1) FROM each WHERE each.value 
 ) SELECT value FROM each WHERE value IS NOT NULL LIMIT 1000
 """
 _NEXT_FENCE = """
-INSERT INTO tasks_taskplan (task_id, fence, attempt, expiries) VALUES (%s, 1, 1, 0)
+INSERT INTO tasks_taskplan (task_id, fence, attempt, expiries) VALUES (?, 1, 1, 0)
 ON CONFLICT (task_id) DO UPDATE SET fence = fence + 1, attempt = attempt + 1, retry_at = NULL, blocked_by = NULL
 RETURNING fence, attempt
 """
 _INSERT = """
 INSERT INTO tasks_tasklease (task_id, fence, attempt, holder, runner, assigned_to, seconds, taken_at, beat_at,
-expires_at, progress, "end", outcome, reason) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '', '', '', '')
+expires_at, progress, "end", outcome, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', '', '')
 RETURNING id
 """
 _BEAT = """
-UPDATE tasks_tasklease SET beat_at = %s, expires_at = %s, progress = COALESCE(%s, progress)
-WHERE id = %s AND ended_at IS NULL AND expires_at > %s
+UPDATE tasks_tasklease SET beat_at = ?, expires_at = ?, progress = COALESCE(?, progress)
+WHERE id = ? AND ended_at IS NULL AND expires_at > ?
 """
 _END = """
-UPDATE tasks_tasklease SET ended_at = %s, "end" = %s, outcome = %s, reason = %s WHERE id = %s AND ended_at IS NULL
+UPDATE tasks_tasklease SET ended_at = ?, "end" = ?, outcome = ?, reason = ? WHERE id = ? AND ended_at IS NULL
 """
 _SET_STATUS = """
-UPDATE tasks SET status = %(status)s, updated_at = %(updated_at)s,
-completed_at = CASE %(status)s WHEN 'completed' THEN %(time)s ELSE completed_at END,
-assigned_to = CASE %(status)s WHEN 'queued' THEN NULL ELSE assigned_to END,
-assigned_at = CASE %(status)s WHEN 'queued' THEN NULL ELSE assigned_at END,
+UPDATE tasks SET status = :status, updated_at = :updated_at,
+completed_at = CASE :status WHEN 'completed' THEN :time ELSE completed_at END,
+assigned_to = CASE :status WHEN 'queued' THEN NULL ELSE assigned_to END,
+assigned_at = CASE :status WHEN 'queued' THEN NULL ELSE assigned_at END,
 broker_status = CASE broker_status WHEN 'active' THEN 'ended' ELSE broker_status END
-WHERE id = %(task_id)s AND status = 'active'
+WHERE id = :task_id AND status = 'active'
 """
-_FORGET_EXPIRIES = "UPDATE tasks_taskplan SET expiries = 0 WHERE task_id = %s AND expiries > 0"
+_FORGET_EXPIRIES = "UPDATE tasks_taskplan SET expiries = 0 WHERE task_id = ? AND expiries > 0"
 _LEASE_COLUMNS = [field.attname for field in TaskLease._meta.concrete_fields]
-_TIMES = "SELECT task_id, fence, seconds, beat_at, expires_at, ended_at FROM tasks_tasklease WHERE id = %s"
+_TIMES = "SELECT task_id, fence, seconds, beat_at, expires_at, ended_at FROM tasks_tasklease WHERE id = ?"
 _MOST_LANES = 200
 
 
@@ -93,6 +95,14 @@ class Wanted(NamedTuple):
 
     types: tuple[str, ...] = ()
     repos: tuple[str, ...] = ()
+
+
+class Lanes(NamedTuple):
+    """What a claim asks for as SQL: the SELECT of its queue, the condition for one task, and their parameters."""
+
+    queue: str
+    fits: str
+    parameters: dict[str, str]
 
 
 class NewLease(NamedTuple):
@@ -124,54 +134,64 @@ class CurrentLease(NamedTuple):
 
 
 # --- the queue
-def ready_count(wanted: Wanted, now: datetime, most: int = 1) -> int:
+def ready_count(wanted: Wanted, now: datetime, most: int) -> int:
     """Return how many tasks such a claim could take now, at most so many."""
-    lanes = _lanes(wanted)
-    if lanes is None:
-        return 0
-    sql, parameters = lanes
-    with connection.cursor() as cursor:
-        cursor.execute(f"{sql} LIMIT %(most)s", {**parameters, "now": _moment(now), "most": most})
-        return len(cursor.fetchall())
+    lanes = lanes_of(wanted)
+    return len(_ready_ids(lanes, now, most)) if lanes is not None else 0
 
 
-def take(wanted: Wanted, assigned_to: str, now: datetime) -> int | None:
-    """Make the first ready task of the queue active and return its id; None when there is none."""
-    lanes = _lanes(wanted)
-    if lanes is None:
-        return None
-    sql, parameters = lanes
+def first_ready(lanes: Lanes, now: datetime) -> int | None:
+    """Return the task that a claim of these lanes would take now."""
+    ready = _ready_ids(lanes, now, 1)
+    return ready[0] if ready else None
+
+
+def _ready_ids(lanes: Lanes, now: datetime, most: int) -> list[int]:
+    values = {**lanes.parameters, "now": _moment(now), "most": most}
+    return [number for (number,) in read_all(f"{lanes.queue} LIMIT :most", values)]
+
+
+def take(lanes: Lanes, candidate: int, assigned_to: str, now: datetime) -> int | None:
+    """Make a task active and return its id; None when none is ready.
+
+    It is the candidate, which was the first a moment ago, or the first now if somebody took that. So what is held up is
+    not read through once more while all other writers wait.
+    """
     values = {
         "now": _moment(now),
         "most": 1,
+        "candidate": candidate,
         "assigned_to": assigned_to,
         "assigned_at": iso_text(now),
         "updated_at": seconds_text(now),
     }
-    with connection.cursor() as cursor:
-        cursor.execute(_TAKE.format(pick=f"{sql} LIMIT 1"), {**parameters, **values})
-        row = cursor.fetchone()
-    return row[0] if row else None
+    for pick in (_CANDIDATE.format(fits=lanes.fits), f"{lanes.queue} LIMIT 1"):
+        row = write_returning(_TAKE.format(pick=pick), {**lanes.parameters, **values})
+        if row is not None:
+            return int(row[0])
+    return None
 
 
-def _lanes(wanted: Wanted) -> tuple[str, dict[str, str]] | None:
-    """Return the SELECT of the queue for such a claim, and its parameters; None when nothing fits.
+def lanes_of(wanted: Wanted) -> Lanes | None:
+    """Return the lanes of the queue for such a claim; None when nothing fits.
 
     Each type, or type and repositories, is a lane that has its own order in the index.
     """
     if not wanted.repos:
-        return _select("type", len(wanted.types)), {f"type{place}": name for place, name in enumerate(wanted.types)}
+        types = {f"type{place}": name for place, name in enumerate(wanted.types)}
+        return Lanes(*_select("type", len(wanted.types)), types)
     own = {name.lower() for name in wanted.repos}
     fitting = [text for text in _distinct("repos", "", {}) if _fits(text, own)]
     pairs = [
         (text, name)
         for text in fitting
-        for name in wanted.types or _distinct("type", "AND repos = %(repos)s", {"repos": text})
+        for name in wanted.types or _distinct("type", "AND repos = :repos", {"repos": text})
     ][:_MOST_LANES]
     if not pairs:
         return None
     parameters = {f"repos{place}": text for place, (text, _) in enumerate(pairs)}
-    return _select("repos", len(pairs)), parameters | {f"type{place}": name for place, (_, name) in enumerate(pairs)}
+    parameters |= {f"type{place}": name for place, (_, name) in enumerate(pairs)}
+    return Lanes(*_select("repos", len(pairs)), parameters)
 
 
 def _fits(text: str, own: set[str]) -> bool:
@@ -182,22 +202,22 @@ def _fits(text: str, own: set[str]) -> bool:
 
 def _distinct(column: str, conditions: str, parameters: dict[str, str]) -> list[str]:
     sql = _DISTINCT.format(column=column, conditions=conditions)
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        return [value for (value,) in cursor.fetchall() if isinstance(value, str)]
+    return [value for (value,) in read_all(sql, parameters) if isinstance(value, str)]
 
 
 @functools.lru_cache(maxsize=256)
-def _select(kind: str, count: int) -> str:
-    if not count:
-        lanes = [_LANE.format(index="idx_tasks_queue", conditions="")]
-    elif kind == "type":
-        conditions = [f"AND t.type = %(type{place})s" for place in range(count)]
-        lanes = [_LANE.format(index="idx_tasks_queue_type", conditions=each) for each in conditions]
+def _select(kind: str, count: int) -> tuple[str, str]:
+    """Return the SELECT of so many lanes, and the condition for one task."""
+    conditions = {
+        "type": [f"t.type = :type{place}" for place in range(count)],
+        "repos": [f"t.repos = :repos{place} AND t.type = :type{place}" for place in range(count)],
+    }[kind]
+    if conditions:
+        lanes = [_LANE.format(index=f"idx_tasks_queue_{kind}", conditions=f"AND {each}") for each in conditions]
     else:
-        conditions = [f"AND t.repos = %(repos{place})s AND t.type = %(type{place})s" for place in range(count)]
-        lanes = [_LANE.format(index="idx_tasks_queue_repos", conditions=each) for each in conditions]
-    return f"SELECT id FROM ({' UNION ALL '.join(lanes)}) ORDER BY rank, queued_at, id"
+        lanes = [_LANE.format(index="idx_tasks_queue", conditions="")]
+    fits = " OR ".join(f"({each})" for each in conditions) or "1"
+    return f"SELECT id FROM ({' UNION ALL '.join(lanes)}) ORDER BY rank, queued_at, id", fits
 
 
 # --- leases
@@ -206,24 +226,21 @@ def insert_lease(
 ) -> NewLease:
     """Give a task its next lease; its fence is one more than that of the lease before."""
     moment = _moment(now)
-    with connection.cursor() as cursor:
-        cursor.execute(_NEXT_FENCE, (task_id,))
-        fence, attempt = cursor.fetchone()
-        values = (task_id, fence, attempt, holder, runner, assigned_to, seconds, moment, moment, _moment(expires_at))
-        cursor.execute(_INSERT, values)
-        (number,) = cursor.fetchone()
+    fence, attempt = write_returning(_NEXT_FENCE, (task_id,)) or (0, 0)
+    values = (task_id, fence, attempt, holder, runner, assigned_to, seconds, moment, moment, _moment(expires_at))
+    (number,) = write_returning(_INSERT, values) or (0,)
     return NewLease(number, task_id, fence, attempt, expires_at)
 
 
 def beat(lease_id: int, *, now: datetime, expires_at: datetime, progress: str | None = None) -> bool:
     """Renew a lease; returns whether it was alive."""
     moment = _moment(now)
-    return _changed(_BEAT, (moment, _moment(expires_at), progress, lease_id, moment))
+    return bool(write(_BEAT, (moment, _moment(expires_at), progress, lease_id, moment)))
 
 
 def end(lease_id: int, *, now: datetime, how: str, outcome: str = "", reason: str = "") -> bool:
     """End a lease; returns False when it had ended."""
-    return _changed(_END, (_moment(now), str(how), str(outcome), reason, lease_id))
+    return bool(write(_END, (_moment(now), str(how), str(outcome), reason, lease_id)))
 
 
 def set_status(task_id: int, status: str, now: datetime) -> bool:
@@ -237,21 +254,17 @@ def set_status(task_id: int, status: str, now: datetime) -> bool:
         "updated_at": seconds_text(now),
         "time": iso_text(now),
     }
-    with connection.cursor() as cursor:
-        cursor.execute(_SET_STATUS, values)
-        return bool(cursor.rowcount)
+    return bool(write(_SET_STATUS, values))
 
 
 def forget_expiries(task_id: int) -> None:
     """Begin to count the leases anew that expire in a row."""
-    _changed(_FORGET_EXPIRIES, (task_id,))
+    write(_FORGET_EXPIRIES, (task_id,))
 
 
 def lease_times(lease_id: int) -> LeaseTimes | None:
     """Return the task, fence and times of a lease; None for one that there is not."""
-    with connection.cursor() as cursor:
-        cursor.execute(_TIMES, (lease_id,))
-        row = cursor.fetchone()
+    row = read_one(_TIMES, (lease_id,))
     if row is None:
         return None
     lease = LeaseTimes(*row)
@@ -269,9 +282,7 @@ def lease_of(task_id: int, fence: int) -> TaskLease | None:
 
 
 def _lease(sql: str, values: Sequence[int]) -> TaskLease | None:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
-        row = cursor.fetchone()
+    row = read_one(sql, values)
     if row is None:
         return None
     columns = [value.replace(tzinfo=UTC) if isinstance(value, datetime) else value for value in row]
@@ -282,7 +293,7 @@ def _lease(sql: str, values: Sequence[int]) -> TaskLease | None:
 def _select_lease(**lookup: int | None) -> str:
     """Compile the SELECT of a task's lease; its parameters are the values of the lookup and the task."""
     queryset = TaskLease.objects.filter(**lookup).filter(task_id=0).order_by()
-    return str(queryset.values_list(*_LEASE_COLUMNS).query.sql_with_params()[0])
+    return question_marks(queryset.values_list(*_LEASE_COLUMNS).query.sql_with_params()[0])
 
 
 def current_leases() -> list[CurrentLease]:
@@ -290,12 +301,6 @@ def current_leases() -> list[CurrentLease]:
     leases = list(TaskLease.objects.filter(ended_at=None).order_by("taken_at", "pk"))
     names = dict(Task.objects.filter(pk__in=[lease.task_id for lease in leases]).values_list("pk", "name"))
     return [CurrentLease(lease, names.get(lease.task_id, "")) for lease in leases]
-
-
-def _changed(sql: str, values: Sequence[Any]) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
-        return bool(cursor.rowcount)
 
 
 def _moment(moment: datetime) -> Any:

@@ -17,7 +17,7 @@ from core.timestamps import seconds_text, utc_now
 from tasks import queries as task_queries
 from tasks.events import FeedEvent, append_event, append_lease_end, lease_fields
 from tasks.leases import ends, queries
-from tasks.leases.queries import NewLease, Wanted
+from tasks.leases.queries import Lanes, NewLease
 from tasks.models import LEASE_ENDED, OVER, LeaseEnd, Status, Task, TaskLease, TaskPlan
 from tasks.relations import follow_status
 
@@ -48,15 +48,15 @@ class Release:
     released_at: datetime
 
 
-def claim_task(*, wanted: Wanted, seconds: int, runner: str, caller: Caller) -> NewLease | None:
-    """Take the first ready task of the queue that fits, with a lease; None when there is none.
+def claim_task(*, lanes: Lanes, candidate: int, seconds: int, runner: str, caller: Caller) -> NewLease | None:
+    """Take the candidate, or the first ready task of these lanes, with a lease; None when there is none.
 
     Call it within a transaction, in which the caller's key for the lease is made too.
     """
     now = utc_now()
     # The name that a runner gives itself could be that of a Kubernetes job, whose agent would then get this task.
     assigned_to = caller.name if caller.role is Role.RUNNER else runner or caller.name
-    task_id = queries.take(wanted, assigned_to, now)
+    task_id = queries.take(lanes, candidate, assigned_to, now)
     if task_id is None:
         return None
     left_over = queries.live_lease(task_id)  # of a task that was queued again past the services

@@ -11,12 +11,15 @@ import resource
 import signal
 import subprocess
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import OperationalError, connection, transaction
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections, transaction
 
+from core.sqlite import base
 from core.sqlite.gate import gate_for
 from core.sqlite.notification import Listener
 from tasks.models import Task
@@ -110,6 +113,26 @@ def test_a_writer_waits_for_an_outsider_and_no_longer_than_its_timeout(monkeypat
     outsider._gate = None
     outsider.close()
     assert [task.name for task in Task.objects.all()] == ["patient"]
+
+
+def test_a_process_that_is_busy_does_not_take_its_disk_for_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = gate_for(database())
+
+    def in_busy_process(write: Callable[[], Any]) -> Any:
+        result = write()
+        time.sleep(0.03)  # others have the processor until this one goes on
+        return result
+
+    monkeypatch.setattr(base, "in_native_thread", in_busy_process)
+    slow_until = gate.disk_is_slow_until = time.monotonic() + 5
+    connections[DEFAULT_DB_ALIAS]._gate = gate
+    try:
+        connections[DEFAULT_DB_ALIAS]._sync(lambda: None)
+        assert gate.disk_is_slow_until == slow_until
+        connections[DEFAULT_DB_ALIAS]._sync(lambda: time.sleep(0.02))
+        assert slow_until < gate.disk_is_slow_until < time.monotonic() + 30
+    finally:
+        connections[DEFAULT_DB_ALIAS]._gate, gate.disk_is_slow_until = None, 0.0
 
 
 def test_what_cannot_be_committed_is_refused_and_not_made(installation: Installation) -> None:

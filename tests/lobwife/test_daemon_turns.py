@@ -44,6 +44,26 @@ def test_loops_hear_of_what_the_main_loop_itself_has_written() -> None:
     assert loop._woken.is_set()
 
 
+def test_commits_in_a_row_are_one_look_at_the_schedule_and_none_is_missed() -> None:
+    looks: list[int] = []
+
+    class Counted(Still):
+        def refresh(self) -> None:
+            looks.append(Task.objects.count())
+
+    daemon = Daemon(Counted(), [])
+    daemon.tick()
+    for number in range(5):
+        with transaction.atomic():
+            Task.objects.create(name=f"task {number}")
+        daemon.tick()
+    assert len(looks) < 5
+    deadline = time.monotonic() + 5
+    while looks[-1] < 5 and time.monotonic() < deadline:
+        daemon.tick()
+    assert looks[-1] == 5
+
+
 def test_a_scheduler_whose_thread_died_ends_the_daemon_to_be_started_again() -> None:
     dead = Still()
     dead.is_alive = False

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 import time_machine
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from access import keys
 from access.keys import create_key
@@ -19,7 +22,9 @@ from jobs.alerts.rules import on_task_failed
 from jobs.models import Alert
 from tasks.costs.budgets import delete_budgets, save_budget
 from tasks.costs.services import Report, record_cost
+from tasks.leases import queries
 from tasks.leases.expiry import Expiry
+from tasks.leases.queries import Wanted
 from tasks.models import LEASE_ENDED, Budget, Task, TaskEvent, TaskLease
 from tasks.services import create_task
 
@@ -74,6 +79,13 @@ def agent_of(claimed: dict[str, Any]) -> Caller:
     return Caller(claimed["key"])
 
 
+def transactions(call: Callable[[], Any]) -> tuple[Any, int]:
+    """Return what a call returns, and how many transactions it began: within a test they are savepoints."""
+    with CaptureQueriesContext(connection) as captured:
+        result = call()
+    return result, sum(query["sql"].startswith("SAVEPOINT") for query in captured)
+
+
 def expire() -> None:
     Expiry(on_task_failed).tick()
 
@@ -110,6 +122,17 @@ def test_tasks_are_claimed_by_priority_and_then_by_age_and_listed_so(runner: Cal
     assert [runner.claim()["name"] for _ in numbers] == listed
     assert operator.get("?order=queue").json() == []
     assert operator.get("?order=sideways").status_code == 400
+
+
+def test_a_claim_whose_task_somebody_took_or_changed_meanwhile_gets_the_next(runner: Caller) -> None:
+    first, second, third = task(type="qa"), task(type="qa"), task(type="swe")
+    lanes = queries.lanes_of(Wanted(("qa",)))
+    assert lanes is not None
+    assert queries.first_ready(lanes, utc_now()) == first
+    assert queries.take(lanes, first, "one", utc_now()) == first
+    assert queries.take(lanes, first, "two", utc_now()) == second
+    assert queries.take(lanes, third, "three", utc_now()) is None  # it was of type qa when it was looked at
+    assert Task.objects.get(pk=third).status == "queued"
 
 
 def test_a_claim_gets_no_other_types_and_no_other_repositories(runner: Caller) -> None:
@@ -193,6 +216,22 @@ def test_a_heartbeat_and_every_other_call_of_the_key_renew_the_lease(runner: Cal
         expire()
         assert status_of(number) == "active"
         assert TaskLease.objects.get().progress == "tests run"
+
+
+def test_a_claim_a_heartbeat_and_a_release_are_one_transaction_each(runner: Caller) -> None:
+    with time_machine.travel(NOW, tick=False) as clock:
+        assert runner.claim() is None  # the first use of its key, which is written once in ten minutes
+        task()
+        claimed, count = transactions(lambda: runner.claim(lease_seconds=60))
+        assert count == 1
+        agent, number, fence = agent_of(claimed), claimed["id"], claimed["lease"]["fence"]
+        clock.shift(20)  # another call of the key would renew the lease now
+        beat, count = transactions(lambda: agent.post(f"/{number}/heartbeat", {"fence": fence, "progress": "tests"}))
+        assert (beat.status_code, count) == (200, 1)
+        clock.shift(20)
+        body = {"fence": fence, "outcome": "completed"}
+        released, count = transactions(lambda: agent.post(f"/{number}/release", body))
+        assert (released.status_code, count) == (200, 1)
 
 
 def test_a_key_that_is_used_often_is_written_now_and_then(runner: Caller) -> None:

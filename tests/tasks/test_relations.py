@@ -116,6 +116,8 @@ def test_an_agent_creates_tasks_under_its_own(agent: Caller, operator: Caller) -
         ({"status": "active"}, "not status"),
         ({"parent": 987_654}, "an agent creates tasks under its own"),
         ({"depends_on": [987_654]}, "depends_on has T987654"),
+        ({"priority": "high"}, "priority high is above normal, that of task T"),
+        ({"group": "deploy"}, "group deploy is not that of task T"),
     ],
 )
 def test_a_subtask_is_no_wider_than_the_agent_s_own_task(
@@ -124,6 +126,20 @@ def test_a_subtask_is_no_wider_than_the_agent_s_own_task(
     settings.BROKER_PERMISSIONS = {**settings.BROKER_PERMISSIONS, "wide": {"administration": "write"}}
     refused = agent.post("", {"name": "Part", **fields})
     assert (refused.status_code, sentence in refused.json()["error"]) == (403, True), refused.content
+
+
+def test_a_subtask_may_have_the_group_of_the_agent_s_own_task_and_a_lower_priority(
+    runner: Caller, operator: Caller
+) -> None:
+    task(priority="high", group="deploy")
+    holder = agent_of(runner.claim())
+    numbers = [make(holder, name="Part", **fields) for fields in ({}, {"priority": "normal"}, {"group": "deploy"})]
+    parts = [operator.get(f"/{number}").json() for number in numbers]
+    assert [(part["priority"], part["group"]) for part in parts] == [
+        ("high", None),
+        ("normal", None),
+        ("high", "deploy"),
+    ]
 
 
 def test_the_number_and_depth_of_subtasks_are_limited(agent: Caller, runner: Caller, settings: Any) -> None:

@@ -20,12 +20,12 @@ from core.errors import Conflict, PreconditionFailed
 from core.frontmatter import Unsafe, parse, parse_bytes
 from core.timestamps import utc_now
 from tasks.models import Task, TaskNote
-from tasks.notes import digest, save_request
+from tasks.notes import digest, requested_text, save_request
 from tasks.services import check_texts, get_task, log_event
 from vaultsync.git.files import Blocked, Files
-from vaultsync.models import NoteRecord, VaultState
+from vaultsync.models import VaultState
 from vaultsync.notes.layout import NOTE_BYTES, TOO_LARGE, note_path
-from vaultsync.queries import is_enabled, is_running
+from vaultsync.queries import is_enabled, is_running, recorded_path
 
 WAIT_SECONDS = 5.0
 _POLL_SECONDS = 0.1
@@ -49,13 +49,13 @@ class NoteText:
 # --- for REST
 def text_of(task: Task) -> NoteText:
     """Return the text of a task's note, as asked for last or as the vault has it; raises Conflict."""
-    row = TaskNote.objects.filter(pk=task.pk, refusal="").first()
-    if row is not None and row.committed_at is None:
-        return NoteText(row.text, "requested")
+    requested, committed_at = requested_text(task.pk) or (None, None)
+    if requested is not None and committed_at is None:
+        return NoteText(requested, "requested")
     text = _in_vault(task)
     if text is not None:
         return NoteText(text, "vault")
-    return NoteText(row.text, "requested") if row is not None else NoteText("", "none")
+    return NoteText(requested, "requested") if requested is not None else NoteText("", "none")
 
 
 def request_text(*, task_id: int, text: str, if_match: str | None, actor: str | None, caller: Caller) -> int:
@@ -96,12 +96,12 @@ def wait_until_written(task_id: int, version: int) -> bool:
 
 def _in_vault(task: Task) -> str | None:
     """Return the text of the note in the working copy; None when there is none. Raises Conflict."""
-    record = NoteRecord.objects.filter(pk=task.pk).first()
-    if record is None or not is_enabled():
+    recorded = recorded_path(task.pk)
+    if recorded is None or not is_enabled():
         return None
     files = Files(settings.VAULT_PATH)
     try:
-        for path in (record.path, note_path(task)):  # a sync may be about to move it
+        for path in (recorded, note_path(task)):  # a sync may be about to move it
             with contextlib.suppress(FileNotFoundError):
                 content = files.read(path, NOTE_BYTES + 1)
                 if len(content) > NOTE_BYTES:
