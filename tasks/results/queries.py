@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from core.timestamps import seconds_text
@@ -16,6 +17,19 @@ def links_of(task_id: int) -> list[TaskLink]:
 def result_of(task_id: int) -> TaskResult | None:
     """Return the result of a task; None when there is none."""
     return TaskResult.objects.filter(pk=task_id).first()
+
+
+def link_urls(task_ids: Collection[int]) -> dict[int, list[str]]:
+    """Return the addresses of the links of these tasks that have some, in the order in which they were added."""
+    urls: dict[int, list[str]] = {}
+    for task_id, url in TaskLink.objects.filter(task_id__in=task_ids).values_list("task_id", "url"):
+        urls.setdefault(task_id, []).append(url)
+    return urls
+
+
+def summaries(task_ids: Collection[int]) -> dict[int, str]:
+    """Return the summaries of the results of these tasks that have one."""
+    return dict(TaskResult.objects.filter(pk__in=task_ids).values_list("pk", "summary"))
 
 
 def link_as_json(link: TaskLink) -> dict[str, Any]:

@@ -7,11 +7,14 @@ import pathlib
 import frontmatter
 import pytest
 
+from core.callers import Caller, Role
 from tasks.models import TaskEvent
+from tasks.results.services import add_link, write_result
 from tests.support.git_remote import World, change, git, note_of, task
 from vaultsync.models import NoteProblem, SyncRun, VaultState
 
 pytestmark = pytest.mark.django_db
+SYSTEM = Caller("tests", Role.SERVICE)
 
 
 def state() -> VaultState:
@@ -54,6 +57,25 @@ def test_a_new_task_gets_a_note_in_the_contracts_form(world: World) -> None:
         "slug: fix-the-parser\nrepos:\n- org/repo\nrequires_qa: true\n---\n\n# Fix the parser\n\n"
         "*The content of this task is pending.*\n"
     )
+
+
+def test_what_came_of_a_task_is_in_its_note_beside_keys_of_people(world: World) -> None:
+    made = task()
+    world.synced()
+    path, link = note_of(made), "https://github.com/org/app/pull/7"
+    copy = world.clone()
+    copy.write(
+        path, world.text(path).replace("priority: normal\n", "priority: normal\nlinks: mine\ntask_links: mine\n")
+    )
+    copy.push()
+    world.synced()
+    assert "links: mine\ntask_links: mine\n" in world.text(path)
+    add_link(task_id=made.pk, kind="pull", url=link, actor=None, caller=SYSTEM)
+    write_result(task_id=made.pk, summary="Mended.\nAll: tests pass.", data=None, actor=None, caller=SYSTEM)
+    world.synced()
+    keys = frontmatter.loads(world.text(path)).metadata
+    assert (keys["links"], keys["task_links"], keys["task_result"]) == ("mine", [link], "Mended. All: tests pass.")
+    assert world.synced().files == 0
 
 
 @pytest.mark.parametrize(

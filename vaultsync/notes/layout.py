@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from core.frontmatter import Unsafe, Value, parse_bytes
 from core.timestamps import whole_seconds
 from tasks.ids import parse_task_id
 from tasks.models import Status, Task
+from tasks.results.queries import link_urls, summaries
 
 TASKS = "010-tasks"
 OVERVIEW = f"{TASKS}/_overview.md"
@@ -17,6 +19,8 @@ OWNED = (
     *("id", "name", "type", "status", "created", "priority", "assigned_to", "assigned_at", "completed_at", "model"),
     *("estimate_minutes", "workflow", "discord_thread_id", "slug", "repos", "requires_qa"),
 )
+RESULTS = ("task_links", "task_result")  # ours where the task has some: the contract leaves other keys to people
+_RESULT_CHARACTERS = 500
 NOTE_BYTES = 2**20  # a larger file is not read as a note
 TOO_LARGE = "it is larger than 1 MiB"
 SYSTEM = "system"
@@ -78,4 +82,15 @@ def note_values(task: Task, written: object = None) -> dict[str, Value]:
         values["repos"] = task.repo_list
     if task.requires_qa in (True, 1):
         values["requires_qa"] = True
+    return values
+
+
+def result_values(task_ids: Collection[int]) -> dict[int, dict[str, Value]]:
+    """Return the keys of what came of these tasks, by task: the addresses of their links, and the summary in a line."""
+    values: dict[int, dict[str, Value]] = {}
+    for task_id, urls in link_urls(task_ids).items():
+        values[task_id] = {"task_links": urls}
+    for task_id, summary in summaries(task_ids).items():
+        line = " ".join(summary.split())
+        values.setdefault(task_id, {})["task_result"] = line[:_RESULT_CHARACTERS]
     return values

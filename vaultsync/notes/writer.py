@@ -21,6 +21,7 @@ from vaultsync.notes.layout import (
     NOTE_BYTES,
     OVERVIEW,
     OWNED,
+    RESULTS,
     SYSTEM,
     TASK_FOLDERS,
     TOO_LARGE,
@@ -28,6 +29,7 @@ from vaultsync.notes.layout import (
     is_safe_slug,
     note_path,
     note_values,
+    result_values,
     task_of_note,
     task_of_path,
 )
@@ -65,6 +67,7 @@ class NoteWriter:
     _entries: dict[str, Entry] = field(default_factory=dict)
     _bases: dict[str, Entry] = field(default_factory=dict)
     _contents: dict[str, bytes] = field(default_factory=dict)
+    _results: dict[int, dict[str, Value]] = field(default_factory=dict)
     _moved: dict[int, str] | None = None
 
     def write(self, ids: Collection[int] | None, on_progress: Callable[[int, int], None]) -> None:
@@ -78,6 +81,7 @@ class NoteWriter:
             part = ordered[start : start + _BATCH]
             records = NoteRecord.objects.in_bulk(part)
             self.texts.load(part)
+            self._results = result_values(part)
             stale = [
                 task
                 for task in Task.objects.filter(pk__in=part).order_by("pk")
@@ -146,7 +150,11 @@ class NoteWriter:
             return False
         if record is None or places != [path] or self._entries[path].id != record.blob or self._adoptable(task):
             return False
-        return bool(record.written == note_values(task, record.written.get("status")))
+        return bool(record.written == self._values(task, record.written.get("status")))
+
+    def _values(self, task: Task, written: object = None) -> dict[str, Value]:
+        """Return the database's keys of a task's note, those of its links and result among them."""
+        return note_values(task, written) | self._results.get(task.pk, {})
 
     def _text(self, path: str) -> str:
         entry = self._entries[path]
@@ -171,8 +179,8 @@ class NoteWriter:
             path = self._only_place(task, record, places)
             before = self._text(path) if path else ""
             text = before or self._lost(task, record)
-            values = self._judged(task, parse(before), path) if before else note_values(task)
-            after = splice(text, values, OWNED) if text else _new_note(task, values)
+            values = self._judged(task, parse(before), path) if before else self._values(task)
+            after = splice(text, values, [*OWNED, *self._results.get(task.pk, ())]) if text else _new_note(task, values)
             after = self.texts.apply(task, after, is_new=not text)
             target, content = note_path(task), after.encode()
             self.seen.add(path)
@@ -202,7 +210,7 @@ class NoteWriter:
             if changes and not self.dry_run:
                 sentence = sentence if take_over(task, changes) else BOTH_CHANGED
                 task.refresh_from_db()
-        values = note_values(task, document.value("status") if task.type == SYSTEM else None)
+        values = self._values(task, document.value("status") if task.type == SYSTEM else None)
         if task.type != SYSTEM and base is not None:
             ours = {key: (None, base.value(key), as_read(value)) for key, value in values.items()}
             edited = [key for key in values if document.value(key) not in ours[key]]
@@ -286,7 +294,7 @@ class NoteWriter:
 
 
 def _new_note(task: Task, values: dict[str, Value]) -> str:
-    front = "".join(format_key(key, values[key], "\n") for key in OWNED if key in values)
+    front = "".join(format_key(key, values[key], "\n") for key in (*OWNED, *RESULTS) if key in values)
     return f"---\n{front}---\n\n{heading(task.name)}\n\n{_PENDING}\n"
 
 
