@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pathlib
 import re
-import shutil
 from collections.abc import Iterator
 from http.cookies import SimpleCookie
 from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from tests.support.broker_rig import Rig
+from tests.support.browser import chromium
 from tests.support.installation import Answer
 
 
@@ -170,8 +169,7 @@ def test_the_apps_state_says_what_is_known_and_no_page_holds_a_token(rig: Rig, b
 
 def test_broker_pages_fit_a_desk_and_a_phone(rig: Rig, boss: Operator, tmp_path: pathlib.Path) -> None:
     rig.task("repo", "other", name="A task with a long name " * 3)
-    with sync_playwright() as runner:
-        browser = runner.chromium.launch(executable_path=shutil.which("chromium"))
+    with chromium() as browser:
         for width in (1280, 390):
             context = browser.new_context(viewport={"width": width, "height": 900})
             base = f"http://127.0.0.1:{rig.api_port}"
@@ -186,4 +184,3 @@ def test_broker_pages_fit_a_desk_and_a_phone(rig: Rig, boss: Operator, tmp_path:
                 overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
                 assert overflow <= 0, name
             assert errors == []
-        browser.close()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import http.server
 import pathlib
-import shutil
 import threading
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.support.browser import leave
 from tests.support.installation import Installation
@@ -33,16 +32,6 @@ const attack = async () => {{
   document.title = read;
 }};
 </script>"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = shutil.which("chromium")
-    assert executable, "install Chromium"
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Commands in a process of their own, forked from one that has imported Django and its like already.
+"""Processes of an installation, forked from one that has imported Django and its like already.
 
 Starting Python and importing the libraries is two thirds of what most commands cost. Each child reads its environment,
 its settings and the project's modules anew.
@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-import multiprocessing.context
 import os
 import pathlib
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from multiprocessing import forkserver, popen_forkserver
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.popen_forkserver import Popen as ForkServerPopen
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
 
 # What Python reads before it runs anything: with another value it has to be started.
 READ_AT_START = ("PYTHON", "LANG", "LC_", "LD_")
-PRELOADED = [
+LIBRARIES = [
     "lobwife",  # first: it puts pysqlite3 in sqlite3's place, and imports nothing else of the project
     "annotated_types",
     "apscheduler.schedulers.background",
@@ -40,6 +47,80 @@ PRELOADED = [
     "tests.support.commands",
     "yaml",
 ]
+# gunicorn's worker has gevent patch what was imported before: that must keep no lock and no local of a thread.
+LIBRARIES_OF_WEB = [
+    "lobwife",
+    "annotated_types",
+    "cryptography.hazmat.primitives.serialization",
+    "cryptography.x509",
+    "email.headerregistry",
+    "gevent.monkey",
+    "gunicorn.app.wsgiapp",
+    "gunicorn.workers.ggevent",
+    "html.parser",
+    "pydantic.json_schema",
+    "pydantic.types",
+    "tests.support.commands",
+    "yaml",
+]
+
+
+class WebProcess(ForkServerProcess):
+    """Is forked from a server of its own, which has imported other libraries."""
+
+    @staticmethod
+    def _Popen(process: Any) -> ForkServerPopen:  # noqa: N802 - multiprocessing's name
+        server = SimpleNamespace(
+            connect_to_new_process=_fork_server_of_web().connect_to_new_process, read_signed=forkserver.read_signed
+        )
+        with mock.patch.object(popen_forkserver, "forkserver", server):
+            return ForkServerPopen(process)
+
+
+class Forked:
+    """A process that goes on; it has what the tests use of subprocess.Popen."""
+
+    def __init__(self, *arguments: str, environment: dict[str, str], folder: pathlib.Path, log: pathlib.Path) -> None:
+        self.args = arguments
+        process = WebProcess if "gunicorn" in arguments else _fork_server().Process
+        self._process = process(target=_become, args=(arguments, environment, folder, log, log), daemon=True)
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    poll: Callable[[], int | None] = lambda self: self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code; raises TimeoutExpired."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            assert timeout is not None
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+Process = subprocess.Popen[bytes] | Forked
+
+
+def can_fork(environment: dict[str, str]) -> bool:
+    """Tell whether a process with this environment may be forked from one that has another."""
+    here = {name: value for name, value in os.environ.items() if name.startswith(READ_AT_START)}
+    there = {name: value for name, value in environment.items() if name.startswith(READ_AT_START)}
+    return all(here.get(name) == value for name, value in there.items())
 
 
 def start(
@@ -61,7 +142,7 @@ def fork(
     *arguments: str, environment: dict[str, str], folder: pathlib.Path, timeout: float
 ) -> subprocess.CompletedProcess[str]:
     """Do as `start()` does, with a script or `-c code` alone."""
-    if any(os.environ.get(name) != value for name, value in environment.items() if name.startswith(READ_AT_START)):
+    if not can_fork(environment):
         return start(*arguments, environment=environment, folder=folder, timeout=timeout)
     with tempfile.TemporaryDirectory(prefix="command-") as outputs:
         out, err = pathlib.Path(outputs, "out"), pathlib.Path(outputs, "err")
@@ -80,10 +161,17 @@ def fork(
 
 
 @functools.cache
-def _fork_server() -> multiprocessing.context.ForkServerContext:
+def _fork_server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context.set_forkserver_preload(LIBRARIES)
     return context
+
+
+@functools.cache
+def _fork_server_of_web() -> forkserver.ForkServer:
+    server = forkserver.ForkServer()
+    server.set_forkserver_preload(LIBRARIES_OF_WEB)
+    return server
 
 
 def _become(
@@ -94,13 +182,18 @@ def _become(
     os.chdir(folder)
     tempfile.tempdir = None
     for path, descriptor in ((out, 1), (err, 2)):
-        with path.open("wb") as file:
+        with path.open("ab") as file:
             os.dup2(file.fileno(), descriptor)
     script, *rest = arguments
     if script == "-c":
         code, *rest = rest
         sys.argv = ["-c", *rest]
         exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+    elif script == "-m":
+        module, *rest = rest
+        sys.argv = [module, *rest]
+        os.setsid()
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     else:
         sys.argv = [script, *rest]
         sys.path.insert(0, str(pathlib.Path(script).parent))

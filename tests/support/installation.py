@@ -89,7 +89,7 @@ class Installation:
             "LOBWIFE_SECRET_KEY": "a-key-for-tests-that-is-long-enough-for-django-and-has-some-variety-12345",
             **environment,
         }
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[commands.Process] = []
 
     # --- processes
     def migrate(self) -> None:
@@ -131,19 +131,29 @@ class Installation:
         self.processes.append(process)
         return process
 
-    def start_web(self) -> subprocess.Popen[bytes]:
-        process = self.start(sys.executable, "-m", "gunicorn", "-c", str(ROOT / "lobwife" / "web" / "gunicorn_conf.py"))
+    def _fork(self, *arguments: str) -> commands.Process:
+        """Start Python, as `run()` does, with a process that goes on."""
+        if self.template is None or not commands.can_fork(self.environment):
+            return self.start(sys.executable, *arguments)
+        log = self.folder / "processes.log"
+        environment = {"DJANGO_SETTINGS_MODULE": "lobwife.settings", **self.environment}
+        process = commands.Forked(*arguments, environment=environment, folder=ROOT, log=log)
+        self.processes.append(process)
+        return process
+
+    def start_web(self) -> commands.Process:
+        process = self._fork("-m", "gunicorn", "-c", str(ROOT / "lobwife" / "web" / "gunicorn_conf.py"))
         wait_for(lambda: self._answers() or process.poll() is not None, 30, "web answers")
         assert process.poll() is None, self.log()
         return process
 
-    def start_daemon(self) -> subprocess.Popen[bytes]:
-        process = self.start(sys.executable, str(ROOT / "manage.py"), "daemon")
+    def start_daemon(self) -> commands.Process:
+        process = self._fork(str(ROOT / "manage.py"), "daemon")
         wait_for(lambda: self.heartbeat_of(process) or process.poll() is not None, 30, "the daemon beats")
         assert process.poll() is None, self.log()
         return process
 
-    def heartbeat_of(self, process: subprocess.Popen[bytes]) -> bool:
+    def heartbeat_of(self, process: commands.Process) -> bool:
         with contextlib.suppress(sqlite3.Error), self.database() as database:
             rows = database.execute("SELECT pid FROM jobs_daemon WHERE beat_at IS NOT NULL").fetchall()
             return any(row[0] == process.pid for row in rows)
