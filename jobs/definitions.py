@@ -124,7 +124,7 @@ def _read(text: str) -> dict[str, Defined]:
         where = f" (line {mark.line + 1})" if mark else ""
         raise Invalid(f"the file is not YAML{where}") from None
     jobs = data.get("jobs") if isinstance(data, dict) else None
-    if not isinstance(jobs, dict) or set(data) != {"jobs"}:
+    if not isinstance(jobs, dict) or set(data) - {"jobs", "webhooks"}:  # `manage.py webhooks import` reads the others
         raise Invalid("the file must hold one key, jobs, with the definitions by name")
     read: dict[str, Defined] = {}
     for name, fields in jobs.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zoneinfo
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -297,6 +298,31 @@ class AlertKind(models.TextChoices):
     TEST = "test"
     TASK_FAILED = "task-failed", "task failed"
     BUDGET = "budget", "budget spent"
+    TASK_WAITING = "task-waiting", "tasks wait too long"
+    TASK_ACTIVE = "task-active", "task active too long"
+    TASK_RETRIED = "task-retried", "task failed several times"
+    LEASE_EXPIRED = "lease-expired", "lease expired"
+    GITHUB = "github", "GitHub refuses"
+    RATE_LIMIT = "rate-limit", "GitHub's rate limit"
+    TOKENS_REFUSED = "tokens-refused", "tokens refused"
+    VAULT = "vault", "vault blocked"
+    VAULT_BEHIND = "vault-behind", "vault behind"
+    COPY_OLD = "copy-old", "copy too old"
+    RESTORE_TEST = "restore-test", "restore test"
+    DISK = "disk", "disk nearly full"
+    KEY_EXPIRES = "key-expires", "API key expires"
+    DAEMON_TROUBLE = "daemon-trouble", "daemon in trouble"
+    WEBHOOK_PAUSED = "webhook-paused", "webhook paused"
+    DIGEST = "digest", "daily digest"
+
+
+class Severity(models.TextChoices):
+    """How bad an alert is. Quiet hours keep back all but what is critical."""
+
+    CRITICAL = "critical"
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
 
 
 class Delivery(models.TextChoices):
@@ -305,13 +331,15 @@ class Delivery(models.TextChoices):
     PENDING = "pending"
     SENT = "sent"
     DROPPED = "dropped", "dropped: its destination is no longer configured"
-    SNOOZED = "snoozed", "not sent: alerts of the job were snoozed"
+    SNOOZED = "snoozed", "not sent: snoozed, or its kind is off"
 
 
 class Alert(models.Model):
     """One message to one destination. The destination's URL is a secret: only its fingerprint and mask lie here."""
 
     kind = models.TextField(choices=AlertKind.choices)
+    severity = models.TextField(choices=Severity.choices, default=Severity.ERROR, db_default=Severity.ERROR)
+    is_over = models.BooleanField(default=False, db_default=False, help_text="It says that something is well again.")
     job_name = models.TextField(blank=True, default="")
     run = models.ForeignKey(JobRun, null=True, blank=True, on_delete=models.SET_NULL, related_name="alerts")
     title = models.TextField()
@@ -331,6 +359,83 @@ class Alert(models.Model):
         ordering: ClassVar = ["-id"]
         indexes: ClassVar = [
             models.Index(fields=["next_attempt_at"], name="alerts_due", condition=Q(state=Delivery.PENDING)),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class AlertSetting(models.Model):
+    """What operators decided about a kind of alerts; a kind without a row has the defaults of jobs/alerts/kinds.py."""
+
+    kind = models.TextField(primary_key=True, choices=AlertKind.choices, editable=False)
+    is_on = models.BooleanField("sent", default=True, help_text="Off: it is shown, and nobody is told.")
+    severity = models.TextField(
+        choices=Severity.choices,
+        blank=True,
+        default="",
+        help_text="Empty: the default. Only critical breaks the quiet.",
+    )
+    threshold = models.PositiveIntegerField(null=True, blank=True)
+    urls = models.TextField("recipients", blank=True, default="", help_text="In place of LOBWIFE_ALERT_URLS.")
+    snoozed_until = models.DateTimeField(null=True, blank=True, editable=False)
+    snoozed_by = models.TextField(blank=True, default="", editable=False)
+
+    class Meta:
+        verbose_name = "kind of alerts"
+        verbose_name_plural = "kinds of alerts"
+
+    def __str__(self) -> str:
+        return self.get_kind_display()
+
+
+class AlertSchedule(models.Model):
+    """The one row about when alerts are sent: quiet hours, and the hour of the daily digest."""
+
+    timezone = models.TextField(default="UTC", help_text="Such as Europe/Berlin. The times below are read in it.")
+    quiet_from = models.TimeField(null=True, blank=True, help_text="What is not critical waits from then on.")
+    quiet_until = models.TimeField(null=True, blank=True, help_text="Then it is sent.")
+    digest_at = models.TimeField("daily digest", null=True, blank=True, help_text="Empty: none is sent.")
+    digest_sent_at = models.DateTimeField(null=True, editable=False)
+
+    PK: ClassVar = 1
+
+    class Meta:
+        verbose_name = verbose_name_plural = "quiet hours and digest"
+
+    def __str__(self) -> str:
+        return "quiet hours and digest"
+
+    @classmethod
+    def load(cls) -> AlertSchedule:
+        """Return the row; one with defaults, not saved, where nobody decided anything."""
+        return cls.objects.filter(pk=cls.PK).first() or cls(pk=cls.PK)
+
+    def is_quiet(self, now: datetime) -> bool:
+        """Return whether it is between the quiet hours, which may go over midnight."""
+        if self.quiet_from is None or self.quiet_until is None:
+            return False
+        time = now.astimezone(zoneinfo.ZoneInfo(self.timezone)).time()
+        if self.quiet_from <= self.quiet_until:
+            return self.quiet_from <= time < self.quiet_until
+        return time >= self.quiet_from or time < self.quiet_until
+
+
+class RaisedAlert(models.Model):
+    """A condition of the service that was alerted: raised once, resolved once."""
+
+    key = models.TextField(help_text="What names the condition as long as it lasts.")
+    kind = models.TextField(choices=AlertKind.choices)
+    title = models.TextField()
+    body = models.TextField(blank=True, default="")
+    path = models.TextField(blank=True, default="", help_text="The page where something is done about it.")
+    raised_at = models.DateTimeField()
+    resolved_at = models.DateTimeField(null=True, blank=True, db_index=True)
+
+    class Meta:
+        ordering: ClassVar = ["-raised_at"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["key"], name="raised_once", condition=Q(resolved_at__isnull=True)),
         ]
 
     def __str__(self) -> str:

@@ -35,7 +35,7 @@ class CommandLine(ManagementUtility):
 def _is_ours(command: str) -> bool:
     loaded = load_command_class(get_commands()[command], command)
     app = type(loaded).__module__.partition(".")[0]
-    return app in {"broker", "jobs", "lobwife", "vaultsync"} and not isinstance(loaded, Destructive)
+    return app in {"broker", "jobs", "lobwife", "vaultsync", "webhooks"} and not isinstance(loaded, Destructive)
 
 
 def _sentence(command: str) -> str:

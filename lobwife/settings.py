@@ -122,6 +122,7 @@ INSTALLED_APPS = [
     "jobs",
     "broker",
     "vaultsync",
+    "webhooks",
     "ops",
     "ops.apps.OperationsAdminConfig",
     "django.contrib.auth",
@@ -269,6 +270,10 @@ JOB_KEEP_OUTPUT_BYTES = env.integer("LOBWIFE_KEEP_OUTPUT_BYTES", 200 * 10**6)
 # --- The feed of events (docs/events.md): the stricter of these decides.
 EVENTS_KEEP_DAYS = env.integer("LOBWIFE_KEEP_EVENTS_DAYS", 30, at_least=1, at_most=36500)
 EVENTS_KEEP = env.integer("LOBWIFE_KEEP_EVENTS", 500_000, at_least=1000)
+
+# --- Webhooks (docs/webhooks.md): private networks that they may go to, and for how long deliveries are kept.
+WEBHOOK_PRIVATE = env.networks("LOBWIFE_WEBHOOK_PRIVATE")
+WEBHOOK_KEEP_DAYS = env.integer("LOBWIFE_KEEP_DELIVERIES_DAYS", 14, at_least=1, at_most=3650)
 
 # --- Alerts: apprise URLs, separated by blanks. They are secrets.
 ALERT_URLS = env.words("LOBWIFE_ALERT_URLS", separator=" ")

@@ -420,6 +420,7 @@ def _make_alerts(now: datetime) -> None:
 def _alert(kind: AlertKind, run: JobRun, title: str, body: str, at: datetime) -> Alert:
     return Alert(
         kind=kind,
+        is_over=kind == AlertKind.RECOVERED,
         job_name=run.job.name,
         run=run,
         title=title,

@@ -21,7 +21,10 @@ _SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Runs", ("jobs.JobRun",)),
     ("Activity", ("admin:activity",)),
     ("Charts", ("admin:charts",)),
-    ("Alerts", ("jobs.Alert",)),
+    (
+        "Alerts",
+        ("jobs.Alert", "jobs.AlertSetting", "jobs.AlertSchedule", "webhooks.Subscription", "webhooks.Delivery"),
+    ),
     (
         "Tokens",
         (
@@ -32,7 +35,7 @@ _SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Vault", ("vaultsync.VaultState", "vaultsync.SyncRun", "vaultsync.NoteProblem")),
     ("Settings", ("lobwife.AccessPolicy", "lobwife.UncredentialedCaller", "auth.User", "auth.Group", "admin:copies")),
 )
-_SECTION_OF_APP = {"tasks": "Tasks", "jobs": "Jobs", "broker": "Tokens", "vaultsync": "Vault"}
+_SECTION_OF_APP = {"tasks": "Tasks", "jobs": "Jobs", "broker": "Tokens", "vaultsync": "Vault", "webhooks": "Alerts"}
 _LABELS = {
     "admin:copies": "Copies",
     "admin:costs": "Costs",

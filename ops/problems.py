@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from django.db import transaction
 
 from core.timestamps import utc_now
+from jobs.alerts import kinds
 from ops import queries
 from ops.checks import Finding, Severity, fleet, state
 from ops.models import Acknowledgement
@@ -35,20 +36,25 @@ class Facts:
     github: state.GitHub = field(default_factory=state.github)
     vault: state.Vault = field(default_factory=state.vault)
     copies: state.Copies = field(default_factory=state.copies)
+    limits: fleet.Limits = field(default_factory=kinds.thresholds)
 
 
 def findings(now: datetime, facts: Facts | None = None) -> list[Finding]:
     """Return all that is not well, the worst first and then the newest."""
-    facts = facts or Facts()
+    facts, outcomes = facts or Facts(), queries.token_outcomes(now)
     checked = [
         *fleet.daemon(facts.daemon),
         *fleet.jobs(state.failing_jobs()),
         *fleet.alerts(state.alerts()),
-        *fleet.tasks(now),
-        *fleet.github(facts.github),
-        *fleet.tokens(queries.token_outcomes(now)),
-        *fleet.vault(facts.vault),
-        *fleet.copies(facts.copies),
+        *fleet.tasks(now, facts.limits),
+        *fleet.github(facts.github, facts.limits),
+        *fleet.tokens(outcomes),
+        *fleet.tokens_in_a_row(outcomes, facts.limits),
+        *fleet.keys(now, facts.limits),
+        *fleet.vault(facts.vault, facts.limits),
+        *fleet.copies(facts.copies, facts.limits),
+        *fleet.webhooks(),
+        *fleet.disk(facts.limits),
     ]
     wrong = [each for each in checked if each.severity is not Severity.GOOD and each.key != PAUSED]
     newest = sorted(wrong, key=lambda each: each.since or _LONG_AGO, reverse=True)

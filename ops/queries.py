@@ -19,6 +19,7 @@ from core.timestamps import iso_text, seconds_text, utc_now
 from tasks.models import TaskEvent
 
 _DAY_SECONDS = 86_400
+_TOKEN_REQUESTS = (Action.TOKEN, Action.SERVICE_TOKEN, Action.TOKEN_REFUSED)
 # Probes come often and give up after a second: one statement, each count from an index alone. A retry that waits for
 # its time does not count as running.
 _COUNTS = """
@@ -203,8 +204,15 @@ def token_outcomes(now: datetime) -> dict[str, int]:
     """Count the requests for tokens since midnight by their outcome."""
     since = now.strftime("%Y-%m-%d")
     rows = TokenAudit.objects.filter(pk__gte=_first_id(TokenAudit, since), created_at__gte=since)
-    asked = rows.filter(action__in=(Action.TOKEN, Action.SERVICE_TOKEN, Action.TOKEN_REFUSED)).order_by()
+    asked = rows.filter(action__in=_TOKEN_REQUESTS).order_by()
     return {outcome or "": count for outcome, count in asked.values_list("outcome").annotate(count=Count("pk"))}
+
+
+def newest_token_requests(count: int) -> list[tuple[str, str]]:
+    """Return outcome and reason of the newest requests for tokens, among the newest entries of the audit."""
+    newest = TokenAudit.objects.order_by("-pk").values_list("action", "outcome", "reason")[: count * 10]
+    asked = [(outcome or "", reason or "") for action, outcome, reason in newest if action in _TOKEN_REQUESTS]
+    return asked[:count]
 
 
 def _first_id(model: type[models.Model], since: str) -> int:

@@ -50,7 +50,7 @@ from tasks.models import Status, Task
 _PALETTE_MOST = 6
 _ACTIVITY_PARAMETERS = ("kind", "who", "failures", "range", "since", "until")
 _SNOOZE_HOURS = 8
-_ORDER = ("jobs", "tasks", "broker", "vaultsync", "lobwife", "auth", "axes")
+_ORDER = ("jobs", "tasks", "broker", "vaultsync", "webhooks", "lobwife", "auth", "axes")
 
 
 class OperationsSite(AdminSite):

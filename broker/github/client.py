@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from broker.github import transport
 from core.errors import Unavailable, Upstream
+from core.http import deadline
 
 _UNREACHABLE = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyError, httpcore2.UnsupportedProtocol)
 _ATTEMPTS = 3
@@ -192,7 +193,7 @@ def _exchange(url: str, method: str, path: str, headers: Mapping[str, str], body
     waiting = {"timeout": {"pool": seconds}}
     received = bytearray()
     with (
-        transport.deadline(time.monotonic() + seconds),
+        deadline(time.monotonic() + seconds),
         _pool(url).stream(method, url + path, headers=fields, content=content, extensions=waiting) as response,
     ):
         for chunk in response.iter_stream():

@@ -1,10 +1,9 @@
-"""Jobs, runs and alerts in the admin. Every write goes through the services."""
+"""Jobs, secrets and runs in the admin. Every write goes through the services."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
@@ -17,20 +16,17 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_apscheduler.models import DjangoJob, DjangoJobExecution
 
-from core.display import ReadOnlyAdmin, badge, duration, when
+from core.display import badge, duration, when
 from core.errors import LobwifeError
-from core.timestamps import utc_now
 from events.admin_log import RecordedAdmin
 from jobs import queries, secret_fields, secrets, services
 from jobs.admin import job_page, run_page, views
 from jobs.admin.forms import JobForm, SecretForm
 from jobs.admin.run_list import RunList
-from jobs.alerts import places
 from jobs.execution import runs
-from jobs.models import FAILURES, Alert, Delivery, Job, JobRun, Secret, State, Trigger
+from jobs.models import FAILURES, Job, JobRun, Secret, State, Trigger
 from jobs.scheduling import cron
 
-_WATCHED_LISTED = 100
 # Their action would run jobs within the web process.
 for model in (DjangoJob, DjangoJobExecution):
     admin.site.unregister(model)
@@ -335,103 +331,3 @@ class JobRunAdmin(RunList):
         if run.signal is not None:
             return f"signal {run.signal}"
         return "–" if run.exit_code is None else f"exit code {run.exit_code}"
-
-
-class HandledFilter(admin.SimpleListFilter):
-    """Filter by whether somebody has taken care of an alert."""
-
-    title = "acknowledged"
-    parameter_name = "acknowledged"
-
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        return [("no", "Not yet"), ("yes", "Acknowledged")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Alert]) -> QuerySet[Alert]:
-        if self.value() not in {"yes", "no"}:
-            return queryset
-        return queryset.filter(acknowledged_at__isnull=self.value() == "no")
-
-
-@admin.register(Alert)
-class AlertAdmin(ReadOnlyAdmin):
-    """Where alerts go, what they are about, and which were sent, or not and why."""
-
-    empty_text = "When a job fails, works again, is late or takes too long, the message appears here."
-
-    list_display = ("when_made", "what", "kind", "destination", "outcome", "acknowledged")
-    list_display_links = ("what",)
-    list_filter = ("state", "kind", HandledFilter, "created_at")
-    search_fields = ("title", "job_name", "body")
-    list_select_related = ("run",)
-    actions = ("acknowledge", "send_again")
-    fields = (
-        *("title", "body", "kind", "run_link", "destination", "state", "attempts", "error"),
-        *("created_at", "sent_at", "acknowledged_by", "acknowledged_at"),
-    )
-    readonly_fields = ("run_link",)
-    show_full_result_count = False
-    change_list_template = "admin/jobs/alert_list.html"
-
-    class Media:
-        css: ClassVar = {"all": ["jobs/admin.css"]}
-
-    def get_urls(self) -> list[URLPattern]:
-        return [*views.alert_urls(self.admin_site), *super().get_urls()]
-
-    def has_handle_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm(views.CHANGE_JOB)
-
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        watched = Job.objects.order_by("name")
-        context = {
-            **(extra_context or {}),
-            "places": places.all_places(),
-            "may_handle": self.has_handle_permission(request),
-            "unsent": Alert.objects.filter(state=Delivery.PENDING, attempts__gt=0).count(),
-            "watched": watched[:_WATCHED_LISTED],
-            "more_watched": max(0, watched.count() - _WATCHED_LISTED),
-            "down_seconds": settings.DAEMON_DOWN_SECONDS,
-            "public_url": settings.PUBLIC_URL,
-            "now": utc_now(),
-        }
-        return super().changelist_view(request, context)
-
-    @admin.action(description="Acknowledge", permissions=["handle"])
-    def acknowledge(self, request: HttpRequest, alerts: QuerySet[Alert]) -> None:
-        count = places.acknowledge(alerts, actor=views.actor_of(request))
-        messages.success(request, f"{count} acknowledged.")
-
-    @admin.action(description="Send now what waits", permissions=["handle"])
-    def send_again(self, request: HttpRequest, alerts: QuerySet[Alert]) -> None:
-        messages.success(request, f"{places.try_again(alerts)} will be tried again now.")
-
-    @admin.display(description="when", ordering="id")
-    def when_made(self, alert: Alert) -> SafeString | str:
-        return when(alert.created_at)
-
-    @admin.display(description="alert", ordering="title")
-    def what(self, alert: Alert) -> str:
-        return alert.title
-
-    @admin.display(description="sent?", ordering="state")
-    def outcome(self, alert: Alert) -> SafeString | str:
-        if alert.state == Delivery.SENT:
-            return format_html("{} {}", badge("sent"), when(alert.sent_at))
-        tries = f", tried {alert.attempts} time{'s' if alert.attempts > 1 else ''}" if alert.attempts else ""
-        again = format_html(", again {}", when(alert.next_attempt_at)) if alert.state == Delivery.PENDING else ""
-        words = format_html('<div class="quiet">{}{}{}</div>', alert.error or "due now", tries, again)
-        return format_html("{} {}", badge("not sent" if alert.attempts else alert.state), words)
-
-    @admin.display(description="acknowledged", ordering="acknowledged_at")
-    def acknowledged(self, alert: Alert) -> SafeString | str:
-        return (
-            format_html("{} {}", alert.acknowledged_by, when(alert.acknowledged_at)) if alert.acknowledged_at else "–"
-        )
-
-    @admin.display(description="run")
-    def run_link(self, alert: Alert) -> SafeString | str:
-        if alert.run is None:
-            return "–"
-        return format_html(
-            '<a href="{}">{}</a>', reverse("admin:jobs_jobrun_change", args=[alert.run.pk]), f"run {alert.run.pk}"
-        )

@@ -24,7 +24,7 @@ from jobs import queries, services
 from jobs.admin import run_page
 from jobs.alerts import places
 from jobs.execution import output, runs
-from jobs.models import Alert, Job, JobRun, Trigger
+from jobs.models import Alert, AlertKind, Job, JobRun, Trigger
 from jobs.scheduling import cron
 
 _FIRINGS_SHOWN = 10
@@ -63,9 +63,10 @@ def run_urls(site: admin.AdminSite) -> list[URLPattern]:
 
 
 def alert_urls(site: admin.AdminSite) -> list[URLPattern]:
-    """Send a test to a destination; acknowledge an alert, or send it now."""
+    """Send a test to a destination; snooze a kind; acknowledge an alert, or send it now."""
     return [
         path("test/", _button(site, CHANGE_JOB, send_test), {"pk": 0}, name="jobs_alert_test"),
+        path("snooze/", _button(site, CHANGE_JOB, snooze_kind), {"pk": 0}, name="jobs_alert_snooze"),
         path("<int:pk>/acknowledge/", _button(site, CHANGE_JOB, acknowledge), name="jobs_alert_acknowledge"),
         path("<int:pk>/again/", _button(site, CHANGE_JOB, send_again), name="jobs_alert_again"),
     ]
@@ -91,13 +92,24 @@ def send_again(request: HttpRequest, pk: int) -> tuple[str, str]:
 
 
 def snooze(request: HttpRequest, pk: int) -> tuple[str, str]:
-    job = services.get_job(_name_of(pk))
+    job, hours = services.get_job(_name_of(pk)), _hours(request)
+    until = places.snooze(job=job, hours=hours, actor=actor_of(request))
+    sentence = f"Alerts of {job.name} are snoozed for {hours} h." if until else f"Alerts of {job.name} are sent again."
+    return sentence, _previous_page(request)
+
+
+def snooze_kind(request: HttpRequest, pk: int) -> tuple[str, str]:
+    kind, hours = request.POST.get("kind", ""), _hours(request)
+    until = places.snooze_kind(kind=kind, hours=hours, actor=actor_of(request))
+    label = AlertKind(kind).label
+    return (f"“{label}” is snoozed for {hours} h." if until else f"“{label}” is sent again."), _alerts_page()
+
+
+def _hours(request: HttpRequest) -> int:
     hours = request.POST.get("hours", "")
     if not (hours.isascii() and hours.isdigit() and len(hours) < 4):
         raise Invalid("hours must be a whole number")
-    until = places.snooze(job=job, hours=int(hours), actor=actor_of(request))
-    sentence = f"Alerts of {job.name} are snoozed for {hours} h." if until else f"Alerts of {job.name} are sent again."
-    return sentence, _previous_page(request)
+    return int(hours)
 
 
 def _alert(pk: int) -> Alert:

@@ -19,9 +19,8 @@ from django.db.models import Q
 
 from core import processes
 from core.timestamps import utc_now
-from jobs import secret_fields
-from jobs.alerts import rules
-from jobs.models import Alert, AlertKind, Delivery, Job, Ping, PingEvent
+from jobs.alerts import kinds, rules
+from jobs.models import Alert, AlertSchedule, Delivery, Ping, PingEvent, Severity
 
 _PROGRAM = str(pathlib.Path(__file__).parent / "sender.py")
 _TIMEOUT_SECONDS = 60
@@ -32,14 +31,10 @@ _PING_SECONDS = 5.0
 _PING_GIVE_UP_AFTER = timedelta(hours=1)
 _SUFFIX = {PingEvent.START: "/start", PingEvent.SUCCESS: "", PingEvent.FAIL: "/fail"}
 _NOTIFY_TYPE = {
-    AlertKind.FAILING: "failure",
-    AlertKind.RECOVERED: "success",
-    AlertKind.LATE: "warning",
-    AlertKind.LONG: "warning",
-    AlertKind.DAEMON_DOWN: "failure",
-    AlertKind.TEST: "info",
-    AlertKind.TASK_FAILED: "failure",
-    AlertKind.BUDGET: "warning",
+    Severity.CRITICAL: "failure",
+    Severity.ERROR: "failure",
+    Severity.WARNING: "warning",
+    Severity.INFO: "info",
 }
 log = logging.getLogger(__name__)
 
@@ -52,10 +47,14 @@ class AlertSender:
         now = utc_now()
         # What waits for longer than any does is from before the clock was set back.
         is_due = Q(next_attempt_at__lte=now) | Q(next_attempt_at__gt=now + timedelta(seconds=_ALERT_WAITS[1]))
-        due = list(Alert.objects.filter(is_due, state=Delivery.PENDING).order_by("id")[:_BATCH])
+        waiting = Alert.objects.filter(is_due, state=Delivery.PENDING)
+        if AlertSchedule.load().is_quiet(now):
+            waiting = waiting.filter(Q(severity=Severity.CRITICAL) | Q(kind__in=kinds.AT_ONCE))
+        due = list(waiting.order_by("id")[:_BATCH])
         if not due:
             return False
-        urls = {alert.pk: _url_of(alert) for alert in due}
+        configured = rules.every_destination()
+        urls = {alert.pk: configured.get(alert.fingerprint, "") for alert in due}
         errors = _send([(alert, url) for alert in due if (url := urls[alert.pk])])
         for alert in due:
             if urls[alert.pk]:
@@ -63,12 +62,6 @@ class AlertSender:
             else:
                 _change(alert, state=Delivery.DROPPED, error="its destination is no longer configured")
         return len(due) == _BATCH
-
-
-def _url_of(alert: Alert) -> str:
-    """Return the URL behind the alert's fingerprint; empty when it is no longer configured."""
-    job = Job.objects.filter(name=alert.job_name).first()
-    return next((url for url in rules.destinations(job) if secret_fields.fingerprint(url) == alert.fingerprint), "")
 
 
 def _send(orders: list[tuple[Alert, str]]) -> dict[int, str]:
@@ -83,7 +76,7 @@ def _send(orders: list[tuple[Alert, str]]) -> dict[int, str]:
                 "url": url,
                 "title": f"[{settings.ENVIRONMENT}] {alert.title}",
                 "body": alert.body,
-                "kind": _NOTIFY_TYPE[AlertKind(alert.kind)],
+                "kind": "success" if alert.is_over else _NOTIFY_TYPE[Severity(alert.severity)],
             }
         )
         for alert, url in orders

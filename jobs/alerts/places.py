@@ -13,19 +13,20 @@ from core.errors import Invalid, NotFound
 from core.timestamps import utc_now
 from jobs import change_log, secret_fields
 from jobs.alerts import rules
-from jobs.models import Alert, AlertKind, Delivery, Job
+from jobs.models import Alert, AlertKind, AlertSetting, Delivery, Job, Severity
 
 _LONGEST_SNOOZE_HOURS = 24 * 14
 
 
 @dataclass
 class Place:
-    """A destination: its masked URL, the jobs that name it, and the newest alert that went or did not go there."""
+    """A destination: its masked URL, the jobs and kinds that name it, and the newest alert that was for it."""
 
     fingerprint: str
     mask: str
     is_for_all: bool = False
     jobs: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
     last: Alert | None = None
 
 
@@ -37,6 +38,9 @@ def all_places() -> list[Place]:
     for name, text in Job.objects.exclude(alert_urls="").order_by("name").values_list("name", "alert_urls"):
         for url in secret_fields.split(text):
             _place(places, url).jobs.append(name)
+    for setting in AlertSetting.objects.exclude(urls="").order_by("kind"):
+        for url in secret_fields.split(setting.urls):
+            _place(places, url).kinds.append(str(setting))
     for place in places.values():
         place.last = Alert.objects.filter(fingerprint=place.fingerprint).order_by("-id").first()
     return list(places.values())
@@ -53,7 +57,8 @@ def send_test(*, fingerprint: str, actor: str) -> Alert:
     with transaction.atomic():
         return Alert.objects.create(
             kind=AlertKind.TEST,
-            job_name="" if place.is_for_all else place.jobs[0],
+            severity=Severity.INFO,
+            job_name="" if place.is_for_all or not place.jobs else place.jobs[0],
             title="Test of this destination",
             body=f"{body}\n{link}" if link else body,
             destination=place.mask,
@@ -80,13 +85,30 @@ def try_again(alerts: Iterable[Alert]) -> int:
 
 def snooze(*, job: Job, hours: int, actor: str) -> datetime | None:
     """Send no alerts of a job for some hours, or again with 0; they are recorded all the same. Raises Invalid."""
-    if not 0 <= hours <= _LONGEST_SNOOZE_HOURS:
-        raise Invalid(f"alerts are snoozed for at most {_LONGEST_SNOOZE_HOURS} hours")
-    until = utc_now() + timedelta(hours=hours) if hours else None
+    until = _end_of_snooze(hours)
     with transaction.atomic():
         Job.objects.filter(pk=job.pk).update(alerts_snoozed_until=until)
         change_log.record([job], f"alerts snoozed for {hours} h" if hours else "alerts resumed", actor=actor)
     return until
+
+
+def snooze_kind(*, kind: str, hours: int, actor: str) -> datetime | None:
+    """Send no alerts of a kind for some hours, or again with 0. Raises Invalid, NotFound."""
+    if kind not in AlertKind.values:
+        raise NotFound(f"there is no kind of alerts {kind}")
+    until = _end_of_snooze(hours)
+    with transaction.atomic():
+        row, _ = AlertSetting.objects.update_or_create(
+            kind=kind, defaults={"snoozed_until": until, "snoozed_by": actor if until else ""}
+        )
+        change_log.record([row], f"alerts snoozed for {hours} h" if hours else "alerts resumed", actor=actor)
+    return until
+
+
+def _end_of_snooze(hours: int) -> datetime | None:
+    if not 0 <= hours <= _LONGEST_SNOOZE_HOURS:
+        raise Invalid(f"alerts are snoozed for at most {_LONGEST_SNOOZE_HOURS} hours")
+    return utc_now() + timedelta(hours=hours) if hours else None
 
 
 def _place(places: dict[str, Place], url: str) -> Place:
@@ -97,4 +119,5 @@ def _place(places: dict[str, Place], url: str) -> Place:
 def _of_whom(place: Place) -> str:
     if place.is_for_all:
         return "all jobs and of the daemon"
-    return ", ".join(place.jobs[:5]) + (f" and {len(place.jobs) - 5} more" if len(place.jobs) > 5 else "")
+    names = [*place.jobs, *(f"the kind “{kind}”" for kind in place.kinds)]
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -15,7 +15,21 @@ from django.db.models import F, Q
 from core.display import duration
 from core.timestamps import seconds_text, utc_now
 from jobs import secret_fields
-from jobs.models import FAILURES, Alert, AlertKind, Daemon, Delivery, Job, JobRun, Ping, PingEvent, State, Trigger
+from jobs.alerts import kinds
+from jobs.models import (
+    FAILURES,
+    Alert,
+    AlertKind,
+    AlertSetting,
+    Daemon,
+    Delivery,
+    Job,
+    JobRun,
+    Ping,
+    PingEvent,
+    State,
+    Trigger,
+)
 from tasks.costs.models import SpentBudget, dollars
 
 
@@ -109,10 +123,19 @@ class Watch:
                     _raise_long(run, f"has taken {took:.0f} s and goes on", now)
 
 
-def destinations(job: Job | None) -> list[str]:
-    """Return the URLs for alerts of a job; without a job, of the daemon."""
-    urls = [*settings.ALERT_URLS, *(secret_fields.split(job.alert_urls) if job else [])]
+def destinations(job: Job | None, kind: kinds.CurrentKind | None = None) -> list[str]:
+    """Return the URLs for alerts of a job, and of a kind that may have its own; without a job, of the service."""
+    everybody = (kind.urls if kind else []) or settings.ALERT_URLS
+    urls = [*everybody, *(secret_fields.split(job.alert_urls) if job else [])]
     return list(dict.fromkeys(urls))
+
+
+def every_destination() -> dict[str, str]:
+    """Return all URLs that are configured anywhere, by their fingerprints."""
+    texts = [*Job.objects.exclude(alert_urls="").values_list("alert_urls", flat=True)]
+    texts += AlertSetting.objects.exclude(urls="").values_list("urls", flat=True)
+    urls = [*settings.ALERT_URLS, *(url for text in texts for url in secret_fields.split(text))]
+    return {secret_fields.fingerprint(url): url for url in urls}
 
 
 def _raise_failing(run: JobRun, state: str, how: str, now: datetime) -> None:
@@ -147,34 +170,54 @@ def _raise_spent(now: datetime) -> None:
                 _alert(None, AlertKind.BUDGET, f"T{spent.sentence[1:]}", body, now, None)
 
 
-def _alert(job: Job | None, kind: AlertKind, title: str, body: str, now: datetime, run: JobRun | None) -> None:
+def _alert(job: Job | None, name: AlertKind, title: str, body: str, now: datetime, run: JobRun | None) -> None:
+    alert(kinds.load()[name], title, body, now, link=link_to(run), job=job, run=run)
+
+
+def alert(
+    kind: kinds.CurrentKind,
+    title: str,
+    body: str,
+    now: datetime,
+    *,
+    link: str = "",
+    job: Job | None = None,
+    run: JobRun | None = None,
+    is_over: bool = False,
+) -> None:
+    """Queue a message for each recipient, within the transaction of what it is about."""
     snoozed_until = job.alerts_snoozed_until if job else None
     is_snoozed = snoozed_until is not None and snoozed_until > now
-    link = link_to(run)
+    silence = f"snoozed until {seconds_text(snoozed_until)} UTC" if is_snoozed else kind.silence(now)
     Alert.objects.bulk_create(
         Alert(
-            kind=kind,
+            kind=kind.kind.name,
+            severity=kind.severity,
+            is_over=is_over or kind.kind.name == AlertKind.RECOVERED,
             job_name=job.name if job else "",
             run=run,
             title=title,
             body=f"{body}\n{link}" if link else body,
             destination=secret_fields.mask(url),
             fingerprint=secret_fields.fingerprint(url),
-            state=Delivery.SNOOZED if is_snoozed else Delivery.PENDING,
-            error=f"snoozed until {seconds_text(snoozed_until)} UTC" if is_snoozed else "",
+            state=Delivery.SNOOZED if silence else Delivery.PENDING,
+            error=silence,
             created_at=now,
             next_attempt_at=now,
         )
-        for url in destinations(job)
+        for url in destinations(job, kind)
     )
 
 
 def link_to(run: JobRun | None) -> str:
     """Return the address of a run's page, or of all alerts; empty where LOBWIFE_PUBLIC_URL is not set."""
-    if not settings.PUBLIC_URL:
-        return ""
     page = f"jobrun/{run.pk}/change/" if run else "alert/"
-    return f"{settings.PUBLIC_URL}/admin/jobs/{page}"  # not by reverse(): the daemon has no need of the pages
+    return address(f"/admin/jobs/{page}")
+
+
+def address(path: str) -> str:
+    """Return the address of a page; empty where LOBWIFE_PUBLIC_URL is not set."""
+    return f"{settings.PUBLIC_URL}{path}" if settings.PUBLIC_URL and path else ""
 
 
 def _ping(job: Job, event: PingEvent, now: datetime) -> None:

@@ -17,7 +17,7 @@ from django_apscheduler.models import DjangoJobExecution
 
 from core.timestamps import utc_now
 from jobs.execution import output
-from jobs.models import ACTIVE, Alert, Delivery, JobRun
+from jobs.models import ACTIVE, Alert, Delivery, JobRun, RaisedAlert
 
 _BATCH = 200
 _WAKES_KEPT = timedelta(days=1)
@@ -47,6 +47,7 @@ def prune() -> Pruned:
     for ids in _batches(_too_old(oldest), _too_many()):
         pruned.runs += _remove_runs(ids)
     pruned.alerts = _remove(Alert.objects.filter(created_at__lt=oldest).exclude(state=Delivery.PENDING))
+    pruned.alerts += _remove(RaisedAlert.objects.filter(resolved_at__lt=oldest))
     pruned.wakes = _remove(DjangoJobExecution.objects.filter(run_time__lt=now - _WAKES_KEPT))
     sizes = _sizes_by_run()
     pruned.orphans = _remove_orphans(sizes)

@@ -34,7 +34,7 @@ class Store(DjangoJobStore):  # type: ignore[misc]
         """Listen to nothing."""
 
     def update_job(self, job: Job) -> None:
-        """Ignore a job that was removed in the database, since refresh() plans all again, and one that can't be written.
+        """Ignore a job that was removed in the database: refresh() plans all again. Survive a locked or full one.
 
         The scheduler's thread would die of it. What is not written is due still, and handled again at once.
         """

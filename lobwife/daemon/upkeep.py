@@ -18,9 +18,11 @@ from jobs.alerts.delivery import AlertSender, PingSender
 from jobs.alerts.rules import Watch, on_task_failed
 from jobs.execution import retention
 from lobwife.daemon.loop import Loop
+from ops.alerts.watch import Watch as ConditionWatch
 from tasks.costs.prices import Pricer
 from tasks.leases.expiry import Expiry
 from vaultsync.follower import VaultFollower
+from webhooks import follower as webhooks
 
 VAULT_SERVICE = "lobwife-sync"
 
@@ -32,6 +34,7 @@ def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
         "prune events": (events_retention.prune, "27 * * * *"),
         "prune lease keys": (prune_lease_keys, "37 * * * *"),
         "forget kept answers": (idempotency.trim, "37 * * * *"),
+        "prune deliveries": (webhooks.prune, "47 * * * *"),
         "checkpoint": (checkpoint, "*/5 * * * *"),
         "optimize": (optimize, "23 4 * * *"),
     }
@@ -46,7 +49,9 @@ def loops() -> list[Loop]:
         Loop("the vault's follower", VaultFollower(vault_token).tick, every_seconds=0.1),
         Loop("expiry of leases", Expiry(on_task_failed).tick, every_seconds=1, idle_seconds=1),
         Loop("observer for late and long runs", Watch().tick, every_seconds=5, idle_seconds=5),
+        Loop("observer of what is not well", ConditionWatch().tick, every_seconds=10, idle_seconds=30),
         Loop("look up prices", Pricer().tick, every_seconds=2),
+        Loop("follower of webhooks", webhooks.Follower().tick, every_seconds=0.1),
         Loop("send alerts", AlertSender().tick, every_seconds=1),
         Loop("call watchdogs", PingSender().tick, every_seconds=1),
     ]

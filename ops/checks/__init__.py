@@ -10,7 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # at run time this is read before there are models
+    from jobs.models import AlertKind
 
 
 class Severity(StrEnum):
@@ -26,7 +29,7 @@ class Finding:
     """The result of a check; the remedy says what to do, `url` leads to the page where it is done.
 
     `key` names the problem as long as it lasts; `reason` is its cause in one line; `act` is a button: what it says, and
-    where it posts to.
+    where it posts to. A finding of a `kind` is alerted when it begins and when it is over.
     """
 
     check: str
@@ -38,6 +41,7 @@ class Finding:
     since: datetime | None = None
     reason: str = ""
     act: tuple[str, str] | None = None
+    kind: AlertKind | None = None
 
     @property
     def is_well(self) -> bool:

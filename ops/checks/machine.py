@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import shutil
 import sqlite3
 import subprocess
 import time
@@ -14,18 +13,18 @@ from collections.abc import Callable, Iterator
 import httpx2
 from django.conf import settings
 from django.core import checks
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from broker.github import app
 from core.errors import LobwifeError
 from core.timestamps import parse
+from jobs.alerts import kinds
 from ops.checks import Finding, bad, fleet, good, state, warn
 from tasks.models import Task, TaskEvent
 
 _SECONDS = 8.0
 _MOST_SKEW_SECONDS = 30
-_SCARCE_BYTES = 200 * 2**20
 _LARGE_WAL_BYTES = 64 * 2**20
 _MOST_NAMED = 5
 _NOTHING_THERE = (
@@ -60,14 +59,7 @@ def permissions() -> Iterator[Finding]:
 
 def disk() -> Iterator[Finding]:
     """Check for room where things are written."""
-    for folder in dict.fromkeys((settings.STATE_DIR, settings.VAULT_PATH)):
-        if folder.exists():
-            free = shutil.disk_usage(folder).free
-            sentence = f"{_mb(free)} are free at {folder}"
-            if free < _SCARCE_BYTES:
-                yield warn("disk", sentence, "make room: lower LOBWIFE_KEEP_OUTPUT_BYTES, or enlarge the disk")
-            else:
-                yield good("disk", sentence)
+    yield from fleet.disk(_limits())
 
 
 def database() -> Iterator[Finding]:
@@ -124,7 +116,7 @@ def copies() -> Iterator[Finding]:
     if not kept.kept:
         remedy = "start the daemon, which keeps one an hour, or run `manage.py backup`"
         yield bad("copies", "none is kept yet", remedy)
-    yield from fleet.copies(kept)
+    yield from fleet.copies(kept, _limits())
 
 
 def daemon() -> Iterator[Finding]:
@@ -192,7 +184,15 @@ def vault() -> Iterator[Finding]:
         return
     branch = process.stdout.splitlines()[0].removeprefix("## ")
     yield good("vault", f"a git repository at {path}, on {branch}")
-    yield from fleet.vault(state.vault())
+    yield from fleet.vault(state.vault(), _limits())
+
+
+def _limits() -> fleet.Limits:
+    """Return what operators decided; the defaults where the database can't say, which another check is about."""
+    try:
+        return kinds.thresholds()
+    except DatabaseError:
+        return {name: kind.threshold or 0 for name, kind in kinds.KINDS.items()}
 
 
 def _mb(size: int) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import pathlib
 import shutil
 import time
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -28,12 +32,13 @@ from jobs.alerts.rules import destinations
 from jobs.execution import reasons
 from jobs.models import FAILURES, Alert, Delivery, Job, JobRun, State, is_fresh
 from ops import queries
+from tasks.models import LeaseEnd, Status, Task, TaskLease
 from vaultsync.models import VaultState
 
 Row = TypeVar("Row", bound=models.Model)
-LATE_COPY = timedelta(hours=3)
 _FULL_BYTES = 2**20
 _MOST_UNSENT = 1000
+_MOST_TASKS, _MOST_LEASES = 8, 2000
 _MOST_IN_A_ROW, _MOST_REASONS = 30, 20
 _LOCKED = (
     "The database is locked by another program: nothing can be written and no script starts. Look for a sqlite3 shell"
@@ -109,10 +114,6 @@ class Copies:
     def bytes(self) -> int:
         return sum(copy.size for copy in self.kept)
 
-    @property
-    def is_late(self) -> bool:
-        return self.newest_at is not None and utc_now() - self.newest_at > LATE_COPY
-
 
 @dataclass(frozen=True)
 class Alerts:
@@ -180,6 +181,31 @@ def vault() -> Vault:
 
 def copies() -> Copies:
     return Copies(kept_copies(), last_restore_test())
+
+
+def failed_leases(now: datetime) -> list[TaskLease]:
+    """Return the leases of a day that expired, or whose holder said that the task failed, the newest first."""
+    failed = Q(end=LeaseEnd.EXPIRED) | Q(end=LeaseEnd.RELEASED, outcome=Status.FAILED)
+    leases = TaskLease.objects.filter(failed, ended_at__gte=now - timedelta(days=1))
+    return list(leases.order_by("-ended_at")[:_MOST_LEASES])
+
+
+def tasks_failed_again(leases: Iterable[TaskLease], times: int) -> list[tuple[Task, int]]:
+    """Return tasks that are not done and on which agents failed so often, each with the number."""
+    counts = Counter(lease.task_id for lease in leases)
+    often = [task_id for task_id, count in counts.items() if count >= max(1, times)]
+    over = (Status.COMPLETED, Status.CANCELLED)
+    tasks = Task.objects.filter(pk__in=often).exclude(status__in=over).only("id", "name", "status").order_by("-id")
+    return [(task, counts[task.pk]) for task in tasks[:_MOST_TASKS]]
+
+
+def free_bytes() -> list[tuple[pathlib.Path, int]]:
+    """Return the room on each disk that is written to, with the first folder on it."""
+    disks: dict[int, tuple[pathlib.Path, int]] = {}
+    for folder in (settings.STATE_DIR, settings.VAULT_PATH):
+        with contextlib.suppress(OSError):
+            disks.setdefault(folder.stat().st_dev, (folder, shutil.disk_usage(folder).free))
+    return list(disks.values())
 
 
 def database_bytes() -> int:

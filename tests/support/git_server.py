@@ -31,10 +31,7 @@ class GitServer:
         self.users: list[str] = []
         self.certificate = folder / "certificate.pem"
         key = folder / "key.pem"
-        self.certificate.write_bytes(_certificate())
-        key.write_bytes(private_key(9).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.certificate, key)
+        context = tls_context(self.certificate, key, x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, self))
         self._server.daemon_threads = True
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
@@ -46,10 +43,19 @@ class GitServer:
         self._server.server_close()
 
 
-def _certificate() -> bytes:
+def tls_context(certificate: pathlib.Path, key: pathlib.Path, host: x509.GeneralName) -> ssl.SSLContext:
+    """A server's context with a certificate of its own, for this host; both files are written."""
+    certificate.write_bytes(_certificate(host))
+    key.write_bytes(private_key(9).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def _certificate(host: x509.GeneralName) -> bytes:
     key, now = private_key(9), datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
+    address = x509.SubjectAlternativeName([host])
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(now - datetime.timedelta(days=1))
     builder = builder.not_valid_after(now + datetime.timedelta(days=1)).add_extension(address, critical=False)

@@ -19,6 +19,7 @@ class Receiver:
     location: str = ""  # of a redirect
     paths: list[str] = field(default_factory=list)
     bodies: list[str] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
 
 
 @contextmanager
@@ -27,6 +28,7 @@ def receiver() -> Iterator[Receiver]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            told.headers.append(dict(self.headers))
             told.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
             told.paths.append(self.path)
             if told.raw:

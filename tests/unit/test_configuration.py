@@ -12,7 +12,7 @@ READ = re.compile(r'\benv\.(?:text|integer|boolean|choice|path|words)\(\s*"([A-Z
 def test_every_variable_that_is_read_is_documented() -> None:
     sources = [
         path
-        for app in ("lobwife", "ops", "access", "broker", "jobs", "vaultsync", "tasks", "events", "core")
+        for app in ("lobwife", "ops", "access", "broker", "jobs", "vaultsync", "webhooks", "tasks", "events", "core")
         for path in (ROOT / app).rglob("*.py")
     ]
     read = {name for path in sources for name in READ.findall(path.read_text())}

@@ -1,0 +1,1 @@
+"""Alerts about the whole service: what the checks find is raised and resolved, and summed up once a day."""
