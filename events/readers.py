@@ -88,6 +88,7 @@ class Readers:
         self._watcher = watcher
         self._lock = threading.Lock()
         self._readers: dict[Reader, None] = {}
+        self._by_wanted: dict[Wanted, dict[Reader, None]] = {}  # a commit costs as much as there are kinds of readers
         self._by_caller: Counter[str] = Counter()
         self._is_closed = False
         self._checked_at = 0.0
@@ -108,6 +109,7 @@ class Readers:
             if not self._readers:
                 self.cursor = newest_id()
             self._readers[reader] = None
+            self._by_wanted.setdefault(reader.wanted, {})[reader] = None
             self._by_caller[reader.caller] += 1
             reader.is_over = self._is_closed
         self._watcher.watch_for(self)
@@ -150,6 +152,10 @@ class Readers:
     def _drop(self, reader: Reader) -> None:
         if reader in self._readers:
             del self._readers[reader]
+            alike = self._by_wanted[reader.wanted]
+            del alike[reader]
+            if not alike:
+                del self._by_wanted[reader.wanted]
             self._by_caller[reader.caller] -= 1
             if not self._by_caller[reader.caller]:
                 del self._by_caller[reader.caller]
@@ -162,11 +168,8 @@ class Readers:
                 reader.end()
 
     def _hand_out(self, events: Sequence[StoredEvent]) -> None:
-        groups: dict[Wanted, list[Reader]] = {}
-        for reader in self._readers:
-            groups.setdefault(reader.wanted, []).append(reader)
         encoded = [encode(event) for event in events]
-        for wanted, readers in groups.items():
+        for wanted, readers in self._by_wanted.items():
             matching = [each for event, each in zip(events, encoded, strict=True) if wanted.matches(event)]
             if matching:
                 for reader in readers:
