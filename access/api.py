@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +11,7 @@ from ninja import Router
 from access import leases
 from core.callers import caller_of
 from core.errors import LobwifeError
-from core.rest import Problem, json_body, json_response, request_body, validate
+from core.rest import Problem, is_gone, json_body, json_response, request_body, validate
 from tasks import queries
 from tasks.ids import parse_path_id
 from tasks.leases import services
@@ -44,7 +43,7 @@ def claim_task(request: HttpRequest) -> HttpResponse:
     caller = caller_of(request)
 
     def attempt() -> leases.Claim | None:
-        if _is_gone(request):
+        if is_gone(request):  # a task that it took would only wait for its lease to end
             return None
         return leases.claim(wanted=wanted, seconds=body.lease_seconds, runner=body.runner, caller=caller)
 
@@ -108,17 +107,3 @@ def _body(task: Task) -> str | None:
 
 def _time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _is_gone(request: HttpRequest) -> bool:
-    """Return whether the client has hung up: a task that it took would only wait for its lease to end."""
-    connection = request.META.get("gunicorn.socket")
-    if connection is None:
-        return False
-    try:
-        own: socket.socket = getattr(connection, "_sock", connection)  # gevent's would wait for the next request
-        return own.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -25,7 +26,9 @@ from core.callers import UNIDENTIFIED, Caller
 from core.errors import Forbidden, LobwifeError, NotFound, TooManyRequests, Unauthorized
 from core.rest import json_body
 from core.sqlite.gate import writing_until
+from core.timestamps import utc_now
 from tasks.ids import parse_path_id
+from tasks.leases.ends import is_alive
 
 _REMEDY = (
     "send an API key as `Authorization: Bearer lw_...` (an operator makes one with `manage.py apikey create`), a"
@@ -89,6 +92,27 @@ class Gate:
             self._limit_writes(caller, request)
         if rule.scope is not None:
             rule.scope(request, caller, match.kwargs)
+        if rule.streams:
+            request.is_admitted = partial(self._is_still_admitted, request, caller)  # type: ignore[attr-defined]
+
+    def _is_still_admitted(self, request: HttpRequest, caller: Caller) -> bool:
+        """Return whether the caller of a request that lasts would be let in now, in the same role.
+
+        That is no sign of life: the lease of an agent is not renewed by it.
+        """
+        if caller.fence is not None:
+            return is_alive(caller.task_id or 0, caller.fence, utc_now())
+        authorization = request.META.get("HTTP_AUTHORIZATION")
+        try:
+            if authorization and caller.identity:
+                now = authentication.bearer_caller(authorization, caller.address, self._cluster)
+            elif caller.identity and caller.identity != "local":
+                now = authentication.session_caller_now(request)
+            else:
+                return bool(caller.identity) or policy.is_open()
+        except LobwifeError:
+            return False
+        return now is not None and (now.identity, now.role) == (caller.identity, caller.role)
 
     def _audit(self, request: HttpRequest, match: ResolverMatch, rule: Rule, error: LobwifeError) -> None:
         """Record who was refused what, and why. Of strangers without a credential only those that ask for tokens."""

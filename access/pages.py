@@ -75,10 +75,12 @@ class PageMiddleware:
         return response
 
     def process_view(self, request: HttpRequest, view: object, args: object, kwargs: object) -> None:
-        """Save that a session is used, so that it ends when idle; parts of a page that poll don't use it."""
+        """Save that a session is used, so that it ends when idle; what a page asks for by itself doesn't use it."""
         if settings.SESSION_COOKIE_NAME not in request.COOKIES or not request.user.is_authenticated:
             return
         if request.method == "GET" and "HX-Request" in request.headers and "HX-Boosted" not in request.headers:
+            return
+        if "text/event-stream" in request.headers.get("Accept", ""):
             return
         now = int(time.time())
         if now - request.session.get(_USED_AT, 0) > settings.SESSION_COOKIE_AGE / _SAVES_PER_IDLE_TIME:

@@ -47,6 +47,7 @@ class Rule:
     hands_out_tokens: bool = False
     after_lease: bool = False  # also with the key of a lease that is over, which is told so
     keeps_answer: bool = True
+    streams: bool = False  # a call may last: who made it is asked again meanwhile
 
 
 def _own_task(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
@@ -147,7 +148,12 @@ _RUNNER = Role.RUNNER
 
 
 def _may(
-    *roles: Role, scope: Scope | None = None, tokens: bool = False, after_lease: bool = False, keeps_answer: bool = True
+    *roles: Role,
+    scope: Scope | None = None,
+    tokens: bool = False,
+    after_lease: bool = False,
+    keeps_answer: bool = True,
+    streams: bool = False,
 ) -> Rule:
     return Rule(
         frozenset(roles),
@@ -155,6 +161,7 @@ def _may(
         hands_out_tokens=tokens,
         after_lease=after_lease,
         keeps_answer=keeps_answer and not tokens,
+        streams=streams,
     )
 
 
@@ -185,6 +192,8 @@ RULES: dict[str, Rule] = {
     "POST /api/v1/runs/{}/retry": _OPERATORS,
     "POST /api/v1/runs/pause": _OPERATORS,
     "POST /api/v1/runs/resume": _OPERATORS,
+    # The feed; an agent gets the events of its own task, services none of the audit (access/event_stream.py)
+    "GET /api/v1/events": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER, streams=True),
     # Tasks; an agent gets to its own task only
     "POST /api/v1/tasks": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_subtask),
     "GET /api/v1/tasks": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeVar
@@ -104,6 +105,20 @@ def link_next(request: HttpRequest, response: HttpResponse, **changes: str | int
     for name, value in changes.items():
         query[name] = str(value)
     response["Link"] = f'<{request.path}?{query.urlencode()}>; rel="next"'
+
+
+def is_gone(request: HttpRequest) -> bool:
+    """Return whether the client has hung up."""
+    connection = request.META.get("gunicorn.socket")
+    if connection is None:
+        return False
+    try:
+        own: socket.socket = getattr(connection, "_sock", connection)  # gevent's would wait for the next request
+        return own.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _without_references(part: Any, definitions: dict[str, Any]) -> Any:

@@ -55,7 +55,7 @@ def take(browser: Browser, fleet: Installation) -> None:
         size = {"width": each.width, "height": each.height}
         context = browser.new_context(storage_state=cookies, viewport=size, color_scheme=each.scheme)
         shown = context.new_page()
-        shown.goto(url(fleet, each.path), wait_until="networkidle")
+        shown.goto(url(fleet, each.path))
         target = FOLDER / f"{each.name}.png"
         shown.screenshot(path=target)
         context.close()

@@ -17,6 +17,7 @@ from core.timestamps import utc_now
 from events.types import TYPES
 
 MOST_AT_ONCE = 1000
+LONGEST_TEXT = 1000  # characters: a task's history, and the row of a run, have the whole
 # A read looks at so many ids at most, however few of them match: it must not keep others waiting.
 _WINDOW = 10_000
 _LARGEST = 2**62
@@ -97,8 +98,10 @@ def append_all(events: Iterable[NewEvent]) -> None:
         names, fields = event.data.keys(), TYPES[event.type].fields.keys()
         if names != fields:
             raise ValueError(f"{event.type} has other fields: {sorted(names ^ fields)}")
-        data = orjson.dumps(event.data, option=orjson.OPT_UTC_Z).decode()
-        rows.append((event.type, now, event.subject, event.actor, event.caller, data, event.data.get("task_id")))
+        data = {name: _shortened(value) for name, value in event.data.items()}
+        text = orjson.dumps(data, option=orjson.OPT_UTC_Z).decode()
+        who = (_shortened(event.actor), _shortened(event.caller))
+        rows.append((event.type, now, _shortened(event.subject), *who, text, data.get("task_id")))
     with connection.cursor() as cursor:
         cursor.executemany(_INSERT, rows)
 
@@ -156,6 +159,12 @@ def check_cursor(cursor: int, oldest: int, newest: int) -> None:
             f" with after={newest}",
             newest,
         )
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > LONGEST_TEXT:
+        return f"{value[:LONGEST_TEXT]}…"
+    return value
 
 
 def _stored(row: tuple[Any, ...]) -> StoredEvent:

@@ -10,6 +10,7 @@ from ninja import NinjaAPI
 from ninja.openapi.schema import OpenAPISchema
 
 import access.api
+import access.event_stream
 import broker.api
 import jobs.api
 import ops.health
@@ -77,6 +78,7 @@ api.add_router("", ops.health.router)
 api.add_router("", ops.metrics.router)
 api.add_router("/api", jobs.api.router)
 api.add_router("/api/v1", jobs.api.v1)
+api.add_router("/api", access.event_stream.router)
 api.add_router("/api", access.api.router)  # before the tasks, whose ids are any text
 api.add_router("/api", tasks.api.router)
 api.add_router("/api", tasks.results.api.router)

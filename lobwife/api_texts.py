@@ -39,6 +39,7 @@ TAGS = [
     {"name": "tasks", "description": "Units of work for agents, and what happens to each."},
     {"name": "jobs", "description": "Scripts with a schedule."},
     {"name": "runs", "description": "Executions of jobs: start, follow, abort, retry."},
+    {"name": "events", "description": "Everything that happens, in one order: as a list, or as a stream."},
     {"name": "broker", "description": "GitHub tokens for registered tasks and for services, and their audit."},
 ]
 
@@ -73,6 +74,11 @@ _PARAMETERS |= {
     "updated_after": "Only tasks that changed after this time, UTC.",
     "model": "Only costs of this model.",
     "since": "Only what is newer than this time, UTC.",
+    "types": "Only these types, separated by commas: `task.created`, or all that begin so: `run.*`.",
+    "task": "Only what concerns this task, 42 or T42.",
+    "after": "Only what came after this event; without it, what comes from now on.",
+    "wait": "Answer as soon as something matches, at the latest after so many seconds.",
+    "Last-Event-ID": "As `after`; what a browser sends when it opens a stream again.",
     "days": "How many days, today the last.",
 }
 _PARAMETER_ENUMS = {"status": Status.values, "state": State.values, "action": Action.values, "outcome": Outcome.values}
@@ -223,6 +229,7 @@ _REFUSALS = {
     404: "Task T42 not found",
     409: "Job nightly-report is already running",
     413: "the body is larger than 1 MiB",
+    410: "events after 12 were removed: read what you follow anew, then go on with after=4710",
     422: "the repository acme/nowhere is not one of the installation's",
     429: "too many requests of this caller: try again in 12 s",
     502: "GitHub could not be reached",
@@ -279,7 +286,9 @@ def _add_example(response: dict[str, Any], path: str, status: int, components: d
     content = response.get("content", {}).get("application/json")
     if content is None or "example" in content:
         return
-    if status >= 400 and not _is_health(content["schema"]):
+    if status == 410:
+        content["example"] = {"error": _REFUSALS[status], "next": 4710}
+    elif status >= 400 and not _is_health(content["schema"]):
         key = "message" if str(content["schema"].get("$ref")).endswith("/Message") else "error"
         sentence = _REFUSALS_OF.get((path, status)) or _REFUSALS.get(status, "a sentence that says what to do")
         content["example"] = {key: sentence}

@@ -83,6 +83,9 @@ LEASE_BACKOFF_MOST_SECONDS = 900
 # Claims that wait in a web process, in all and of one caller.
 WAITING_CLAIMS = env.integer("LOBWIFE_WAITING_CLAIMS", 1000, at_most=10_000)
 WAITING_CLAIMS_PER_CALLER = env.integer("LOBWIFE_WAITING_CLAIMS_PER_CALLER", 250, at_most=10_000)
+# Readers that wait for events in a web process, in all and of one caller.
+WAITING_READERS = env.integer("LOBWIFE_WAITING_READERS", 2000, at_most=10_000)
+WAITING_READERS_PER_CALLER = env.integer("LOBWIFE_WAITING_READERS_PER_CALLER", 250, at_most=10_000)
 # What agents may create under their own task: tasks under one, and levels.
 SUBTASKS_PER_TASK = env.integer("LOBWIFE_SUBTASKS", 50, at_most=10_000)
 SUBTASK_DEPTH = env.integer("LOBWIFE_SUBTASK_DEPTH", 3, at_most=100)

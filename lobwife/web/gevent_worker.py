@@ -106,11 +106,11 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # the package has no t
         req.body, req._expected_100_continue = io.BytesIO(data), False
 
     def handle_exit(self, sig: int, frame: object) -> None:
-        """Stop: answer what was accepted, claims that wait at once; wait for idle clients no longer than a second."""
+        """Stop: answer what was accepted, who waits at once; wait for idle clients no longer than a second."""
         super().handle_exit(sig, frame)
-        waiting = sys.modules.get("tasks.leases.waiting")  # it needs the application, which the worker loads later
-        if waiting is not None:
-            gevent.spawn(lambda: waiting.waiting_room().close())
+        watching = sys.modules.get("core.sqlite.watcher")  # it needs the application, which the worker loads later
+        if watching is not None:
+            gevent.spawn(lambda: watching.watcher().close())
         gevent.spawn_later(_IDLE_SECONDS_AT_A_STOP, self._end_idle_connections)
 
     def _end_idle_connections(self) -> None:

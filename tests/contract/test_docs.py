@@ -26,6 +26,7 @@ PAGES = (
     "database.md",
     "vault.md",
     "broker.md",
+    "events.md",
     "security.md",
     "writing-scripts.md",
     "pages.md",

@@ -25,7 +25,7 @@ from core.errors import LobwifeError
 from core.timestamps import utc_now
 from events import retention
 from events.models import Event
-from events.services import CursorGone, StoredEvent, append, newest_id, read_after
+from events.services import LONGEST_TEXT, CursorGone, StoredEvent, append, newest_id, read_after
 from events.types import TYPES, expand
 from jobs import services as jobs
 from jobs.execution import runs
@@ -84,6 +84,15 @@ def test_an_event_has_the_fields_of_its_type() -> None:
         append("key.revoked", "ci", {"other": 1})
     with pytest.raises(KeyError):
         append("key.eaten", "ci", {})
+
+
+@pytest.mark.django_db
+def test_a_long_text_is_cut_off() -> None:
+    made, begin = task(), newest_id()
+    log_event(task_id=made.pk, event_type="progress", detail="x" * 50_000, actor="y" * 5000)
+    [event] = since(begin)
+    assert data_of(event)["detail"] == "x" * LONGEST_TEXT + "…"
+    assert len(event.actor or "") == LONGEST_TEXT + 1
 
 
 # --- reading

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
 
 from jobs import change_log, secrets
 from jobs.console import OperatorCommand, operator
@@ -37,12 +38,15 @@ class Command(OperatorCommand):
             self.show_table(("secret", "changed", "by", "used by"), rows)
         elif action == "set":
             secrets.check_name(name)
-            secret = secrets.set_secret(name=name, value=_read_value(name), actor=operator())
-            change_log.record([secret], "set", actor=operator())
+            value = _read_value(name)
+            with transaction.atomic():
+                secret = secrets.set_secret(name=name, value=value, actor=operator())
+                change_log.record([secret], "set", actor=operator())
             self.stdout.write(f"Secret {name} is set.")
         else:
-            change_log.record(Secret.objects.filter(name=name), "removed", actor=operator())
-            secrets.remove_secret(name=name, actor=operator())
+            with transaction.atomic():
+                change_log.record(Secret.objects.filter(name=name), "removed", actor=operator())
+                secrets.remove_secret(name=name, actor=operator())
             self.stdout.write(f"Secret {name} is removed.")
         return 0
 

@@ -1,0 +1,112 @@
+"""One watcher for each process, which lets those who wait look at the database when something was committed.
+
+It runs only while somebody waits. Under gevent it is a greenlet.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import select
+import threading
+import time
+from typing import Protocol
+
+from django.db import connection
+from django.db.utils import DatabaseError
+
+from core.sqlite.notification import Listener
+
+log = logging.getLogger(__name__)
+# Time alone may bring what somebody waits for, and a commit of the sqlite3 shell notifies nobody.
+_LOOK_SECONDS = 1.0
+_BETWEEN_LOOKS_SECONDS = 0.005
+
+
+class Party(Protocol):
+    """Some who wait for the same kind of thing."""
+
+    def is_empty(self) -> bool:
+        """Return whether nobody waits."""
+
+    def look(self) -> None:
+        """Look at the database, and wake whom it concerns."""
+
+    def close(self) -> None:
+        """Have everybody go: the process stops."""
+
+
+class Watcher:
+    """Lets its parties look after each commit, and once a second."""
+
+    def __init__(self, database: str) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._parties: list[Party] = []
+        self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._is_running = False
+
+    def watch_for(self, party: Party) -> None:
+        """Let a party look from now on, until nobody of it waits."""
+        with self._lock:
+            if party not in self._parties:
+                self._parties.append(party)
+            if not self._is_running:
+                self._is_running = True
+                threading.Thread(target=self._run, name="watcher of commits", daemon=True).start()
+
+    def look_soon(self) -> None:
+        """Let the parties look without a commit."""
+        try:
+            os.write(self._write_end, b"\0")
+        except BlockingIOError:  # it is full: a look is due anyway
+            return
+
+    def close(self) -> None:
+        """Have all who wait go: the process stops."""
+        for party in list(self._parties):
+            party.close()
+
+    def _run(self) -> None:
+        listener = Listener(self._database, is_web=True)
+        try:
+            while parties := self._waiting_parties():
+                self._pause(listener)
+                try:
+                    for party in parties:
+                        party.look()
+                except DatabaseError as error:
+                    log.warning("those who wait: the database can't be read: %s", error)
+                    time.sleep(_LOOK_SECONDS)
+                finally:
+                    connection.close()
+        finally:
+            listener.close()
+
+    def _waiting_parties(self) -> list[Party]:
+        with self._lock:
+            self._parties = [party for party in self._parties if not party.is_empty()]
+            self._is_running = bool(self._parties)
+            return list(self._parties)
+
+    def _pause(self, listener: Listener) -> None:
+        """Wait for a commit, at most for a second; commits in a row are looked at together."""
+        select.select([listener.fileno(), self._read_end], [], [], _LOOK_SECONDS)
+        time.sleep(_BETWEEN_LOOKS_SECONDS)
+        listener.drain()
+        try:
+            while os.read(self._read_end, 4096):
+                pass
+        except BlockingIOError:
+            return
+
+
+@functools.cache
+def _watcher_of_process(database: str, process: int) -> Watcher:
+    return Watcher(database)
+
+
+def watcher() -> Watcher:
+    """Return this process's watcher; a forked child has its own."""
+    return _watcher_of_process(str(connection.settings_dict["NAME"]), os.getpid())

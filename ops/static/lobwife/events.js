@@ -1,0 +1,76 @@
+// Live parts that name events (data-events) are refreshed when one of them happens: at most once a second, more rarely
+// where an answer takes long. While the stream is open they hardly poll; without it they poll as they always did.
+"use strict";
+(() => {
+  const parts = () => [...document.querySelectorAll("[data-events]")];
+  if (!window.EventSource || !parts().length) return;
+  const SHORTEST = 1000, SLOWNESS = 10, REST = 60_000, RETRY = 30_000;
+  const began = new Map(), took = new Map(), timers = new Map(); // by the id of the part, in milliseconds
+  const loaded = Date.now();
+  let source = null, isOpen = false, missed = false, retry = null;
+
+  const wants = (each, event) => {
+    const { events, subject } = each.dataset;
+    return (!subject || subject === event.subject) && events.split(",").some((name) =>
+      name.endsWith("*") ? event.type.startsWith(name.slice(0, -1)) : name === event.type);
+  };
+  const refresh = (id) => {
+    if (timers.has(id)) return;
+    const pause = Math.max(SHORTEST, SLOWNESS * (took.get(id) || 0));
+    const wait = Math.max(20, (began.get(id) || 0) + pause - Date.now());
+    timers.set(id, setTimeout(() => {
+      timers.delete(id);
+      const each = document.getElementById(id);
+      if (each && !document.hidden) htmx.trigger(each, "live");
+    }, wait));
+  };
+  const refreshAll = () => { for (const each of parts()) refresh(each.id); };
+
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const each = event.target;
+    if (event.defaultPrevented || !each.matches("[data-events]")) return;
+    const polls = !event.detail.requestConfig.triggeringEvent;
+    if (polls && isOpen && Date.now() - (began.get(each.id) || loaded) < REST) event.preventDefault();
+    else began.set(each.id, Date.now());
+  });
+  document.addEventListener("htmx:afterRequest", (event) => {
+    const { id } = event.target;
+    if (began.has(id)) took.set(id, Date.now() - began.get(id));
+  });
+
+  const close = () => {
+    if (source) source.close();
+    clearTimeout(retry);
+    source = null;
+    isOpen = false;
+  };
+  const open = () => {
+    close();
+    const types = [...new Set(parts().flatMap((each) => each.dataset.events.split(",")))];
+    source = new EventSource(`/api/v1/events?types=${encodeURIComponent(types.join(","))}`);
+    source.onopen = () => {
+      isOpen = true;
+      if (missed) refreshAll();
+      missed = false;
+    };
+    source.onmessage = (message) => {
+      const event = JSON.parse(message.data);
+      const concerned = parts().filter((each) => wants(each, event));
+      for (const each of concerned) refresh(each.id);
+      if (concerned.length && document.getElementById("frame-live")) refresh("frame-live");
+    };
+    source.onerror = () => {
+      isOpen = false;
+      missed = true;
+      // A browser opens it again by itself unless the answer was an error.
+      if (source && source.readyState === EventSource.CLOSED) retry = setTimeout(open, RETRY);
+    };
+    for (const name of ["behind", "gone"]) source.addEventListener(name, refreshAll);
+  };
+
+  // A browser has six connections for a host: tabs that nobody looks at leave theirs to others.
+  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+  window.addEventListener("pagehide", close);
+  window.addEventListener("pageshow", (event) => { if (event.persisted) open(); });
+  if (!document.hidden) open();
+})();

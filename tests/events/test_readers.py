@@ -1,0 +1,103 @@
+"""Readers that wait in a process: one look serves all of them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.db import transaction
+from pytest_django.fixtures import DjangoAssertNumQueries
+
+from core.sqlite.watcher import Party, Watcher
+from events.readers import FURTHEST_BEHIND, Reader, Readers, Wanted
+from events.services import append, newest_id
+from tasks.services import create_task
+
+pytestmark = pytest.mark.django_db
+ALL = Wanted()
+
+
+class StillWatcher(Watcher):
+    """One that does not look by itself: the test does."""
+
+    def watch_for(self, party: Party) -> None:
+        return
+
+
+class Checks:
+    """Counts how often somebody is asked about, and lets them in until told otherwise."""
+
+    def __init__(self) -> None:
+        self.count, self.answer = 0, True
+
+    def __call__(self) -> bool:
+        self.count += 1
+        return self.answer
+
+
+@pytest.fixture
+def readers() -> Readers:
+    return Readers(StillWatcher("unused"))
+
+
+def entered(readers: Readers, wanted: Wanted = ALL, check: Checks | None = None, caller: str = "a") -> Reader:
+    reader = Reader(wanted, caller, f"credential of {caller}", check or Checks(), lambda: False)
+    readers.enter(reader)
+    return reader
+
+
+def note(count: int = 1) -> None:
+    with transaction.atomic():
+        for _ in range(count):
+            append("key.revoked", "ci", {"name": "ci"})
+
+
+def ids(reader: Reader) -> list[int]:
+    events = reader.wait(0)
+    assert [json.loads(event.json)["id"] for event in events] == [event.id for event in events]
+    return [event.id for event in events]
+
+
+def test_one_look_hands_new_events_to_all_who_want_them(
+    readers: Readers, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    task = create_task(fields={"name": "Work"}, actor=None)
+    everything = [entered(readers) for _ in range(50)]
+    keys = entered(readers, Wanted(types=frozenset({"key.revoked"})))
+    of_task = entered(readers, Wanted(task=task.pk))
+    begin = newest_id()
+    note(3)
+    with django_assert_num_queries(2):  # one that finds them, and one that finds no more
+        readers.look()
+    new = [begin + 1, begin + 2, begin + 3]
+    assert {tuple(ids(reader)) for reader in everything} == {tuple(new)}
+    assert (ids(keys), ids(of_task)) == (new, [])
+    assert readers.cursor == begin + 3
+    readers.look()
+    assert ids(keys) == []
+
+
+def test_a_reader_that_does_not_take_its_events_is_bounded(readers: Readers) -> None:
+    slow, quick = entered(readers), entered(readers)
+    for _ in range(3):
+        note(FURTHEST_BEHIND // 2)
+        readers.look()
+        assert len(ids(quick)) == FURTHEST_BEHIND // 2
+    assert (slow.is_behind, slow.wait(0), quick.is_behind) == (True, [], False)
+
+
+def test_a_credential_is_asked_about_once_for_all_its_readers(readers: Readers) -> None:
+    check, other = Checks(), Checks()
+    revoked, staying = [entered(readers, check=check) for _ in range(20)], entered(readers, check=other, caller="b")
+    check.answer = False
+    readers.look()
+    assert (check.count, other.count) == (1, 1)
+    assert {reader.is_over for reader in revoked} == {True}
+    assert not staying.is_over
+
+
+def test_a_process_that_stops_has_everybody_go(readers: Readers) -> None:
+    reader = entered(readers)
+    readers.close()
+    assert reader.is_over
+    assert entered(readers).is_over
