@@ -53,9 +53,9 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         made.environment["LOBWIFE_ALERT_URLS"] = f"json://127.0.0.1:{alerts.port}/"
         try:
             made.migrate()
+            made.manage("backup")  # before the daemon makes one
             made.start_web()
             made.start_daemon()
-            made.manage("backup")
             yield made
         finally:
             made.stop()

@@ -17,6 +17,7 @@ from django.db.transaction import TransactionManagementError
 from django.test import Client
 
 from access.keys import create_key, revoke_key
+from access.leases import claim
 from broker import audit
 from broker.audit import SYSTEM
 from broker.models import Action, Outcome, TokenAudit
@@ -36,7 +37,7 @@ from tasks.costs.budgets import save_budget
 from tasks.costs.services import Report, record_cost
 from tasks.leases.expiry import Expiry
 from tasks.leases.queries import Wanted
-from tasks.leases.services import claim_task, release_task, take_away
+from tasks.leases.services import release_task, take_away
 from tasks.models import Budget, Status, Task, TaskEvent, TaskLease
 from tasks.services import cancel_task, create_task, log_event, update_task
 from tests.support.installation import ROOT
@@ -181,9 +182,7 @@ def test_types_can_be_named_by_their_beginning() -> None:
 def test_the_life_of_a_task() -> None:
     begin = newest_id()
     made = task(repos=["org/app"])
-    with transaction.atomic():
-        lease = claim_task(wanted=Wanted(), seconds=60, runner="box-3/1", caller=RUNNER)
-    assert lease is not None
+    _claim("box-3/1")
     log_event(task_id=made.pk, event_type="progress", detail="half", actor="agent", caller=RUNNER)
     release_task(task_id=made.pk, fence=1, outcome="completed", reason="done", caller=RUNNER)
     events = since(begin)
@@ -343,9 +342,8 @@ def _change_a_lease(chance: random.Random, made: list[Job]) -> None:
     )()
 
 
-def _claim() -> None:
-    with transaction.atomic():
-        claim_task(wanted=Wanted(), seconds=30, runner="r", caller=RUNNER)
+def _claim(runner: str = "r") -> None:
+    claim(wanted=Wanted(), seconds=60, runner=runner, caller=RUNNER)
 
 
 def _change_a_run(chance: random.Random, made: list[Job]) -> None:
