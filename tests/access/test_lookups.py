@@ -15,7 +15,7 @@ from django.urls import reverse
 from access.models import AccessPolicy
 from broker.models import GitHubState
 from core.display import StrictAdmin
-from jobs.models import AlertSetting, Job
+from jobs.models import AlertSchedule, AlertSetting, Job
 from tasks.services import create_task
 from vaultsync.models import VaultState
 
@@ -44,7 +44,7 @@ def test_every_admin_stands_on_the_base_class() -> None:
 
 
 def test_no_list_takes_a_lookup_that_is_no_filter(operator: Client) -> None:
-    pages_without_a_list = {GitHubState, VaultState, AccessPolicy, AlertSetting}
+    pages_without_a_list = {GitHubState, VaultState, AccessPolicy, AlertSchedule, AlertSetting}
     for model, path in lists():
         if model in pages_without_a_list:
             continue

@@ -293,7 +293,8 @@ def test_the_feed_equals_the_tables_after_random_changes(settings: LazySettings)
         for _ in range(300):
             clock.shift(chance.choice((1, 5, 70)))
             try:
-                chance.choice((_change_a_task, _change_a_lease, _change_a_run))(chance, made)
+                with transaction.atomic():
+                    chance.choice((_change_a_task, _change_a_lease, _change_a_run))(chance, made)
             except LobwifeError:
                 continue
     audit.record(action=Action.TOKEN_REFUSED, outcome=Outcome.REFUSED, requested_id="T1", caller=SYSTEM)
