@@ -46,4 +46,4 @@ def read_request(connection: socket.socket) -> bytes:
     length = int(next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))[15:])
     while len(body) < length:
         body += connection.recv(65536)
-    return data
+    return head + b"\r\n\r\n" + body
