@@ -24,7 +24,11 @@ _LARGEST = 2**62
 _INSERT = """
 INSERT INTO events_event (type, at, subject, actor, caller, data, task_id) VALUES (%s, %s, %s, %s, %s, %s, %s)
 """
-_ENDS = "SELECT (SELECT min(id) FROM events_event) AS oldest, (SELECT max(id) FROM events_event) AS newest"
+# Of an empty feed, the last id that was given out: a reader goes on behind it.
+_ENDS = """
+SELECT (SELECT min(id) FROM events_event) AS oldest, coalesce((SELECT max(id) FROM events_event),
+(SELECT seq FROM sqlite_sequence WHERE name = 'events_event'), 0) AS newest
+"""
 # One statement, since retention may come between two; without events past the cursor it is one row of NULLs.
 _SELECT = f"""
 SELECT ends.oldest, ends.newest, e.* FROM ({_ENDS}) AS ends LEFT JOIN (
@@ -127,23 +131,18 @@ def read_after(
     with connection.cursor() as opened:
         opened.execute(_SELECT.format(conditions=conditions), [*values, *(types or ()), limit])
         rows = opened.fetchall()
-    oldest, newest = rows[0][0] or 1, rows[0][1] or 0
+    newest = rows[0][1]
+    oldest = rows[0][0] or newest + 1
     check_cursor(cursor, oldest, newest)
     events = [_stored(row[2:]) for row in rows if row[2] is not None]
     return Page(events, events[-1].id if len(events) == limit else min(newest, until))
 
 
-def ends() -> tuple[int, int]:
-    """Return the ids of the oldest and the newest event that there is; 1 and 0 where there is none."""
-    with connection.cursor() as cursor:
-        cursor.execute(_ENDS)
-        oldest, newest = cursor.fetchone()
-    return oldest or 1, newest or 0
-
-
 def newest_id() -> int:
     """Return the cursor of a reader that begins now."""
-    return ends()[1]
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT newest FROM ({_ENDS})")
+        return int(cursor.fetchone()[0])
 
 
 def check_cursor(cursor: int, oldest: int, newest: int) -> None:

@@ -9,6 +9,7 @@ from django.db import transaction
 from pytest_django.fixtures import DjangoAssertNumQueries
 
 from core.sqlite.watcher import Party, Watcher
+from events.models import Event
 from events.readers import FURTHEST_BEHIND, Reader, Readers, Wanted
 from events.services import append, newest_id
 from tasks.services import create_task
@@ -84,6 +85,15 @@ def test_a_reader_that_does_not_take_its_events_is_bounded(readers: Readers) -> 
         readers.look()
         assert len(ids(quick)) == FURTHEST_BEHIND // 2
     assert (slow.is_behind, slow.wait(0), quick.is_behind) == (True, [], False)
+
+
+def test_a_reader_that_begins_on_an_emptied_feed_misses_nothing(readers: Readers) -> None:
+    note(3)
+    Event.objects.all().delete()  # ids go on from where they were
+    reader = entered(readers)
+    note()
+    readers.look()
+    assert len(ids(reader)) == 1
 
 
 def test_a_credential_is_asked_about_once_for_all_its_readers(readers: Readers) -> None:

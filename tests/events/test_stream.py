@@ -24,14 +24,8 @@ PATH = "/api/v1/events"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    made = Installation(tmp_path_factory.mktemp("events"), LOBWIFE_WAITING_READERS_PER_CALLER=str(LIMIT))
-    try:
-        made.migrate()
-        made.start_web()
-        yield made
-    finally:
-        made.stop()
+def environment() -> dict[str, str]:
+    return {"LOBWIFE_WAITING_READERS_PER_CALLER": str(LIMIT)}
 
 
 @pytest.fixture(scope="module")
