@@ -20,8 +20,9 @@ from broker.models import AllowedService
 from core.sqlite.copy_reader import tables
 from core.timestamps import utc_now
 from events.models import Event
-from jobs.models import ACTIVE, Job, JobRun, JobState, State
+from jobs.models import ACTIVE, AlertSetting, Job, JobRun, JobState, State
 from tasks.models import TaskPlan
+from webhooks.models import Subscription
 
 _ALIAS = "copy"
 _LOST = "the database was put back to a moment at which this run was not over: what became of it is not known"
@@ -128,6 +129,23 @@ def changed_jobs(copy: sqlite3.Connection, reference: pathlib.Path) -> list[str]
                 changes.append(f"job {name}: other {', '.join(column for column, old, new in pairs if old != new)}")
             if enabled and not was_enabled:
                 changes.append(f"job {name} is disabled and would be enabled")
+    return changes
+
+
+def changed_receivers(copy: sqlite3.Connection, reference: pathlib.Path) -> list[str]:
+    """Return the webhooks that would send what they don't send now, and the kinds of alerts that would go elsewhere."""
+    active = "WHERE is_enabled AND paused_at IS NULL"
+    webhooks = (Subscription, "name, url, types, task_id, job, repository", active, "webhook {} would send to {}")
+    alerts = (AlertSetting, "kind, is_on, urls", "", "alerts of the kind {} would go to other recipients, or be off")
+    changes: list[str] = []
+    with _attached(copy, reference):
+        existing = {name for (name,) in copy.execute("SELECT name FROM present.sqlite_schema")}
+        for model, columns, where, sentence in (webhooks, alerts):
+            table = model._meta.db_table
+            select = f"SELECT {columns} FROM main.{table} {where}"  # noqa: S608
+            if table in existing:  # a database of an earlier version has none
+                select += f" EXCEPT SELECT {columns} FROM present.{table} {where}"  # noqa: S608
+            changes += [sentence.format(*row) for row in copy.execute(select)]
     return changes
 
 

@@ -83,13 +83,14 @@ def restore(
 
 
 def _changes(copy: sqlite3.Connection, database: pathlib.Path, trusted: bool) -> list[str]:
-    """Return what a person should know before: who of the copy is left out, or comes in, and which jobs change."""
+    """Return what a person should know before: who is left out or comes in, which jobs and receivers change."""
     try:
         if not database.exists() or not carry_over.has_access(database):
             return []  # nothing to compare with
         how = "comes in with the copy" if trusted else "is only in the copy and left out"
         people = [f"{name} {how}" for name in carry_over.left_out(copy, database)]
-        return people + carry_over.changed_jobs(copy, database)
+        jobs = carry_over.changed_jobs(copy, database)
+        return people + jobs + carry_over.changed_receivers(copy, database)
     except sqlite3.Error:
         return []  # damaged, or of an earlier version
 

@@ -298,6 +298,15 @@ def hostile(copied: Installation) -> pathlib.Path:
             " VALUES ('bd', 'operator', '', 'abcdefgh', '', '2026-01-01 00:00:00', '', '')"
         )
         opened.execute("INSERT INTO broker_allowedservice (name, note) VALUES ('anybody', '')")
+        opened.execute(
+            "INSERT INTO webhooks_subscription (name, url, types, job, repository, is_enabled, encrypted, cursor,"
+            " failures, note, created_at) VALUES ('ci', 'https://elsewhere.example/', '[\"*\"]', '', '', 1, '', 0, 0,"
+            " '', '2026-01-01')"
+        )
+        opened.execute(
+            "INSERT INTO jobs_alertsetting (kind, is_on, severity, urls, snoozed_by)"
+            " VALUES ('disk', 1, '', 'json://elsewhere.example/secret', '')"
+        )
         opened.execute("""UPDATE jobs_job SET environment = '{"BASH_ENV": "/tmp/x"}' WHERE name = 'nightly'""")
     with copied.database() as database:
         database.execute("INSERT OR REPLACE INTO job_state (name, enabled) VALUES ('nightly', 0)")
@@ -314,6 +323,8 @@ def test_a_copy_brings_nobody_in_and_says_what_it_would_change(copied: Installat
         "allowed service anybody is only in the copy and left out",
         "job nightly: other environment",
         "job nightly is disabled and would be enabled",
+        "webhook ci would send to https://elsewhere.example/",
+        "alerts of the kind disk would go to other recipients, or be off",
     ):
         assert f"  {line}\n" in done.stdout
     copied.manage("restore", "--no-input", str(hostile))
