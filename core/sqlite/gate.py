@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.0001, 0.005
-_KEPT_SECONDS = 0.01
 _LEAST_TIMEOUT_SECONDS = 0.2
 _deadline: contextvars.ContextVar[float | None] = contextvars.ContextVar("write deadline", default=None)
 
@@ -23,8 +22,7 @@ class WriteGate:
     """An flock for all processes, and a lock for the threads or greenlets of this one, which share the descriptor.
 
     Whoever waits for the flock has the turn, a second lock on the file, so that a process with many writers can't take
-    the flock again and again while another waits. But it is handed from writer to writer of a process for 10 ms, since
-    each change of the process costs a pause in which nobody writes.
+    the flock again and again while another waits.
     """
 
     def __init__(self, path: str) -> None:
@@ -33,56 +31,24 @@ class WriteGate:
         self._path = path
         self._descriptor: int | None = None
         self._has_turn = False
-        self._waiting: list[None] = []  # one for each writer of this process that waits; a count could be miscounted
-        self._taken_at = 0.0
-        self._is_kept = False  # the flock, for the next writer of this process
 
     def acquire(self, timeout: float) -> bool:
         """Return whether the gate was taken within `timeout` seconds; raises OSError."""
         deadline = time.monotonic() + timeout
-        if not self._acquire_lock(timeout):
+        if not (self._lock.acquire(timeout=timeout) if timeout else self._lock.acquire(blocking=False)):
             return False
-        if self._is_kept:
-            self._is_kept = False
-            return True
         pause, taken = _SHORTEST_PAUSE_SECONDS, False
         try:
             while not (taken := self._take()) and time.monotonic() < deadline:
                 time.sleep(pause)  # under gevent only the greenlet sleeps
                 pause = min(pause * 1.2, _LONGEST_PAUSE_SECONDS)
-            self._taken_at = time.monotonic()
             return taken
         finally:
             self._leave_turn()
             if not taken:
                 self._lock.release()
 
-    def _acquire_lock(self, timeout: float) -> bool:
-        if self._lock.acquire(blocking=False):
-            return True
-        if not timeout:
-            return False
-        self._waiting.append(None)
-        is_acquired = False
-        try:
-            is_acquired = self._lock.acquire(timeout=timeout)
-        finally:
-            self._waiting.pop()
-            if not is_acquired:
-                self._release_kept()
-        return is_acquired
-
-    def _release_kept(self) -> None:
-        """Release the flock when it was kept for a writer that gave up."""
-        if self._is_kept and not self._waiting and self._lock.acquire(blocking=False):
-            self.release()
-
     def release(self) -> None:
-        self._is_kept = bool(self._waiting) and time.monotonic() < self._taken_at + _KEPT_SECONDS
-        if self._is_kept:
-            self._lock.release()
-            self._release_kept()
-            return
         assert self._descriptor is not None  # noqa: S101 - for the type checker
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
