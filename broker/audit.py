@@ -48,11 +48,12 @@ def record(
 
     A token that one caller was served again ten times within a minute is counted on the newest of those entries.
     """
+    requested_id = requested_id[:_LONGEST_TEXT]
     with transaction.atomic(savepoint=False):
-        if outcome == Outcome.CACHED and _count_repeat(requested_id[:_LONGEST_TEXT], caller, token_sha256):
+        if outcome == Outcome.CACHED and _count_repeat(requested_id, caller, token_sha256):
             return
         TokenAudit.objects.create(
-            task_id=requested_id[:_LONGEST_TEXT],
+            task_id=requested_id,
             task_number=task_number,
             action=action,
             outcome=outcome,
@@ -66,7 +67,7 @@ def record(
             created_at=iso_text(),
         )
         data = {
-            "requested_id": requested_id[:_LONGEST_TEXT],
+            "requested_id": requested_id,
             "task_id": task_number,
             "outcome": outcome,
             "repos": list(repos) if repos is not None else None,
@@ -74,7 +75,7 @@ def record(
             "expires_at": expires_at,
             "reason": reason,
         }
-        feed.append(_FEED_TYPES[action], requested_id[:_LONGEST_TEXT], data, caller=caller.name[:_LONGEST_TEXT])
+        feed.append(_FEED_TYPES[action], requested_id, data, caller=caller.name)
 
 
 def _count_repeat(requested_id: str, caller: Caller, token_sha256: str | None) -> bool:

@@ -18,6 +18,11 @@ def one_line(text: str) -> str:
     return _CONTROLS.sub(" ", text)
 
 
+def as_sentence(text: str) -> str:
+    """Return the text of an error as a sentence for a page: with a capital, and one full stop."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
+
+
 def escape_markdown(text: str) -> str:
     """Return one line of Markdown that renders as the text: no HTML, no images, no queries.
 

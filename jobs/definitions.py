@@ -11,8 +11,8 @@ import yaml
 from django.db import transaction
 from pydantic import BaseModel, ConfigDict, StrictBool, StrictInt, StrictStr
 
+from core.definitions import read_definitions
 from core.errors import Invalid
-from core.rest import validate
 from jobs import change_log, secret_fields, services
 from jobs.models import Job, JobState
 
@@ -91,7 +91,7 @@ def plan_import(text: str) -> Plan:
     enabled = _enabled_by_name()
     before: dict[str, Any] = {}
     after: dict[str, Any] = {}
-    for name, defined in _read(text).items():
+    for name, defined in read_definitions(text, key="jobs", schema=Defined).items():
         old = now.get(name)
         job = _applied(name, defined, old)
         will_be = enabled.get(name, True) if defined.enabled is None else defined.enabled
@@ -114,29 +114,6 @@ def carry_out(plan: Plan, *, actor: str) -> None:
         services.save_jobs([*plan.made, *plan.changed], enabled=plan.enabled, actor=actor)
         change_log.record(plan.made, "imported", actor=actor)
         change_log.record(plan.changed, "changed with an import", actor=actor)
-
-
-def _read(text: str) -> dict[str, Defined]:
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark else ""
-        raise Invalid(f"the file is not YAML{where}") from None
-    jobs = data.get("jobs") if isinstance(data, dict) else None
-    if not isinstance(jobs, dict) or set(data) - {"jobs", "webhooks"}:  # `manage.py webhooks import` reads the others
-        raise Invalid("the file must hold one key, jobs, with the definitions by name")
-    read: dict[str, Defined] = {}
-    for name, fields in jobs.items():
-        if not isinstance(name, str):
-            raise Invalid(f"job {name!r}: a name must be a text: put it in quotes")
-        if not isinstance(fields, dict):
-            raise Invalid(f"job {name}: must be a mapping of fields")
-        try:
-            read[name] = validate(Defined, fields)
-        except Invalid as error:
-            raise Invalid(f"job {name}: {error}") from None
-    return read
 
 
 def _applied(name: str, defined: Defined, old: Job | None) -> Job:

@@ -115,9 +115,15 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def environment() -> dict[str, str]:
+    """Variables of a module's installation; a module that needs some overrides this."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Iterator[Installation]:
     """A lobwife whose web answers on both ports; shared by a module's tests."""
-    made = Installation(tmp_path_factory.mktemp("server"))
+    made = Installation(tmp_path_factory.mktemp("server"), **environment)
     try:
         made.migrate()
         made.start_web()

@@ -18,6 +18,7 @@ from django.views.decorators.http import require_POST
 from core.conflicts import ConflictAwareForm
 from core.display import ReadOnlyAdmin, badge, duration, when
 from core.errors import LobwifeError, NotFound
+from core.text import as_sentence
 from events.admin_log import RecordedAdmin
 from tasks.ids import parse_typed_id
 from webhooks import services
@@ -78,7 +79,7 @@ class SubscriptionForm(ConflictAwareForm[Subscription]):
         super()._post_clean()  # type: ignore[misc]
         for name, reason in services.problems_of(self.instance).items():
             if name in self.fields and name not in self.errors:
-                self.add_error(name, f"{reason[:1].upper()}{reason[1:]}.".replace("..", "."))
+                self.add_error(name, as_sentence(reason))
 
 
 @admin.register(Subscription)
@@ -205,7 +206,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         except NotFound as error:
             raise Http404(str(error)) from None
         except LobwifeError as error:
-            messages.error(request, f"{str(error)[:1].upper()}{str(error)[1:]}.")
+            messages.error(request, as_sentence(str(error)))
         else:
             messages.success(request, "It is sent again now: see below for its answer.")
         return redirect("admin:webhooks_delivery_change", pk)

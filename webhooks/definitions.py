@@ -9,13 +9,11 @@ import yaml
 from django.db import transaction
 from pydantic import BaseModel, ConfigDict, StrictBool, StrictStr
 
+from core.definitions import read_definitions
 from core.errors import Invalid
-from core.rest import validate
 from tasks.ids import parse_typed_id
 from webhooks import services
 from webhooks.models import Subscription
-
-_KEYS = {"webhooks", "jobs"}
 
 
 class Defined(BaseModel):
@@ -64,7 +62,7 @@ def plan_import(text: str) -> Plan:
     """Check a whole file; raises Invalid with a sentence that names the webhook and the field."""
     plan = Plan()
     now = {subscription.name: subscription for subscription in Subscription.objects.all()}
-    for name, defined in _read(text).items():
+    for name, defined in read_definitions(text, key="webhooks", schema=Defined).items():
         old = now.get(name)
         before = fields_of(old) if old else None
         subscription = old or Subscription(name=name)
@@ -98,24 +96,3 @@ def _apply(subscription: Subscription, defined: Defined) -> None:
     values |= {name: getattr(defined, name) for name in ("url", "types", "job", "repository")}
     for name, value in values.items():
         setattr(subscription, name, value)
-
-
-def _read(text: str) -> dict[str, Defined]:
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark else ""
-        raise Invalid(f"the file is not YAML{where}") from None
-    webhooks = data.get("webhooks") if isinstance(data, dict) else None
-    if not isinstance(webhooks, dict) or set(data) - _KEYS:
-        raise Invalid("the file must hold the key webhooks, with the definitions by name")
-    read: dict[str, Defined] = {}
-    for name, fields in webhooks.items():
-        if not isinstance(name, str) or not isinstance(fields, dict):
-            raise Invalid(f"webhook {name!r}: must be a name with a mapping of fields")
-        try:
-            read[name] = validate(Defined, fields)
-        except Invalid as error:
-            raise Invalid(f"webhook {name}: {error}") from None
-    return read

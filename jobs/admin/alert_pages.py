@@ -18,6 +18,7 @@ from django.utils.safestring import SafeString
 
 from core.display import ReadOnlyAdmin, badge, when
 from core.errors import Invalid
+from core.text import as_sentence
 from core.timestamps import utc_now
 from events.admin_log import RecordedAdmin
 from jobs import secret_fields
@@ -158,7 +159,7 @@ class AlertSettingForm(forms.ModelForm[AlertSetting]):
         try:
             secret_fields.check_destinations(text)
         except Invalid as error:
-            raise ValidationError(f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
+            raise ValidationError(as_sentence(str(error))) from None
         return text
 
 

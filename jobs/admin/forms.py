@@ -8,6 +8,7 @@ from django import forms
 
 from core.conflicts import ConflictAwareForm
 from core.errors import LobwifeError
+from core.text import as_sentence
 from jobs import change_log, secret_fields, secrets, services
 from jobs.admin.fields import DurationField, NamesField, PairsField, ScheduleInput, ScriptInput, WordsField
 from jobs.execution import script_paths
@@ -112,7 +113,7 @@ class JobForm(ConflictAwareForm[Job]):
             problems["secrets"] = f"there is no secret {' or '.join(missing)}: make it first, under Secrets"
         for name, reason in problems.items():
             if name in self.fields and name not in self.errors:
-                self.add_error(name, _sentence(reason))
+                self.add_error(name, as_sentence(reason))
 
 
 class WriteOnly(forms.Textarea):
@@ -133,7 +134,3 @@ class SecretForm(forms.ModelForm[Secret]):
         model = Secret
         fields = ["name"]
         widgets: ClassVar = {"name": forms.TextInput(attrs={"class": "vTextField"})}
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"

@@ -10,6 +10,7 @@ from django import forms
 from core.conflicts import ConflictAwareForm
 from core.errors import Invalid
 from core.rest import validate
+from core.text import as_sentence
 from tasks.models import Status, Task, TaskEvent, read_repos
 from tasks.schemas import NewTask, TaskChanges
 
@@ -101,7 +102,7 @@ class TaskForm(ConflictAwareForm[Task]):
                 validate(schema, {name: value})
             except Invalid as error:
                 sentence = str(error).removeprefix(f"{name} ")
-                self.add_error(name, f"{sentence[:1].upper()}{sentence[1:]}.")
+                self.add_error(name, as_sentence(sentence))
         self.check_conflicts()
         return self.cleaned_data
 

@@ -10,12 +10,6 @@ from tests.support.broker_rig import Rig
 
 
 @pytest.fixture(scope="module")
-def environment() -> dict[str, str]:
-    """Variables of a module's installation; a module that needs some overrides this."""
-    return {}
-
-
-@pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Iterator[Rig]:
     """A lobwife whose web answers, with a GitHub of its own; shared by a module's tests."""
     installation = Rig(tmp_path_factory.mktemp("broker"), **{"LOBWIFE_WORKERS": "2", **environment})

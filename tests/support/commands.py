@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from multiprocessing import forkserver, popen_forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.popen_forkserver import Popen as ForkServerPopen
@@ -92,7 +91,8 @@ class Forked:
     def returncode(self) -> int | None:
         return self._process.exitcode
 
-    poll: Callable[[], int | None] = lambda self: self.returncode
+    def poll(self) -> int | None:
+        return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit code; raises TimeoutExpired."""

@@ -19,14 +19,8 @@ LIMIT = 30
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    made = Installation(tmp_path_factory.mktemp("claims"), LOBWIFE_WAITING_CLAIMS_PER_CALLER=str(LIMIT))
-    try:
-        made.migrate()
-        made.start_web()
-        yield made
-    finally:
-        made.stop()
+def environment() -> dict[str, str]:
+    return {"LOBWIFE_WAITING_CLAIMS_PER_CALLER": str(LIMIT)}
 
 
 @pytest.fixture(scope="module")
