@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import axe_core_python
 import pytest
-from playwright.sync_api import Browser, Page, StorageState, expect
+from playwright.sync_api import Browser, Page, Route, StorageState, expect
 
 from tests.support.browser import leave, make_operator, url
 from tests.support.installation import Installation, wait_for, write_locked
@@ -263,6 +263,16 @@ def test_a_hidden_tab_asks_nothing_until_it_is_seen_again(site: Installation, op
     operator.evaluate("Object.defineProperty(document, 'hidden', {value: false, configurable: true})")
     with operator.expect_response(re.compile("/admin/live/dashboard/")):
         operator.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_what_happens_before_the_stream_is_open_is_shown_too(site: Installation, operator: Page) -> None:
+    held: list[Route] = []
+    operator.route("**/api/v1/events?*", held.append)
+    operator.goto(url(site, "/admin/activity/"))
+    task = site.post("/api/v1/tasks", {"name": "Between two", "actor": "lobboss"}).json["id"]
+    wait_for(lambda: held or operator.wait_for_timeout(50))
+    held[0].continue_()
+    expect(operator.locator("#activity-live tbody tr:not(.day)").first).to_contain_text(f"T{task} created")
 
 
 def test_pages_work_without_scripts(site: Installation, browser: Browser, signed_in: StorageState) -> None:

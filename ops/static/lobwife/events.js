@@ -7,7 +7,7 @@
   const SHORTEST = 1000, SLOWNESS = 10, REST = 60_000, RETRY = 30_000;
   const began = new Map(), took = new Map(), timers = new Map(); // by the id of the part, in milliseconds
   const loaded = Date.now();
-  let source = null, isOpen = false, missed = false, retry = null;
+  let source = null, isOpen = false, missed, retry = null;
 
   const wants = (each, event) => {
     const { events, subject } = each.dataset;
@@ -43,6 +43,7 @@
     clearTimeout(retry);
     source = null;
     isOpen = false;
+    missed = true; // also what came between the page and its stream
   };
   const open = () => {
     close();
