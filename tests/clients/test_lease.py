@@ -21,7 +21,7 @@ OVER = Reply(409, {"error": "fence 4 of task T7 is over (taken away); somebody e
 
 
 def asks(**fields: Any) -> Reply:
-    return Reply(200, {"id": 3, "text": "Really?", "answer": None, **fields})
+    return Reply(200, {"id": 3, "text": "Really?", "state": "open", "answer": None, **fields})
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_messages_come_once_though_heartbeats_repeat_them(server: BadServer, cla
 
 def test_an_answer_is_waited_for_through_an_outage(server: BadServer, claim: Callable[[int], Lease]) -> None:
     server.answer(QUESTIONS, Reply(201, asks().body))
-    server.answer(QUESTION, asks(), Reply(502, HTML), asks(answer="Yes"))
+    server.answer(QUESTION, asks(), Reply(502, HTML), asks(state="answered", answer="Yes"))
     with claim(60) as lease:
         assert lease.ask("Really?", ["Yes", "No"]) == "Yes"
     assert server.asked(QUESTIONS)[0].body == {"text": "Really?", "choices": ["Yes", "No"]}
