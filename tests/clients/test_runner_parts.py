@@ -10,7 +10,6 @@ import sys
 from typing import Any
 
 import pytest
-
 from lobwife_client import Refused, Unreachable
 from lobwife_client.runner import environment, folders, output, repositories
 from lobwife_client.runner.process import Process
@@ -65,7 +64,9 @@ def test_of_the_machine_s_variables_only_harmless_and_named_ones_are_passed_on()
 def test_git_gets_tokens_for_the_base_s_host_by_the_credential_helper_alone() -> None:
     variables = environment.git_variables("https://git.example:8443", "/nowhere")
     assert variables["LOBWIFE_GIT_HOST"] == "git.example:8443"
-    assert variables["GIT_CONFIG_KEY_0"] == variables["GIT_CONFIG_KEY_1"] == "credential.https://git.example:8443.helper"
+    assert (
+        variables["GIT_CONFIG_KEY_0"] == variables["GIT_CONFIG_KEY_1"] == "credential.https://git.example:8443.helper"
+    )
     assert variables["GIT_CONFIG_VALUE_0"] == ""
     assert variables["GIT_CONFIG_VALUE_1"].startswith("!")
     assert "GIT_CONFIG_COUNT" not in environment.git_variables("file:///srv/git", "/nowhere")
@@ -111,7 +112,9 @@ def run(folder: pathlib.Path, code: str, **options: Any) -> tuple[Any, pathlib.P
 
 
 def test_a_flood_of_output_keeps_its_head_and_its_tail(tmp_path: pathlib.Path) -> None:
-    code = "print('the head')\nfor n in range(200_000): print('line', n)\nprint('\\x1b[31mthe tail\\x1b[0m', flush=True)"
+    code = (
+        "print('the head')\nfor n in range(200_000): print('line', n)\nprint('\\x1b[31mthe tail\\x1b[0m', flush=True)"
+    )
     ending, file = run(tmp_path, code)
     assert ending.is_success
     assert sum(path.stat().st_size for path in tmp_path.glob("output.log*") if path.suffix != ".times") <= 65536
@@ -135,7 +138,9 @@ def test_a_command_that_can_t_be_started_is_an_error_with_the_reason(tmp_path: p
 
 
 def test_a_supervisor_that_is_killed_ends_its_command(tmp_path: pathlib.Path) -> None:
-    code = "import os, signal, time\nprint(os.getpid(), flush=True)\nos.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(60)"
+    code = (
+        "import os, signal, time\nprint(os.getpid(), flush=True)\nos.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(60)"
+    )
     ending, file = run(tmp_path, code)
     assert ending.outcome == "error"
     assert "ended unexpectedly" in ending.note

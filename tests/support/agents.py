@@ -13,13 +13,7 @@ from typing import Any
 
 from tests.support.installation import ROOT, Installation, wait_for
 
-CLIENT = ROOT / "clients" / "python"
-_AGENT = """#!{python}
-import sys
-sys.path.insert(0, {client!r})
-from lobwife_client.cli import main
-sys.exit(main())
-"""
+PROGRAM = [sys.executable, str(ROOT / "deploy" / "bin" / "lobwife-agent")]
 
 
 class AgentRunner:
@@ -29,11 +23,7 @@ class AgentRunner:
         self.folder = folder
         self.log_file = folder / "runner.log"
         self.state = folder / "state"
-        binaries = folder / "bin"
-        binaries.mkdir(parents=True)
-        self.program = binaries / "lobwife-agent"
-        self.program.write_text(_AGENT.format(python=sys.executable, client=str(CLIENT)))
-        self.program.chmod(0o755)
+        folder.mkdir(parents=True)
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
@@ -48,7 +38,7 @@ class AgentRunner:
         """Start `lobwife-agent run` with these arguments."""
         with self.log_file.open("ab") as log:
             process = subprocess.Popen(
-                [self.program, "run", *arguments],
+                [*PROGRAM, "run", *arguments],
                 env={**self.environment, **environment},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -72,9 +62,7 @@ class AgentRunner:
         return runners
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [self.program, *arguments], env=self.environment, capture_output=True, text=True, timeout=30
-        )
+        return subprocess.run([*PROGRAM, *arguments], env=self.environment, capture_output=True, text=True, timeout=30)
 
     def script(self, name: str, text: str) -> str:
         """A command for tasks, in Python or in what its first line says; returns its path."""

@@ -13,7 +13,8 @@ import sys
 import time
 from typing import Any
 
-from ..client import Client
+from lobwife_client.client import Client
+
 from . import environment, repositories
 from .execution import Options
 from .runner import Runner
@@ -111,7 +112,7 @@ def status_command(parsed: argparse.Namespace) -> int:
     elif not runners:
         print("No runner runs.")
     else:
-        rows = [("RUNNER", "PID", "TASK", "ATTEMPT", "FOR", "DOES", "NAME")]
+        rows: list[tuple[str, ...]] = [("RUNNER", "PID", "TASK", "ATTEMPT", "FOR", "DOES", "NAME")]
         rows += [row for runner in runners for row in _rows(runner)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:

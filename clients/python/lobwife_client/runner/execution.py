@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import LobwifeError
-from ..lease import Lease
+from lobwife_client.errors import LobwifeError
+from lobwife_client.lease import Lease
+from lobwife_client.transport import RETRY_SECONDS
+
 from . import environment, output, repositories
 from .process import Ending, Process
 from .state import StateFile
@@ -141,7 +143,7 @@ class Execution:
         return {**variables, **environment.git_variables(options.git_base, variables.get("PATH", os.defpath))}
 
     def _clone(self, workspace: Workspace, variables: Mapping[str, str]) -> None:
-        """Clone the task's repositories; one alone is where the command starts. Raises Stopped, NotPrepared, BadRepository."""
+        """Clone the task's repositories; one alone is where the command starts. Raises as _work() does."""
         base = self._options.git_base
         folders = repositories.folders_of(self._task.get("repos") or (), base)
         guarded = {**variables, **repositories.clone_variables(base)}
@@ -238,7 +240,8 @@ class Execution:
         lines = output.last_lines(self._workspace.output)
         data = {"exit_code": ending.exit_code, "seconds": round(ending.seconds, 1), "runner": self._options.name}
         try:
-            client = self._lease.client
+            # While nobody answers, the release needs some of the lease, too.
+            client = self._lease.client.within(min(RETRY_SECONDS, self._lease.seconds_left / 2))
             if client.task(self.task_id).get("result") == self._task.get("result"):
                 client.set_result(self.task_id, "\n\n".join(filter(None, (how, lines))), data=data)
         except LobwifeError as error:

@@ -1,6 +1,6 @@
 """A command under a supervisor: a small program that ends the command, and all that it started, when this one ends.
 
-The program is that of lobwife's own jobs (`supervisor/`): it takes the orphans of the command, so that nothing leaves it
+The program is that of lobwife's own jobs (`supervisor/`): it takes the orphans of the command, so that nothing leaves
 by a double fork or a session of its own, and keeps the output bounded, its head and its tail.
 """
 

@@ -8,9 +8,10 @@ import signal
 import threading
 import time
 
-from ..client import Client
-from ..errors import LobwifeError, Refused
-from ..lease import Lease
+from lobwife_client.client import Client
+from lobwife_client.errors import LobwifeError, Refused
+from lobwife_client.lease import Lease
+
 from .execution import Execution, Options
 from .process import hide_from_children
 from .state import StateFile
@@ -131,4 +132,4 @@ class Runner:
         """Return how long to claim nothing: a machine that can't begin any task must not use all of them up."""
         if not self._troubles:
             return 0.0
-        return min(_LONGEST_TROUBLE_PAUSE, _TROUBLE_PAUSE * 2 ** min(self._troubles - 1, 10))
+        return min(_LONGEST_TROUBLE_PAUSE, _TROUBLE_PAUSE * float(2 ** min(self._troubles - 1, 10)))

@@ -1,6 +1,6 @@
 """What a command used, as it writes it: a line of JSON for each report, with the fields of a report of costs.
 
-    {"model": "claude-sonnet-4-5", "input_tokens": 1200, "output_tokens": 800, "cost_usd": 0.0306}
+{"model": "claude-sonnet-4-5", "input_tokens": 1200, "output_tokens": 800, "cost_usd": 0.0306}
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import pathlib
 import stat
 from typing import Any
 
-from ..client import Client
-from ..errors import LobwifeError, Unreachable
+from lobwife_client.client import Client
+from lobwife_client.errors import LobwifeError, Unreachable
 
 log = logging.getLogger(__name__)
 _FIELDS = (

@@ -1,6 +1,6 @@
 """The folder of one lease: the note, the clones, a home of its own, the output.
 
-    T12.3-k2v9/  note.md  output.log  prepare.log  usage.jsonl  home/  work/
+T12.3-k2v9/  note.md  output.log  prepare.log  usage.jsonl  home/  work/
 """
 
 from __future__ import annotations
