@@ -34,7 +34,9 @@ class Untrusted(Unreachable):
 
 
 class Refused(LobwifeError):
-    """lobwife answered that it does not do this, with the reason."""
+    """lobwife answered that it does not do this, with the reason. `data` is the whole answer, if it was JSON."""
+
+    data: object = None
 
 
 class Unauthorized(Refused):

@@ -265,16 +265,20 @@ def _read(answer: Answer, call: str) -> Any:
         data, is_json = json.loads(answer.body), True
     if answer.status < 400 and is_json:
         return data
-    if answer.status == 401:
-        raise Unauthorized(f"{call}: 401 {_sentence(data)}".rstrip(), 401)
+    sentence = f"{call}: {answer.status} {_sentence(data)}".rstrip()
     retry_after = _retry_after(answer.headers.get("retry-after", ""))
-    if not is_json:
+    error: Refused
+    if answer.status == 401:
+        error = Unauthorized(sentence, 401)
+    elif not is_json:
         sentence = f"{call}: lobwife answered {answer.status} with something else than JSON"
         raise Unreachable(sentence, answer.status, retry_after, was_sent=answer.status not in _TRY_AGAIN)
-    sentence = f"{call}: {answer.status} {_sentence(data)}".rstrip()
-    if answer.status == 410 and isinstance(data, dict) and isinstance(data.get("next"), int):
-        raise CursorGone(sentence, data["next"])
-    raise _ERRORS.get(answer.status, Refused)(sentence, answer.status, retry_after)
+    elif answer.status == 410 and isinstance(data, dict) and isinstance(data.get("next"), int):
+        error = CursorGone(sentence, data["next"])
+    else:
+        error = _ERRORS.get(answer.status, Refused)(sentence, answer.status, retry_after)
+    error.data = data
+    raise error
 
 
 def _sentence(data: Any) -> str:
