@@ -198,7 +198,7 @@ def test_a_cancelled_task_s_command_is_ended_with_all_that_it_started(
     server: Installation, agents: AgentRunner
 ) -> None:
     number = new_task(server, "cancelled")
-    runner, pids = start_stubborn(agents, "cancelled", "--lease", "1")
+    runner, pids = start_stubborn(agents, "cancelled", "--lease", "2")
     assert all(map(is_running, pids))
     assert server.request("DELETE", f"/api/v1/tasks/{number}").status == 200
     assert runner.wait(10) == 0
@@ -209,7 +209,7 @@ def test_a_cancelled_task_s_command_is_ended_with_all_that_it_started(
 
 def test_of_a_lease_that_is_lost_nothing_is_reported(server: Installation, agents: AgentRunner) -> None:
     number = new_task(server, "lost")
-    runner, pids = start_stubborn(agents, "lost", "--lease", "1")
+    runner, pids = start_stubborn(agents, "lost", "--lease", "2")
     changed = server.request("PATCH", f"/api/v1/tasks/{number}", {"status": "queued"})
     assert changed.status == 200
     successor = server.post("/api/v1/tasks/claim", {"types": ["lost"]}).json
@@ -237,7 +237,7 @@ def test_a_runner_that_is_killed_leaves_nothing_running_and_its_task_is_queued_a
     server: Installation, agents: AgentRunner
 ) -> None:
     number = new_task(server, "killed")
-    runner, pids = start_stubborn(agents, "killed", "--lease", "1", "--name", "box-9")
+    runner, pids = start_stubborn(agents, "killed", "--lease", "2", "--name", "box-9")
     runner.kill()
     runner.wait(5)
     wait_for(lambda: not any(map(is_running, pids)), 5)

@@ -93,7 +93,8 @@ def test_folders_of_ended_tasks_go_when_there_are_newer_ones_and_those_in_use_st
         (ended.work / "link").symlink_to(used.home)
         (ended.work / "read-only").chmod(0o500)
         ended.close()
-        os.utime(ended.path, (1e9 - age, 1e9 - age))
+        ended_at = 1e9 - age
+        os.utime(ended.path, (ended_at, ended_at))
     folders.prune(tmp_path, keep=1)
     left = sorted(path.stat().st_mtime for path in tmp_path.iterdir())
     assert len(left) == 2

@@ -61,6 +61,8 @@ def arguments(subparsers: Any) -> None:
 def run_command(parsed: argparse.Namespace) -> int:
     """Run until a signal; return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    if not sys.platform.startswith("linux"):
+        return _refuse("run needs Linux, whose kernel ends what a command leaves behind")
     program = shutil.which(parsed.command[0])
     if program is None:
         return _refuse(f"{parsed.command[0]}: there is no such command")
@@ -77,6 +79,7 @@ def run_command(parsed: argparse.Namespace) -> int:
         command=(os.path.abspath(program), *parsed.command[1:]),
         name=parsed.name,
         url=client.url,
+        ca_file=client.ca_file and os.path.abspath(client.ca_file),
         workdir=(parsed.workdir or state / "work").absolute(),
         git_base=base,
         types=_words(parsed.types),

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 _PASSED = frozenset(
     {
         *("PATH", "LANG", "LANGUAGE", "TZ", "TERM", "TMPDIR", "USER", "LOGNAME", "SHELL", "LD_LIBRARY_PATH"),
-        *("SSL_CERT_FILE", "SSL_CERT_DIR", "LOBWIFE_CA_FILE", "LOBWIFE_GIT_HOST"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "LOBWIFE_GIT_HOST"),
     }
 )
 # The runner's own credential, which claims any task.

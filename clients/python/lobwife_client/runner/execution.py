@@ -39,6 +39,7 @@ class Options:
     name: str
     url: str
     workdir: pathlib.Path
+    ca_file: str | None = None
     git_base: str = environment.GITHUB
     types: tuple[str, ...] = ()
     repos: tuple[str, ...] = ()
@@ -140,6 +141,8 @@ class Execution:
             "LOBWIFE_FENCE": str(self._lease.fence),
             "LOBWIFE_USAGE_FILE": str(workspace.usage),
         }
+        if options.ca_file:
+            variables["LOBWIFE_CA_FILE"] = options.ca_file
         return {**variables, **environment.git_variables(options.git_base, variables.get("PATH", os.defpath))}
 
     def _clone(self, workspace: Workspace, variables: Mapping[str, str]) -> None:

@@ -15,9 +15,10 @@ class OwnFolder:
 
     def __init__(self, parent: pathlib.Path, prefix: str) -> None:
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.path = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        made = pathlib.Path(tempfile.mkdtemp(prefix=f".{prefix}", dir=parent))
+        self._lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.path = made.rename(parent / made.name[1:])  # only now does prune() look at it
 
     def close(self) -> None:
         os.close(self._lock)
@@ -41,7 +42,8 @@ def is_in_use(folder: pathlib.Path) -> bool:
 def prune(parent: pathlib.Path, keep: int) -> None:
     """Remove the folders that nobody uses any more, but for the newest."""
     with contextlib.suppress(FileNotFoundError):
-        ended = [path for path in parent.iterdir() if not path.is_symlink() and path.is_dir() and not is_in_use(path)]
+        folders = [path for path in parent.iterdir() if not path.name.startswith(".") and not path.is_symlink()]
+        ended = [path for path in folders if path.is_dir() and not is_in_use(path)]
         times = {}
         for path in ended:
             with contextlib.suppress(FileNotFoundError):  # another runner prunes too

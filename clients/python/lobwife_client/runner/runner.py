@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
+import select
 import signal
 import threading
 import time
@@ -19,18 +21,21 @@ from .state import StateFile
 log = logging.getLogger(__name__)
 _WAIT_SECONDS = 30  # of a claim
 _LONGEST_PAUSE = 60.0
+_LOOK_SECONDS = 0.1
+_SIGNAL, _OVER = b"s", b"o"
 _TROUBLE_PAUSE, _LONGEST_TROUBLE_PAUSE = 10.0, 300.0
 _LAST_WORDS_SECONDS = 20.0  # for tasks to be handed back, after the grace of their commands
 
 
 class Runner:
-    """Claims and works until stop(); call run() in the main thread."""
+    """Claims and works until a signal comes; call run() in the main thread."""
 
     def __init__(self, client: Client, options: Options, state: StateFile) -> None:
         self._client, self._options, self._state = client, options, state
         self._stopping = threading.Event()
+        self._orders, self._order = os.pipe()
         self._slots = threading.Semaphore(options.most)
-        self._executions: dict[Execution, threading.Thread] = {}
+        self._executions: set[Execution] = set()
         self._lock = threading.Lock()
         self._troubles = 0  # in a row
         self._refusal: Refused | None = None
@@ -40,30 +45,36 @@ class Runner:
         hide_from_children()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._on_signal)
-        claims = threading.Thread(target=self._claim_until_stopped, daemon=True)
-        claims.start()
-        self._stopping.wait()
+                signal.signal(number, self._stop)
+        threading.Thread(target=self._claim_until_over, daemon=True).start()
+        os.read(self._orders, 1)
+        self._stopping.set()
         deadline = time.monotonic() + self._options.grace + _LAST_WORDS_SECONDS
-        for thread in self._threads():
-            thread.join(max(0.0, deadline - time.monotonic()))
+        while (executions := self._running()) and time.monotonic() < deadline:
+            is_ordered = select.select([self._orders], [], [], _LOOK_SECONDS)[0]
+            if is_ordered and os.read(self._orders, 1) == _SIGNAL:  # a second one: without a grace
+                for execution in executions:
+                    execution.hurry()
         if self._refusal is not None:
             log.error("%s", self._refusal)
             return 1
         return 0
 
-    def _on_signal(self, number: int, frame: object) -> None:
-        """Stop; at the second signal without a grace."""
-        if self._stopping.is_set():
-            for execution in list(self._executions):
-                execution.hurry()
-        self._stopping.set()
+    def _stop(self, number: int, frame: object) -> None:
+        """Have run() stop; a signal's handler must not take locks, which the main thread may hold."""
+        os.write(self._order, _SIGNAL)
 
-    def _threads(self) -> list[threading.Thread]:
+    def _running(self) -> list[Execution]:
         with self._lock:
-            return list(self._executions.values())
+            return list(self._executions)
 
     # --- claims
+    def _claim_until_over(self) -> None:
+        try:
+            self._claim_until_stopped()
+        finally:
+            os.write(self._order, _OVER)
+
     def _claim_until_stopped(self) -> None:
         pause = 0.0
         is_first = True
@@ -79,7 +90,6 @@ class Runner:
                 self._slots.release()
                 if is_first and isinstance(error, Refused) and error.status in (400, 401, 403, 404):
                     self._refusal = error
-                    self._stopping.set()
                     return
                 log.warning("no task could be claimed: %s", error)
                 pause = max(error.retry_after or 0.0, min(_LONGEST_PAUSE, pause * 2 or 1.0) * random.uniform(0.5, 1))  # noqa: S311 no secret
@@ -92,7 +102,7 @@ class Runner:
             self._begin(lease)
             if self._options.once:
                 self._slots.acquire()  # until the task is over
-                self._stopping.set()
+                return
 
     def _claim(self) -> Lease | None:
         options = self._options
@@ -113,7 +123,7 @@ class Runner:
         log.info("%s claimed: %s", execution.task_id, lease.task["name"])
         thread = threading.Thread(target=self._execute, args=(execution,), name=execution.task_id, daemon=True)
         with self._lock:
-            self._executions[execution] = thread
+            self._executions.add(execution)
         thread.start()
 
     def _execute(self, execution: Execution) -> None:
@@ -124,7 +134,7 @@ class Runner:
             log.exception("%s: the runner failed", execution.task_id)
         finally:
             with self._lock:
-                self._executions.pop(execution, None)
+                self._executions.discard(execution)
                 self._troubles = 0 if is_well else self._troubles + 1
             self._slots.release()
 

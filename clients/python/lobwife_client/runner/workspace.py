@@ -20,7 +20,7 @@ class Workspace:
 
     def __init__(self, parent: pathlib.Path, task: Mapping[str, Any], fence: int, *, identity: str, keep: int) -> None:
         """Make it, with the note in it; `identity` signs commits. Raises OSError."""
-        prune(parent, keep)
+        self._keep = keep
         self._folder = OwnFolder(parent, f"{task['task_id']}.{fence}-")
         self.path = self._folder.path
         self.note = self.path / "note.md"
@@ -38,6 +38,7 @@ class Workspace:
     def close(self) -> None:
         """Let go of it: it is kept for people until newer ones take its place."""
         self._folder.close()
+        prune(self.path.parent, self._keep)
 
 
 def filled_in(command: Sequence[str], task_id: str, workspace: Workspace) -> list[str]:
