@@ -15,11 +15,14 @@ from django.http import HttpRequest
 from broker import registrations
 from broker.tokens.scope import agent_permissions, at_most
 from core.callers import Caller, Role
-from core.errors import Forbidden, Invalid
+from core.errors import Forbidden, Invalid, NotFound
 from core.rest import json_body, validate
 from tasks.ids import parse_path_id
+from tasks.leases.queries import live_lease
 from tasks.models import Task, TaskPlan, read_repos
 from tasks.queries import priority_rank
+from tasks.questions.api import parse_question_id
+from tasks.questions.queries import get_question
 from tasks.schemas import LONGEST_NAME, NewTask, TaskChanges
 
 Scope = Callable[[HttpRequest, Caller, dict[str, Any]], None]
@@ -31,6 +34,8 @@ _SUBTASK = frozenset(
         *("body", "parent", "depends_on", "group", "not_before"),
     }
 )
+_AGENT, _SERVICE, _OPERATOR, _VIEWER = Role.AGENT, Role.SERVICE, Role.OPERATOR, Role.VIEWER
+_RUNNER = Role.RUNNER
 _AGENTS_STATUSES = frozenset({"active", "completed", "failed", "blocked"})
 
 
@@ -56,6 +61,30 @@ def _own_task(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) 
         text = str(parameters["task_id"])
         number = parse_path_id(text)
         caller.require_task(number, name=f"T{number}")
+
+
+def _held_task(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
+    """As `_own_task`; for a runner the tasks exist that it holds a lease of. Raises NotFound."""
+    _own_task(request, caller, parameters)
+    _require_held(caller, parse_path_id(str(parameters["task_id"])))
+
+
+def _held_question(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
+    """Raise NotFound if an agent or runner asks for a question about a task that is not its own."""
+    if caller.is_agent or caller.role is _RUNNER:
+        number = parse_question_id(str(parameters["question_id"]))
+        question = get_question(number)
+        if not caller.may_see(question.task_id):
+            raise NotFound(f"Question {number} not found")
+        _require_held(caller, question.task_id)
+
+
+def _require_held(caller: Caller, number: int) -> None:
+    if caller.role is not _RUNNER:
+        return
+    lease = live_lease(number)
+    if lease is None or lease.holder != caller.name:
+        raise NotFound(f"{caller.name} holds no lease of task T{number}")
 
 
 def _own_progress(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
@@ -143,10 +172,6 @@ def _own_subtask(request: HttpRequest, caller: Caller, parameters: dict[str, Any
         raise Forbidden(f"depends_on has T{foreign[0]}, which is neither this agent's task nor one under it")
 
 
-_AGENT, _SERVICE, _OPERATOR, _VIEWER = Role.AGENT, Role.SERVICE, Role.OPERATOR, Role.VIEWER
-_RUNNER = Role.RUNNER
-
-
 def _may(
     *roles: Role,
     scope: Scope | None = None,
@@ -213,6 +238,12 @@ RULES: dict[str, Rule] = {
     "POST /api/v1/tasks/{}/result": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
     "GET /api/v1/tasks/{}/note": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER, scope=_own_task),
     "PUT /api/v1/tasks/{}/note": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
+    # Questions; a runner gets to the tasks that it holds
+    "POST /api/v1/tasks/{}/questions": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, scope=_held_task),
+    "GET /api/v1/tasks/{}/questions": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, _VIEWER, scope=_held_task),
+    "GET /api/v1/questions": _READERS,
+    "GET /api/v1/questions/{}": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, _VIEWER, scope=_held_question, streams=True),
+    "POST /api/v1/questions/{}/answer": _WRITERS,
     # Costs
     "POST /api/v1/costs": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_cost),
     "GET /api/v1/costs": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER),

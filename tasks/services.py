@@ -19,6 +19,7 @@ from tasks.leases import ends
 from tasks.leases.queries import live_lease
 from tasks.models import OVER, Status, Task, TaskEvent, TaskPlan, field_values
 from tasks.notes import first_text, save_request
+from tasks.questions.withdrawal import withdraw_open
 from tasks.relations import check_subtask, follow_status, set_relations, split_relations
 
 _STATUSES = frozenset(Status.values)
@@ -127,6 +128,8 @@ def update_task(
             if status == Status.QUEUED:
                 TaskPlan.objects.filter(pk=task_id).update(expiries=0, retry_at=None)  # whoever queues it starts anew
             follow_status(task_id, status, now)
+            if status in OVER:
+                withdraw_open(task_id)
         set_relations(task_id, relations, caller)
     return list(changes)
 
@@ -147,12 +150,19 @@ def cancel_task(
         if lease is not None:
             ends.end_by_status(lease, Status.CANCELLED, actor or "", now, caller)
         follow_status(task_id, Status.CANCELLED, now)
+        withdraw_open(task_id)
 
 
 def log_event(
-    *, task_id: int, event_type: str, detail: str | None, actor: str | None, caller: Caller | None = None
+    *,
+    task_id: int,
+    event_type: str,
+    detail: str | None,
+    actor: str | None,
+    caller: Caller | None = None,
+    tells: FeedEvent | None = None,
 ) -> TaskEvent:
-    """Append an event to a task's history; raises Invalid, NotFound.
+    """Append an event to a task's history, and what `tells` says to the feed; raises Invalid, NotFound.
 
     Raises Conflict for an agent whose task or lease is over, TooLarge for agents and services.
     """
@@ -166,7 +176,7 @@ def log_event(
         if status is None:
             raise NotFound(f"Task T{task_id} not found")
         _check_agent(task_id, status, caller)
-        return append_event(task_id, event_type, detail, actor, seconds_text(), status, caller)
+        return append_event(task_id, event_type, detail, actor, seconds_text(), status, caller, tells=tells)
 
 
 def check_version(task_id: int, if_match: str) -> None:

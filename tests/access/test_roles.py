@@ -41,6 +41,7 @@ def test_there_are_routes_to_walk() -> None:
 def _paths() -> Iterator[tuple[str, str, str]]:
     for method, route in ROUTES:
         path = "/" + route.replace("<task_id>", "1").replace("<run_id>", "1").replace("<name>", "task-manager")
+        path = path.replace("<question_id>", "1")
         yield method, path, entry_of(method, route)
 
 

@@ -67,8 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "ask",
         help="ask people, wait for the answer and print it",
-        description="Ask people, wait for the answer and print it. Exit code 3: nobody has answered in time. With"
-        " --approve 1 says that it was not approved.",
+        description="Ask people, wait for the answer and print it. Exit code 3: there is no answer, or none in time."
+        " With --approve, 1: it was not approved.",
     )
     command.add_argument("text", help="the question; - reads it from the input")
     command.add_argument("--choice", action="append", default=[], help="an answer to pick from; once for each")
@@ -122,12 +122,15 @@ def _ask(chosen: argparse.Namespace) -> int:
     choices = _APPROVAL if chosen.approve else chosen.choice
     question = client.ask(_own_task(), _text(chosen.text), choices)
     until = None if chosen.wait is None else time.monotonic() + chosen.wait
-    while question["answer"] is None:
+    while question["state"] == "open":
         left = _LONGEST_WAIT if until is None else min(until - time.monotonic(), _LONGEST_WAIT)
         if left <= 0:
             print(f"question {question['id']} is not answered yet", file=sys.stderr)
             return _UNANSWERED
         question = client.question(question["id"], wait_seconds=max(1, left))
+    if question["answer"] is None:
+        print(f"question {question['id']} was withdrawn", file=sys.stderr)
+        return _UNANSWERED
     print(question["answer"])
     return _REFUSED if chosen.approve and question["answer"] != _APPROVAL[0] else 0
 

@@ -90,7 +90,7 @@ class Lease:
         """Ask people and wait for the answer; None when the holder is to stop, or none came within `wait_seconds`."""
         question = self.client.ask(self.id, text, choices)
         until = None if wait_seconds is None else _now() + wait_seconds
-        while question["answer"] is None and not self.stopped.is_set():
+        while question["state"] == "open" and not self.stopped.is_set():
             left = _ASK_SECONDS if until is None else min(until - _now(), _ASK_SECONDS)
             if left <= 0:
                 return None
