@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -115,7 +116,7 @@ def test_a_command_gets_its_note_and_a_key_for_its_task_and_no_other_secret(
     assert ended["status"] == "completed"
     assert ended["result"]["summary"].endswith("all is [masked]")
     assert ended["result"]["data"]["exit_code"] == 0
-    assert "Released by box-3 as completed: exit 0" in history(server, number)
+    assert "Released by box-3 (key:box-3) as completed: exit 0" in history(server, number)
 
 
 def test_a_command_that_fails_fails_its_task_with_the_reason(server: Installation, agents: AgentRunner) -> None:
@@ -267,10 +268,16 @@ class Html(BaseHTTPRequestHandler):
         pass
 
 
+def is_listening(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 def kill_web(server: Installation) -> None:
     web = next(process for process in server.processes if "gunicorn" in process.args and process.poll() is None)
     os.killpg(web.pid, signal.SIGKILL)
     web.wait(10)
+    wait_for(lambda: not is_listening(server.api_port), 10)  # its workers end a moment later
 
 
 def test_work_goes_on_while_the_server_is_away_or_answers_html(server: Installation, agents: AgentRunner) -> None:

@@ -20,7 +20,7 @@ BASE = "https://github.com"
 
 
 def workspace(folder: pathlib.Path, **task: Any) -> Workspace:
-    return Workspace(folder, {"task_id": "T12", "name": "Fix it", **task}, 3, identity='box "3"', keep=2)
+    return Workspace(folder, {"task_id": "T12", "name": "Fix it", **task}, 3, identity='the "box" 3', keep=2)
 
 
 # --- repositories
@@ -76,7 +76,7 @@ def test_git_gets_tokens_for_the_base_s_host_by_the_credential_helper_alone() ->
 def test_a_workspace_has_the_note_and_keeps_git_s_identity_to_itself(tmp_path: pathlib.Path) -> None:
     made = workspace(tmp_path, body="# Do it\n")
     assert made.note.read_text() == "# Do it\n"
-    assert (made.home / ".gitconfig").read_text().splitlines()[1] == '\tname = "box \\"3\\""'
+    assert (made.home / ".gitconfig").read_text().splitlines()[1] == '\tname = "the \\"box\\" 3"'
     assert made.path.stat().st_mode & 0o077 == 0
     command = filled_in(["x", "{note}", "--in={dir}", "{task} {other} {dir"], "T{dir}", made)
     assert command == ["x", str(made.note), f"--in={made.work}", "T{dir} {other} {dir"]
@@ -212,4 +212,4 @@ def test_git_understands_the_variables_and_the_identity(tmp_path: pathlib.Path) 
         grace=1.0,
     )
     assert process.wait(20) is not None
-    assert output.last_line(file).startswith('box "3" <agents@lobwife.invalid>')
+    assert output.last_line(file).startswith('the "box" 3 <agents@lobwife.invalid>')

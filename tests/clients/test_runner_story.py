@@ -92,7 +92,12 @@ def test_a_task_is_claimed_worked_on_and_completed_and_its_page_has_its_life(
     written = git("show", f"agent/T{number}:done-T{number}.txt", at=remote)
     assert "Write it *down*." in written
     page = page_of(rig, number)
-    for words in ("Claimed by box-3", "the work is committed", link["url"], "Released by box-3 as completed"):
+    for words in (
+        "Claimed by box-3",
+        "the work is committed",
+        link["url"],
+        "Released by box-3 (key:box-3) as completed",
+    ):
         assert words in page, words
     leftovers = subprocess.run(
         ["grep", "-rlE", "ghs_|lw_[A-Za-z0-9]{20}", str(agents.state)], capture_output=True, text=True

@@ -24,7 +24,7 @@ _LONGEST_PAUSE = 60.0
 _LOOK_SECONDS = 0.1
 _SIGNAL, _OVER = b"s", b"o"
 _TROUBLE_PAUSE, _LONGEST_TROUBLE_PAUSE = 10.0, 300.0
-_LAST_WORDS_SECONDS = 20.0  # for tasks to be handed back, after the grace of their commands
+_LAST_WORDS_SECONDS = 10.0  # for tasks to be handed back, after the grace of their commands
 
 
 class Runner:
