@@ -180,6 +180,21 @@ def test_a_runner_with_a_wrong_key_or_command_says_so_and_ends(agents: AgentRunn
     assert "no-such-command: there is no such command" in agents.log()
 
 
+def test_a_runner_whose_key_is_revoked_finishes_its_task_and_goes_on_asking(
+    server: Installation, agents: AgentRunner
+) -> None:
+    number = new_task(server, "revoked")
+    key = server.manage("apikey", "create", "box-4", "--role", "runner").stdout.strip()
+    wait = f"touch {agents.folder}/began; until [ -e {agents.folder}/go ]; do sleep 0.05; done"
+    runner = agents.start("--types", "revoked", "--", "sh", "-c", wait, LOBWIFE_API_KEY=key)
+    wait_for(lambda: (agents.folder / "began").exists(), 10)
+    server.manage("apikey", "revoke", "box-4")
+    (agents.folder / "go").touch()
+    wait_for(lambda: status(server, number) == "completed", 10)
+    wait_for(lambda: "no task could be claimed" in agents.log(), 10)
+    assert runner.poll() is None
+
+
 # --- repositories
 def test_a_repository_that_can_t_be_cloned_is_tried_again_and_one_that_is_none_is_not(
     server: Installation, agents: AgentRunner
@@ -293,6 +308,7 @@ def test_work_goes_on_while_the_server_is_away_or_answers_html(server: Installat
     wait_for(lambda: proxy.calls >= 3, 10)  # type: ignore[attr-defined]
     proxy.shutdown()
     proxy.server_close()
+    server.environment["LOBWIFE_SECRET_KEY"] = "another-key-that-is-long-enough-for-django-and-has-some-variety-54321"
     server.start_web()
     wait_for(lambda: status(server, number) == "completed", 20, agents.log())
 

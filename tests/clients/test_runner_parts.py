@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
 from typing import Any
 
@@ -15,6 +16,8 @@ from lobwife_client.runner import environment, folders, output, repositories
 from lobwife_client.runner.process import Process
 from lobwife_client.runner.usage import UsageFile
 from lobwife_client.runner.workspace import Workspace, filled_in
+
+from tests.support.installation import ROOT
 
 BASE = "https://github.com"
 
@@ -136,6 +139,23 @@ def test_a_command_that_can_t_be_started_is_an_error_with_the_reason(tmp_path: p
     ending = process.wait(20)
     assert ending is not None
     assert (ending.outcome, ending.note) == ("error", "could not start: /nowhere/command: No such file or directory")
+
+
+def test_what_a_runner_starts_can_t_read_its_environment() -> None:
+    code = (
+        "import ctypes, os, subprocess\n"
+        "from lobwife_client.runner.process import hide_from_children\n"
+        "if os.getuid() == 0:\n"  # root may read everything
+        "    os.setgroups([]), os.setgid(65534), os.setuid(65534)\n"
+        "    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)\n"
+        "read = ['cat', f'/proc/{os.getpid()}/environ']\n"
+        "before = subprocess.run(read, capture_output=True)\n"
+        "hide_from_children()\n"
+        "print(b'secret' in before.stdout, subprocess.run(read, capture_output=True).stdout)\n"
+    )
+    variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "clients" / "python"), "KEY": "secret"}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=30)
+    assert done.stdout == "True b''\n", done.stderr
 
 
 def test_a_supervisor_that_is_killed_ends_its_command(tmp_path: pathlib.Path) -> None:

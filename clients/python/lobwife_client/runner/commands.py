@@ -17,6 +17,7 @@ from lobwife_client.client import Client
 
 from . import environment, repositories
 from .execution import Options
+from .process import SUPERVISOR
 from .runner import Runner
 from .state import StateFile, read_runners, state_directory
 
@@ -63,6 +64,8 @@ def run_command(parsed: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     if not sys.platform.startswith("linux"):
         return _refuse("run needs Linux, whose kernel ends what a command leaves behind")
+    if not SUPERVISOR.exists():  # a folder that was copied out of the checkout
+        return _refuse("run needs the whole package: pip install clients/python")
     program = shutil.which(parsed.command[0])
     if program is None:
         return _refuse(f"{parsed.command[0]}: there is no such command")

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-_SUPERVISOR = str(pathlib.Path(__file__).parent / "supervisor")
+SUPERVISOR = pathlib.Path(__file__).parent / "supervisor"
 _PR_SET_DUMPABLE = 4
 _KILL_SECONDS = 10.0  # that a supervisor may take beyond the grace
 _FOR_PYTHON = ("PATH", "LD_LIBRARY_PATH")
@@ -64,7 +64,7 @@ class Process:
         """Start it; `secrets` are masked in its output. Raises OSError."""
         self._grace = grace
         self._supervisor = subprocess.Popen(
-            [sys.executable, "-I", "-S", _SUPERVISOR, output.parent.name],
+            [sys.executable, "-I", "-S", str(SUPERVISOR), output.parent.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={name: os.environ[name] for name in _FOR_PYTHON if name in os.environ},
