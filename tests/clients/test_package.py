@@ -39,7 +39,9 @@ def imported(path: pathlib.Path) -> set[str]:
 
 
 def test_it_needs_the_standard_library_alone() -> None:
-    beside = {path.stem for path in PACKAGE.rglob("*.py")}  # programs in folders of their own import their neighbours
+    beside = {
+        path.stem for path in (PACKAGE, *PACKAGE.rglob("*.py"))
+    }  # programs in folders of their own import their neighbours
     for path in PACKAGE.rglob("*.py"):
         tops = {name.partition(".")[0] for name in imported(path)}
         assert tops <= sys.stdlib_module_names | beside, path

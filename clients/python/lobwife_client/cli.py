@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import mcp
+from . import mcp, runner
 from .client import Client
 from .errors import LobwifeError
 
@@ -82,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--outcome", choices=_OUTCOMES, default="completed", help="of the task (completed)")
     command.add_argument("--reason", help="for an outcome other than completed")
     command.set_defaults(function=_done)
+
+    runner.arguments(commands)
 
     command = commands.add_parser("mcp", help="speak MCP on stdin and stdout, for a model's tools")
     command.set_defaults(function=lambda _: mcp.serve(Client()))
