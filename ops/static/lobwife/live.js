@@ -4,8 +4,9 @@
 (() => {
   const part = (event) => event.target.closest && event.target.closest("[data-live]");
 
-  const inUse = (each) => each.querySelector(":checked:not(option)") || each.querySelector(":focus:is(input, select)")
-    || [...each.querySelectorAll("select")].some((select) => select.value);
+  const inUse = (each) => each.querySelector(":checked:not(option)")
+    || each.querySelector(":focus:is(input, select, textarea)")
+    || [...each.querySelectorAll("select, textarea")].some((field) => field.value);
 
   // What somebody typed is never thrown away: the page says that the session ended, and stays.
   let typed = false;
@@ -67,14 +68,15 @@
   const count = () => {
     const frame = document.getElementById("frame-live");
     if (!frame) return;
-    const { problems, worst } = frame.dataset;
+    const { problems, questions, worst } = frame.dataset;
     document.title = problems === "0" ? title : `(${problems}) ${title}`;
     const icon = document.getElementById("icon");
     icon.href = worst === "bad" ? icon.dataset.bad : icon.dataset.good;
-    const badge = document.getElementById("problem-count");
-    if (badge) {
-      badge.hidden = problems === "0";
-      badge.firstElementChild.textContent = problems;
+    for (const [id, number] of [["problem-count", problems], ["question-count", questions]]) {
+      const badge = document.getElementById(id);
+      if (!badge) continue;
+      badge.hidden = number === "0";
+      badge.firstElementChild.textContent = number;
     }
   };
   document.addEventListener("htmx:afterSettle", count);
