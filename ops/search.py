@@ -1,4 +1,4 @@
-"""Search everywhere: pages, actions, tasks, questions, jobs, runs, repositories, API keys; for the field and the palette."""
+"""Search everywhere: pages, actions, tasks, questions, jobs, runs, repositories, keys; by the field and the palette."""
 
 from __future__ import annotations
 

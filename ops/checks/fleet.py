@@ -1,4 +1,4 @@
-"""Checks of the running fleet: daemon, GitHub, vault, copies for dashboard and doctor; jobs, tasks, questions, tokens."""
+"""Checks of the fleet: daemon, GitHub, vault, copies for dashboard and doctor; jobs, tasks, questions, tokens too."""
 
 from __future__ import annotations
 
