@@ -263,6 +263,7 @@ def _make_questions(now: datetime) -> list[TaskEvent]:
         (task, text, choices, None) for task, (text, choices) in zip(active, _OPEN_QUESTIONS, strict=False)
     ]
     asked += [(task, *each) for task, each in zip(completed, _ANSWERED_QUESTIONS, strict=False)]
+    asked.sort(key=lambda each: each[0].pk)  # the numbers of questions are in the order of time
     events = []
     for task, text, choices, answer in asked:
         asker = f"{task.assigned_to} (system:serviceaccount:lobmob:{task.assigned_to})"
@@ -278,6 +279,7 @@ def _make_questions(now: datetime) -> list[TaskEvent]:
         if answer is not None:
             detail = f"Answer to question {question.pk}: {answer}"
             events.append(_event(task, "question_answered", detail, "anna", later, Status.ACTIVE))
+            events[-1].caller = "anna"
     return events
 
 

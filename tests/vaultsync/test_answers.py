@@ -9,7 +9,7 @@ import pytest
 from core.callers import Caller, Role
 from tasks.models import Question, Task
 from tasks.questions.services import answer_question, ask
-from tests.support.git_remote import World, change, git, note_of, task
+from tests.support.git_remote import World, change, note_of, task
 from vaultsync.models import NoteProblem
 
 pytestmark = pytest.mark.django_db
@@ -74,12 +74,11 @@ def test_who_pushed_the_answer_is_named(world: World) -> None:
     question = asked(made)
     world.synced()
     clone = world.clone()
-    git(clone.folder, "config", "user.name", "Anna Ås")
     clone.edit(note_of(made), f"answer_{question.pk}: ''", f"answer_{question.pk}: Yes")
     clone.push()
     change(made, priority="high")
     world.synced()
-    assert (current(question).answer, question.answered_by) == ("Yes", "Anna Ås in the vault")
+    assert (current(question).answer, question.answered_by) == ("Yes", "Ada in the vault")
     assert keys(question, answer="Yes") in world.text(note_of(made))
     assert not NoteProblem.objects.exists()
 
