@@ -79,7 +79,7 @@ def test_who_pushed_the_answer_is_named(world: World) -> None:
     change(made, priority="high")
     world.synced()
     assert (current(question).answer, question.answered_by) == ("Yes", "Ada in the vault")
-    assert keys(question, answer="Yes") in world.text(note_of(made))
+    assert keys(question, answer="'Yes'") in world.text(note_of(made))
     assert not NoteProblem.objects.exists()
 
 

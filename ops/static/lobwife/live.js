@@ -27,6 +27,11 @@
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (event.target.matches("[data-live]") && (document.hidden || inUse(event.target))) event.preventDefault();
   });
+  // Somebody may have begun while the answer was under way.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { elt } = event.detail.requestConfig;
+    if (elt.matches("[data-live]") && inUse(elt)) event.detail.shouldSwap = false;
+  });
   // A form that was refreshed sends to where it says now; htmx reads that a moment later.
   document.addEventListener("htmx:configRequest", (event) => {
     if (!event.target.matches("form")) return;
