@@ -46,6 +46,18 @@ def hide_from_children() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
+def start_supervisor() -> subprocess.Popen[bytes]:
+    """Start a supervisor, which waits for its command: half of the time that it takes to start one. Raises OSError."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", str(SUPERVISOR)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={name: os.environ[name] for name in _FOR_PYTHON if name in os.environ},
+        start_new_session=True,
+        cwd="/",
+    )
+
+
 class Process:
     """A command that runs."""
 
@@ -60,17 +72,11 @@ class Process:
         grace: float,
         timeout: float | None = None,
         secrets: Sequence[str] = (),
+        supervisor: subprocess.Popen[bytes] | None = None,
     ) -> None:
-        """Start it; `secrets` are masked in its output. Raises OSError."""
+        """Start it, under a supervisor that waits or a new one; `secrets` are masked in its output. Raises OSError."""
         self._grace = grace
-        self._supervisor = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(SUPERVISOR), output.parent.name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={name: os.environ[name] for name in _FOR_PYTHON if name in os.environ},
-            start_new_session=True,
-            cwd="/",
-        )
+        self._supervisor = supervisor or start_supervisor()
         self._send(
             json.dumps(
                 {
