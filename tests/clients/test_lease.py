@@ -36,7 +36,13 @@ def server() -> Iterator[BadServer]:
 @pytest.fixture
 def claim(server: BadServer) -> Callable[[int], Lease]:
     client = Client(server.url, "lw_runner", retry_seconds=5)
-    return lambda seconds: client.claim(lease_seconds=seconds)
+
+    def claim(seconds: int) -> Lease:
+        lease = client.claim(lease_seconds=seconds)
+        lease.beat_seconds = 0.1
+        return lease
+
+    return claim
 
 
 def outcomes(server: BadServer) -> list[tuple[str, str | None]]:
@@ -46,7 +52,7 @@ def outcomes(server: BadServer) -> list[tuple[str, str | None]]:
 def test_a_lease_beats_with_its_own_key_and_is_completed_at_the_end(
     server: BadServer, claim: Callable[[int], Lease]
 ) -> None:
-    with claim(1) as lease:
+    with claim(60) as lease:
         assert (lease.id, lease.task["body"], lease.fence) == (7, "do it", 4)
         lease.progress = "halfway"
         wait_for(lambda: len(server.asked(BEAT)) >= 4, what="it beats")
@@ -85,7 +91,7 @@ def test_a_holder_that_is_to_stop_learns_it_and_completes_nothing(
     server: BadServer, claim: Callable[[int], Lease]
 ) -> None:
     server.answer(BEAT, GOOD, Reply(200, {"expires_at": "", "stop": True, "reason": "the budget of T7 is spent"}))
-    with claim(1) as lease:
+    with claim(60) as lease:
         assert lease.stopped.wait(10)
         assert lease.stop_reason == "the budget of T7 is spent"
     assert outcomes(server) == [("blocked", "the budget of T7 is spent")]
@@ -105,7 +111,7 @@ def test_a_lease_lives_through_an_outage_that_ends_in_time(
     server: BadServer, claim: Callable[[int], Lease], bad: Reply
 ) -> None:
     server.answer(BEAT, bad, bad, GOOD)
-    with claim(3) as lease:
+    with claim(60) as lease:
         wait_for(lambda: len(server.asked(BEAT)) >= 4, what="it beats again")
         assert not lease.stopped.is_set()
     assert outcomes(server) == [("completed", None)]
@@ -116,10 +122,10 @@ def test_nobody_works_without_a_lease(server: BadServer, claim: Callable[[int], 
     server.answer(BEAT, bad)
     started = time.monotonic()
     with claim(2) as lease:
-        assert lease.stopped.wait(10)
+        assert lease.stopped.wait(20)
         took = time.monotonic() - started
         assert "until the end of the lease" in (lease.stop_reason or "")
-    assert 1 < took < 4
+    assert 1 < took < 6
     assert outcomes(server) == [], "nothing of it is reported"
 
 
@@ -128,7 +134,7 @@ def test_a_lobwife_that_nobody_can_reach_stops_the_holder_at_the_end_of_the_leas
         server.answer(CLAIM, Reply(200, CLAIMED))
         lease = Client(server.url, "").claim(lease_seconds=2)
     with lease:
-        assert lease.stopped.wait(10)
+        assert lease.stopped.wait(20)
         assert lease.seconds_left == 0
 
 
@@ -137,7 +143,7 @@ def test_a_lease_that_is_lost_stops_the_holder_at_once_and_reports_nothing(
     server: BadServer, claim: Callable[[int], Lease], bad: Reply
 ) -> None:
     server.answer(BEAT, bad)
-    with claim(1) as lease:
+    with claim(60) as lease:
         assert lease.stopped.wait(10)
         assert bad.body["error"] in (lease.stop_reason or "")
     assert len(server.asked(BEAT)) == 1, "what is refused is not tried again"
@@ -168,7 +174,7 @@ def test_messages_come_once_though_heartbeats_repeat_them(server: BadServer, cla
     message = {"kind": "answer", "question_id": 3, "question": "Really?", "answer": "Yes", "answered_by": "olga"}
     beat = Reply(200, {"expires_at": "", "stop": False, "reason": None, "messages": [message]})
     server.answer(BEAT, beat)
-    with claim(1) as lease:
+    with claim(60) as lease:
         wait_for(lambda: len(server.asked(BEAT)) >= 4, what="it beats")
         assert lease.messages == [message]
 
@@ -189,7 +195,7 @@ def test_nobody_waits_for_an_answer_after_the_lease_or_for_longer_than_they_say(
     with claim(60) as lease:
         assert lease.ask("Really?", wait_seconds=0) is None
     server.answer(BEAT, OVER)
-    with claim(1) as lost:
+    with claim(60) as lost:
         assert lost.ask("Really?") is None
         assert lost.stopped.is_set()
 

@@ -53,6 +53,7 @@ class Lease:
         self.stop_reason: str | None = None
         self.messages: list[Json] = []
         self.progress: str | None = None
+        self.beat_seconds = min(seconds / 3, _MOST_BETWEEN_BEATS)  # between heartbeats
         self.released_as: str | None = None
         self._margin = min(_UNWRITTEN, seconds / 10)
         self._ends = _now() + seconds - self._margin
@@ -169,8 +170,7 @@ class Lease:
 
     def _beat(self) -> None:
         """Beat until told to end, or until the lease is over."""
-        apart = min(self.seconds / 3, _MOST_BETWEEN_BEATS)
-        client, pause, wait = self.client.within(0), _FIRST_PAUSE, apart
+        client, pause, wait = self.client.within(0), _FIRST_PAUSE, self.beat_seconds
         while not self._no_more_beats.wait(wait) and not self._is_over:
             sent = _now()
             try:
@@ -183,7 +183,7 @@ class Lease:
                 wait = max(pause * random.uniform(0.5, 1), min(error.retry_after or 0, _LONGEST_PAUSE))  # noqa: S311
                 pause = min(pause * 2, _LONGEST_PAUSE)
             else:
-                wait, pause = apart, _FIRST_PAUSE
+                wait, pause = self.beat_seconds, _FIRST_PAUSE
                 self._read(answer, sent)
 
     def _read(self, answer: Json, sent: float) -> None:
