@@ -113,6 +113,12 @@ class Execution:
             return False
         except repositories.BadRepository as error:
             self._release("failed", str(error))
+        except Exception as error:
+            log.exception("%s: the runner failed", self.task_id)
+            if self._process is not None:
+                self._process.end()
+            self._release(self._unless_too_often("queued"), f"the runner failed: {error!r}")
+            return False
         finally:
             self._lease.stop_beating()
         return True

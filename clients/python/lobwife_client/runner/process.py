@@ -76,6 +76,7 @@ class Process:
     ) -> None:
         """Start it, under a supervisor that waits or a new one; `secrets` are masked in its output. Raises OSError."""
         self._grace = grace
+        self._ending: Ending | None = None
         self._supervisor = supervisor or start_supervisor()
         self._send(
             json.dumps(
@@ -96,8 +97,8 @@ class Process:
     def wait(self, seconds: float) -> Ending | None:
         """Wait at most so long; None while it runs."""
         stdout = self._supervisor.stdout
-        if stdout is None:  # never: it is a pipe
-            return None
+        if self._ending is not None or stdout is None:
+            return self._ending
         poll = select.poll()
         poll.register(stdout, select.POLLIN)
         if not poll.poll(seconds * 1000):
@@ -108,7 +109,8 @@ class Process:
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-        return _ending(line, code)
+        self._ending = _ending(line, code)
+        return self._ending
 
     def stop(self, *, at_once: bool = False) -> None:
         """Order it to end: SIGTERM to all its processes, SIGKILL after the grace, or at once."""

@@ -136,8 +136,6 @@ class Runner:
         is_well = False
         try:
             is_well = execution.run()
-        except Exception:
-            log.exception("%s: the runner failed", execution.task_id)
         finally:
             with self._lock:
                 self._executions.discard(execution)
