@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 
+from jobs.execution import script_paths
 from tests.support.installation import ROOT
 
 PACKAGE = ROOT / "clients" / "python" / "lobwife_client"
@@ -39,9 +40,8 @@ def imported(path: pathlib.Path) -> set[str]:
 
 
 def test_it_needs_the_standard_library_alone() -> None:
-    beside = {
-        path.stem for path in (PACKAGE, *PACKAGE.rglob("*.py"))
-    }  # programs in folders of their own import their neighbours
+    # Programs in folders of their own import their neighbours.
+    beside = {path.stem for path in (PACKAGE, *PACKAGE.rglob("*.py"))}
     for path in PACKAGE.rglob("*.py"):
         tops = {name.partition(".")[0] for name in imported(path)}
         assert tops <= sys.stdlib_module_names | beside, path
@@ -54,6 +54,13 @@ def test_importing_it_loads_nothing_slow() -> None:
     loaded = set(done.stdout.split())
     assert "lobwife_client.transport" in loaded
     assert loaded & SLOW == set()
+
+
+def test_scripts_of_jobs_can_import_it() -> None:
+    environment = script_paths.script_environment(ROOT / "jobs" / "scripts" / "hello.py")
+    command = [sys.executable, "-c", "import lobwife_client; print(lobwife_client.__file__)"]
+    done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(PACKAGE / "__init__.py")
 
 
 def test_its_programs_exist() -> None:
