@@ -18,6 +18,7 @@ import pytest
 from tests.support.agents import AgentRunner
 from tests.support.installation import Installation, wait_for
 
+pytestmark = pytest.mark.slow
 # A command that can't be ended by SIGTERM, and has a child that left its session and its parent.
 STUBBORN = """
 import os, pathlib, signal, sys, time
@@ -100,14 +101,17 @@ def test_a_command_gets_its_note_and_a_key_for_its_task_and_no_other_secret(
         "pathlib.Path(sys.argv[1]).write_text(json.dumps({**seen, 'environment': dict(os.environ)}))\n"
         "print('all is', os.environ['LOBWIFE_API_KEY'])\n",
     )
-    options = ("--types", "gets", "--name", "box-3", "--env", "LANG")
-    assert agents.run(*options, "--", command, f"{agents.folder}/seen", "{note}", "{task}", "{dir}", LANG="C") == 0
+    options = ("--types", "gets", "--name", "box-3", "--env", "ANTHROPIC_API_KEY")
+    variables = {"ANTHROPIC_API_KEY": "for-the-model", "LOBWIFE_CA_FILE": "ca.pem"}
+    assert agents.run(*options, "--", command, f"{agents.folder}/seen", "{note}", "{task}", "{dir}", **variables) == 0
     seen = json.loads(agents.file("seen"))
     variables = seen["environment"]
     assert seen["arguments"][1:] == [f"T{number}", seen["cwd"]]
     assert "Do *this*." in seen["note"]
     assert (variables["TASK_ID"], variables["LOBWIFE_FENCE"]) == (f"T{number}", "1")
     assert variables["LOBWIFE_API_KEY"] not in ("", key)
+    assert variables["ANTHROPIC_API_KEY"] == "for-the-model"
+    assert variables["LOBWIFE_CA_FILE"] == f"{agents.folder}/ca.pem"
     assert variables["HOME"].startswith(str(agents.state))
     everything = json.dumps(seen) + agents.log()
     assert key not in everything
@@ -137,10 +141,12 @@ def test_what_a_command_released_and_wrote_itself_stays(server: Installation, ag
     number = new_task(server, "itself")
     link, done = "lobwife-agent link https://example.com/org/app/pull/1", "lobwife-agent done 'its own words'"
     command = f"{link} && {done} --outcome blocked --reason 'needs a person'"
-    assert agents.run("--types", "itself", "--", "sh", "-c", command) == 0
+    command = f"{command} && sleep 1.5 && touch {agents.folder}/finished"  # a heartbeat says meanwhile that it is over
+    assert agents.run("--types", "itself", "--lease", "2", "--", "sh", "-c", command) == 0
     ended = task(server, number)
     assert (ended["status"], ended["result"]["summary"]) == ("blocked", "its own words")
     assert ended["links"][0]["kind"] == "pull"
+    assert (agents.folder / "finished").exists()
 
 
 def test_usage_that_a_command_writes_is_reported_as_costs(server: Installation, agents: AgentRunner) -> None:

@@ -173,7 +173,7 @@ def _data(text: str | None) -> dict[str, Any] | None:
         data = json.loads(text)
     except OSError as error:
         raise Usage(f"--data: {error.filename}: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
         raise Usage("--data must be a JSON object, or @ and the name of a file with one")

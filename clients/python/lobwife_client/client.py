@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import re
 import time
@@ -66,10 +67,7 @@ class Client:
         Filters are status, type, priority, assigned_to, repo, q, updated_after and before_id.
         """
         page_size = min(limit or _PAGE, _PAGE)
-        for number, task in enumerate(self._pages("/api/v1/tasks", limit=page_size, order=order, **filters), 1):
-            yield task
-            if number == limit:
-                return
+        return itertools.islice(self._pages("/api/v1/tasks", limit=page_size, order=order, **filters), limit)
 
     def task_counts(self) -> Json:
         return self._get("/api/v1/tasks/counts")

@@ -174,7 +174,7 @@ class Lease:
         while not self._no_more_beats.wait(wait) and not self._is_over:
             sent = _now()
             try:
-                limit = min(TIMEOUT_SECONDS, max(0.1, self.seconds_left))
+                limit = min(TIMEOUT_SECONDS, max(1.0, self.seconds / 4), max(0.1, self.seconds_left))
                 answer = client.heartbeat(self.id, self.fence, self.progress, timeout=limit)
             except LobwifeError as error:
                 if isinstance(error, Refused) and error.status not in _PASSING:

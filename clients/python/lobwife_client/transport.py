@@ -165,11 +165,11 @@ class Transport:
         """Send one request, once, and return whatever answer there is; raises Unreachable, BadSettings."""
         credential = self.credential()
         own = {"Authorization": f"Bearer {credential}"} if credential else {}
-        connection = self._connection(timeout)
+        connection, deadline = self._connection(timeout), time.monotonic() + timeout
         stream, was_sent = None, False
         try:
             connection.connect()
-            stream = _Stream(connection.sock, time.monotonic() + timeout)
+            stream = _Stream(connection.sock, deadline)
             connection.sock = stream
             was_sent = True
             connection.request(

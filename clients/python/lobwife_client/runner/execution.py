@@ -67,10 +67,19 @@ class NotPrepared(Exception):
 class Execution:
     """The work on one task. `run()` is for a thread of its own."""
 
-    def __init__(self, lease: Lease, options: Options, state: StateFile, stopping: threading.Event) -> None:
+    def __init__(
+        self,
+        lease: Lease,
+        options: Options,
+        state: StateFile,
+        stopping: threading.Event,
+        supervisor: subprocess.Popen[bytes],
+    ) -> None:
+        """`supervisor` waits for the first command."""
         self._lease, self._options, self._state, self._stopping = lease, options, state, stopping
         self._task: Mapping[str, Any] = lease.task
         self.task_id = str(self._task["task_id"])
+        self._supervisor: subprocess.Popen[bytes] | None = supervisor
         self._process: Process | None = None
         self._since = time.time()
         self._workspace: Workspace | None = None
@@ -83,6 +92,8 @@ class Execution:
             self._state.set(self._task["id"], None)
             if self._workspace is not None:
                 self._workspace.close()
+            if self._supervisor is not None:
+                self._supervisor.communicate()  # without a command it ends
 
     def hurry(self) -> None:
         """Cut the grace of the command short."""
@@ -102,6 +113,12 @@ class Execution:
             return False
         except repositories.BadRepository as error:
             self._release("failed", str(error))
+        except Exception as error:
+            log.exception("%s: the runner failed", self.task_id)
+            if self._process is not None:
+                self._process.end()
+            self._release(self._unless_too_often("queued"), f"the runner failed: {error!r}")
+            return False
         finally:
             self._lease.stop_beating()
         return True
@@ -173,6 +190,7 @@ class Execution:
         timeout: float | None,
     ) -> Process:
         options = self._options
+        supervisor, self._supervisor = self._supervisor, None
         try:
             return Process(
                 command,
@@ -183,6 +201,7 @@ class Execution:
                 grace=options.grace,
                 timeout=timeout,
                 secrets=[self._lease.key, *environment.secrets_among(options.pass_on, options.machine)],
+                supervisor=supervisor,
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise NotPrepared(f"no process could be started: {error}") from None

@@ -46,6 +46,18 @@ def hide_from_children() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
+def start_supervisor() -> subprocess.Popen[bytes]:
+    """Start a supervisor, which waits for its command: half of the time that it takes to start one. Raises OSError."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", str(SUPERVISOR)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={name: os.environ[name] for name in _FOR_PYTHON if name in os.environ},
+        start_new_session=True,
+        cwd="/",
+    )
+
+
 class Process:
     """A command that runs."""
 
@@ -60,17 +72,12 @@ class Process:
         grace: float,
         timeout: float | None = None,
         secrets: Sequence[str] = (),
+        supervisor: subprocess.Popen[bytes] | None = None,
     ) -> None:
-        """Start it; `secrets` are masked in its output. Raises OSError."""
+        """Start it, under a supervisor that waits or a new one; `secrets` are masked in its output. Raises OSError."""
         self._grace = grace
-        self._supervisor = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(SUPERVISOR), output.parent.name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={name: os.environ[name] for name in _FOR_PYTHON if name in os.environ},
-            start_new_session=True,
-            cwd="/",
-        )
+        self._ending: Ending | None = None
+        self._supervisor = supervisor or start_supervisor()
         self._send(
             json.dumps(
                 {
@@ -90,8 +97,8 @@ class Process:
     def wait(self, seconds: float) -> Ending | None:
         """Wait at most so long; None while it runs."""
         stdout = self._supervisor.stdout
-        if stdout is None:  # never: it is a pipe
-            return None
+        if self._ending is not None or stdout is None:
+            return self._ending
         poll = select.poll()
         poll.register(stdout, select.POLLIN)
         if not poll.poll(seconds * 1000):
@@ -102,7 +109,8 @@ class Process:
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-        return _ending(line, code)
+        self._ending = _ending(line, code)
+        return self._ending
 
     def stop(self, *, at_once: bool = False) -> None:
         """Order it to end: SIGTERM to all its processes, SIGKILL after the grace, or at once."""

@@ -7,6 +7,7 @@ import os
 import random
 import select
 import signal
+import subprocess
 import threading
 import time
 
@@ -15,7 +16,7 @@ from lobwife_client.errors import LobwifeError, Refused
 from lobwife_client.lease import Lease
 
 from .execution import Execution, Options
-from .process import hide_from_children
+from .process import hide_from_children, start_supervisor
 from .state import StateFile
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ class Runner:
     def _claim_until_stopped(self) -> None:
         pause = 0.0
         is_first = True
+        supervisor: subprocess.Popen[bytes] | None = None
         while not self._stopping.wait(pause):
             self._slots.acquire()
             self._stopping.wait(self._trouble_pause())
@@ -85,21 +87,25 @@ class Runner:
                 return
             began = time.monotonic()
             try:
+                if supervisor is None or supervisor.poll() is not None:
+                    supervisor = start_supervisor()  # so that a command starts sooner, and none is claimed in vain
                 lease = self._claim()
-            except LobwifeError as error:
+            except (LobwifeError, OSError) as error:
                 self._slots.release()
                 if is_first and isinstance(error, Refused) and error.status in (400, 401, 403, 404):
                     self._refusal = error
                     return
                 log.warning("no task could be claimed: %s", error)
-                pause = max(error.retry_after or 0.0, min(_LONGEST_PAUSE, pause * 2 or 1.0) * random.uniform(0.5, 1))  # noqa: S311 no secret
+                pause = min(_LONGEST_PAUSE, pause * 2 or 1.0) * random.uniform(0.5, 1)  # noqa: S311 no secret
+                pause = max(getattr(error, "retry_after", None) or 0.0, pause)
                 continue
             is_first, pause = False, 0.0
             if lease is None:
                 self._slots.release()
                 pause = max(0.0, 1.0 - (time.monotonic() - began))  # a server that stops answers at once
                 continue
-            self._begin(lease)
+            self._begin(lease, supervisor)
+            supervisor = None
             if self._options.once:
                 self._slots.acquire()  # until the task is over
                 return
@@ -117,9 +123,9 @@ class Runner:
             lease.client = self._client.with_key(lease.key)
         return lease
 
-    def _begin(self, lease: Lease) -> None:
+    def _begin(self, lease: Lease, supervisor: subprocess.Popen[bytes]) -> None:
         """Work on a task in a thread; one that was claimed while the runner was told to stop goes back unbegun."""
-        execution = Execution(lease, self._options, self._state, self._stopping)
+        execution = Execution(lease, self._options, self._state, self._stopping, supervisor)
         log.info("%s claimed: %s", execution.task_id, lease.task["name"])
         thread = threading.Thread(target=self._execute, args=(execution,), name=execution.task_id, daemon=True)
         with self._lock:
@@ -130,8 +136,6 @@ class Runner:
         is_well = False
         try:
             is_well = execution.run()
-        except Exception:
-            log.exception("%s: the runner failed", execution.task_id)
         finally:
             with self._lock:
                 self._executions.discard(execution)
