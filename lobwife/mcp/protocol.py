@@ -50,7 +50,7 @@ def serve(request: HttpRequest) -> HttpResponse:
         method = message["method"]
         if method != "initialize":
             _check_version(request)
-        result = _result(request, method, message.get("params", {}))
+        result = _result(request, method, _object_of(message, "params"))
     except ProtocolError as error:
         content = {"code": error.code, "message": str(error)}
         if error.data is not None:
@@ -62,7 +62,7 @@ def serve(request: HttpRequest) -> HttpResponse:
 def _check_headers(request: HttpRequest) -> None:
     """Refuse pages of other sites, whatever name they have lead here, and clients that don't take JSON."""
     origin = request.META.get("HTTP_ORIGIN")
-    if origin is not None and not _is_our_origin(request, origin):
+    if origin is not None and not _is_our_origin(origin):
         raise ProtocolError(_INVALID_REQUEST, "a page of another site may not call this", 403)
     if request.content_type != "application/json":
         raise ProtocolError(_INVALID_REQUEST, "the Content-Type must be application/json", 415)
@@ -71,12 +71,11 @@ def _check_headers(request: HttpRequest) -> None:
         raise ProtocolError(_INVALID_REQUEST, "the answer is application/json, which Accept doesn't name", 406)
 
 
-def _is_our_origin(request: HttpRequest, origin: str) -> bool:
+def _is_our_origin(origin: str) -> bool:
     try:
-        host = urlsplit(origin).netloc
+        return is_our_name(urlsplit(origin).netloc)
     except ValueError:
         return False
-    return bool(host) and (host == request.get_host() or is_our_name(host))
 
 
 def _check_version(request: HttpRequest) -> None:
@@ -118,9 +117,17 @@ def _identifier(message: dict[str, Any]) -> str | int | None:
     return identifier
 
 
-def _result(request: HttpRequest, method: str, parameters: Any) -> dict[str, Any]:
-    if not isinstance(parameters, dict):
-        raise ProtocolError(_INVALID_PARAMS, "params must be an object")
+def _object_of(message: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return an object that may be left out."""
+    part = message.get(name)
+    if part is None:
+        return {}
+    if not isinstance(part, dict):
+        raise ProtocolError(_INVALID_PARAMS, f"{name} must be an object")
+    return part
+
+
+def _result(request: HttpRequest, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
     if method == "initialize":
         return _initialized(parameters)
     if method == "ping":
@@ -149,9 +156,7 @@ def _called(request: HttpRequest, parameters: dict[str, Any]) -> dict[str, Any]:
     tool = TOOLS.get(str(parameters.get("name")))
     if tool is None:
         raise ProtocolError(_INVALID_PARAMS, f"name must be one of {', '.join(TOOLS)}")
-    arguments = parameters.get("arguments", {})
-    if not isinstance(arguments, dict):
-        raise ProtocolError(_INVALID_PARAMS, "arguments must be an object")
+    arguments = _object_of(parameters, "arguments")
     try:
         text, is_error = orjson.dumps(call_tool(request, tool, arguments)).decode(), False
     except LobwifeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -31,6 +32,7 @@ _SHOWN = (
     *("parent", "depends_on", "group", "attempt", "lease", "links", "result"),
 )
 _LONGEST_PROGRESS, _LONGEST_DETAIL = 1_000, 2_000
+_Number = Annotated[int, Field(ge=0, le=10**15)]
 _Wait = Annotated[int, Field(ge=0, le=60, description="Seconds to wait for it")]
 
 
@@ -44,7 +46,7 @@ class Arguments(BaseModel):
 
 class OfTask(Arguments):
     task_id: str = Field(default="", description="As T12; a task's own key needs none")
-    fence: int = Field(default=0, description="Your lease's; found if left out")
+    fence: _Number = Field(default=0, description="Your lease's; found if left out")
 
 
 class NextTask(Arguments):
@@ -61,7 +63,7 @@ class Progress(OfTask):
 class Question(OfTask):
     text: str = Field("", description="What people have to know to answer")
     choices: list[str] = Field([], description="Answers to pick from; for an approval Approve and Reject")
-    question_id: int = Field(0, description="In place of text: wait on for the answer to this one")
+    question_id: _Number = Field(0, description="In place of text: wait on for the answer to this one")
     wait_seconds: _Wait = 20
 
 
@@ -90,7 +92,7 @@ class Finish(OfTask):
 
 class History(OfTask):
     limit: int = Field(20, ge=1, le=100)
-    before_id: int = Field(0, ge=0, description="Only older ones than this")
+    before_id: _Number = Field(0, description="Only older ones than this")
 
 
 class Calls:
@@ -254,6 +256,7 @@ TOOLS = {
 }
 
 
+@functools.cache
 def described() -> list[dict[str, Any]]:
     """Return the tools as `tools/list` has them."""
     return [tool.description(name) for name, tool in TOOLS.items()]

@@ -13,12 +13,13 @@ from django.test import Client
 
 from access.keys import create_key
 from broker.models import Action, TokenAudit
-from core.callers import Role
+from core.callers import Caller, Role
+from core.errors import Conflict
 from core.timestamps import utc_now
 from lobwife.mcp.protocol import VERSIONS
 from lobwife.mcp.tools import INSTRUCTIONS, TOOLS, described
 from tasks.models import Question, Task, TaskLease
-from tasks.services import cancel_task, create_task
+from tasks.services import cancel_task, create_task, log_event
 
 pytestmark = pytest.mark.django_db
 REMOTE = "10.9.8.7"
@@ -171,6 +172,12 @@ def test_what_is_nested_too_deep_or_too_large_is_refused(runner: Client) -> None
     assert send(runner, {"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"a": "x" * 2**20}}).status_code == 413
 
 
+def test_what_may_be_left_out_may_be_null(number: int, runner: Client) -> None:
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "next_task", "arguments": None}}
+    assert f"T{number}" in send(runner, message).json()["result"]["content"][0]["text"]
+    assert send(runner, {"jsonrpc": "2.0", "id": 1, "method": "ping", "params": None}).json()["result"] == {}
+
+
 def test_the_id_comes_back_as_it_was_sent(runner: Client) -> None:
     for identifier in ("a", "", 0, -3, 2**53):
         assert send(runner, {"jsonrpc": "2.0", "id": identifier, "method": "ping"}).json()["id"] == identifier
@@ -197,6 +204,15 @@ def test_headers_that_do_not_fit_are_refused(runner: Client) -> None:
 def test_a_page_of_another_site_is_refused(operator: Client, origin: str) -> None:
     answer = rpc(operator, "tools/list", origin=origin)
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, -32600)
+
+
+def test_a_name_that_was_pointed_here_is_no_origin_even_where_any_name_is_taken(
+    operator: Client, settings: Any
+) -> None:
+    settings.ALLOWED_HOSTS = ["*"]
+    host = "evil.example:8081"
+    assert rpc(operator, "tools/list", host=host).status_code == 200
+    assert rpc(operator, "tools/list", origin=f"http://{host}", host=host).status_code == 403
 
 
 def test_a_name_that_was_pointed_here_is_refused(operator: Client) -> None:
@@ -410,6 +426,11 @@ def test_without_a_task_the_model_is_told_what_to_do(runner: Client) -> None:
         ("next_task", {"seconds": 1}, "seconds"),
         ("get_task", {"task_id": "1/../../token"}, "task id must be a whole number"),
         ("get_task", {"task_id": "99999"}, "T99999"),
+        ("get_task", {"task_id": "T1", "fence": 1e30}, "fence"),
+        ("get_task", {"task_id": "T1", "fence": -1}, "fence"),
+        ("get_task", {"task_id": "T\u0000"}, "task id"),
+        ("list_my_events", {"task_id": "T1", "before_id": 10**18}, "before_id"),
+        ("ask", {"task_id": "T1", "question_id": 10**18}, "question_id"),
         ("note_progress", {"task_id": "T1"}, "text"),
         ("note_progress", {"task_id": "T1", "text": ""}, "text"),
         ("add_link", {"task_id": "T1", "url": PULL, "kind": "picture"}, "kind"),
@@ -472,3 +493,15 @@ def test_a_runner_may_by_rest_what_it_may_by_its_tools(number: int, runner: Clie
     end = {"fence": 1, "outcome": "queued"}
     assert runner.post(f"{path}/release", end, content_type="application/json").status_code == 200
     assert set(statuses()) == {404}
+
+
+def test_a_runner_that_loses_its_lease_while_it_writes_writes_nothing(number: int, runner: Client) -> None:
+    caller = Caller("key:box-3", Role.RUNNER)
+    call(runner, "next_task", wait_seconds=0)
+    log_event(task_id=number, event_type="note", detail=None, actor=None, caller=caller)
+    for moment, other in ((utc_now() + timedelta(days=1), caller), (utc_now(), Caller("key:box-9", Role.RUNNER))):
+        with time_machine.travel(moment, tick=False), pytest.raises(Conflict, match="holds no lease"):
+            log_event(task_id=number, event_type="note", detail=None, actor=None, caller=other)
+    with pytest.raises(Conflict, match="holds no lease"):
+        create_task(fields={"name": "x", "parent": number}, actor=None, caller=Caller("key:box-9", Role.RUNNER))
+    assert not Task.objects.filter(name="x").exists()
