@@ -29,6 +29,7 @@ from core.processes import in_native_thread
 from core.sqlite.copies import folder, keep_copy
 from core.timestamps import iso_text, parse, utc_now
 from jobs import time_range
+from jobs.alerts import kinds
 from jobs.models import Job
 from ops import (
     activity,
@@ -45,6 +46,7 @@ from ops import (
 )
 from ops.checks import state
 from ops.invisible_characters import View
+from tasks import overdue
 from tasks.models import Status, Task
 
 _PALETTE_MOST = 6
@@ -102,6 +104,10 @@ class OperationsSite(AdminSite):
         return sorted(
             listed, key=lambda app: _ORDER.index(app["app_label"]) if app["app_label"] in _ORDER else len(_ORDER)
         )
+
+    def overdue_limits(self) -> overdue.Limits:
+        """Return after how many minutes a task is overdue, for the admin of tasks."""
+        return kinds.overdue_limits()
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         context = super().each_context(request)
