@@ -188,6 +188,7 @@ _REFUSALS = {
     403: "this route is for the role operator, and key:ci is a viewer",
     404: "Task T42 not found",
     409: "Job nightly-report is already running",
+    412: "Task T42 is not what If-Match names: read it again, then decide anew",
     413: "the body is larger than 1 MiB",
     410: "events after 12 were removed: read what you follow anew, then go on with after=4710",
     422: "the repository acme/nowhere is not one of the installation's",
@@ -195,8 +196,23 @@ _REFUSALS = {
     502: "GitHub could not be reached",
     503: "the database is locked: try again",
 }
+_OVER = "Task T42 is completed: an agent changes nothing on a task that is over"
 _LEASE_IS_OVER = "fence 7 of task T42 is over (expired); box-4/2 (key:box-4) holds it with fence 8"
 _REFUSALS_OF = {
+    **dict.fromkeys((("/api/v1/tasks", 400), ("/api/v1/tasks/{task_id}", 400)), "invalid status: sleeping"),
+    **dict.fromkeys(
+        ((f"/api/v1/tasks/{{task_id}}{call}", 409) for call in ("", "/events", "/links", "/result")), _OVER
+    ),
+    ("/api/v1/tasks", 409): "depends_on would be a cycle: T42, T43, T42",
+    ("/api/v1/tasks/{task_id}/events", 400): "event_type is required",
+    ("/api/v1/tasks/{task_id}/links", 400): "url must be an http or https URL",
+    ("/api/v1/tasks/{task_id}/result", 400): "summary is required",
+    ("/api/v1/tasks/{task_id}/note", 400): "text is required",
+    ("/api/v1/tasks/{task_id}/note", 409): "the note of T42 can't be read: its frontmatter is not YAML",
+    ("/api/v1/costs", 400): "model is required",
+    ("/api/v1/costs", 409): "the source 'session-3/turn-12' of T42 had other numbers: name each report anew",
+    ("/api/v1/runs/{run_id}/abort", 409): "run 314 is over: success",
+    ("/api/v1/runs/{run_id}/retry", 409): "run 314 is not over",
     ("/api/v1/tasks/claim", 400): "lease_seconds Input should be less than or equal to 86400",
     **{(f"/api/v1/tasks/{{task_id}}/{call}", 409): _LEASE_IS_OVER for call in ("heartbeat", "release")},
 }

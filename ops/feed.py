@@ -94,7 +94,8 @@ def _time_at(number: int) -> datetime:
 
 def _entry(event: Event) -> Entry:
     data = event.data if isinstance(event.data, dict) else {}
-    sentence = next((str(data[name]) for name in _SENTENCES if data.get(name)), "")
+    words = TYPES[event.type].words if event.type in TYPES else event.type
+    sentence = next((str(data[name]) for name in _SENTENCES if data.get(name)), words)
     return Entry(event, sentence, json.dumps(event.data, indent=2, ensure_ascii=False), _url(event, data))
 
 
