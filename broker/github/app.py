@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.conf import settings
 
-from broker.github.client import GitHub
 from core import env
 from core.errors import Unavailable
 
@@ -30,8 +29,8 @@ class UnusableKey(Exception):
     """A key is configured and can't be used; the sentence says which and why, never what it is."""
 
 
-def configured() -> GitHub:
-    """Return the installation as the settings name it; raises Unavailable with what is missing."""
+def configured() -> list[RSAPrivateKey]:
+    """Return the keys of the App as the settings name it; raises Unavailable with what is missing."""
     try:
         keys = private_keys()
     except UnusableKey as error:
@@ -44,14 +43,7 @@ def configured() -> GitHub:
         raise _not_configured("GH_APP_INSTALL_ID must be the installation's number")
     if not is_safe_url(settings.GITHUB_API_URL):
         raise _not_configured("GITHUB_API_URL must begin with https://")
-    return GitHub(settings.GITHUB_API_URL, settings.GH_APP_ID, settings.GH_APP_INSTALL_ID, keys)
-
-
-def without_key() -> GitHub:
-    """Return GitHub for revoking, which needs no key of the App; raises Unavailable for an unsafe address."""
-    if not is_safe_url(settings.GITHUB_API_URL):
-        raise Unavailable("GITHUB_API_URL must begin with https://")
-    return GitHub(settings.GITHUB_API_URL, settings.GH_APP_ID, settings.GH_APP_INSTALL_ID, [])
+    return keys
 
 
 def problem() -> str | None:

@@ -14,8 +14,9 @@ import httpcore2
 import jwt
 import orjson
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from django.conf import settings
 
-from broker.github import transport
+from broker.github import app, transport
 from core.errors import Unavailable, Upstream
 from core.http import deadline
 
@@ -97,6 +98,19 @@ class GitHub:
         self.installation_id = installation_id
         self.keys = keys
         self.clock_skew = clock_skew
+
+    @classmethod
+    def configured(cls) -> GitHub:
+        """Return the installation as the settings name it; raises Unavailable with what is missing."""
+        keys = app.configured()
+        return cls(settings.GITHUB_API_URL, settings.GH_APP_ID, settings.GH_APP_INSTALL_ID, keys)
+
+    @classmethod
+    def without_key(cls) -> GitHub:
+        """Return GitHub for revoking, which needs no key of the App; raises Unavailable for an unsafe address."""
+        if not app.is_safe_url(settings.GITHUB_API_URL):
+            raise Unavailable("GITHUB_API_URL must begin with https://")
+        return cls(settings.GITHUB_API_URL, settings.GH_APP_ID, settings.GH_APP_INSTALL_ID, [])
 
     def mint(self, repositories: Sequence[str] | None, permissions: Mapping[str, str], *, until: float) -> Minted:
         """Make a token for these repositories, or for all of them when None; `until` is a monotonic time.

@@ -13,7 +13,6 @@ from typing import Any
 
 from django.db import close_old_connections, transaction
 
-from broker.github import app
 from broker.github.client import GitHub, GitHubDown, Minted, RateLimited
 from broker.models import GitHubState, IssuedToken
 from broker.tokens import encryption
@@ -62,7 +61,7 @@ def mint(request: MintRequest, state: GitHubState) -> NewToken:
     """Have GitHub make a token; raises what GitHub raises, and Unprocessable for a repository of another owner."""
     scope = request.scope
     try:
-        github = app.configured()
+        github = GitHub.configured()
         github.clock_skew = state.clock_skew
         owner, names = _owner_and_names(github, state, request)
         close_old_connections()  # other requests use it while GitHub is waited for

@@ -11,7 +11,7 @@ from django.db.models import F, Q
 
 from broker import audit
 from broker.audit import SYSTEM
-from broker.github import app
+from broker.github.client import GitHub
 from broker.models import Action, IssuedToken, Outcome
 from broker.registrations import task_number_of_key
 from broker.tokens import encryption
@@ -43,7 +43,7 @@ def revoke(row: IssuedToken, *, seconds: float = 3.0) -> bool:
         _finish(row, State.LEFT, Outcome.FAILED, "the secret key that encrypted it is gone; it expires by itself")
         return True
     try:
-        app.without_key().revoke(token, until=time.monotonic() + seconds)
+        GitHub.without_key().revoke(token, until=time.monotonic() + seconds)
     except LobwifeError as error:
         delay = processes.backoff(row.attempts, _FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
         wait = timedelta(seconds=max(delay, error.retry_after or 0))

@@ -16,7 +16,7 @@ from django.core import checks
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 
-from broker.github import app
+from broker.github.client import GitHub
 from core.errors import LobwifeError
 from core.timestamps import parse
 from jobs.alerts import kinds
@@ -148,7 +148,7 @@ def web() -> Iterator[Finding]:
 def broker() -> Iterator[Finding]:
     """Ask GitHub for the App's installation, which also tells the time."""
     try:
-        github = app.configured()
+        github = GitHub.configured()
     except LobwifeError as error:
         is_meant = settings.GH_APP_ID or settings.GH_APP_INSTALL_ID
         yield bad("broker", f"off: {error}", "follow docs/broker.md") if is_meant else good("broker", f"off: {error}")

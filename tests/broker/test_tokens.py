@@ -160,8 +160,8 @@ def test_a_token_that_ends_within_ten_minutes_is_refreshed(rig: Rig) -> None:
 
 def test_an_empty_list_which_is_every_repository_to_github_is_never_sent(rig: Rig) -> None:
     calls = len(rig.github.calls)
-    asked = "app.configured().mint([], {'contents': 'read'}, until=time.monotonic() + 5)"
-    done = rig.run("-c", f"import django, time; django.setup()\nfrom broker.github import app\n{asked}")
+    asked = "GitHub.configured().mint([], {'contents': 'read'}, until=time.monotonic() + 5)"
+    done = rig.run("-c", f"import django, time; django.setup()\nfrom broker.github.client import GitHub\n{asked}")
     assert "ValueError" in done.stderr
     number = rig.task("repo")
     with rig.database() as database:

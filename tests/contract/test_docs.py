@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.support import commands
 from tests.support.installation import ROOT, Installation, wait_for
 from tests.support.receiver import receiver
 
@@ -41,15 +42,13 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     (made.state / "scripts").mkdir()
     tools = made.folder / "tools"
     tools.mkdir()
-    command = tools / "manage.py"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT / "manage.py"}" "$@"\n')
-    command.chmod(0o755)
     (tools / "python3").symlink_to(sys.executable)
     made.environment |= {
         "PATH": f"{tools}:{os.environ['PATH']}",
         "LOBWIFE_URL": f"http://127.0.0.1:{made.api_port}",
     }
-    with receiver() as alerts:  # the doctor of operating.md wants alerts to go somewhere
+    command = commands.program(tools / "manage.py", str(ROOT / "manage.py"))
+    with command, receiver() as alerts:  # the doctor of operating.md wants alerts to go somewhere
         made.environment["LOBWIFE_ALERT_URLS"] = f"json://127.0.0.1:{alerts.port}/"
         try:
             made.migrate()
@@ -79,9 +78,9 @@ def test_every_command_and_every_call_of_the_jobs_page_works(shell: Installation
     text = (DOCS / "jobs.md").read_text()
     [definition] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     (shell.folder / "jobs.yaml").write_text(definition)
-    commands = [shlex.split(line)[1:] for line in _lines("jobs.md") if line.startswith("manage.py ")]
-    assert len(commands) == 18
-    for words in commands:
+    all_words = [shlex.split(line)[1:] for line in _lines("jobs.md") if line.startswith("manage.py ")]
+    assert len(all_words) == 18
+    for words in all_words:
         if words[:2] == ["secrets", "set"]:
             program = [sys.executable, str(ROOT / "manage.py"), *words]
             subprocess.run(program, env=shell.environment, input="a-long-value", text=True, check=True)

@@ -20,14 +20,7 @@ KILLS_IN_A_SOAK = 80
 
 
 def killed(installation: Installation, *step: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tests.support.killed_migrate", *step],
-        # Files of compiled modules that the first run alone would write are no steps.
-        env={**installation.environment, "DJANGO_SETTINGS_MODULE": "lobwife.settings", "PYTHONDONTWRITEBYTECODE": "1"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    return installation.run("-m", "tests.support.killed_migrate", *step)
 
 
 @pytest.fixture

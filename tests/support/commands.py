@@ -1,20 +1,25 @@
 """Processes of an installation, forked from one that has imported Django and its like already.
 
-Starting Python and importing the libraries is two thirds of what most commands cost. Each child reads its environment,
-its settings and the project's modules anew.
+Starting Python and importing everything is most of what a command costs. Each child reads its environment and its
+settings anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import multiprocessing
 import os
 import pathlib
 import runpy
 import signal
+import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
 from multiprocessing import forkserver, popen_forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.popen_forkserver import Popen as ForkServerPopen
@@ -24,43 +29,13 @@ from unittest import mock
 
 # What Python reads before it runs anything: with another value it has to be started.
 READ_AT_START = ("PYTHON", "LANG", "LC_", "LD_")
-LIBRARIES = [
-    "lobwife",  # first: it puts pysqlite3 in sqlite3's place, and imports nothing else of the project
-    "annotated_types",
-    "apscheduler.schedulers.background",
-    "cron_descriptor",
-    "cronsim",
-    "cryptography.hazmat.primitives.serialization",
-    "cryptography.x509",
-    "django.core.management",
-    "django.db.backends.sqlite3.base",
-    "django.test.testcases",
-    "django_stubs_ext",
-    "httpcore2",
-    "httpx2",
-    "jwt",
-    "pydantic.json_schema",
-    "pydantic.types",
-    "rich.console",
-    "rich.table",
-    "tests.support.commands",
-    "yaml",
-]
-# gunicorn's worker has gevent patch what was imported before: that must keep no lock and no local of a thread.
-LIBRARIES_OF_WEB = [
-    "lobwife",
-    "annotated_types",
-    "cryptography.hazmat.primitives.serialization",
-    "cryptography.x509",
-    "email.headerregistry",
-    "gevent.monkey",
+PRELOADED = ["tests.support.preloaded", "django.test.testcases", "tests.support.commands"]
+PRELOADED_FOR_WEB = [
+    "tests.support.patched",
+    "tests.support.preloaded",
     "gunicorn.app.wsgiapp",
-    "gunicorn.workers.ggevent",
-    "html.parser",
-    "pydantic.json_schema",
-    "pydantic.types",
+    "lobwife.web.gevent_worker",
     "tests.support.commands",
-    "yaml",
 ]
 
 
@@ -160,17 +135,53 @@ def fork(
         return subprocess.CompletedProcess([sys.executable, *arguments], code, *texts)
 
 
+# A program for shells that has another process do the work, with its own input and outputs.
+_PROGRAM = """#!{python} -IS
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as asked:
+    asked.connect({path!r})
+    asked.sendall(json.dumps([os.getpid(), os.getcwd(), dict(os.environ), sys.argv[1:]]).encode() + b"\\n")
+    sys.exit(int(asked.makefile().read()))
+"""
+
+
+@contextlib.contextmanager
+def program(path: pathlib.Path, *arguments: str) -> Iterator[None]:
+    """Make a program for shells that forks `python *arguments` with what it is called with."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            pid, folder, environment, rest = json.loads(self.rfile.readline())
+            input, out, err = (pathlib.Path(f"/proc/{pid}/fd/{number}") for number in range(3))
+            process = _fork_server().Process(
+                target=_become, args=((*arguments, *rest), environment, pathlib.Path(folder), out, err, False, input)
+            )
+            process.start()
+            process.join()
+            self.wfile.write(str(process.exitcode).encode())
+
+    socket_path = path.with_suffix(".socket")
+    with socketserver.ThreadingUnixStreamServer(str(socket_path), Handler) as server:
+        path.write_text(_PROGRAM.format(python=sys.executable, path=str(socket_path)))
+        path.chmod(0o755)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}).start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+
+
 @functools.cache
 def _fork_server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(LIBRARIES)
+    context.set_forkserver_preload(PRELOADED)
     return context
 
 
 @functools.cache
 def _fork_server_of_web() -> forkserver.ForkServer:
     server = forkserver.ForkServer()
-    server.set_forkserver_preload(LIBRARIES_OF_WEB)
+    server.set_forkserver_preload(PRELOADED_FOR_WEB)
     return server
 
 
@@ -181,9 +192,13 @@ def _become(
     out: pathlib.Path,
     err: pathlib.Path,
     leads_a_session: bool = False,
+    input: pathlib.Path | None = None,
 ) -> None:
     if leads_a_session:
         os.setsid()
+    if "gevent" in sys.modules:
+        sys.modules["gevent"].reinit()
+        sys.modules["gevent.monkey"].patch_all()  # the rest, before settings are read: it looks into all objects
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
@@ -191,6 +206,13 @@ def _become(
     for path, descriptor in ((out, 1), (err, 2)):
         with path.open("ab") as file:
             os.dup2(file.fileno(), descriptor)
+    if input is not None:
+        with input.open("rb") as file:
+            os.dup2(file.fileno(), 0)
+            sys.stdin = open(0, closefd=False)  # noqa: SIM115 - stays open
+    preloaded = sys.modules.get("tests.support.preloaded")
+    if preloaded is not None:
+        preloaded.forget_settings()
     script, *rest = arguments
     if script == "-c":
         code, *rest = rest

@@ -42,6 +42,7 @@ class Steps:
 
 
 def main() -> None:
+    sys.dont_write_bytecode = True  # files that the first run alone would write are no steps
     steps = Steps(int(sys.argv[1]) if len(sys.argv) > 1 else None)
     django.setup()
     connection_created.connect(steps.connected, weak=False)
