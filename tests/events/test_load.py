@@ -187,7 +187,6 @@ def test_the_feed_equals_the_tables_after_random_load(running: Installation, sec
     wait_for(lambda: not _rows(running, "SELECT 1 FROM jobs_jobrun WHERE ended_at IS NULL"), 60, "all runs are over")
     load.read_to_the_end()
     assert load.failures == []
-    assert min(load.statuses[status] for status in (200, 201, 204)) > 0
     events = load.events
     assert [event["id"] for event in events] == _numbers(running, "events_event", load.begin)
     _compare_histories(running, events, starts["task_events"])
