@@ -251,7 +251,7 @@ class Lease(Schema):
     expires_at: str = _LEASE_END
 
 
-class Message(Schema):
+class LeaseMessage(Schema):
     """Something that the holder of a task is told with a heartbeat; there may come other kinds than answers."""
 
     kind: str
@@ -284,7 +284,7 @@ class HeartbeatAnswer(Schema):
     expires_at: str = _LEASE_END
     stop: bool
     reason: str | None
-    messages: list[Message] = Field(description="What the holder is told: answers to its questions.")
+    messages: list[LeaseMessage] = Field(description="What the holder is told: answers to its questions.")
 
 
 class ReleaseAnswer(Schema):

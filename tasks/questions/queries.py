@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +32,14 @@ def get_question(number: int) -> Question:
 def questions_of(task_id: int) -> list[Question]:
     """Return the questions of a task, the oldest first."""
     return list(Question.objects.filter(task_id=task_id).order_by("id"))
+
+
+def questions_by_task(task_ids: Collection[int]) -> dict[int, list[Question]]:
+    """Return the questions of these tasks that have some, the oldest first."""
+    questions: dict[int, list[Question]] = {}
+    for question in Question.objects.filter(task_id__in=task_ids).order_by("id"):
+        questions.setdefault(question.task_id, []).append(question)
+    return questions
 
 
 def question_list(*, only_open: bool, limit: int, before_id: int | None = None) -> list[Question]:

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from core.callers import Caller, Role
-from core.errors import Conflict, Forbidden, Invalid, NotFound
+from core.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge
 from core.timestamps import utc_now
 from tasks import queries as task_queries
 from tasks.events import FeedEvent
@@ -20,6 +20,7 @@ from tasks.questions.models import Question
 from tasks.services import log_event
 
 LONGEST_TEXT = 4_000
+_MOST_QUESTIONS = 100  # of a task: its note has them all
 # A heartbeat whose response is lost is sent again soon: that one has the answer too.
 _DELIVERED_AGAIN = timedelta(seconds=60)
 _LONGEST_QUOTED = 100
@@ -40,6 +41,8 @@ def ask(*, task_id: int, text: str, choices: Sequence[str], actor: str | None, c
         for question in open_ones:
             if question.text == text and question.choices == list(choices):
                 return question, False
+        if Question.objects.filter(task_id=task_id).count() >= _MOST_QUESTIONS:
+            raise TooLarge(f"task T{task_id} has {_MOST_QUESTIONS} questions, the most that a task may have")
         if len(open_ones) >= settings.OPEN_QUESTIONS:
             raise Conflict(
                 f"task T{task_id} has {len(open_ones)} open questions, the most that it may have"

@@ -92,7 +92,7 @@ def test_both_are_in_the_history_and_in_the_feed(agent: Client, operator: Client
     ]
     events = [event for event in read_after(0, task=number).events if event.type.startswith("question.")]
     assert [event.type for event in events] == ["question.asked", "question.answered"]
-    first, second = (event.as_dict()["data"].contents for event in events)
+    first, second = (event.data for event in events)
     assert '"choices":["Approve","Reject"]' in first
     assert '"answer":"No, keep it","answered_by":"key:operator"' in second
 
