@@ -79,7 +79,9 @@ def test_a_refusal_is_a_sentence_with_a_way_out(clients: dict[str, Client]) -> N
     assert refused.headers["WWW-Authenticate"] == 'Bearer realm="lobwife"'
     assert "manage.py apikey create" in refused.json()["error"]
     forbidden = clients["viewer"].post("/api/v1/tasks", {"name": "x"}, content_type="application/json")
-    assert forbidden.json() == {"error": "this needs the role agent or operator or service; key:viewer is viewer"}
+    assert forbidden.json() == {
+        "error": "this needs the role agent or operator or runner or service; key:viewer is viewer"
+    }
 
 
 @pytest.mark.django_db
