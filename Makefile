@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 PYTEST ?=
-BENCH ?= rest claims events pages jobs broker vault
+BENCH ?= rest claims events pages jobs broker vault client
 
 ISOLATED := .ci/isolated
 TESTS = $(ISOLATED) $(RUN) -m pytest --dist loadfile --no-loadscope-reorder --timeout 400 --timeout-method thread
