@@ -1,9 +1,10 @@
-"""Processes and threads: ending with a parent, private files, native threads under gevent, back-off."""
+"""Processes and threads: ending with a parent, private files, open files, native threads under gevent, back-off."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -40,6 +41,14 @@ def stop_with_parent(parent: int) -> None:
         raise OSError(number, os.strerror(number))
     if os.getppid() != parent:  # it ended before prctl
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def raise_open_files() -> int:
+    """Raise the soft limit of open files to the hard one and return it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 65_536 if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most
 
 
 def in_native_thread(function: Callable[..., T], *arguments: Any) -> T:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 from typing import Any
 
 import gevent
-from gunicorn.glogging import Logger
+from gevent import monkey
 
-from core import env, logs
-from core.processes import keep_files_private, stop_with_parent, stop_with_supervisor
+monkey.patch_all()  # before the application is imported, with which the workers are forked
+
+from gunicorn.glogging import Logger  # noqa: E402
+
+from core import env, logs  # noqa: E402
+from core.processes import keep_files_private, raise_open_files, stop_with_parent, stop_with_supervisor  # noqa: E402
 
 log = logging.getLogger("lobwife.web")
 
@@ -26,14 +29,6 @@ class SharedLogger(Logger):  # type: ignore[misc]  # the package has no types
         self.error_log.propagate = True
 
 
-def raise_open_files() -> int:
-    """Raise the soft limit of open files to the hard one and return it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = 65_536 if hard == resource.RLIM_INFINITY else hard
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return most
-
-
 _address = env.text("LOBWIFE_BIND", "127.0.0.1")
 _host = f"[{_address}]" if ":" in _address else _address
 bind = [
@@ -43,6 +38,7 @@ bind = [
 wsgi_app = "lobwife.wsgi:application"
 worker_class = "lobwife.web.gevent_worker.BoundedWorker"
 logger_class = SharedLogger
+preload_app = True  # what the application imports is in memory once
 workers = env.integer("LOBWIFE_WORKERS", 2, at_least=1, at_most=32)
 # Of each port. A connection that waits costs 17 kB; files that a worker needs for itself are left to it.
 worker_connections = max(100, min(10_000, (raise_open_files() - 200) // len(bind)))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lobwife.web.gunicorn_conf import raise_open_files
+from core.processes import raise_open_files
 from tests.support.installation import Installation
 
 HEAD = b"POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\n"

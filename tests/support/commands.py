@@ -198,6 +198,7 @@ def _become(
         os.setsid()
     if "gevent" in sys.modules:
         sys.modules["gevent"].reinit()
+        sys.modules["gevent.monkey"].patch_all()  # the rest, before settings are read: it looks into all objects
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

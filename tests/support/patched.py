@@ -1,6 +1,6 @@
-"""gevent's patches, for a process that imports the project before the web worker that it becomes could patch anything.
+"""gevent's patches, for a process that imports the project before the web server that it becomes could patch anything.
 
-What concerns processes and signals is left to the worker.
+Those of processes and signals, which the fork server needs as they are, are left to the web server.
 """
 
 from gevent import monkey
