@@ -38,7 +38,14 @@ def pages() -> list[str]:
     job, run, task = Job.objects.all()[0], JobRun.objects.all()[0], Task.objects.all()[0]
     return [
         *("/admin/", "/admin/live/dashboard/", "/admin/live/jobs/", "/admin/live/frame/", "/admin/palette/?q=pause"),
-        *("/admin/activity/", "/admin/search/?q=fix", "/admin/search/", "/admin/charts/?range=14d"),
+        *(
+            "/admin/activity/",
+            "/admin/activity/events/",
+            "/admin/activity/events/?range=24h",
+            "/admin/search/?q=fix",
+            "/admin/search/",
+            "/admin/charts/?range=14d",
+        ),
         *("/admin/fleet/", "/admin/fleet/?view=board", "/admin/jobs/jobrun/?view=jobs&range=7d"),
         *(
             "/admin/jobs/job/",
