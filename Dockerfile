@@ -62,7 +62,7 @@ RUN export DEBIAN_FRONTEND=noninteractive \
 
 COPY --from=build /opt/lobwife /opt/lobwife
 RUN ln -s /opt/lobwife/app/deploy/bin/lobwife /opt/lobwife/app/deploy/bin/gh \
-    /opt/lobwife/app/deploy/bin/git-credential-lobwife /usr/local/bin/ \
+    /opt/lobwife/app/deploy/bin/git-credential-lobwife /opt/lobwife/app/deploy/bin/lobwife-agent /usr/local/bin/ \
  && helper='!gh auth git-credential'; [ -e /usr/bin/gh-real ] || helper=lobwife; \
     git config --system credential.https://github.com.helper "$helper"
 # Who else owned the volume before doesn't keep scripts and people from its repositories.

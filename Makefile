@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 PYTEST ?=
-BENCH ?= rest claims events pages jobs broker vault
+BENCH ?= rest claims events pages jobs broker vault client
 
 ISOLATED := .ci/isolated
 TESTS = $(ISOLATED) $(RUN) -m pytest --dist loadfile --no-loadscope-reorder --timeout 400 --timeout-method thread
@@ -47,6 +47,7 @@ lint: $(VENV)/.installed-dev ## check format, style, types, imports, migrations 
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(ISOLATED) $(RUN) -m mypy
+	$(RUN) -m mypy --config-file clients/python/pyproject.toml clients/python/lobwife_client
 	$(ISOLATED) $(RUN) -c "from importlinter.cli import lint_imports_command as main; main()"
 	$(ISOLATED) $(RUN) -W "ignore:Got an error checking" manage.py makemigrations --check --dry-run
 	$(ISOLATED) LOBWIFE_TLS=1 $(RUN) manage.py check --deploy --fail-level WARNING

@@ -18,6 +18,7 @@ from tasks.leases import services
 from tasks.leases.queries import Wanted
 from tasks.leases.waiting import waiting_room
 from tasks.models import Status, Task
+from tasks.questions.queries import answer_as_message
 from tasks.schemas import ClaimedTask, HeartbeatAnswer, NewClaim, NewHeartbeat, NewRelease, ReleaseAnswer
 from vaultsync.notes.texts import text_of
 
@@ -68,13 +69,17 @@ def claim_task(request: HttpRequest) -> HttpResponse:
     openapi_extra=request_body(NewHeartbeat),
 )
 def heartbeat(request: HttpRequest, task_id: str) -> HttpResponse:
-    """Show that the holder is alive: the lease begins anew. With `stop`, the holder is to stop, for the `reason`."""
+    """Show that the holder is alive: the lease begins anew. With `stop`, the holder is to stop, for the `reason`.
+
+    `messages` are answers to its questions: each comes until a heartbeat has carried it, and for a minute after that,
+    so that none is lost with a response. Its `question_id` tells a repetition.
+    """
     body = validate(NewHeartbeat, json_body(request))
     beat = services.heartbeat(
         task_id=parse_path_id(task_id), fence=body.fence, caller=caller_of(request), progress=body.progress
     )
     answer = {"expires_at": _time(beat.expires_at), "stop": beat.reason is not None, "reason": beat.reason}
-    return json_response({**answer, "messages": []})
+    return json_response({**answer, "messages": [answer_as_message(question) for question in beat.answers]})
 
 
 @router.post(

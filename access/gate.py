@@ -58,8 +58,12 @@ class Gate:
         if settings.KUBERNETES_API:
             self._cluster = Cluster(settings.KUBERNETES_API, settings.KUBERNETES_CREDENTIALS, settings.KUBERNETES_ROLES)
 
-    def admit(self, request: HttpRequest, match: ResolverMatch) -> HttpResponseBase | None:
+    def admit(
+        self, request: HttpRequest, match: ResolverMatch, caller: Caller | None = None
+    ) -> HttpResponseBase | None:
         """Put the caller on the request; return a response only for a method that the path does not have.
+
+        Of a call that one of its calls makes, the caller is identified already.
 
         Raises Unauthorized, Forbidden, TooManyRequests, and NotFound for what does not exist for this caller.
         """
@@ -72,14 +76,14 @@ class Gate:
         if rule.everyone:
             return None
         try:
-            self._check(request, match, entry, rule)
+            self._check(request, match, entry, rule, caller)
         except _REFUSALS as error:
             self._audit(request, match, rule, error)
             raise
         return None
 
-    def _check(self, request: HttpRequest, match: ResolverMatch, entry: str, rule: Rule) -> None:
-        caller = self._caller_of(request, entry, rule)
+    def _check(self, request: HttpRequest, match: ResolverMatch, entry: str, rule: Rule, caller: Caller | None) -> None:
+        caller = caller or self._caller_of(request, entry, rule)
         request.caller = caller  # type: ignore[attr-defined]
         if caller.role not in rule.roles:
             roles = " or ".join(sorted(rule.roles))
@@ -88,7 +92,7 @@ class Gate:
             raise Unauthorized(f"the lease of this key is over: task T{caller.task_id} was released or expired")
         if rule.hands_out_tokens:
             self._limit_tokens(caller, request)
-        elif request.method != "GET":
+        elif request.method != "GET" and not rule.passes_on:
             self._limit_writes(caller, request)
         if rule.scope is not None:
             rule.scope(request, caller, match.kwargs)
@@ -166,7 +170,7 @@ class Gate:
 
     def _bearer_caller(self, request: HttpRequest, authorization: str, entry: str, rule: Rule) -> Caller:
         address = authentication.address_of(request)
-        renews_lease = not rule.after_lease  # a heartbeat renews it itself, a release ends it
+        renews_lease = rule.passes_on or not rule.after_lease  # a heartbeat renews it itself, a release ends it
         caller = authentication.bearer_caller(authorization, address, self._cluster, renews_lease=renews_lease)
         if caller is not None:
             return caller

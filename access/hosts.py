@@ -30,7 +30,11 @@ class Request(WSGIRequest):
 
 def is_ours(request: HttpRequest) -> bool:
     """Return whether the Host is an address, or a name of the settings; with every name allowed, only an address."""
-    host = request.get_host()
+    return is_our_name(request.get_host())
+
+
+def is_our_name(host: str) -> bool:
+    """Return what is_ours() does, of a host with or without a port."""
     name = split_domain_port(host)[0]
     is_listed = "*" not in settings.ALLOWED_HOSTS and validate_host(name, settings.ALLOWED_HOSTS)
     return name == "localhost" or is_address(host) or is_listed

@@ -15,11 +15,15 @@ from django.http import HttpRequest
 from broker import registrations
 from broker.tokens.scope import agent_permissions, at_most
 from core.callers import Caller, Role
-from core.errors import Forbidden, Invalid
+from core.errors import Forbidden, Invalid, NotFound
 from core.rest import json_body, validate
+from core.timestamps import utc_now
 from tasks.ids import parse_path_id
+from tasks.leases.queries import live_lease
 from tasks.models import Task, TaskPlan, read_repos
 from tasks.queries import priority_rank
+from tasks.questions.api import parse_question_id
+from tasks.questions.queries import get_question
 from tasks.schemas import LONGEST_NAME, NewTask, TaskChanges
 
 Scope = Callable[[HttpRequest, Caller, dict[str, Any]], None]
@@ -31,6 +35,8 @@ _SUBTASK = frozenset(
         *("body", "parent", "depends_on", "group", "not_before"),
     }
 )
+_AGENT, _SERVICE, _OPERATOR, _VIEWER = Role.AGENT, Role.SERVICE, Role.OPERATOR, Role.VIEWER
+_RUNNER = Role.RUNNER
 _AGENTS_STATUSES = frozenset({"active", "completed", "failed", "blocked"})
 
 
@@ -48,6 +54,7 @@ class Rule:
     after_lease: bool = False  # also with the key of a lease that is over, which is told so
     keeps_answer: bool = True
     streams: bool = False  # a call may last: who made it is asked again meanwhile
+    passes_on: bool = False  # a call is answered by calls of other routes, each of which is admitted by its own rule
 
 
 def _own_task(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
@@ -56,6 +63,30 @@ def _own_task(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) 
         text = str(parameters["task_id"])
         number = parse_path_id(text)
         caller.require_task(number, name=f"T{number}")
+
+
+def _held_task(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
+    """As `_own_task`; for a runner the tasks exist that it holds a lease of. Raises NotFound."""
+    _own_task(request, caller, parameters)
+    _require_held(caller, parse_path_id(str(parameters["task_id"])))
+
+
+def _held_question(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
+    """Raise NotFound if an agent or runner asks for a question about a task that is not its own."""
+    if caller.is_agent or caller.role is _RUNNER:
+        number = parse_question_id(str(parameters["question_id"]))
+        question = get_question(number)
+        if not caller.may_see(question.task_id):
+            raise NotFound(f"Question {number} not found")
+        _require_held(caller, question.task_id)
+
+
+def _require_held(caller: Caller, number: int) -> None:
+    if caller.role is not _RUNNER:
+        return
+    lease = live_lease(number)
+    if lease is None or lease.holder != caller.name or not lease.is_alive(utc_now()):
+        raise NotFound(f"{caller.name} holds no lease of task T{number}")
 
 
 def _own_progress(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
@@ -107,8 +138,11 @@ def _text_of(request: HttpRequest, name: str) -> str:
 
 
 def _own_subtask(request: HttpRequest, caller: Caller, parameters: dict[str, Any]) -> None:
-    """Let an agent create tasks under its own, with no more repositories and permissions; raises Forbidden, Invalid."""
-    if not caller.is_agent:
+    """Let an agent create tasks under its own, with no more repositories and permissions; raises Forbidden, Invalid.
+
+    A runner creates them so under one that it holds, which `parent` names; raises NotFound.
+    """
+    if caller.role not in (_AGENT, _RUNNER):
         return
     body = json_body(request)
     refused = sorted((body.keys() & NewTask.model_fields.keys()) - _SUBTASK)
@@ -117,9 +151,13 @@ def _own_subtask(request: HttpRequest, caller: Caller, parameters: dict[str, Any
             f"an agent may set {', '.join(sorted(_SUBTASK))} of a task under its own, not {', '.join(refused)}"
         )
     fields = validate(NewTask, body)
-    if fields.parent not in (None, caller.task_id):
+    if caller.role is _RUNNER:
+        if fields.parent is None:
+            raise Invalid("parent required: a runner creates tasks under one that it holds")
+        _require_held(caller, fields.parent)
+    elif fields.parent not in (None, caller.task_id):
         raise Forbidden(f"an agent creates tasks under its own, T{caller.task_id}, alone")
-    own = Task.objects.filter(pk=caller.task_id or 0).first()
+    own = Task.objects.filter(pk=fields.parent or caller.task_id or 0).first()
     if own is None:
         raise Forbidden("this agent has no task under which it could create one")
     allowed = {name.lower() for name in read_repos(own.broker_repos) or read_repos(own.repos) or ()}
@@ -143,10 +181,6 @@ def _own_subtask(request: HttpRequest, caller: Caller, parameters: dict[str, Any
         raise Forbidden(f"depends_on has T{foreign[0]}, which is neither this agent's task nor one under it")
 
 
-_AGENT, _SERVICE, _OPERATOR, _VIEWER = Role.AGENT, Role.SERVICE, Role.OPERATOR, Role.VIEWER
-_RUNNER = Role.RUNNER
-
-
 def _may(
     *roles: Role,
     scope: Scope | None = None,
@@ -154,6 +188,7 @@ def _may(
     after_lease: bool = False,
     keeps_answer: bool = True,
     streams: bool = False,
+    passes_on: bool = False,
 ) -> Rule:
     return Rule(
         frozenset(roles),
@@ -162,6 +197,7 @@ def _may(
         after_lease=after_lease,
         keeps_answer=keeps_answer and not tokens,
         streams=streams,
+        passes_on=passes_on,
     )
 
 
@@ -194,25 +230,31 @@ RULES: dict[str, Rule] = {
     "POST /api/v1/runs/resume": _OPERATORS,
     # The feed; an agent gets the events of its own task, services none of the audit (access/event_stream.py)
     "GET /api/v1/events": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER, streams=True),
-    # Tasks; an agent gets to its own task only
-    "POST /api/v1/tasks": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_subtask),
+    # Tasks; an agent gets to its own task only, a runner to those that it holds
+    "POST /api/v1/tasks": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, scope=_own_subtask),
     "GET /api/v1/tasks": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER),
     "GET /api/v1/tasks/counts": _READERS,
-    "GET /api/v1/tasks/{}": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER, scope=_own_task),
+    "GET /api/v1/tasks/{}": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, _VIEWER, scope=_held_task),
     "PATCH /api/v1/tasks/{}": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_progress),
     "DELETE /api/v1/tasks/{}": _WRITERS,
-    "GET /api/v1/tasks/{}/events": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER, scope=_own_task),
-    "POST /api/v1/tasks/{}/events": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
+    "GET /api/v1/tasks/{}/events": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, _VIEWER, scope=_held_task),
+    "POST /api/v1/tasks/{}/events": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, scope=_held_task),
     # Leases; a service or runner gets to the leases that it took
     "POST /api/v1/tasks/claim": _may(_RUNNER, _SERVICE, _OPERATOR, keeps_answer=False),
     "POST /api/v1/tasks/{}/heartbeat": _may(
         _AGENT, _RUNNER, _SERVICE, _OPERATOR, scope=_own_task, after_lease=True, keeps_answer=False
     ),
     "POST /api/v1/tasks/{}/release": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, scope=_own_task, after_lease=True),
-    "POST /api/v1/tasks/{}/links": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
-    "POST /api/v1/tasks/{}/result": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
-    "GET /api/v1/tasks/{}/note": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER, scope=_own_task),
+    "POST /api/v1/tasks/{}/links": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, scope=_held_task),
+    "POST /api/v1/tasks/{}/result": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, scope=_held_task),
+    "GET /api/v1/tasks/{}/note": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, _VIEWER, scope=_held_task),
     "PUT /api/v1/tasks/{}/note": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_task),
+    # Questions; a runner gets to the tasks that it holds
+    "POST /api/v1/tasks/{}/questions": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, scope=_held_task),
+    "GET /api/v1/tasks/{}/questions": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, _VIEWER, scope=_held_task),
+    "GET /api/v1/questions": _READERS,
+    "GET /api/v1/questions/{}": _may(_AGENT, _RUNNER, _SERVICE, _OPERATOR, _VIEWER, scope=_held_question, streams=True),
+    "POST /api/v1/questions/{}/answer": _WRITERS,
     # Costs
     "POST /api/v1/costs": _may(_AGENT, _SERVICE, _OPERATOR, scope=_own_cost),
     "GET /api/v1/costs": _may(_AGENT, _SERVICE, _OPERATOR, _VIEWER),
@@ -229,6 +271,8 @@ RULES: dict[str, Rule] = {
     # Vault
     "GET /api/v1/sync": _READERS,
     "POST /api/v1/sync/trigger": _WRITERS,
+    # Tools of models; each calls routes from above, for its caller
+    "POST /mcp": _may(*Role, after_lease=True, keeps_answer=False, passes_on=True),
 }
 
 

@@ -12,6 +12,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 
 from core.timestamps import parse, utc_now
@@ -85,6 +86,13 @@ def badge(state: str | None) -> SafeString:
     """Return a state as a coloured word; nothing is said by the colour alone."""
     word = state or "never ran"
     return format_html('<span class="badge badge-{}">{}</span>', word.replace(" ", "-"), word)
+
+
+def previous_page(request: HttpRequest, default: str) -> str:
+    """Return the page somebody came from, if it is one of ours."""
+    url = request.META.get("HTTP_REFERER")
+    ours = url_has_allowed_host_and_scheme(url, {request.get_host()}, require_https=request.is_secure())
+    return str(url) if ours else default
 
 
 class StrictAdmin(admin.ModelAdmin[Any]):

@@ -34,7 +34,7 @@ class Problem(Schema):
 
 def is_api(path: str) -> bool:
     """Return whether the path is of the API, and not of a page."""
-    return path.startswith("/api/") or path in {"/api", "/health", "/metrics"} or path.startswith("/health/")
+    return path.startswith("/api/") or path in {"/api", "/health", "/metrics", "/mcp"} or path.startswith("/health/")
 
 
 def json_response(data: Any, status: int = 200) -> HttpResponse:
@@ -55,11 +55,11 @@ def json_body(request: HttpRequest, *, or_empty: bool = False) -> dict[str, Any]
         raise Invalid("invalid JSON") from None
     if not isinstance(data, dict):
         raise Invalid("invalid JSON")
-    _check_depth(data, request.body)
+    check_depth(data, request.body)
     return data
 
 
-def _check_depth(data: Any, body: bytes) -> None:
+def check_depth(data: Any, body: bytes) -> None:
     """Raise Invalid for more than 32 levels. Counting brackets is enough for almost all bodies."""
     if body.count(b"[") + body.count(b"{") <= _DEEPEST:
         return

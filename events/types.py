@@ -98,6 +98,24 @@ _ALL = (
         "T42",
         _TASK | {"event_type": "type of the entry: progress, pr_opened, result_written …"},
     ),
+    EventType(
+        "question.asked",
+        "An agent asked people a question.",
+        "T42",
+        _TASK
+        | {
+            "question_id": "number of the question",
+            "question": "what was asked",
+            "choices": "list of the answers that were offered; empty where none were",
+            "asked_by": "who asked",
+        },
+    ),
+    EventType(
+        "question.answered",
+        "A question was answered.",
+        "T42",
+        _TASK | {"question_id": "number of the question", "answer": "the answer", "answered_by": "who answered"},
+    ),
     EventType("lease.claimed", "A task was claimed.", "T42", _LEASE),
     EventType(
         "lease.released",

@@ -313,6 +313,7 @@ class AlertKind(models.TextChoices):
     KEY_EXPIRES = "key-expires", "API key expires"
     DAEMON_TROUBLE = "daemon-trouble", "daemon in trouble"
     WEBHOOK_PAUSED = "webhook-paused", "webhook paused"
+    QUESTION = "question", "question of an agent"
     DIGEST = "digest", "daily digest"
 
 

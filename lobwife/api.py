@@ -17,6 +17,7 @@ import ops.health
 import ops.metrics
 import tasks.api
 import tasks.costs.api
+import tasks.questions.api
 import tasks.results.api
 import vaultsync.api
 from access.idempotency import HEADER
@@ -84,6 +85,7 @@ api.add_router("/api", access.event_stream.router)
 api.add_router("/api", access.api.router)  # before the tasks, whose ids are any text
 api.add_router("/api", tasks.api.router)
 api.add_router("/api", tasks.results.api.router)
+api.add_router("/api", tasks.questions.api.router)
 api.add_router("/api", tasks.costs.api.router)
 api.add_router("/api", broker.api.router)
 api.add_router("/api", vaultsync.api.router)

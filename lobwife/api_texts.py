@@ -38,6 +38,7 @@ Routes without `v1` are those of the older service, which stay as they were.
 
 TAGS = [
     {"name": "tasks", "description": "Units of work for agents, and what happens to each."},
+    {"name": "questions", "description": "What agents ask people, and what people answer."},
     {"name": "jobs", "description": "Scripts with a schedule."},
     {"name": "runs", "description": "Executions of jobs: start, follow, abort, retry."},
     {"name": "leases", "description": "Claiming the next task, showing that its holder is alive, handing it back."},
@@ -85,6 +86,9 @@ _PARAMETERS |= {
     "wait": "Answer as soon as something matches, at the latest after so many seconds.",
     "Last-Event-ID": "As `after`; what a browser sends when it opens a stream again.",
     "days": "How many days, today the last.",
+    "question_id": "The number of the question.",
+    "open": "`true`: only what waits for an answer.",
+    "wait_seconds": "Answer as soon as there is one, at the latest after so many seconds.",
 }
 _PARAMETER_ENUMS = {"status": Status.values, "state": State.values, "action": Action.values, "outcome": Outcome.values}
 
@@ -180,6 +184,11 @@ _BODIES: dict[tuple[str, str], Any] = {
     },
     ("post", "/api/token"): {"task_id": "T42"},
     ("post", "/api/v1/service-token"): {"service": "lobboss"},
+    ("post", "/api/v1/tasks/{task_id}/questions"): {
+        "text": "May I delete the table sessions_old?",
+        "choices": ["Approve", "Reject"],
+    },
+    ("post", "/api/v1/questions/{question_id}/answer"): {"answer": "Approve"},
     ("post", "/api/v1/jobs/{name}/runs"): {"arguments": ["--full"]},
 }
 _REFUSALS = {
@@ -214,6 +223,15 @@ _REFUSALS_OF = {
     ("/api/v1/runs/{run_id}/abort", 409): "run 314 is over: success",
     ("/api/v1/runs/{run_id}/retry", 409): "run 314 is not over",
     ("/api/v1/tasks/claim", 400): "lease_seconds Input should be less than or equal to 86400",
+    (
+        "/api/v1/tasks/{task_id}/questions",
+        409,
+    ): "Task T42 is completed: nobody answers a question about a task that is over",
+    ("/api/v1/questions/{question_id}", 404): "Question 12 not found",
+    ("/api/v1/questions/{question_id}/answer", 404): "Question 12 not found",
+    ("/api/v1/questions/{question_id}/answer", 409): (
+        "anna answered question 12 already, at 12:03 UTC on 2026-02-16: “Approve”"
+    ),
     **{(f"/api/v1/tasks/{{task_id}}/{call}", 409): _LEASE_IS_OVER for call in ("heartbeat", "release")},
 }
 

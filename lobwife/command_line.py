@@ -10,6 +10,7 @@ _SECTIONS = {
     "Start": ("serve", "web", "daemon", "migrate", "demo"),
     "Is everything well?": ("doctor", "check", "backup", "restore"),
     "Jobs": ("jobs", "runs", "logs", "trigger", "abort", "enable", "disable", "pause", "resume"),
+    "Tasks": ("tasks", "leases"),
     "Vault and tokens": ("sync", "vault", "broker"),
     "People and keys": ("createsuperuser", "changepassword", "apikey", "axes_reset"),
 }
@@ -35,7 +36,9 @@ class CommandLine(ManagementUtility):
 def _is_ours(command: str) -> bool:
     loaded = load_command_class(get_commands()[command], command)
     app = type(loaded).__module__.partition(".")[0]
-    return app in {"broker", "jobs", "lobwife", "vaultsync", "webhooks"} and not isinstance(loaded, Destructive)
+    return app in {"broker", "jobs", "lobwife", "tasks", "vaultsync", "webhooks"} and not isinstance(
+        loaded, Destructive
+    )
 
 
 def _sentence(command: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
@@ -19,12 +20,20 @@ from access import idempotency
 from access.gate import Gate
 from access.hosts import is_address
 from access.pages import set_api_headers
+from core.callers import Caller, caller_of
 from core.errors import LobwifeError
 from core.logs import request_id
 from core.rest import is_api
 from lobwife.error_responses import TryAgain, database_error, lobwife_error, problem
 
 _PAGES = frozenset({"/api/docs"})
+_MCP = "/mcp"
+_OF_ONE_REQUEST = frozenset(
+    {
+        *("RAW_URI", "HTTP_ACCEPT", "HTTP_IDEMPOTENCY_KEY", "HTTP_LAST_EVENT_ID", "HTTP_RANGE"),
+        *("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE"),
+    }
+)
 
 
 class RequestIdMiddleware:
@@ -67,6 +76,8 @@ class ApiMiddleware:
         is_head = request.method == "HEAD"
         if is_head:
             request.method = "GET"
+        if path == _MCP:
+            request.pass_on = functools.partial(self._pass_on, request)  # type: ignore[attr-defined]
         skips_page_middleware = settings.SESSION_COOKIE_NAME not in request.COOKIES and path not in _PAGES
         response = self.get_route(request) if skips_page_middleware else self.get_response(request)
         is_problem = response.get("Content-Type", "").startswith("application/json") or isinstance(response, TryAgain)
@@ -100,6 +111,15 @@ class ApiMiddleware:
             return refusal
         return self._answer(request, functools.partial(match.func, request, *match.args, **match.kwargs))
 
+    def _pass_on(self, outer: HttpRequest, method: str, path: str, query: str, body: bytes) -> HttpResponseBase:
+        """Answer a call that another call makes, as if its caller had made it."""
+        request = _inner_request(outer, method, path, query, body)
+        request.resolver_match = match = _match(path)
+        refusal = self._refusal(request, match, caller_of(outer))
+        if refusal is not None:
+            return refusal
+        return self._answer(request, functools.partial(match.func, request, *match.args, **match.kwargs))
+
     def _answer(self, request: HttpRequest, answer: Callable[[], HttpResponseBase]) -> HttpResponseBase:
         try:
             return idempotency.answer_once(request, answer)
@@ -108,9 +128,11 @@ class ApiMiddleware:
         except DatabaseError as error:
             return database_error(request, error)
 
-    def _refusal(self, request: HttpRequest, match: ResolverMatch) -> HttpResponseBase | None:
+    def _refusal(
+        self, request: HttpRequest, match: ResolverMatch, caller: Caller | None = None
+    ) -> HttpResponseBase | None:
         try:
-            return self._gate.admit(request, match)
+            return self._gate.admit(request, match, caller)
         except LobwifeError as error:
             return lobwife_error(request, error)
         except DatabaseError as error:
@@ -121,6 +143,18 @@ class ApiMiddleware:
 def _match(path: str) -> ResolverMatch:
     """Return the path's route; to look through all of them costs a tenth of a read. Raises Http404."""
     return get_resolver().resolve(path)
+
+
+def _inner_request(outer: HttpRequest, method: str, path: str, query: str, body: bytes) -> HttpRequest:
+    """Return a request like the outer one, which has its connection, credential and session."""
+    environment = {name: value for name, value in outer.META.items() if name not in _OF_ONE_REQUEST}
+    environment |= {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query}
+    environment |= {"CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body)}
+    inner: HttpRequest = type(outer)(environment)  # type: ignore[call-arg]
+    for name in ("session", "user"):
+        if hasattr(outer, name):
+            setattr(inner, name, getattr(outer, name))
+    return inner
 
 
 class PageCompressionMiddleware(GZipMiddleware):

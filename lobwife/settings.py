@@ -89,6 +89,8 @@ WAITING_READERS_PER_CALLER = env.integer("LOBWIFE_WAITING_READERS_PER_CALLER", 2
 # What agents may create under their own task: tasks under one, and levels.
 SUBTASKS_PER_TASK = env.integer("LOBWIFE_SUBTASKS", 50, at_most=10_000)
 SUBTASK_DEPTH = env.integer("LOBWIFE_SUBTASK_DEPTH", 3, at_most=100)
+# Questions of a task that wait for an answer at a time.
+OPEN_QUESTIONS = env.integer("LOBWIFE_OPEN_QUESTIONS", 20, at_most=1000)
 
 # --- Secrets
 DEBUG = env.boolean("LOBWIFE_DEBUG", False)

@@ -2,6 +2,7 @@ from django.contrib import admin
 from django.urls import path
 
 from lobwife.api import api
+from lobwife.mcp.protocol import serve as mcp
 from ops.site import job_page
 
 admin.autodiscover()
@@ -13,6 +14,7 @@ urlpatterns = [
     path("", admin.site.login, name="front-page"),
     path("jobs/<str:name>", job_page, name="job-page"),
     path("admin/", admin.site.urls),
+    path("mcp", mcp, name="mcp"),
     path("", api.urls),
 ]
 

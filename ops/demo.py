@@ -28,7 +28,7 @@ from jobs.execution import output, reasons, runs
 from jobs.models import FAILURES, Alert, AlertKind, Delivery, Job, JobRun, JobState, State, Trigger
 from jobs.scheduling import cron
 from tasks.costs.models import TOKENS, Budget, Cost, DailySpend, Period, Price, Scope
-from tasks.models import Status, Task, TaskEvent, read_repos
+from tasks.models import Question, Status, Task, TaskEvent, read_repos
 from tasks.notes import first_text, save_request
 from tasks.results.models import LinkKind, TaskLink, TaskResult
 from vaultsync.models import Kind, NoteProblem, SyncRun
@@ -70,6 +70,19 @@ It fails about once a day, and nobody knows why.
 
 ## Not part of this
 Anything that only *looks* better afterwards."""
+_OPEN_QUESTIONS: tuple[tuple[str, list[str]], ...] = (
+    ("May I delete the table sessions_old? Nothing has read it for 90 days, and it has 2.1 GB.", ["Approve", "Reject"]),
+    (
+        "The parser takes two forms of dates, and the tests only have one. Which is right?",
+        ["2026-02-16", "16.02.2026", "Both"],
+    ),
+    ("Whom shall I ask about the limits of the crawler? The file OWNERS names nobody.", []),
+)
+_ANSWERED_QUESTIONS: tuple[tuple[str, list[str], str], ...] = (
+    ("May I raise the version of the client by a major number?", ["Approve", "Reject"], "Approve"),
+    ("Which branch is the base of this fix?", ["main", "release-4"], "release-4"),
+    ("The test fails on main too. Shall I mend it here?", [], "No, there is a task for that: leave it red."),
+)
 _PERMISSIONS = json.dumps({"contents": "write", "pull_requests": "write", "metadata": "read"})
 
 
@@ -139,6 +152,7 @@ def make_fleet(*, now: datetime | None = None, runs_a_job: int = RUNS_A_JOB) -> 
     with transaction.atomic():
         for number in range(_TASKS):
             events += _make_task(chance, now - _age_of(number), now, audit)
+        events += _make_questions(now)
         TaskEvent.objects.bulk_create(sorted(events, key=lambda event: event.created_at))
         _make_results(chance)
         audit += _refusals(chance, now)
@@ -239,6 +253,34 @@ def _event(
         status=status,
         changes=json.dumps(changes) if changes else None,
     )
+
+
+def _make_questions(now: datetime) -> list[TaskEvent]:
+    """Have the newest tasks that are worked on ask, and some that are completed have asked; return the events."""
+    active = list(Task.objects.filter(status=Status.ACTIVE).order_by("-pk")[: len(_OPEN_QUESTIONS)])
+    completed = list(Task.objects.filter(status=Status.COMPLETED).order_by("-pk")[: len(_ANSWERED_QUESTIONS)])
+    asked: list[tuple[Task, str, list[str], str | None]] = [
+        (task, text, choices, None) for task, (text, choices) in zip(active, _OPEN_QUESTIONS, strict=False)
+    ]
+    asked += [(task, *each) for task, each in zip(completed, _ANSWERED_QUESTIONS, strict=False)]
+    asked.sort(key=lambda each: each[0].pk)  # the numbers of questions are in the order of time
+    events = []
+    for task, text, choices, answer in asked:
+        asker = f"{task.assigned_to} (system:serviceaccount:lobmob:{task.assigned_to})"
+        begin = parse(task.assigned_at) or now
+        at = begin + ((parse(task.completed_at) or now) - begin) / 2
+        later = at + timedelta(minutes=4)
+        of = {"asked_by": asker, "asking_identity": asker, "asked_at": at}
+        if answer is not None:
+            of |= {"answer": answer, "answered_by": "anna", "answered_at": later, "delivered_at": later}
+        question = Question.objects.create(task_id=task.pk, text=text, choices=choices, **of)
+        detail = f"Question {question.pk}: {text}"
+        events.append(_event(task, "question_asked", detail, str(task.assigned_to), at, Status.ACTIVE))
+        if answer is not None:
+            detail = f"Answer to question {question.pk}: {answer}"
+            events.append(_event(task, "question_answered", detail, "anna", later, Status.ACTIVE))
+            events[-1].caller = "anna"
+    return events
 
 
 def _make_results(chance: random.Random) -> None:

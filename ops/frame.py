@@ -1,4 +1,4 @@
-"""What every page shows: whether the daemon is there, whether starts are paused, how many problems there are."""
+"""What every page shows: is the daemon there, are starts paused, how many problems and questions are there."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from django.db.utils import DatabaseError
 from core.timestamps import utc_now
 from ops import problems
 from ops.checks import Finding, Severity, bad, fleet, state, worst
+from tasks.questions.queries import open_count
 
 _COUNT_SECONDS, _COUNT_FRESH_SECONDS = 60, 10
 
@@ -33,6 +34,7 @@ class Frame:
     paused_at: datetime | None = None
     paused_by: str = ""
     count: Count = field(default_factory=Count)
+    questions: int = 0  # that wait for an answer
 
 
 def load(*, fresh: bool = False) -> Frame:
@@ -45,7 +47,7 @@ def load(*, fresh: bool = False) -> Frame:
         findings = [
             each for each in fleet.daemon(daemon) if each.severity is not Severity.GOOD and each.key != problems.PAUSED
         ]
-        return Frame(findings, daemon.paused_at, daemon.paused_by, _count(fresh))
+        return Frame(findings, daemon.paused_at, daemon.paused_by, _count(fresh), open_count())
     except DatabaseError as error:
         return Frame([bad("database", f"The database can't be read: {error}")], count=Count(1, Severity.BAD))
 

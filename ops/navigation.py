@@ -17,6 +17,7 @@ _SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Overview", ("admin:index",)),
     ("Fleet", ("admin:fleet",)),
     ("Tasks", ("tasks.Task", "tasks.TaskEvent", "admin:costs", "tasks.Cost", "tasks.Budget")),
+    ("Questions", ("tasks.Question",)),
     ("Jobs", ("jobs.Job", "jobs.Secret")),
     ("Runs", ("jobs.JobRun",)),
     ("Activity", ("admin:activity",)),

@@ -47,6 +47,7 @@ def findings(now: datetime, facts: Facts | None = None) -> list[Finding]:
         *fleet.jobs(state.failing_jobs()),
         *fleet.alerts(state.alerts()),
         *fleet.tasks(now, facts.limits),
+        *fleet.questions(),
         *fleet.github(facts.github, facts.limits),
         *fleet.tokens(outcomes),
         *fleet.tokens_in_a_row(outcomes, facts.limits),

@@ -1,4 +1,4 @@
-"""Search everywhere: pages and actions, tasks, jobs, runs, repositories and API keys; for the field and the palette."""
+"""Search everywhere: pages, actions, tasks, questions, jobs, runs, repositories, keys; by the field and the palette."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from urllib.parse import urlencode
 from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Q
 from django.urls import reverse
+from django.utils.text import Truncator
 
 from access.models import ApiKey
 from jobs import services
 from jobs.models import Job, JobRun
 from ops.navigation import Entry
 from tasks.ids import parse_typed_id
-from tasks.models import Task, read_repos
+from tasks.models import Question, Task, read_repos
 
 MOST = 20
+_LONGEST_TITLE = 120
 _LOOKED_AT = 200  # tasks with the words among their repositories
+_QUESTION = re.compile(r"question\s*(\d{1,18})", re.ASCII | re.IGNORECASE)
 _RUN = re.compile(r"(?:run\s*|#)(\d{1,18})", re.ASCII | re.IGNORECASE)
 
 
@@ -44,6 +47,9 @@ def search(query: str, *, most: int = MOST) -> list[Match]:
     run = _RUN.fullmatch(query)
     if run:
         return [_run(row) for row in JobRun.objects.filter(pk=int(run[1])).select_related("job")]
+    question = _QUESTION.fullmatch(query)
+    if question:
+        return [_question(row) for row in Question.objects.filter(pk=int(question[1]))]
     number = parse_typed_id(query)
     matches = _by_number(number, query) if number is not None else []
     if matches and not query.isdigit():
@@ -54,6 +60,8 @@ def search(query: str, *, most: int = MOST) -> list[Match]:
         Task.objects.filter(condition)[:most], key=lambda task: not task.name.lower().startswith(query.lower())
     )
     matches += [match for match in map(_task, tasks) if match not in matches]
+    texts = Q(text__icontains=query) | Q(answer__icontains=query)
+    matches += [_question(each) for each in Question.objects.filter(texts)[:most]]
     matches += islice(_repositories(query), most)
     return matches
 
@@ -128,6 +136,12 @@ def _repositories(query: str) -> Iterator[Match]:
 def _task(task: Task) -> Match:
     detail = f"{task.type}, assigned to {task.assigned_to}" if task.assigned_to else task.type
     return Match("task", str(task), detail, task.status, reverse("admin:tasks_task_change", args=[task.pk]))
+
+
+def _question(question: Question) -> Match:
+    title = f"{question.pk}: {Truncator(question.text).chars(_LONGEST_TITLE)}"
+    url = reverse("admin:tasks_question_change", args=[question.pk])
+    return Match("question", title, f"T{question.task_id}", question.state, url)
 
 
 def _job(job: Job) -> Match:

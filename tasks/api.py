@@ -54,7 +54,10 @@ _EVENT_PARAMETERS = parameters(limit={**_WHOLE, "default": queries.EVENTS_MOST},
 
 @router.post(
     "/v1/tasks",
-    response={201: TaskCreated, 400: Problem, 403: Problem, 409: Problem, 413: Problem, 503: Problem},
+    response={
+        **{201: TaskCreated, 400: Problem, 403: Problem, 404: Problem},
+        **{409: Problem, 413: Problem, 503: Problem},
+    },
     openapi_extra=request_body(
         NewTask,
         {
@@ -69,7 +72,8 @@ _EVENT_PARAMETERS = parameters(limit={**_WHOLE, "default": queries.EVENTS_MOST},
 def create_task(request: HttpRequest) -> HttpResponse:
     """Create a task. `body` is Markdown for its note, which is what an agent is to read.
 
-    An agent creates tasks under its own, with no more repositories and permissions than that has.
+    An agent creates tasks under its own, with no more repositories and permissions than that has; a runner so under one
+    that it holds, its `parent`.
     """
     body = validate(NewTask, json_body(request))
     fields = body.model_dump(exclude={"actor", "body"})

@@ -15,6 +15,7 @@ from tasks.costs.models import Cost as Cost
 from tasks.costs.models import DailySpend as DailySpend
 from tasks.costs.models import SpentBudget as SpentBudget
 from tasks.notes import TaskNote as TaskNote
+from tasks.questions.models import Question as Question
 from tasks.results.models import TaskLink as TaskLink
 from tasks.results.models import TaskResult as TaskResult
 

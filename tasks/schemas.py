@@ -251,17 +251,40 @@ class Lease(Schema):
     expires_at: str = _LEASE_END
 
 
+class LeaseMessage(Schema):
+    """Something that the holder of a task is told with a heartbeat; there may come other kinds than answers."""
+
+    kind: str
+    question_id: int
+    question: str
+    answer: str
+    answered_by: str
+
+
 class HeartbeatAnswer(Schema):
     model_config = ConfigDict(
         json_schema_extra={
-            "example": {"expires_at": "2026-02-16T12:15:00Z", "stop": False, "reason": None, "messages": []}
+            "example": {
+                "expires_at": "2026-02-16T12:15:00Z",
+                "stop": False,
+                "reason": None,
+                "messages": [
+                    {
+                        "kind": "answer",
+                        "question_id": 12,
+                        "question": "May I delete the table sessions_old?",
+                        "answer": "Approve",
+                        "answered_by": "anna",
+                    }
+                ],
+            }
         }
     )
 
     expires_at: str = _LEASE_END
     stop: bool
     reason: str | None
-    messages: list[str]
+    messages: list[LeaseMessage] = Field(description="What the holder is told: answers to its questions.")
 
 
 class ReleaseAnswer(Schema):

@@ -19,6 +19,7 @@ from tasks.leases import ends
 from tasks.leases.queries import live_lease
 from tasks.models import OVER, Status, Task, TaskEvent, TaskPlan, field_values
 from tasks.notes import first_text, save_request
+from tasks.questions.withdrawal import withdraw_open
 from tasks.relations import check_subtask, follow_status, set_relations, split_relations
 
 _STATUSES = frozenset(Status.values)
@@ -52,8 +53,8 @@ def create_task(
     """Create a task and its `created` event; raises Invalid for a missing name or an unknown status, TooLarge.
 
     `body` is Markdown for its note. `created_at`, in the form of `seconds_text()`, is for a task that is older than its
-    row. An agent creates tasks under its own, of the same priority unless it says a lower one; raises Conflict when it
-    has made enough of them.
+    row. An agent creates tasks under its own, a runner under one that it holds, of the same priority unless they say a
+    lower one; raises Conflict when they have made enough of them.
     """
     name = (fields.get("name") or "").strip()
     if not name:
@@ -62,7 +63,9 @@ def create_task(
     check_texts({**fields, "body": body}, caller)
     now = seconds_text()
     columns, relations = split_relations(fields)
-    parent_id = (caller.task_id or 0) if caller is not None and caller.is_agent else None
+    parent_id = None
+    if caller is not None and caller.role in (Role.AGENT, Role.RUNNER):
+        parent_id = (caller.task_id if caller.is_agent else relations.get("parent")) or 0
     if parent_id is not None:
         relations["parent"] = parent_id
         columns.setdefault("priority", queries.stored_task(parent_id).get("priority") or "normal")
@@ -127,6 +130,8 @@ def update_task(
             if status == Status.QUEUED:
                 TaskPlan.objects.filter(pk=task_id).update(expiries=0, retry_at=None)  # whoever queues it starts anew
             follow_status(task_id, status, now)
+            if status in OVER:
+                withdraw_open(task_id)
         set_relations(task_id, relations, caller)
     return list(changes)
 
@@ -147,12 +152,19 @@ def cancel_task(
         if lease is not None:
             ends.end_by_status(lease, Status.CANCELLED, actor or "", now, caller)
         follow_status(task_id, Status.CANCELLED, now)
+        withdraw_open(task_id)
 
 
 def log_event(
-    *, task_id: int, event_type: str, detail: str | None, actor: str | None, caller: Caller | None = None
+    *,
+    task_id: int,
+    event_type: str,
+    detail: str | None,
+    actor: str | None,
+    caller: Caller | None = None,
+    tells: FeedEvent | None = None,
 ) -> TaskEvent:
-    """Append an event to a task's history; raises Invalid, NotFound.
+    """Append an event to a task's history, and what `tells` says to the feed; raises Invalid, NotFound.
 
     Raises Conflict for an agent whose task or lease is over, TooLarge for agents and services.
     """
@@ -166,7 +178,7 @@ def log_event(
         if status is None:
             raise NotFound(f"Task T{task_id} not found")
         _check_agent(task_id, status, caller)
-        return append_event(task_id, event_type, detail, actor, seconds_text(), status, caller)
+        return append_event(task_id, event_type, detail, actor, seconds_text(), status, caller, tells=tells)
 
 
 def check_version(task_id: int, if_match: str) -> None:
@@ -202,11 +214,12 @@ def check_status(status: str) -> None:
 
 
 def _check_agent(task_id: int, status: str | None, caller: Caller | None) -> None:
-    if caller is None or not caller.is_agent:
+    """Raise Conflict for an agent whose task or lease is over, and for a runner that doesn't hold the task."""
+    if caller is None or caller.role not in (Role.AGENT, Role.RUNNER):
         return
     if status in OVER:
         raise Conflict(f"Task T{task_id} is {status}: an agent changes nothing on a task that is over")
-    ends.check_lease(caller)
+    ends.check_lease(caller, task_id)
 
 
 def check_texts(values: Mapping[str, Any], caller: Caller | None) -> None:

@@ -14,10 +14,10 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, St
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import escape, format_html, format_html_join
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST, require_safe
 
+from core.display import previous_page
 from core.errors import Invalid, LobwifeError, NotFound
 from core.timestamps import utc_now
 from jobs import queries, services
@@ -248,7 +248,4 @@ def _page_of(run: JobRun) -> str:
 
 
 def _previous_page(request: HttpRequest) -> str:
-    """Return the page somebody came from, if it is one of ours."""
-    url = request.META.get("HTTP_REFERER")
-    ours = url_has_allowed_host_and_scheme(url, {request.get_host()}, require_https=request.is_secure())
-    return str(url) if ours else reverse("admin:jobs_job_changelist")
+    return previous_page(request, reverse("admin:jobs_job_changelist"))

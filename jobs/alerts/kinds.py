@@ -175,6 +175,12 @@ KINDS = {
             "a webhook was paused, since its receiver failed for three days or is gone",
             "Mend the receiver, then resume the webhook on its page: it goes on with the event that it stopped at.",
         ),
+        Kind(
+            AlertKind.QUESTION,
+            _WARNING,
+            "an agent asked a question that nobody has answered",
+            "Answer it under Questions, over REST, or in the note of its task: the agent waits for it.",
+        ),
         Kind(AlertKind.DIGEST, _INFO, "once a day, at the hour of the schedule", "Nothing is to be done."),
         Kind(AlertKind.TEST, _INFO, "somebody pressed “Send test”", "Nothing is to be done."),
     )

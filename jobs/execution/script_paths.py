@@ -15,6 +15,7 @@ from jobs.secrets import ON_REQUEST
 
 _WITHHELD_PREFIXES = ("GH_APP_PEM", "LOBWIFE_SECRET_KEY", "DJANGO_SUPERUSER_", "LOBWIFE_ALERT_URLS")
 _POST_TO_DISCORD = ("lobmob-status-reporter.py", "lobmob-task-manager.py")  # of the fleet's own
+_CLIENT = settings.BASE_DIR / "clients" / "python"  # scripts import lobwife_client
 _MOST_LISTED = 200
 _INTERPRETERS = {".py": (sys.executable,), ".sh": ("bash",)}
 
@@ -85,6 +86,7 @@ def script_environment(path: pathlib.Path) -> dict[str, str]:
         "TASK_STATE_DIR": "/tmp/lobmob-task-state",  # noqa: S108
         "LOBMOB_RUNTIME": "k8s",
         "PATH": os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)]),
+        "PYTHONPATH": os.pathsep.join(filter(None, (inherited.get("PYTHONPATH"), str(_CLIENT)))),
         "TZ": settings.SCRIPTS_TZ,
     }
     return {name: value for name, value in environment.items() if value or name != "TZ"}

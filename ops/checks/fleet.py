@@ -1,4 +1,4 @@
-"""Checks of the running fleet: daemon, GitHub, the vault, copies for dashboard and doctor; jobs, tasks, tokens too."""
+"""Checks of the fleet: daemon, GitHub, vault, copies for dashboard and doctor; jobs, tasks, questions, tokens too."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from typing import Any
 
 from django.conf import settings
 from django.urls import reverse
+from django.utils.text import Truncator
 
 from access.models import ApiKey
 from broker.models import Outcome
 from core.display import duration
 from core.sqlite.restore_test import EVERY
+from core.text import one_line
 from core.timestamps import parse, utc_now
 from jobs.models import AlertKind
 from ops import queries
 from ops.checks import Finding, bad, good, state, warn
 from ops.checks.state import Alerts, Copies, DaemonState, FailingJob, GitHub, Vault
 from tasks import overdue
-from tasks.models import LeaseEnd
+from tasks.models import LeaseEnd, Question
 from webhooks.models import Subscription
 
 Limits = Mapping[AlertKind, int]  # of jobs.alerts.kinds.thresholds()
 _MOST_NAMED = 8
+_MOST_QUESTIONS = 20
+_LONGEST_QUESTION = 160
 _USUAL_COPY_HOURS = 3
 _RECENTLY = timedelta(minutes=5)
 _NO_TOKEN = (Outcome.REFUSED, Outcome.FAILED)
@@ -144,6 +148,28 @@ def tasks(now: datetime, limits: Limits) -> Iterator[Finding]:
             key="leases expired",
             since=newest.ended_at,
             kind=AlertKind.LEASE_EXPIRED,
+        )
+
+
+def questions() -> Iterator[Finding]:
+    """Check for questions of agents that wait for an answer, the oldest first."""
+    waiting = list(Question.objects.open().order_by("id")[: _MOST_QUESTIONS + 1])
+    for each in waiting[:_MOST_QUESTIONS]:
+        yield warn(
+            "questions",
+            f"T{each.task_id} asks: {Truncator(one_line(each.text)).chars(_LONGEST_QUESTION)}",
+            url=reverse("admin:tasks_question_change", args=[each.pk]),
+            key=f"question {each.pk}",
+            since=each.asked_at,
+            kind=AlertKind.QUESTION,
+        )
+    if len(waiting) > _MOST_QUESTIONS:
+        yield warn(
+            "questions",
+            f"More than {_MOST_QUESTIONS} questions wait for an answer.",
+            url=reverse("admin:tasks_question_changelist"),
+            key="questions",
+            kind=AlertKind.QUESTION,
         )
 
 

@@ -25,7 +25,7 @@ from core.display import ReadOnlyAdmin, badge, when
 from core.errors import LobwifeError
 from events.admin_log import RecordedAdmin
 from tasks import services
-from tasks.admin import bulk, csv_export, task_page
+from tasks.admin import bulk, csv_export, questions, task_page
 from tasks.admin.filters import (
     AgeFilter,
     AssignedFilter,
@@ -222,6 +222,8 @@ class TaskAdmin(RecordedAdmin):
             **task_page.context(task),
             "leases": TaskLease.objects.filter(task_id=task.pk).order_by("-fence")[:_LEASES_SHOWN],
             "may_change": may_change,
+            **questions.of_task(task),
+            "may_answer": questions.may_answer(request),
             "can_cancel": may_change and task.status not in services.UNCANCELLABLE,
         }
 

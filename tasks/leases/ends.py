@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from core.callers import Caller
+from core.callers import Caller, Role
 from core.errors import Conflict
 from core.timestamps import utc_now
 from tasks.costs.spent import spent_budget_of
@@ -30,8 +30,16 @@ def stop_reason(lease: TaskLease) -> str | None:
     return spent_budget_of(lease.task_id) if not lease.end else None
 
 
-def check_lease(caller: Caller | None) -> None:
-    """Raise Conflict for a caller with the key of a lease that is over; call it within the transaction of a write."""
+def check_lease(caller: Caller | None, task_id: int | None = None) -> None:
+    """Raise Conflict for a caller with the key of a lease that is over, and for a runner that doesn't hold the task.
+
+    Call it within the transaction of a write.
+    """
+    if caller is not None and caller.role is Role.RUNNER:
+        lease = queries.live_lease(task_id or 0)
+        if lease is None or lease.holder != caller.name or not lease.is_alive(utc_now()):
+            raise Conflict(f"{caller.name} holds no lease of task T{task_id}")
+        return
     if caller is None or caller.fence is None:
         return
     if not is_alive(caller.task_id or 0, caller.fence, utc_now()):

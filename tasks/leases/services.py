@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -19,6 +19,9 @@ from tasks.events import FeedEvent, append_event, append_lease_end, lease_fields
 from tasks.leases import ends, queries
 from tasks.leases.queries import Lanes, NewLease
 from tasks.models import LEASE_ENDED, OVER, LeaseEnd, Status, Task, TaskLease, TaskPlan
+from tasks.questions.models import Question
+from tasks.questions.services import take_answers
+from tasks.questions.withdrawal import withdraw_open
 from tasks.relations import follow_status
 
 OUTCOMES = (Status.COMPLETED, Status.FAILED, Status.QUEUED, Status.BLOCKED)
@@ -32,10 +35,11 @@ OnFailed = Callable[[int, str], None]
 
 @dataclass(frozen=True)
 class Beat:
-    """The answer to a heartbeat; `reason` is the sentence for a holder who is to stop."""
+    """The response to a heartbeat: the sentence for a holder who is to stop, and the answers to its questions."""
 
     expires_at: datetime
     reason: str | None = None
+    answers: list[Question] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -93,12 +97,12 @@ def heartbeat(*, task_id: int, fence: int, caller: Caller, progress: str | None 
         return Beat(lease.expires_at, reason)
     is_new = progress is not None and progress != lease.progress
     if not is_new and timedelta(0) <= now - lease.beat_at < _BEAT_APART:
-        return Beat(lease.expires_at, reason)
+        return Beat(lease.expires_at, reason, take_answers(task_id))
     expires_at = now + timedelta(seconds=lease.seconds)
     with transaction.atomic():
         renewed = queries.beat(lease.pk, now=now, expires_at=expires_at, progress=progress)
     if renewed:
-        return Beat(expires_at, reason)
+        return Beat(expires_at, reason, take_answers(task_id))
     return heartbeat(task_id=task_id, fence=fence, caller=caller, progress=progress)  # it ended meanwhile
 
 
@@ -140,6 +144,8 @@ def release_task(*, task_id: int, fence: int, outcome: str, reason: str, caller:
             tells = FeedEvent("lease.released", lease_fields(lease, outcome=outcome, reason=reason))
             append_event(task_id, event_type, detail, lease.runner or lease.holder, text, outcome, caller, tells=tells)
             follow_status(task_id, outcome, text)
+            if outcome in OVER:
+                withdraw_open(task_id)
     if not released:  # it ended meanwhile
         return release_task(task_id=task_id, fence=fence, outcome=outcome, reason=reason, caller=caller)
     return Release(task_id, fence, outcome, now)
@@ -200,6 +206,8 @@ def _expire(lease: TaskLease, now: datetime, on_failed: OnFailed) -> None:
         tells = FeedEvent("lease.expired", lease_fields(lease))
         append_event(lease.task_id, LEASE_ENDED, detail, None, text, status, None, tells=tells)
         follow_status(lease.task_id, status, text)
+        if status in OVER:
+            withdraw_open(lease.task_id)
 
 
 def _lease(task_id: int, fence: int, caller: Caller) -> TaskLease:

@@ -41,6 +41,7 @@ def test_there_are_routes_to_walk() -> None:
 def _paths() -> Iterator[tuple[str, str, str]]:
     for method, route in ROUTES:
         path = "/" + route.replace("<task_id>", "1").replace("<run_id>", "1").replace("<name>", "task-manager")
+        path = path.replace("<question_id>", "1")
         yield method, path, entry_of(method, route)
 
 
@@ -78,7 +79,9 @@ def test_a_refusal_is_a_sentence_with_a_way_out(clients: dict[str, Client]) -> N
     assert refused.headers["WWW-Authenticate"] == 'Bearer realm="lobwife"'
     assert "manage.py apikey create" in refused.json()["error"]
     forbidden = clients["viewer"].post("/api/v1/tasks", {"name": "x"}, content_type="application/json")
-    assert forbidden.json() == {"error": "this needs the role agent or operator or service; key:viewer is viewer"}
+    assert forbidden.json() == {
+        "error": "this needs the role agent or operator or runner or service; key:viewer is viewer"
+    }
 
 
 @pytest.mark.django_db

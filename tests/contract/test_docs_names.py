@@ -19,7 +19,7 @@ CODE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$|`([^`\n]+)`", re.MULTILINE | re.DO
 COMMAND = re.compile(r"(?:manage\.py|doctor --|exec lobwife lobwife|-- lobwife) +([a-z_]+)([^|;`#\n]*)")
 VARIABLE = re.compile(r"\b((?:LOBWIFE|LOBMOB|VAULT|GH|GITHUB|DISCORD|SWARM|DJANGO|GIT|KUBERNETES)_[A-Z0-9_]+)\b")
 APPS = ("access", "broker", "core", "jobs", "lobwife", "ops", "tasks", "vaultsync", "webhooks")
-FOLDERS = "|".join((*APPS, "templates", "deploy", "bench", "tests", "docs", r"\.ci"))
+FOLDERS = "|".join((*APPS, "templates", "clients", "deploy", "bench", "tests", "docs", r"\.ci"))
 PATH = re.compile(rf"(?<![\w./-])(?!deploy/lobwife\b)((?:{FOLDERS})/[\w./-]*\w)")
 ROUTE = re.compile(r"(?:LOBWIFE_URL|127\.0\.0\.1:808[01]|(?<![\w.:/]))(/(?:api|health|metrics)\b(?!\.)[\w/{}.-]*)")
 NOT_ROUTES = ("/api/v3",)  # GitHub Enterprise's
@@ -79,6 +79,7 @@ def test_make_targets_exist() -> None:
 
 def test_variables_are_read_somewhere() -> None:
     sources = [ROOT / "Makefile", ROOT / "Dockerfile", *(ROOT / "deploy").rglob("*")]
+    sources += (ROOT / "clients").rglob("*.py")
     for app in APPS:
         sources += [path for path in (ROOT / app).rglob("*") if path.suffix in {".py", ".sh"}]
     read = "\n".join(path.read_text() for path in sources if path.is_file() and path.suffix != ".pyc")

@@ -23,7 +23,7 @@ from access.models import ApiKey
 from broker import audit
 from broker.github import app
 from broker.models import Action, GitHubState, Outcome
-from core.callers import Role
+from core.callers import Caller, Role
 from core.timestamps import iso_text, seconds_text, utc_now
 from jobs import secret_fields, services
 from jobs.alerts import kinds, places, rules
@@ -48,6 +48,7 @@ from tasks import services as task_services
 from tasks.costs.budgets import save_budget
 from tasks.costs.services import Report, record_cost
 from tasks.models import Budget, LeaseEnd, Status, Task, TaskLease
+from tasks.questions import services as questions
 from tests.support.installation import ROOT
 from tests.support.pages import text
 from tests.support.receiver import Receiver, receiver
@@ -193,6 +194,13 @@ def webhook_is_paused(service: Service) -> Callable[[], object]:
     return lambda: webhooks.resume(name="ci")
 
 
+def agent_asks(service: Service) -> Callable[[], object]:
+    task = service.task(Status.ACTIVE)
+    agent = Caller("key:agent", Role.AGENT, task_id=task.pk)
+    question, _ = questions.ask(task_id=task.pk, text="May I?", choices=["Approve"], actor=None, caller=agent)
+    return lambda: questions.answer_question(question_id=question.pk, answer="Approve", actor="t", caller=None)
+
+
 CONDITIONS = {
     AlertKind.TASK_WAITING: task_waits,
     AlertKind.TASK_ACTIVE: task_is_active_too_long,
@@ -209,6 +217,7 @@ CONDITIONS = {
     AlertKind.KEY_EXPIRES: key_expires,
     AlertKind.DAEMON_TROUBLE: daemon_is_in_trouble,
     AlertKind.WEBHOOK_PAUSED: webhook_is_paused,
+    AlertKind.QUESTION: agent_asks,
 }
 
 

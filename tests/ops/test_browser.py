@@ -32,7 +32,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         with made.database() as database:
             names = [row["name"] for row in database.execute("SELECT name FROM jobs_job")]
             database.execute("UPDATE tasks SET status = 'completed'")
-            for table in ("vaultsync_noteproblem", "token_audit", "jobs_alert"):  # the overview has nothing to say
+            for table in ("vaultsync_noteproblem", "token_audit", "jobs_alert", "tasks_question"):  # nothing to say
                 database.execute(f"DELETE FROM {table}")
             asks = "late_after_seconds = NULL, long_after_seconds = NULL, alert_after_failures = 1"
             database.execute(f"UPDATE jobs_job SET {asks}")

@@ -8,7 +8,8 @@ from collections.abc import Collection
 from core.frontmatter import Unsafe, Value, parse_bytes
 from core.timestamps import whole_seconds
 from tasks.ids import parse_task_id
-from tasks.models import Status, Task
+from tasks.models import Question, Status, Task
+from tasks.questions.queries import questions_by_task
 from tasks.results.queries import link_urls, summaries
 
 TASKS = "010-tasks"
@@ -19,8 +20,10 @@ OWNED = (
     *("id", "name", "type", "status", "created", "priority", "assigned_to", "assigned_at", "completed_at", "model"),
     *("estimate_minutes", "workflow", "discord_thread_id", "slug", "repos", "requires_qa"),
 )
-RESULTS = ("task_links", "task_result")  # ours where the task has some: the contract leaves other keys to people
+# Of other keys, which the contract leaves to people, those are ours that the task has: task_links, task_result, and
+# two for each of its questions, with its number behind.
 _RESULT_CHARACTERS = 500
+QUESTION, ANSWER = "question_", "answer_"
 NOTE_BYTES = 2**20  # a larger file is not read as a note
 TOO_LARGE = "it is larger than 1 MiB"
 SYSTEM = "system"
@@ -86,11 +89,29 @@ def note_values(task: Task, written: object = None) -> dict[str, Value]:
 
 
 def result_values(task_ids: Collection[int]) -> dict[int, dict[str, Value]]:
-    """Return the keys of what came of these tasks, by task: the addresses of their links, and the summary in a line."""
+    """Return the keys of what came of these tasks, by task: the addresses of their links, and the summary in a line.
+
+    Then their questions, each with its answer, which is empty until somebody fills it in.
+    """
     values: dict[int, dict[str, Value]] = {}
     for task_id, urls in link_urls(task_ids).items():
         values[task_id] = {"task_links": urls}
     for task_id, summary in summaries(task_ids).items():
         line = " ".join(summary.split())
         values.setdefault(task_id, {})["task_result"] = line[:_RESULT_CHARACTERS]
+    for task_id, questions in questions_by_task(task_ids).items():
+        for question in questions:
+            values.setdefault(task_id, {}).update(question_values(question))
     return values
+
+
+def question_values(question: Question) -> dict[str, Value]:
+    """Return the two keys of a question; the choices are named behind its text."""
+    choices = f" ({' / '.join(question.choices)})" if question.choices else ""
+    line, answer = (" ".join(text.split()) for text in (question.text, question.answer or ""))
+    text = f"{_shortened(line)}{choices[:_RESULT_CHARACTERS]}"
+    return {f"{QUESTION}{question.pk}": text, f"{ANSWER}{question.pk}": _shortened(answer)}
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= _RESULT_CHARACTERS else f"{line[:_RESULT_CHARACTERS]}…"

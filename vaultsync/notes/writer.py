@@ -9,19 +9,22 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from core.frontmatter import Document, Unsafe, Value, as_read, decode, format_key, parse, parse_bytes, splice
-from core.git.command import SYMLINK, Changes, Entry, Git
+from core.git.command import IDENTITY, SYMLINK, Changes, Entry, Git
+from core.text import one_line
 from core.timestamps import utc_now
 from tasks.models import Task
 from tasks.notes import heading
 from vaultsync.git.files import Blocked, Files
 from vaultsync.git.merge import put_beside
 from vaultsync.models import Kind, NoteRecord, Problems
+from vaultsync.notes.answers import filled_in
+from vaultsync.notes.answers import take_over as take_over_answers
 from vaultsync.notes.claims import BOTH_CHANGED, claim_of, take_over
 from vaultsync.notes.layout import (
+    ANSWER,
     NOTE_BYTES,
     OVERVIEW,
     OWNED,
-    RESULTS,
     SYSTEM,
     TASK_FOLDERS,
     TOO_LARGE,
@@ -38,6 +41,7 @@ from vaultsync.notes.overview import overview_text, without_time
 from vaultsync.notes.texts import TextRequests
 
 _BATCH = 500
+_LONGEST_AUTHOR = 100
 _FEW = 100  # tasks whose notes are looked up one by one
 _PENDING = "*The content of this task is pending.*"
 _COPIES = (".conflict", ".conflict-2", ".conflict-3")
@@ -205,6 +209,10 @@ class NoteWriter:
     def _judged(self, task: Task, document: Document, path: str) -> dict[str, Value]:
         """Return the values to write, once edits of our keys in the note are taken over or reported."""
         base, sentence = self._base(path), ""
+        ours = self._results.get(task.pk, {})
+        answers = filled_in(document, ours)
+        refused = take_over_answers(answers, ours, lambda: self._author(path)) if not self.dry_run else []
+        taken_over = {f"{ANSWER}{number}" for number in answers}.difference(refused)
         if task.type == SYSTEM:
             changes, sentence = claim_of(task, base, document)
             if changes and not self.dry_run:
@@ -212,12 +220,17 @@ class NoteWriter:
                 task.refresh_from_db()
         values = self._values(task, document.value("status") if task.type == SYSTEM else None)
         if task.type != SYSTEM and base is not None:
-            ours = {key: (None, base.value(key), as_read(value)) for key, value in values.items()}
-            edited = [key for key in values if document.value(key) not in ours[key]]
+            expected = {key: (None, base.value(key), as_read(value)) for key, value in values.items()}
+            edited = [key for key in values if key not in taken_over and document.value(key) not in expected[key]]
             sentence = f"{', '.join(edited)} was edited here; the database decides, and was put back" if edited else ""
         if sentence:
             self.problems.add(path, sentence, Kind.DRIFT)
         return values
+
+    def _author(self, path: str) -> str:
+        """Return who wrote the note last; an empty string for an edit of the working copy."""
+        name = self.git.text("log", "-1", "--format=%an", self.commit or "HEAD", "--", path).strip()
+        return "" if name == IDENTITY["name"] else one_line(name)[:_LONGEST_AUTHOR]
 
     def _base(self, path: str) -> Document | None:
         """Return the note as it was before others edited it."""
@@ -294,7 +307,8 @@ class NoteWriter:
 
 
 def _new_note(task: Task, values: dict[str, Value]) -> str:
-    front = "".join(format_key(key, values[key], "\n") for key in (*OWNED, *RESULTS) if key in values)
+    keys = [*OWNED, *(key for key in values if key not in OWNED)]
+    front = "".join(format_key(key, values[key], "\n") for key in keys if key in values)
     return f"---\n{front}---\n\n{heading(task.name)}\n\n{_PENDING}\n"
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from jobs.console import OperatorCommand, operator, wait_for_end
+from core.console import OperatorCommand, operator
+from jobs.console import wait_for_end
 from jobs.execution import runs
 from jobs.models import State
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from core.console import OperatorCommand, add_json, operator
 from jobs import definitions, queries, services
-from jobs.console import OperatorCommand, add_json, operator
 from jobs.management.commands import runs as runs_command
 from jobs.models import Job
 from jobs.scheduling import cron

@@ -6,9 +6,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from core.console import OperatorCommand
 from core.errors import NotFound
 from jobs import services
-from jobs.console import OperatorCommand, show_from, wait_for_end
+from jobs.console import show_from, wait_for_end
 from jobs.execution import runs
 from jobs.models import JobRun
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from core.console import OperatorCommand, add_json
 from core.timestamps import utc_now
 from jobs import queries, services, time_range
-from jobs.console import OperatorCommand, add_json
 from jobs.execution import queue_reasons
 from jobs.models import State
 

@@ -9,8 +9,8 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
+from core.console import OperatorCommand, operator
 from jobs import change_log, secrets
-from jobs.console import OperatorCommand, operator
 from jobs.models import Secret
 
 

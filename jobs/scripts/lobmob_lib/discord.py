@@ -8,8 +8,7 @@ import ssl
 import time
 
 import httpx2
-
-from .rest import is_address
+from lobwife_client.transport import is_address
 
 _API = "https://discord.com/api/v10"
 _TIMEOUT_SECONDS = 10

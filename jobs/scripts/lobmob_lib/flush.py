@@ -19,10 +19,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lobwife_client import Client, LobwifeError
+
 from core.git.command import GitError
 
-from .rest import Rest, RestError
-from .script import Report, now, parser
+from .script import Report, connect, now, parser
 from .vault import TRACKED, NoVault, Read, Vault, VaultError, opened
 
 NAME = "lobmob-flush-logs"
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             waiting = sum(_size(path) for path in (log, *_rests(log)))
             report.did("flushes", f"append up to {waiting} bytes of {log} to {target}")
             return report.last_line(NAME)
-        with opened(_rest()) as vault:
+        with opened(_client()) as vault:
             flushed = _flush(vault, log, target)
     except NoVault as error:
         report.note(f"skipped: {error}; the lines wait in {log}")
@@ -71,10 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return report.last_line(NAME)
 
 
-def _rest() -> Rest | None:
+def _client() -> Client | None:
     try:
-        return Rest.from_environment()
-    except RestError:  # only https remotes without credentials of their own need it
+        return connect()
+    except LobwifeError:  # only https remotes without credentials of their own need it
         return None
 
 

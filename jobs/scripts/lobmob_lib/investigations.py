@@ -36,7 +36,7 @@ class Investigations:
             fields = {"name": f"{_NAME}{task['id']}", "type": "system", "priority": "high", "status": "blocked"}
             if self.tasks.report.dry_run:
                 return
-            answer = self.tasks.rest.post("/api/v1/tasks", {**fields, "actor": ACTOR})
+            answer = self.tasks.client.create_task(**fields, actor=ACTOR)
             made = {**fields, "id": answer["id"], "task_id": answer["task_id"]}
             waiting[task["id"]] = made
         self.tasks.log_event(task, "investigation", f"{made['task_id']} is to find out why")
@@ -53,16 +53,16 @@ class Investigations:
         blocked = {task["id"]: task for task in self._blocked()}
         ready = {}
         for number, investigation in unfinished.items():
-            failed = self._failed.get(number) or self.tasks.rest.get(f"/api/v1/tasks/{number}")
+            failed = self._failed.get(number) or self.tasks.client.task(number)
             if failed["status"] == "failed" and investigation["id"] in blocked:
                 ready[number] = (blocked[investigation["id"]], failed)
             elif failed["status"] in ("completed", "cancelled") and not self.tasks.report.dry_run:
-                self.tasks.rest.delete(f"/api/v1/tasks/{investigation['id']}")
+                self.tasks.client.cancel_task(investigation["id"])
         if not ready or self.tasks.report.dry_run:
             return
         notes = {made["id"]: (made, failed, self.tasks.history(failed)) for made, failed in ready.values()}
         try:
-            with opened(self.tasks.rest) as vault:
+            with opened(self.tasks.client) as vault:
                 _write(vault, notes)
         except NoVault as error:
             self.tasks.report.note(f"{len(notes)} investigations wait: {error}")
@@ -75,7 +75,7 @@ class Investigations:
             self.tasks.report.did("investigations queued", f"{made['task_id']} investigates {failed['task_id']}")
 
     def _blocked(self) -> list[Task]:
-        return self.tasks.rest.tasks(status="blocked", type="system")
+        return list(self.tasks.client.tasks(status="blocked", type="system"))
 
     def _unfinished(self) -> dict[int, Task]:
         """Return them by their task. One that we queued before was blocked by somebody else, who decides."""

@@ -1,4 +1,4 @@
-"""What every script has: its arguments, its report, times, and other programs with a time limit."""
+"""What every script has: its arguments, lobwife, its report, times, and other programs with a time limit."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from lobwife_client import Client
+
+_RETRY_SECONDS = 4  # the next run is in minutes
 _NOT_FOUND = 127
 _GH_NEEDS_LOGIN = 4
 _QUIET = {"GH_PROMPT_DISABLED": "1", "GH_NO_UPDATE_NOTIFIER": "1", "NO_COLOR": "1", "LC_ALL": "C"}
@@ -78,6 +81,11 @@ def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(prog=name, description=description)
     arguments.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     return arguments
+
+
+def connect() -> Client:
+    """Return a client of LOBWIFE_URL; raises LobwifeError for settings that can't be used."""
+    return Client(retry_seconds=_RETRY_SECONDS)
 
 
 def now() -> datetime:

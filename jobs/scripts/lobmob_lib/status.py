@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from lobwife_client import Client, LobwifeError
+
 from . import cluster, discord, github
-from .rest import Rest, RestError
-from .script import Report, ToolError, minutes_since, now, parse, parser
+from .script import Report, ToolError, connect, minutes_since, now, parse, parser
 
 NAME = "lobmob-status-reporter"
 UNKNOWN = "unknown"
@@ -29,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = options.parse_args(arguments)
     report = Report(dry_run=chosen.dry_run)
     try:
-        facts = Facts(Rest.from_environment(), report).all()
-    except RestError as error:
+        facts = Facts(connect(), report).all()
+    except LobwifeError as error:
         report.fail(str(error))
         return 1
     text = as_markdown(facts)
@@ -44,22 +45,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class Facts:
     """Asks everyone; a part that gives no answer is unknown and keeps no other from being asked."""
 
-    def __init__(self, rest: Rest, report: Report) -> None:
-        self.rest = rest
+    def __init__(self, client: Client, report: Report) -> None:
+        self.client = client
         self.report = report
 
     def all(self) -> dict[str, Any]:
-        """Return the whole report; raises RestError only when lobwife does not answer at all."""
+        """Return the whole report; raises LobwifeError only when lobwife does not answer at all."""
         repo = github.vault_repo()
         nodes = self._ask(cluster.node_count)
         return {
             "at": now().strftime("%Y-%m-%dT%H:%M:%SZ"),
             "agents": self._ask(cluster.lobsters),
-            "tasks": self._ask(lambda: self.rest.get("/api/v1/tasks/counts")["by_status"]),
+            "tasks": self._ask(lambda: self.client.task_counts()["by_status"]),
             "oldest_queued": self._ask(self._oldest_queued),
             "failed_since_last_report": self._ask(self._failed),
             "open_pull_requests": self._ask(lambda: github.count_open_pulls(repo)) if repo else UNKNOWN,
-            "tokens_issued": self._ask(lambda: int(self.rest.get("/api/status")["broker"]["total_tokens_issued"])),
+            "tokens_issued": self._ask(lambda: int(self.client.status()["broker"]["total_tokens_issued"])),
             "jobs_failing": self._ask(self._failing_jobs),
             "vault_sync": self._ask(self._vault_sync),
             "nodes": nodes,
@@ -71,7 +72,7 @@ class Facts:
             return question()
         except ToolError as error:
             self.report.skip(error, "skipped")
-        except RestError as error:
+        except LobwifeError as error:
             if not error.status:
                 raise
             self.report.fail(str(error))
@@ -80,7 +81,7 @@ class Facts:
         return UNKNOWN
 
     def _oldest_queued(self) -> dict[str, Any] | None:
-        queued = [(parse(task["created_at"]), task) for task in self.rest.tasks(status="queued")]
+        queued = [(parse(task["created_at"]), task) for task in self.client.tasks(status="queued")]
         dated = [(moment, task["id"], task) for moment, task in queued if moment]
         if not dated:
             return None
@@ -89,7 +90,7 @@ class Facts:
 
     def _failed(self) -> list[dict[str, Any]]:
         since = self._last_report()
-        failed = self.rest.tasks(status="failed")
+        failed = self.client.tasks(status="failed")
         return [
             {"task": task["task_id"], "name": task["name"]}
             for task in failed
@@ -99,16 +100,14 @@ class Facts:
     def _last_report(self) -> datetime:
         """Return when the job that this is last began a run that succeeded; half an hour ago for the first."""
         job = os.environ.get("LOBWIFE_JOB") or "status-reporter"
-        answer = self.rest.get("/api/v1/runs", job=job, state="success", limit=1)
-        runs = answer["runs"] if isinstance(answer, dict) else answer
+        runs = self.client.runs(job=job, state="success", limit=1)
         return (parse(runs[0]["started_at"]) if runs else None) or now() - _EVERY
 
     def _failing_jobs(self) -> list[str]:
-        jobs: dict[str, dict[str, Any]] = self.rest.get("/api/jobs")
-        return [name for name, job in jobs.items() if job["last_status"] in _FAILING]
+        return [name for name, job in self.client.jobs().items() if job["last_status"] in _FAILING]
 
     def _vault_sync(self) -> str:
-        sync = self.rest.get("/api/v1/sync")
+        sync = self.client.sync()
         if not sync["enabled"]:
             return "off"
         last = parse(sync["last_sync"])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from lobwife_client import LobwifeError
+
 from . import cluster, github
 from .github import Pulls, Unknown
 from .investigations import Investigations
-from .rest import Rest, RestError
-from .script import Report, ToolError, minutes_since, now, parse, parser
+from .script import Report, ToolError, connect, minutes_since, now, parse, parser
 from .tasks import Task, Tasks, assignment, one_at_a_time, title
 
 NAME = "lobmob-task-manager"
@@ -33,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = options.parse_args(arguments)
     report = Report(dry_run=chosen.dry_run)
     try:
-        rest = Rest.from_environment()
-        tasks = Tasks(rest, report)
-        active, queued = rest.tasks(status="active"), rest.tasks(status="queued")
+        client = connect()
+        tasks = Tasks(client, report)
+        active, queued = list(client.tasks(status="active")), list(client.tasks(status="queued"))
         pulls, investigations = Pulls(report), Investigations(tasks)
         for task in active:
             with one_at_a_time(task, report):
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _check_delay(tasks, task, chosen.queue_minutes)
         _check_orphans(tasks, active, pulls, investigations)
         investigations.finish()
-    except RestError as error:
+    except LobwifeError as error:
         report.fail(str(error))
     return report.last_line(NAME)
 

@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from lobwife_client import Client, LobwifeError
+
 from . import discord
-from .rest import Rest, RestError
 from .script import Report
 
 ACTOR = "lobmob-task-manager"
@@ -29,7 +30,7 @@ def one_at_a_time(task: Task, report: Report) -> Iterator[None]:
     """Print what lobwife refuses for one task, and go on with the others."""
     try:
         yield
-    except RestError as error:
+    except LobwifeError as error:
         if not error.status:
             raise
         report.fail(f"{task['task_id']}: {error}")
@@ -38,16 +39,15 @@ def one_at_a_time(task: Task, report: Report) -> Iterator[None]:
 class Tasks:
     """Reads each history once a run; in a dry run it writes nothing."""
 
-    def __init__(self, rest: Rest, report: Report) -> None:
-        self.rest = rest
+    def __init__(self, client: Client, report: Report) -> None:
+        self.client = client
         self.report = report
         self._histories: dict[int, list[Event]] = {}
 
     def history(self, task: Task) -> list[Event]:
         """Return the events of a task, newest first."""
         if task["id"] not in self._histories:
-            events = self.rest.get(f"/api/v1/tasks/{task['id']}/events")
-            self._histories[task["id"]] = [event for event in events if isinstance(event, dict)]
+            self._histories[task["id"]] = list(self.client.task_events(task["id"]))
         return self._histories[task["id"]]
 
     def events(self, task: Task, kind: str) -> list[Event]:
@@ -59,27 +59,26 @@ class Tasks:
 
     def is_leased(self, task: Task) -> bool:
         """Return True for a task that its agent claimed: lobwife itself sees to it when that agent dies."""
-        return bool(self.rest.get(f"/api/v1/tasks/{task['id']}").get("lease"))
+        return bool(self.client.task(task["id"]).get("lease"))
 
     def log_event(self, task: Task, kind: str, detail: str) -> None:
         """Log an event."""
         if not self.report.dry_run:
-            body = {"event_type": kind, "detail": detail, "actor": ACTOR}
-            self.rest.post(f"/api/v1/tasks/{task['id']}/events", body)
+            self.client.add_event(task["id"], kind, detail, actor=ACTOR)
         self.history(task).insert(0, {"event_type": kind, "detail": detail, "actor": ACTOR})
 
     def change(self, task: Task, **fields: Any) -> None:
         if not self.report.dry_run:
-            self.rest.patch(f"/api/v1/tasks/{task['id']}", {**fields, "actor": ACTOR})
+            self.client.update_task(task["id"], **fields, actor=ACTOR)
 
     def deregister(self, task: Task) -> None:
         """End its registration: its tokens go with it."""
         if not self.report.dry_run:
-            self.rest.delete(f"/api/tasks/{task['task_id']}")
+            self.client.deregister(task["task_id"])
 
     def unchanged(self, task: Task) -> bool:
         """Return True while the task is as it was listed: it may have ended, or been given to another, meanwhile."""
-        current = self.rest.get(f"/api/v1/tasks/{task['id']}")
+        current = self.client.task(task["id"])
         return all(current.get(name) == task.get(name) for name in ("status", "assigned_to", "assigned_at", "type"))
 
     def post_to_thread(self, task: Task, text: str) -> None:

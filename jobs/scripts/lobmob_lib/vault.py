@@ -11,11 +11,11 @@ import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 
+from lobwife_client import Client, LobwifeError
+
 from core.errors import Unavailable
 from core.git.command import BRANCH, Git, GitError, takes_token
 from core.git.lock import vault_lock
-
-from .rest import Rest, RestError
 
 TRACKED = f"refs/remotes/origin/{BRANCH}"
 _TRIES = 5
@@ -109,8 +109,8 @@ class Vault:
 
 
 @contextlib.contextmanager
-def opened(rest: Rest | None = None) -> Iterator[Vault]:
-    """Open the vault of VAULT_PATH, locked; `rest` gives the token that an https remote takes. Raises VaultError."""
+def opened(client: Client | None = None) -> Iterator[Vault]:
+    """Open the vault of VAULT_PATH, locked; `client` gets the token that an https remote takes. Raises VaultError."""
     home = pathlib.Path.home()
     path = pathlib.Path(os.environ.get("VAULT_PATH") or home / "vault")
     if not (path / ".git").is_dir():
@@ -129,14 +129,13 @@ def opened(rest: Rest | None = None) -> Iterator[Vault]:
             raise VaultError(f"the vault's lock can't be opened: {error.strerror}") from None
         if not url:
             raise NoVault(f"the vault in {path} has no remote")
-        yield Vault(git, url, _token(url, rest))
+        yield Vault(git, url, _token(url, client))
 
 
-def _token(url: str, rest: Rest | None) -> str:
-    if rest is None or not takes_token(url):
+def _token(url: str, client: Client | None) -> str:
+    if client is None or not takes_token(url):
         return ""
     try:
-        answer = rest.post("/api/v1/service-token", {"service": _SERVICE})
-    except RestError:  # git's own credentials may do
+        return str(client.service_token(_SERVICE).get("token", ""))
+    except LobwifeError:  # git's own credentials may do
         return ""
-    return str(answer.get("token", "")) if isinstance(answer, dict) else ""

@@ -4,8 +4,9 @@
 (() => {
   const part = (event) => event.target.closest && event.target.closest("[data-live]");
 
-  const inUse = (each) => each.querySelector(":checked:not(option)") || each.querySelector(":focus:is(input, select)")
-    || [...each.querySelectorAll("select")].some((select) => select.value) || each.querySelector(".feed details[open]");
+  const inUse = (each) => each.querySelector(":checked:not(option)")
+    || each.querySelector(":focus:is(input, select, textarea)") || each.querySelector(".feed details[open]")
+    || [...each.querySelectorAll("select, textarea")].some((field) => field.value);
 
   // What somebody typed is never thrown away: the page says that the session ended, and stays.
   let typed = false;
@@ -25,6 +26,11 @@
 
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (event.target.matches("[data-live]") && (document.hidden || inUse(event.target))) event.preventDefault();
+  });
+  // Somebody may have begun while the answer was under way.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { elt } = event.detail.requestConfig;
+    if (elt.matches("[data-live]") && inUse(elt)) event.detail.shouldSwap = false;
   });
   // A form that was refreshed sends to where it says now; htmx reads that a moment later.
   document.addEventListener("htmx:configRequest", (event) => {
@@ -67,14 +73,15 @@
   const count = () => {
     const frame = document.getElementById("frame-live");
     if (!frame) return;
-    const { problems, worst } = frame.dataset;
+    const { problems, questions, worst } = frame.dataset;
     document.title = problems === "0" ? title : `(${problems}) ${title}`;
     const icon = document.getElementById("icon");
     icon.href = worst === "bad" ? icon.dataset.bad : icon.dataset.good;
-    const badge = document.getElementById("problem-count");
-    if (badge) {
-      badge.hidden = problems === "0";
-      badge.firstElementChild.textContent = problems;
+    for (const [id, number] of [["problem-count", problems], ["question-count", questions]]) {
+      const badge = document.getElementById(id);
+      if (!badge) continue;
+      badge.hidden = number === "0";
+      badge.firstElementChild.textContent = number;
     }
   };
   document.addEventListener("htmx:afterSettle", count);

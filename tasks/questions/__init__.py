@@ -1,0 +1,1 @@
+"""Questions of agents, and what people answer."""
