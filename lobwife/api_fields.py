@@ -83,6 +83,14 @@ FIELDS = {
     "messages": "What else the holder should know.",
     "outcome": "completed, failed, queued or blocked.",
     "released_at": "When the lease ended, UTC.",
+    # questions
+    "question_id": "The number of the question.",
+    "question": "What is asked.",
+    "questions": "The questions of the task.",
+    "choices": "Answers to choose from; empty where any will do.",
+    "answer": "The answer; null until somebody gave it.",
+    "asked_by": "Who asked.",
+    "answered_by": "Who answered.",
     # jobs and runs
     "job": "The name of the job.",
     "script": "The file name of the script.",
