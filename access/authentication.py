@@ -17,7 +17,7 @@ from ninja.utils import check_csrf
 from access import keys
 from access.kubernetes import Cluster
 from access.throttle import limited_address
-from core.callers import Caller, Role
+from core.callers import Caller, Role, identity_of_account
 from core.errors import Forbidden, TooLarge
 from core.processes import in_native_thread
 
@@ -115,7 +115,7 @@ def session_caller(request: HttpRequest) -> Caller | None:
         raise Forbidden(f"{user.get_username()} has no role: an operator adds them to {OPERATORS} or {VIEWERS}")
     if _fails_csrf(request):
         raise Forbidden("a write with a session needs its CSRF token: send the csrftoken cookie as X-CSRFToken")
-    return Caller(user.get_username(), role, address_of(request))
+    return Caller(identity_of_account(user.get_username()), role, address_of(request))
 
 
 def session_caller_now(request: HttpRequest) -> Caller | None:

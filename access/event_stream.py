@@ -68,6 +68,8 @@ class FeedEvent(Schema):
 
 
 class EventPage(Schema):
+    model_config = ConfigDict(json_schema_extra={"example": {"events": [_EXAMPLE], "next": 4711}})
+
     events: list[FeedEvent]
     next: int
 

@@ -22,7 +22,7 @@ from access.roles import RULES, Rule, entry_of
 from access.throttle import TokenBuckets, limited_address
 from broker import audit
 from broker.models import Action, Outcome
-from core.callers import UNIDENTIFIED, Caller
+from core.callers import LOCAL, UNIDENTIFIED, Caller
 from core.errors import Forbidden, LobwifeError, NotFound, TooManyRequests, Unauthorized
 from core.rest import json_body
 from core.sqlite.gate import writing_until
@@ -110,7 +110,7 @@ class Gate:
         try:
             if authorization and caller.identity:
                 now = authentication.bearer_caller(authorization, caller.address, self._cluster)
-            elif caller.identity and caller.identity != "local":
+            elif caller.identity and caller.identity != LOCAL:
                 now = authentication.session_caller_now(request)
             else:
                 return bool(caller.identity) or policy.is_open()
@@ -204,7 +204,7 @@ class Gate:
 
     def _limit_tokens(self, caller: Caller, request: HttpRequest) -> None:
         """Count a GitHub token; raises TooManyRequests. Local programs can read the App's key: they have no limit."""
-        if caller.identity == "local":
+        if caller.identity == LOCAL:
             return
         address = authentication.limited_address_of(request)
         rate = settings.TOKENS_PER_MINUTE

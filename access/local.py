@@ -18,7 +18,7 @@ from django.http import HttpRequest
 
 from access.authentication import is_cross_site
 from access.hosts import is_ours
-from core.callers import Caller, Role
+from core.callers import LOCAL, Caller, Role
 
 _FORWARDED = tuple(
     f"HTTP_{name}"
@@ -30,7 +30,7 @@ _FORWARDED = tuple(
         *("X_ENVOY_EXTERNAL_ADDRESS", "X_AZURE_CLIENTIP", "X_APPENGINE_USER_IP"),
     )
 )
-_LOCAL = {address: Caller("local", Role.OPERATOR, address) for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1")}
+_LOCAL = {address: Caller(LOCAL, Role.OPERATOR, address) for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1")}
 _TABLES = {4: ("/proc/net/tcp", "/proc/net/tcp6"), 6: ("/proc/net/tcp6",)}
 _NO_INODE = "0"  # a socket that its program has closed: the account is root's in the table, whosever it was
 

@@ -72,6 +72,7 @@ def _time(field: str, description: str) -> Callable[[Any, GitHubState], str]:
 class RegistrationAdmin(ReadOnlyAdmin):
     """Columns and actions of both kinds of registrations; actions ask for a confirmation."""
 
+    live_events = "token.*,registration.*"
     actions = ("end", "register_again")
     list_per_page = 50
     key_of: Callable[[Any], str]  # from the primary key of a row
@@ -197,6 +198,7 @@ class TokenAuditAdmin(ReadOnlyAdmin):
     list_display = ("when", "named", "action_text", "first_repositories", "who", "result")
     list_filter = (AuditDayFilter, ("action", LowercaseChoicesFilter), ("outcome", LowercaseChoicesFilter))
     change_list_template = "admin/broker/audit_list.html"
+    live_events = "token.*,registration.*,access.*"
     empty_text = (
         "Each registration, token, refusal and revocation becomes a row: who asked, for what, and what came back."
     )

@@ -20,6 +20,9 @@ class Role(StrEnum):
     RUNNER = "runner"
 
 
+LOCAL = "local"  # the identity of programs on this machine
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """A caller; its identity is empty when nobody was identified."""
@@ -64,9 +67,14 @@ class Caller:
 UNIDENTIFIED = Caller("", Role.OPERATOR)
 
 
+def identity_of_account(name: str) -> str:
+    """Return the identity of somebody who signs in: their name, unless it is what local programs are called."""
+    return f"account:{name}" if name == LOCAL else name
+
+
 def operator_of(request: HttpRequest) -> Caller:
     """Return the caller of a page of the admin."""
-    return Caller(request.user.get_username(), Role.OPERATOR, request.META.get("REMOTE_ADDR", ""))
+    return Caller(identity_of_account(request.user.get_username()), Role.OPERATOR, request.META.get("REMOTE_ADDR", ""))
 
 
 def caller_of(request: HttpRequest) -> Caller:

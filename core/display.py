@@ -102,6 +102,8 @@ class StrictAdmin(admin.ModelAdmin[Any]):
     SQLite leaves to Python. And it takes seconds to make a query of thousands of words, while nobody else is answered.
     """
 
+    live_events = ""  # those after which the list is another: `run.*,admin.changed`; without any it is asked for
+
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         return any(lookup in _parameters(item) for item in self.get_list_filter(request))
 

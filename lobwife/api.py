@@ -63,6 +63,8 @@ def _describe_access(operation: dict[str, Any], entry: str) -> None:
     body = operation["responses"].get(404, _PROBLEM)["content"]  # three old routes have errors of their own shape
     for status, description in refusals.items():
         operation["responses"].setdefault(status, {"description": description, "content": copy.deepcopy(body)})
+    named = ", ".join(f"`{role}`" for role in roles)
+    operation["description"] = f"{operation.get('description', '')}\n\n**Roles:** {named}".strip()
     operation["security"] = [{"bearer": []}]
     operation["x-roles"] = roles
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from broker.models import Action, Outcome
 from jobs.models import State, Trigger
+from lobwife.api_fields import FIELDS, FIELDS_OF
 from tasks.models import Status
 
 INTRODUCTION = """
@@ -40,8 +41,12 @@ TAGS = [
     {"name": "questions", "description": "What agents ask people, and what people answer."},
     {"name": "jobs", "description": "Scripts with a schedule."},
     {"name": "runs", "description": "Executions of jobs: start, follow, abort, retry."},
+    {"name": "leases", "description": "Claiming the next task, showing that its holder is alive, handing it back."},
     {"name": "events", "description": "Everything that happens, in one order: as a list, or as a stream."},
     {"name": "broker", "description": "GitHub tokens for registered tasks and for services, and their audit."},
+    {"name": "costs", "description": "What tasks used and cost, and budgets."},
+    {"name": "vault", "description": "Notes of tasks, and the sync with the vault."},
+    {"name": "health", "description": "Whether lobwife is well."},
 ]
 
 _PARAMETERS = {
@@ -87,57 +92,6 @@ _PARAMETERS |= {
 }
 _PARAMETER_ENUMS = {"status": Status.values, "state": State.values, "action": Action.values, "outcome": Outcome.values}
 
-_FIELDS = {
-    "task_id": "The id as people write it, T42.",
-    "name": "What the task is called.",
-    "slug": "A short name for branches and notes; it can't be changed later.",
-    "type": "The kind of agent that the task is for: swe, qa, research, system, image-gen, or another word.",
-    "priority": "critical, high, normal or low.",
-    "model": "The model that the agent uses.",
-    "assigned_to": "Who works on it.",
-    "repos": "Repositories, as owner/name.",
-    "discord_thread_id": "The thread in which it is talked about.",
-    "estimate_minutes": "How long it should take, in minutes.",
-    "requires_qa": "Whether a second task checks the result.",
-    "workflow": "Instructions for the agent.",
-    "actor": "Who does it, for the history; the identified caller is recorded beside it.",
-    "assigned_at": "When somebody took it, UTC.",
-    "completed_at": "When it was completed, UTC.",
-    "created_at": "When it was made, UTC.",
-    "updated_at": "When it was last changed, UTC.",
-    "queued_at": "When it was queued, UTC.",
-    "event_type": "What happened, in a word: note, progress, pr_opened …",
-    "detail": "The same in a sentence.",
-    "broker_status": "active, ended, or null where the task was never registered.",
-    "token_count": "How many tokens were issued for it.",
-    "arguments": "Words for the script in place of the job's own.",
-    "exit_code": "The script's exit code; null where it had none.",
-    "signal": "The signal that ended the script.",
-    "duration": "Seconds.",
-    "note": "Why the run stands where it does; of one that failed the reason: exit 3 · cannot open /data/a.csv",
-    "waits_for": "What a queued run waits for.",
-    "requested_by": "Who asked for the run.",
-    "attempt": "1, and one more for each retry.",
-    "retry_of": "The run that this one repeats.",
-    "scheduled_for": "When the schedule wanted it, UTC.",
-    "not_before": "A retry waits until then.",
-    "output_bytes": "How much the script printed.",
-    "next_offset": "Where to read on.",
-    "skipped": "Bytes before the text that were not kept.",
-    "complete": "True when the run is over and nothing follows.",
-    "error": "A sentence that says what to do.",
-    "token": "The GitHub token; it is answered here and nowhere else.",
-    "expires_at": "When the token ends, UTC.",
-    "identity": "Who was identified.",
-    "service": "The name of the service.",
-    "permissions": "What the token may do, such as contents: write.",
-    "paused": "Whether starts are paused.",
-    "schedule": "Five cron fields, or a name such as @hourly.",
-    "enabled": "Whether the schedule runs the job.",
-    "running": "Whether a run is queued or running.",
-    "next_run": "When the schedule fires next, UTC.",
-    "last_output": "The last 200 lines that it printed.",
-}
 _FIELD_ENUMS: dict[tuple[str, str], list[str]] = {
     ("RunShown", "state"): State.values,
     ("RunShown", "trigger"): Trigger.values,
@@ -222,6 +176,12 @@ _BODIES: dict[tuple[str, str], Any] = {
     ("post", "/api/v1/tasks/{task_id}/events"): {"event_type": "note", "detail": "Tests pass on the branch."},
     ("post", "/api/v1/tasks/{task_id}/register"): {"repos": ["acme/web"], "lobster_type": "swe"},
     ("post", "/api/tasks/{task_id}/register"): {"repos": ["acme/web"], "lobster_type": "swe"},
+    ("put", "/api/v1/tasks/{task_id}/note"): {"text": "\n# Fix the flaky login tests\n\nDone.\n"},
+    ("post", "/api/v1/tasks/{task_id}/result"): {"summary": "The tests wait for the page now.", "data": {"tests": 14}},
+    ("post", "/api/v1/costs"): {
+        **{"task_id": "T42", "model": "claude-sonnet-4-5", "input_tokens": 1200, "output_tokens": 800},
+        **{"cache_read_tokens": 50_000, "source": "session-3/turn-12"},
+    },
     ("post", "/api/token"): {"task_id": "T42"},
     ("post", "/api/v1/service-token"): {"service": "lobboss"},
     ("post", "/api/v1/tasks/{task_id}/questions"): {
@@ -237,6 +197,7 @@ _REFUSALS = {
     403: "this route is for the role operator, and key:ci is a viewer",
     404: "Task T42 not found",
     409: "Job nightly-report is already running",
+    412: "Task T42 is not what If-Match names: read it again, then decide anew",
     413: "the body is larger than 1 MiB",
     410: "events after 12 were removed: read what you follow anew, then go on with after=4710",
     422: "the repository acme/nowhere is not one of the installation's",
@@ -244,8 +205,23 @@ _REFUSALS = {
     502: "GitHub could not be reached",
     503: "the database is locked: try again",
 }
+_OVER = "Task T42 is completed: an agent changes nothing on a task that is over"
 _LEASE_IS_OVER = "fence 7 of task T42 is over (expired); box-4/2 (key:box-4) holds it with fence 8"
 _REFUSALS_OF = {
+    **dict.fromkeys((("/api/v1/tasks", 400), ("/api/v1/tasks/{task_id}", 400)), "invalid status: sleeping"),
+    **dict.fromkeys(
+        ((f"/api/v1/tasks/{{task_id}}{call}", 409) for call in ("", "/events", "/links", "/result")), _OVER
+    ),
+    ("/api/v1/tasks", 409): "depends_on would be a cycle: T42, T43, T42",
+    ("/api/v1/tasks/{task_id}/events", 400): "event_type is required",
+    ("/api/v1/tasks/{task_id}/links", 400): "url must be an http or https URL",
+    ("/api/v1/tasks/{task_id}/result", 400): "summary is required",
+    ("/api/v1/tasks/{task_id}/note", 400): "text is required",
+    ("/api/v1/tasks/{task_id}/note", 409): "the note of T42 can't be read: its frontmatter is not YAML",
+    ("/api/v1/costs", 400): "model is required",
+    ("/api/v1/costs", 409): "the source 'session-3/turn-12' of T42 had other numbers: name each report anew",
+    ("/api/v1/runs/{run_id}/abort", 409): "run 314 is over: success",
+    ("/api/v1/runs/{run_id}/retry", 409): "run 314 is not over",
     ("/api/v1/tasks/claim", 400): "lease_seconds Input should be less than or equal to 86400",
     (
         "/api/v1/tasks/{task_id}/questions",
@@ -293,8 +269,9 @@ def _describe_body(operation: dict[str, Any], method: str, path: str, components
 
 def _describe_fields(owner: str, schema: dict[str, Any]) -> None:
     for name, field in schema.get("properties", {}).items():
-        if name in _FIELDS and "description" not in field:
-            field["description"] = _FIELDS[name]
+        words = FIELDS_OF.get((owner, name)) or FIELDS.get(name)
+        if words and "description" not in field:
+            field["description"] = words
         values = _FIELD_ENUMS.get((owner, name))
         if values and field.get("type") == "string":
             field["enum"] = list(values)

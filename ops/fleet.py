@@ -16,6 +16,7 @@ from broker.models import IssuedToken
 from core.callers import Caller
 from core.errors import Invalid
 from core.timestamps import iso_text, parse, seconds_text, utc_now
+from jobs.alerts import kinds
 from tasks import overdue, services
 from tasks.models import OVER, Status, Task, TaskEvent, TaskLease
 
@@ -116,8 +117,8 @@ def lanes(filters: Filters, now: datetime | None = None) -> list[Lane]:
     """Return a lane for each active task, the stuck ones first, then the longest at work."""
     now = now or utc_now()
     tasks = list(filters.apply(Task.objects.filter(status=Status.ACTIVE)).order_by("id")[:MOST_LANES])
-    held, tokens = holders(tasks), _live_tokens(tasks, now)
-    made = [_lane(task, held[task.pk], tokens.get(task.pk, 0), now) for task in tasks]
+    held, tokens, limit = holders(tasks), _live_tokens(tasks, now), kinds.overdue_limits().active
+    made = [_lane(task, held[task.pk], tokens.get(task.pk, 0), now, limit) for task in tasks]
     return sorted(made, key=lambda lane: (not lane.is_stuck, -(lane.minutes or 0)))
 
 
@@ -182,11 +183,11 @@ def move(*, task_id: int, verb: str, caller: Caller) -> str:
     return f"T{task_id} is {changes['status']}."
 
 
-def _lane(task: Task, holder: Holder, tokens: int, now: datetime) -> Lane:
+def _lane(task: Task, holder: Holder, tokens: int, now: datetime, limit: int) -> Lane:
     minutes = max(0, int((now - holder.since).total_seconds() // 60)) if holder.since else None
     estimate = task.estimate_minutes if isinstance(task.estimate_minutes, int) and task.estimate_minutes > 0 else None
     share = round(100 * minutes / estimate) if minutes is not None and estimate else None
-    return Lane(task, holder, overdue.is_active_too_long(task, now), minutes, share, tokens)
+    return Lane(task, holder, overdue.is_active_too_long(task, now, limit), minutes, share, tokens)
 
 
 def _live_tokens(tasks: Sequence[Task], now: datetime) -> Mapping[int, int]:

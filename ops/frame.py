@@ -13,7 +13,7 @@ from django.db.utils import DatabaseError
 from core.timestamps import utc_now
 from ops import problems
 from ops.checks import Finding, Severity, bad, fleet, state, worst
-from tasks.models import Question
+from tasks.questions.queries import open_count
 
 _COUNT_SECONDS, _COUNT_FRESH_SECONDS = 60, 10
 
@@ -40,14 +40,14 @@ class Frame:
 def load(*, fresh: bool = False) -> Frame:
     """Read the daemon's row; the problems are counted every ten seconds for who asks for a fresh count.
 
-    A page takes the last count as it is: to load it costs one query, and one for the open questions.
+    A page takes the last count as it is: to load it costs one query.
     """
     try:
         daemon = state.daemon()
         findings = [
             each for each in fleet.daemon(daemon) if each.severity is not Severity.GOOD and each.key != problems.PAUSED
         ]
-        return Frame(findings, daemon.paused_at, daemon.paused_by, _count(fresh), Question.objects.open().count())
+        return Frame(findings, daemon.paused_at, daemon.paused_by, _count(fresh), open_count())
     except DatabaseError as error:
         return Frame([bad("database", f"The database can't be read: {error}")], count=Count(1, Severity.BAD))
 

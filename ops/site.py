@@ -29,11 +29,13 @@ from core.processes import in_native_thread
 from core.sqlite.copies import folder, keep_copy
 from core.timestamps import iso_text, parse, utc_now
 from jobs import time_range
+from jobs.alerts import kinds
 from jobs.models import Job
 from ops import (
     activity,
     charts_page,
     costs,
+    feed,
     fleet,
     frame,
     invisible_characters,
@@ -45,10 +47,12 @@ from ops import (
 )
 from ops.checks import state
 from ops.invisible_characters import View
+from tasks import overdue
 from tasks.models import Status, Task
 
 _PALETTE_MOST = 6
 _ACTIVITY_PARAMETERS = ("kind", "who", "failures", "range", "since", "until")
+_FEED_PARAMETERS = ("type", "subject", "who", "range", "since", "until")
 _SNOOZE_HOURS = 8
 _ORDER = ("jobs", "tasks", "broker", "vaultsync", "webhooks", "lobwife", "auth", "axes")
 
@@ -75,6 +79,7 @@ class OperationsSite(AdminSite):
             path("live/frame/", self.admin_view(self.live_frame), name="live_frame"),
             path("palette/", self.admin_view(self.palette), name="palette"),
             path("activity/", self.admin_view(self.activity), name="activity"),
+            path("activity/events/", self.admin_view(self.feed), name="feed"),
             path("costs/", self.admin_view(self.costs), name="costs"),
             path("copies/", self.admin_view(self.copies), name="copies"),
             path("search/", self.admin_view(self.search), name="search"),
@@ -102,6 +107,10 @@ class OperationsSite(AdminSite):
         return sorted(
             listed, key=lambda app: _ORDER.index(app["app_label"]) if app["app_label"] in _ORDER else len(_ORDER)
         )
+
+    def overdue_limits(self) -> overdue.Limits:
+        """Return after how many minutes a task is overdue, for the admin of tasks."""
+        return kinds.overdue_limits()
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         context = super().each_context(request)
@@ -273,6 +282,38 @@ class OperationsSite(AdminSite):
             "is_newest": before is None and not any(chosen.values()) and chosen_range.until is None,
         }
         return TemplateResponse(request, "ops/activity.html", context)
+
+    def feed(self, request: HttpRequest) -> HttpResponse:
+        """List the events of the feed, newest first; the newest page refreshes in place."""
+        _require_view(request)
+        now = utc_now()
+        try:
+            chosen_range = time_range.read(request.GET, now)
+        except Invalid as error:
+            messages.error(request, str(error))
+            chosen_range = time_range.TimeRange()
+        chosen = {name: request.GET.get(name, "").strip()[:200] for name in ("type", "subject", "who")}
+        before = request.GET.get("before", "")
+        cursor = int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None
+        entries = feed.entries(feed.Asked(**chosen, since=chosen_range.since, until=chosen_range.until, before=cursor))
+        kept = {name: value for name, value in request.GET.items() if name in _FEED_PARAMETERS and value}
+        of_time = {name: value for name, value in kept.items() if name in chosen}
+        oldest = entries[-1].event.pk if len(entries) == feed.PAGE else None
+        context = {
+            **self.each_context(request),
+            **chosen,
+            "title": "Activity",
+            "is_feed": True,
+            "days": feed.days(entries),
+            "type_choices": feed.type_choices(),
+            "range": chosen_range,
+            "presets": [(name, label, urlencode({**of_time, "range": name})) for name, label in time_range.PRESETS],
+            "any_time": urlencode(of_time),
+            "is_filtered": bool(kept),
+            "older": urlencode({**kept, "before": oldest}) if oldest else "",
+            "is_newest": cursor is None and chosen_range.until is None,
+        }
+        return TemplateResponse(request, "ops/feed.html", context)
 
 
 def _decider(request: HttpRequest) -> str:

@@ -85,6 +85,7 @@ class JobAdmin(DeletesOneByOne):
     show_full_result_count = False
     readonly_fields = ("next_firings",)
     change_list_template = "admin/jobs/job_list.html"
+    live_events = "run.*,admin.changed"
     change_form_template = "admin/jobs/job_form.html"
     fieldsets: ClassVar = [
         ("What runs", {"fields": ("name", "description", "script", "arguments", "working_directory")}),

@@ -98,6 +98,7 @@ class RunList(ReadOnlyAdmin):
     """What JobRunAdmin's list is made of."""
 
     change_list_template = "admin/jobs/run_list.html"
+    live_events = "run.*"
     list_filter = (RangeFilter, JobFilter, StateFilter, "trigger", "queued_at")
     search_fields = ("job__name", "note", "requested_by")
     list_select_related = ("job",)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 import shlex
+import time
+from functools import partial
 from typing import Any
 
+import orjson
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
+from django.db import close_old_connections, connection
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.loader import render_to_string
@@ -15,7 +19,12 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 
+from core.callers import operator_of
 from core.display import duration
+from core.errors import TooManyRequests
+from core.rest import is_gone
+from events.readers import Reader, Wanted, readers
+from events.types import expand
 from jobs.admin import output_lines
 from jobs.execution import ansi, output, queue_reasons
 from jobs.models import FAILURES, Concurrency, JobRun, State
@@ -24,11 +33,14 @@ from jobs.secrets import mask_environment
 
 VIEW_RUN, CHANGE_RUN = "jobs.view_jobrun", "jobs.change_jobrun"
 _COMPARED_BYTES, _COMPARED_LINES = 100_000, 1000
-# Takes its own place when it is answered: what the run printed since.
+# Takes its own place when it is answered: what the run printed since. An answer waits for the run to print past `seen`.
 _REST = (
-    '<span id="more" data-live hx-get="{}?offset={}&amp;line={}&amp;style={}" hx-trigger="load delay:1s, live" '
-    'hx-swap="outerHTML"></span>'
+    '<span id="more" data-live hx-get="{}?offset={}&amp;line={}&amp;style={}&amp;seen={}" '
+    'hx-trigger="load delay:{}ms, live" hx-swap="outerHTML"></span>'
 )
+_SOON_MS, _LATER_MS = 500, 5000
+_LONGEST_WAIT, _LOOK_SECONDS = 20.0, 0.4
+_CHANGES = Wanted(expand(["run.*"]))
 _CONCURRENCY: dict[str, str] = dict(Concurrency.choices)
 _LABELS = {
     "script": "Script",
@@ -68,26 +80,59 @@ def context(request: HttpRequest, run: JobRun) -> dict[str, Any]:
         "steps": output_lines.steps(run.pk),
         "has_times": bool(output.times(run.pk)),
         "output_gone": bool(not end and run.output_bytes and not run.is_active),
-        "piece": format_html("{}{}", window.html, _more(run, window.after) if follows else ""),
+        "piece": format_html("{}{}", window.html, _more(run, window, end) if follows else ""),
         "follows": follows,
     }
 
 
 def live(request: HttpRequest, pk: int) -> HttpResponse:
-    """Return the output since an offset, and the run's state."""
+    """Return the output since an offset, and the run's state; with `seen`, once there is more output than that."""
     if not request.user.has_perm(VIEW_RUN):
         raise PermissionDenied
-    run = JobRun.objects.select_related("job").filter(pk=pk).first()
-    offset, line = request.GET.get("offset", "0"), _number(request.GET.get("line", "")) or 1
-    if run is None or not (offset.isascii() and offset.isdigit() and len(offset) < 16):
+    offset, line = _offset(request.GET.get("offset", "0")), _number(request.GET.get("line", "")) or 1
+    seen = _offset(request.GET.get("seen", ""))
+    if offset is None:
         raise Http404
-    place = output_lines.Place(int(offset), line, ansi.read_style(request.GET.get("style", "")))
+    is_full = seen is not None and not _wait_for_more(request, pk, seen)
+    run = get_object_or_404(JobRun.objects.select_related("job"), pk=pk)
+    end = output.end(run.pk)
+    place = output_lines.Place(offset, line, ansi.read_style(request.GET.get("style", "")))
     window = output_lines.window(run.pk, place, is_growing=run.is_active)
-    goes_on = run.is_active or window.after.offset < output.end(run.pk)
+    goes_on = run.is_active or window.after.offset < end
     state = render_to_string("admin/jobs/run_standing.html", {"is_live": True, **_state(request, run)}, request)
     headers = {} if goes_on else {"HX-Trigger": "over"}
+    more = _more(run, window, end, _LATER_MS if is_full else _SOON_MS) if goes_on else ""
     # Not by a template: each of its line ends would be one more line of output.
-    return HttpResponse(f"{window.html}{_more(run, window.after) if goes_on else ''}{state.strip()}", headers=headers)
+    return HttpResponse(f"{window.html}{more}{state.strip()}", headers=headers)
+
+
+def _wait_for_more(request: HttpRequest, pk: int, seen: int) -> bool:
+    """Wait until the run printed past an offset or changed its state; return False where too many wait already.
+
+    It counts as a reader of events, and costs as little: a greenlet that looks at the sizes of two files.
+    """
+    reader = Reader(_CHANGES, operator_of(request).identity, "", lambda: True, partial(is_gone, request))
+    try:
+        readers().enter(reader)
+    except TooManyRequests:
+        return False
+    try:
+        is_active = JobRun.objects.active().filter(pk=pk).exists()
+        if not connection.in_atomic_block:
+            close_old_connections()  # the connection goes back before anything waits
+        files, deadline = output.growing_files(pk), time.monotonic() + _LONGEST_WAIT
+        before = output.sizes(files)
+        if not is_active or output.end(pk) != seen:
+            return True
+        while time.monotonic() < deadline and not (reader.is_over or is_gone(request)):
+            events = [orjson.loads(event.json) for event in reader.wait(_LOOK_SECONDS)]
+            if reader.is_behind or output.sizes(files) != before:
+                break
+            if any(event["data"]["run_id"] == pk for event in events):
+                break
+        return True
+    finally:
+        readers().leave(reader)
 
 
 def error_line(request: HttpRequest, pk: int) -> HttpResponse:
@@ -145,9 +190,15 @@ def _success_before(run: JobRun) -> JobRun | None:
     return earlier.order_by("-pk").first()
 
 
-def _more(run: JobRun, place: output_lines.Place) -> str:
-    url = reverse("admin:jobs_jobrun_live", args=[run.pk])
-    return format_html(_REST, url, place.offset, place.line, ansi.style_text(place.style))
+def _more(run: JobRun, window: output_lines.Window, end: int, delay: int = _SOON_MS) -> str:
+    """Return what asks for the rest: past the window at once, past the end once there is more."""
+    url, place = reverse("admin:jobs_jobrun_live", args=[run.pk]), window.after
+    seen = "" if window.is_full else end
+    return format_html(_REST, url, place.offset, place.line, ansi.style_text(place.style), seen, delay)
+
+
+def _offset(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
 
 
 def _number(text: str) -> int | None:

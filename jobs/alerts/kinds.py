@@ -8,6 +8,7 @@ from datetime import datetime
 from core.timestamps import seconds_text
 from jobs import secret_fields
 from jobs.models import AlertKind, AlertSetting, Severity
+from tasks import overdue
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ KINDS = {
             _WARNING,
             "a task waits in the queue for more than {n} minutes",
             "See under Fleet whether agents are there and which tasks they may claim; start more of them.",
-            60,
+            overdue.QUEUED_MINUTES,
             "minutes",
         ),
         Kind(
@@ -71,7 +72,7 @@ KINDS = {
             _WARNING,
             "a task is active for twice its estimate, or for more than {n} minutes without one",
             "Ask its agent, or take the task away under Fleet: it is queued again.",
-            90,
+            overdue.ACTIVE_MINUTES,
             "minutes",
         ),
         Kind(
@@ -232,6 +233,12 @@ def load() -> dict[AlertKind, CurrentKind]:
     """Return every kind as it is now, by one query."""
     rows = {row.kind: row for row in AlertSetting.objects.all()}
     return {name: CurrentKind(kind, rows.get(name) or AlertSetting(kind=name)) for name, kind in KINDS.items()}
+
+
+def overdue_limits() -> overdue.Limits:
+    """Return after how many minutes a task is overdue."""
+    limits = thresholds()
+    return overdue.Limits(limits[AlertKind.TASK_ACTIVE], limits[AlertKind.TASK_WAITING])
 
 
 def thresholds() -> dict[AlertKind, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -116,6 +116,16 @@ def end(run_id: int) -> int:
     return 0
 
 
+def growing_files(run_id: int) -> list[pathlib.Path]:
+    """Return the files of which one grows at least once a second while the run prints: its newest part, the times."""
+    return [_parts(run_id)[-1][1], _times_path(run_id)]
+
+
+def sizes(files: Sequence[pathlib.Path]) -> list[int]:
+    """Return the sizes of files; 0 for what does not exist."""
+    return [_size(path) for path in files]
+
+
 def size_on_disk(run_id: int) -> int:
     """Return the bytes that the run's output takes."""
     total = 0
@@ -149,6 +159,13 @@ def delete_results() -> None:
         for path in (settings.STATE_DIR / "runs").glob(f"*/{pattern}"):
             with contextlib.suppress(OSError):  # it does no harm, and the next start tries again
                 path.unlink()
+
+
+def _size(path: pathlib.Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _times_path(run_id: int) -> pathlib.Path:

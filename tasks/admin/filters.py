@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
@@ -34,23 +34,25 @@ class _UsualValues(admin.SimpleListFilter):
 
 
 class AttentionFilter(admin.SimpleListFilter):
-    """The tasks that wait for a person."""
+    """The tasks that wait for a person. The site has the limits: what operators decided about alerts."""
 
     title, parameter_name = "attention", "attention"
-    queries: ClassVar[dict[str, tuple[Callable[[datetime], list[Task]], ...]]] = {
-        "active": (overdue.active_too_long,),
-        "queued": (overdue.queued_too_long,),
-        "any": (overdue.active_too_long, overdue.queued_too_long),
-    }
+
+    def __init__(self, request: HttpRequest, params: Any, model: type[Task], model_admin: Any) -> None:
+        super().__init__(request, params, model, model_admin)
+        self._site = model_admin.admin_site
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
         return [("any", "needs attention"), ("active", "active too long"), ("queued", "queued too long")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
-        queries = self.queries.get(self.value() or "")
-        if queries is None:
+        value, now = self.value(), utc_now()
+        if value not in {"any", "active", "queued"}:
             return queryset
-        return queryset.filter(pk__in=[task.pk for query in queries for task in query(utc_now())])
+        limits: overdue.Limits = self._site.overdue_limits()
+        active = overdue.active_too_long(now, limits.active) if value != "queued" else []
+        queued = overdue.queued_too_long(now, limits.queued) if value != "active" else []
+        return queryset.filter(pk__in=[task.pk for task in (*active, *queued)])
 
 
 class StatusFilter(_UsualValues):

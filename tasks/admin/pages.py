@@ -61,6 +61,7 @@ class TaskAdmin(RecordedAdmin):
     list_display = ("number", "short_name", "state", "assignee", "priority", "type", "repositories", "age")
     list_display_links = ("number", "short_name")
     change_list_template = "admin/tasks/task_list.html"
+    live_events = "task.*,lease.*"
     list_filter = (AttentionFilter, StatusFilter, TypeFilter, PriorityFilter, AssignedFilter, AgeFilter)
     search_fields = ("name", "slug", "assigned_to")
     search_help_text = "By id (42 or T42), name, slug or assignee"
@@ -262,6 +263,7 @@ class TaskEventAdmin(ReadOnlyAdmin):
     """The history of all tasks."""
 
     list_display = ("created_at", "of_task", "event_type", "what", "actor", "caller")
+    live_events = "task.*,lease.*"
     list_display_links = None
     list_filter = (EventDayFilter, EventStatusFilter)
     search_fields = ("event_type", "detail", "actor", "caller")

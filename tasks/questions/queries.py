@@ -14,6 +14,8 @@ from core.timestamps import seconds_text
 from tasks.questions.models import Question
 
 LARGEST_ID = 2**63 - 1
+# Every page asks it.
+_OPEN_COUNT = "SELECT count(*) FROM tasks_question WHERE answered_at IS NULL AND withdrawn_at IS NULL"
 # Every heartbeat asks it: 10 microseconds, through the ORM 300.
 _UNDELIVERED = """
 SELECT 1 FROM tasks_question WHERE task_id = ? AND answered_at IS NOT NULL
@@ -48,6 +50,12 @@ def question_list(*, only_open: bool, limit: int, before_id: int | None = None) 
     if before_id is not None:
         questions = questions.filter(pk__lt=before_id)
     return list(questions[:limit])
+
+
+def open_count() -> int:
+    """Return how many questions wait for an answer."""
+    row = read_one(_OPEN_COUNT)
+    return int(row[0]) if row is not None else 0
 
 
 def has_undelivered(task_id: int, since: datetime) -> bool:

@@ -26,6 +26,8 @@ def _url(value: Any) -> str:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname or _SPACE_OR_CONTROL.search(text):
         raise PydanticCustomError("lobwife", "must be an http or https URL")
+    if "@" in parts.netloc:
+        raise PydanticCustomError("lobwife", "must have no user name or password: everybody who reads the task sees it")
     return text
 
 

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client, RequestFactory
 from django.test.utils import override_settings
 
 from access.local import LocalCallers, account_of
+from tasks.models import TaskEvent
 from tests.support.access import ELSEWHERE, bearer
 from tests.support.installation import Installation
 
@@ -74,6 +76,17 @@ def test_another_account_of_this_machine_is_not_local() -> None:
 def test_what_a_proxy_passed_on_is_not_local(header: str) -> None:
     assert Client().get("/api/v1/tasks").status_code == 200
     assert Client(headers={header: "1.2.3.4"}).get("/api/v1/tasks").status_code == 401
+
+
+@pytest.mark.usefixtures("seeded")
+def test_an_account_called_local_is_not_taken_for_a_program_of_this_machine() -> None:
+    client = Client()
+    client.force_login(User.objects.create_superuser("local"))
+    client.post("/api/v1/tasks", {"name": "Work"}, content_type="application/json")
+    assert TaskEvent.objects.latest("pk").caller == "account:local"
+    with override_settings(TOKENS_PER_MINUTE=1):
+        asked = [client.post("/api/token", {"task_id": "T1"}, content_type="application/json") for _ in range(2)]
+    assert asked[1].status_code == 429, "local programs have no limit of tokens"
 
 
 @pytest.mark.usefixtures("seeded")

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.agents import AgentRunner
+from tests.support.fleet import git
 from tests.support.installation import Installation, wait_for
 
 pytestmark = pytest.mark.slow
@@ -202,6 +203,24 @@ def test_a_runner_whose_key_is_revoked_finishes_its_task_and_goes_on_asking(
 
 
 # --- repositories
+def test_several_repositories_of_a_local_git_are_cloned_beside_each_other(
+    server: Installation, agents: AgentRunner
+) -> None:
+    for name in ("app", "docs"):
+        remote = agents.folder / "git" / "org" / name
+        remote.mkdir(parents=True)
+        git("init", "-q", "-b", "main", ".", at=remote)
+        (remote / f"{name}.md").touch()
+        git("add", ".", at=remote)
+        git("commit", "-qm", "Begin", at=remote)
+    number = new_task(server, "local", repos=["org/app", "org/docs"])
+    base = f"file://{agents.folder}/git"
+    assert agents.run("--types", "local", "--", "sh", "-c", "pwd; ls {dir}/*", LOBWIFE_GIT_BASE=base) == 0
+    lines = agents.output(number).read_text().splitlines()
+    folder = lines[0]
+    assert lines[1:] == [f"{folder}/app:", "app.md", "", f"{folder}/docs:", "docs.md"]
+
+
 def test_a_repository_that_can_t_be_cloned_is_tried_again_and_one_that_is_none_is_not(
     server: Installation, agents: AgentRunner
 ) -> None:

@@ -263,3 +263,33 @@ def test_it_is_a_program(client: Client, lease: Lease, command: list[str]) -> No
     done = subprocess.run([*command, "task"], env=variables, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Write the manual" in done.stdout
+
+
+def test_mcp_over_stdio_is_that_of_lobwife(client: Client, lease: Lease) -> None:
+    calls = [
+        (
+            "initialize",
+            {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}},
+        ),
+        ("tools/list", {}),
+        ("tools/call", {"name": "note_progress", "arguments": {"text": "said by MCP"}}),
+        ("tools/call", {"name": "nonsense", "arguments": {}}),
+    ]
+    messages = [
+        {"jsonrpc": "2.0", "id": number, "method": method, "params": parameters}
+        for number, (method, parameters) in enumerate(calls)
+    ]
+    done = subprocess.run(
+        [ROOT / "deploy" / "bin" / "lobwife-agent", "mcp"],
+        input="\n".join(json.dumps(each) for each in messages),
+        env={"PATH": os.environ["PATH"], **environment(lease, client)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    begun, tools, noted, refused = (json.loads(line) for line in done.stdout.splitlines())
+    assert begun["result"]["serverInfo"]["name"] == "lobwife"
+    assert len(tools["result"]["tools"]) == 8
+    assert noted["result"]["isError"] is False, noted
+    assert refused["error"]["code"] == -32602
+    assert "said by MCP" in [event["detail"] for event in client.task_events(lease.id)]

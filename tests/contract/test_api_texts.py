@@ -42,6 +42,22 @@ def test_every_parameter_is_described(description: dict[str, Any]) -> None:
     assert silent == []
 
 
+def test_every_field_of_a_body_and_of_an_answer_is_described(description: dict[str, Any]) -> None:
+    sent = [(name, content["schema"]) for name, content in bodies(description)]
+    silent = [
+        (owner, field)
+        for owner, schema in [*sent, *description["components"]["schemas"].items()]
+        for field, about in schema.get("properties", {}).items()
+        if not about.get("description")
+    ]
+    assert silent == []
+
+
+def test_every_group_of_routes_is_described(description: dict[str, Any]) -> None:
+    used = {tag for _, operation in operations(description) for tag in operation["tags"]}
+    assert used == {tag["name"] for tag in description["tags"]}
+
+
 def test_every_example_is_what_its_schema_allows(description: dict[str, Any]) -> None:
     wrong = []
     for name, content in bodies(description):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,7 @@ SCRIPTS = {
     "colours.sh": "printf '\\033[31mred\\033[0m <script>alert(1)</script> caf\\xc3\\xa9\\n'",
     "slow.sh": "echo begun; sleep 60",
     "counts.sh": "for n in 1 2 3; do echo $n; sleep 1; done; sleep 60",
+    "waits.sh": 'echo begun; while [ ! -e "$(dirname "$0")/go" ]; do sleep 0.05; done; echo gone on; sleep 60',
 }
 
 
@@ -144,12 +146,30 @@ def test_the_output_of_a_run_in_progress_has_its_lines_and_no_others(site: Insta
     press(operator, "Run now")
     output = operator.locator("pre.output")
     expect(output).to_contain_text("3", timeout=20_000)
-    for _ in range(3):
-        operator.wait_for_event("response", lambda answer: "/live/?offset=" in answer.url)
     assert output.text_content() == "1\n2\n3\n"
     operator.get_by_role("button", name="Abort").click()
-    expect(operator.locator("#standing")).to_contain_text("aborted", timeout=20_000)
+    expect(operator.locator("#standing")).to_contain_text("aborted", timeout=10_000)
     assert output.text_content() == "1\n2\n3\n"
+
+
+def test_a_run_that_prints_nothing_is_not_asked_and_its_next_line_comes_at_once(
+    site: Installation, operator: Page
+) -> None:
+    operator.goto(job_page(site, "waits"))
+    press(operator, "Run now")
+    output = operator.locator("pre.output")
+    expect(output).to_contain_text("begun", timeout=20_000)
+    with operator.expect_request(re.compile(r"/live/\?offset=.*seen=6")):  # the one that waits
+        asked: list[str] = []
+    operator.on("request", lambda request: asked.append(request.url) if "/live/?offset=" in request.url else None)
+    operator.wait_for_timeout(3000)
+    assert asked == []
+    (site.scripts / "go").touch()
+    began = time.monotonic()
+    expect(output).to_contain_text("gone on", timeout=10_000)
+    assert time.monotonic() - began < 3, "half a second, and what a busy machine adds"
+    operator.get_by_role("button", name="Abort").click()
+    expect(operator.locator("#standing")).to_contain_text("aborted", timeout=10_000)
 
 
 def test_what_was_typed_survives_the_end_of_the_session(site: Installation, browser: Browser) -> None:

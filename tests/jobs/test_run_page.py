@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import pathlib
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.conf import LazySettings
 from django.test import Client
 
+from events.readers import readers
 from jobs import services
 from jobs.execution import output, runs
 from jobs.execution.runs import Ending, Process
 from jobs.models import Alert, JobRun, State, Trigger
+from tests.support.installation import wait_for
 from tests.support.pages import text
 
 pytestmark = pytest.mark.django_db
@@ -129,3 +132,50 @@ def test_a_failure_is_compared_with_the_last_success(operator_client: Client) ->
     assert re.search(r'is-removed">-14 rows\s', page)
     assert re.search(r'is-added">\+cannot open\s', page)
     assert operator_client.get(f"/admin/jobs/jobrun/{good.pk}/compare/").status_code == 404
+
+
+def started_run(printed: str) -> JobRun:
+    """A run that is running, and has printed something."""
+    run = runs.request_run(name="import", trigger=Trigger.OPERATOR, requested_by="olga")
+    assert runs.record_start(run, Process(1, 1, "a boot"))
+    path = output.output_path(run.pk)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(printed)
+    return run
+
+
+def live(client: Client, run: JobRun, offset: int, seen: int | None) -> str:
+    query = f"offset={offset}&line=2" if seen is None else f"offset={offset}&line=2&seen={seen}"
+    return text(client, f"/admin/jobs/jobrun/{run.pk}/live/?{query}")
+
+
+def print_once_somebody_waits(run: JobRun, printed: str) -> None:
+    wait_for(lambda: not readers().is_empty())
+    with output.output_path(run.pk).open("a") as file:
+        file.write(printed)
+
+
+def test_an_answer_waits_for_the_next_line_and_names_what_to_wait_for_then(operator_client: Client) -> None:
+    run = started_run("one\n")
+    assert "seen=4" in text(operator_client, page_of(run))
+    with ThreadPoolExecutor(1) as pool:
+        printed = pool.submit(print_once_somebody_waits, run, "two\nthr")
+        answer = live(operator_client, run, offset=4, seen=4)
+        printed.result()
+    assert ">two\n</span>" in answer
+    assert "offset=8&amp;line=3&amp;style=&amp;seen=11" in answer
+    assert readers().is_empty()
+
+
+def test_what_is_there_already_is_not_waited_for(operator_client: Client) -> None:
+    run = started_run("one\ntwo\n")
+    assert ">two\n</span>" in live(operator_client, run, offset=4, seen=4)
+    assert ">two\n</span>" in live(operator_client, run, offset=4, seen=None)
+    JobRun.objects.filter(pk=run.pk).update(state=State.SUCCESS)
+    assert "hx-trigger" not in live(operator_client, run, offset=8, seen=8)
+
+
+def test_where_too_many_wait_already_a_page_asks_now_and_then(operator_client: Client, settings: LazySettings) -> None:
+    settings.WAITING_READERS = 0
+    run = started_run("one\n")
+    assert "load delay:5000ms" in live(operator_client, run, offset=4, seen=4)

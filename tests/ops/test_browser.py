@@ -73,7 +73,14 @@ def run_in_place(page: Page, name: str) -> None:
 def paths(site: Installation) -> list[str]:
     run = newest_run(site, "review-prs")[0]
     return [
-        *("/admin/", "/admin/activity/", "/admin/search/?q=fix", "/admin/jobs/job/", "/admin/jobs/jobrun/"),
+        *(
+            "/admin/",
+            "/admin/activity/",
+            "/admin/activity/events/",
+            "/admin/search/?q=fix",
+            "/admin/jobs/job/",
+            "/admin/jobs/jobrun/",
+        ),
         *("/admin/fleet/", "/admin/fleet/?view=board", "/admin/charts/?range=7d", "/admin/jobs/jobrun/?view=jobs"),
         *(f"/admin/jobs/job/{job_id(site, 'review-prs')}/{page}/" for page in ("change", "settings")),
         *(f"/admin/jobs/jobrun/{run}/{page}/" for page in ("change", "compare")),
@@ -365,6 +372,27 @@ def test_a_stuck_agent_loses_its_task_in_two_clicks(site: Installation, operator
     expect(operator.locator("#said")).to_have_text(sentence, timeout=20_000)
     expect(operator.locator("#fleet-live")).not_to_contain_text("lobster-9", timeout=20_000)
     assert site.request("DELETE", f"/api/v1/tasks/{task}").status == 200
+
+
+@pytest.mark.parametrize(("view", "verb"), [("board", "Block"), ("agents", "Take")])
+def test_the_focus_stays_on_a_task_that_moved_or_on_the_one_in_its_place(
+    site: Installation, operator: Page, view: str, verb: str
+) -> None:
+    tasks = [site.post("/api/v1/tasks", {"name": f"Mend roof {number}"}).json["id"] for number in range(2)]
+    if view == "agents":
+        for minute, task in enumerate(tasks):
+            at = f"2026-01-01T00:0{minute}:00Z"
+            body = {"status": "active", "assigned_to": f"lobster-{task}", "assigned_at": at}
+            assert site.request("PATCH", f"/api/v1/tasks/{task}", body).status == 200
+    operator.goto(url(site, f"/admin/fleet/?view={view}&q=Mend+roof"))
+    button = operator.get_by_role("button", name=f"Take T{tasks[0]} away" if verb == "Take" else f"{verb} T{tasks[0]}")
+    button.focus()
+    operator.keyboard.press("Enter")
+    expect(button).to_have_count(0, timeout=20_000)
+    keeper = tasks[0] if view == "board" else tasks[1]  # on the board it is in another column, here it is gone
+    expect(operator.locator(f"#card-{keeper} a").first).to_be_focused()
+    for task in tasks:
+        assert site.request("DELETE", f"/api/v1/tasks/{task}").status == 200
 
 
 def test_a_problem_is_acknowledged_in_place_and_the_tab_counts_it_no_more(site: Installation, operator: Page) -> None:

@@ -11,6 +11,7 @@ from django.test import Client
 
 from broker.models import IssuedToken
 from core.timestamps import iso_text, seconds_text, utc_now
+from jobs.models import AlertKind, AlertSetting
 from tasks import services
 from tasks.models import LeaseEnd, Status, Task, TaskEvent, TaskLease
 from tests.support.pages import text
@@ -43,6 +44,24 @@ def test_the_stuck_agent_comes_first_with_its_time_and_tokens(operator_client: C
     lane = page[page.index("Mend the roof") :]
     assert '<td class="number" data-label="Tokens out">1</td>' in lane
     assert "1 h 40 min ago</time>" in lane
+
+
+def test_what_operators_decided_about_alerts_marks_and_filters_tasks_too(operator_client: Client) -> None:
+    late, fine = active("Mend the roof", "lobster-1", minutes=50), active("Paint the fence", "lobster-2", minutes=10)
+    waiting = services.create_task(fields={"name": "Sweep the yard"}, actor="lobboss")
+    Task.objects.filter(pk=waiting.pk).update(queued_at=seconds_text(utc_now() - timedelta(minutes=50)))
+
+    def listed(attention: str) -> list[str]:
+        page = text(operator_client, f"/admin/tasks/task/?attention={attention}")
+        return [task.name for task in (late, fine, waiting) if f"/tasks/task/{task.pk}/change/" in page]
+
+    assert ">1 stuck<" not in text(operator_client, "/admin/fleet/")
+    assert listed("any") == []
+    AlertSetting.objects.update_or_create(kind=AlertKind.TASK_ACTIVE, defaults={"threshold": 45})
+    AlertSetting.objects.update_or_create(kind=AlertKind.TASK_WAITING, defaults={"threshold": 40})
+    assert ">1 stuck<" in text(operator_client, "/admin/fleet/")
+    assert (listed("active"), listed("queued")) == (["Mend the roof"], ["Sweep the yard"])
+    assert listed("any") == ["Mend the roof", "Sweep the yard"]
 
 
 def test_a_task_is_taken_away_from_its_agent(operator_client: Client) -> None:

@@ -62,6 +62,18 @@ def test_a_link_is_an_address_of_the_web(agent: Client, number: int, url: Any) -
     assert (answer.status_code, answer.json()["error"].startswith("url ")) == (400, True)
 
 
+@pytest.mark.parametrize("url", ["https://bot:ghp_secret@github.com/org/x", "https://bot@github.com/", "http://@host/"])
+def test_a_link_with_credentials_is_refused_and_its_error_does_not_repeat_them(
+    agent: Client, number: int, url: str
+) -> None:
+    answer = post(agent, f"{number}/links", {"url": url})
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "error": "url must have no user name or password: everybody who reads the task sees it",
+    }
+    assert post(agent, f"{number}/links", {"url": "https://github.com/@bot"}).status_code == 201
+
+
 def test_the_last_result_counts(agent: Client, number: int) -> None:
     assert agent.get(f"/api/v1/tasks/{number}").json()["result"] is None
     assert post(agent, f"{number}/result", {"summary": "half of it"}).status_code == 200

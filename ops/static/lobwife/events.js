@@ -1,10 +1,11 @@
 // Live parts that name events (data-events) are refreshed when one of them happens: at most once a second, more rarely
-// where an answer takes long. While the stream is open they hardly poll; without it they poll as they always did.
+// where an answer takes long. While the stream is open they poll once a minute, or in data-rest seconds, for what time alone
+// brings; without it they poll as they always did.
 "use strict";
 (() => {
   const parts = () => [...document.querySelectorAll("[data-events]")];
   if (!window.EventSource || !parts().length) return;
-  const SHORTEST = 1000, SLOWNESS = 10, REST = 60_000, RETRY = 30_000;
+  const SHORTEST = 1000, SLOWNESS = 10, REST = 60, RETRY = 30_000;
   const began = new Map(), took = new Map(), timers = new Map(); // by the id of the part, in milliseconds
   const loaded = Date.now();
   let source = null, isOpen = false, missed, retry = null;
@@ -30,12 +31,22 @@
     const each = event.target;
     if (event.defaultPrevented || !each.matches("[data-events]")) return;
     const polls = !event.detail.requestConfig.triggeringEvent;
-    if (polls && isOpen && Date.now() - (began.get(each.id) || loaded) < REST) event.preventDefault();
+    const rest = (each.dataset.rest || REST) * 1000;
+    if (polls && isOpen && Date.now() - (began.get(each.id) || loaded) < rest) event.preventDefault();
     else began.set(each.id, Date.now());
   });
   document.addEventListener("htmx:afterRequest", (event) => {
     const { id } = event.target;
     if (began.has(id)) took.set(id, Date.now() - began.get(id));
+  });
+
+  // The frame asks for little: that the problems are others, such as a daemon that says nothing any more, concerns all.
+  let problems = null;
+  document.addEventListener("htmx:afterSettle", () => {
+    const frame = document.getElementById("frame-live");
+    const now = frame && `${frame.dataset.problems} ${frame.dataset.worst}`;
+    if (problems !== null && now !== problems) refreshAll();
+    problems = now;
   });
 
   const close = () => {

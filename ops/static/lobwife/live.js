@@ -5,7 +5,7 @@
   const part = (event) => event.target.closest && event.target.closest("[data-live]");
 
   const inUse = (each) => each.querySelector(":checked:not(option)")
-    || each.querySelector(":focus:is(input, select, textarea)")
+    || each.querySelector(":focus:is(input, select, textarea)") || each.querySelector(".feed details[open]")
     || [...each.querySelectorAll("select, textarea")].some((field) => field.value);
 
   // What somebody typed is never thrown away: the page says that the session ended, and stays.
@@ -90,6 +90,24 @@
     if (!fresh) return;
     fresh.classList.remove("stale");
     document.querySelectorAll(".lost").forEach((each) => each.remove());
+  });
+
+  // A card that moved had the focus on a button that is gone: the card keeps it, or the one that took its place.
+  let focused = null;
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const card = part(event) && document.activeElement.closest("[data-card]");
+    if (!card) return;
+    const next = [card.nextElementSibling, card.previousElementSibling].find((each) => each && each.matches("[data-card]"));
+    focused = [card.id, next && next.id];
+  });
+  document.addEventListener("htmx:afterSettle", (event) => {
+    if (!focused || !part(event)) return;
+    const ids = focused;
+    focused = null;
+    if (document.activeElement !== document.body) return;
+    const card = ids.map((id) => id && document.getElementById(id)).find(Boolean);
+    const link = (card || document).querySelector(card ? "a" : ".tabs [aria-current]");
+    if (link) link.focus();
   });
 
   // Output is followed as it grows, until somebody scrolls up to read.

@@ -38,20 +38,36 @@ def arguments(subparsers: Any) -> None:
     )
     run.add_argument("--types", metavar="TYPE", nargs="+", default=[], help="only tasks of these types")
     run.add_argument("--repos", metavar="REPO", nargs="+", default=[], help="only tasks of these repositories")
-    run.add_argument("--lease", metavar="SECONDS", type=_seconds, default=900, help="of a sign of life (900)")
+    run.add_argument(
+        "--lease",
+        metavar="SECONDS",
+        type=_seconds,
+        default=900,
+        help="hold a task so long without a sign of life (900)",
+    )
     run.add_argument("--max", metavar="N", type=_positive, default=1, help="tasks at once (1)")
     run.add_argument("--once", action="store_true", help="end after one task")
     run.add_argument("--name", default=socket.gethostname(), help="what the runner calls itself (the host's name)")
-    run.add_argument("--workdir", metavar="DIR", type=pathlib.Path, help="for the folders of tasks (in the state)")
+    run.add_argument(
+        "--workdir", metavar="DIR", type=pathlib.Path, help="where the folders of tasks are (LOBWIFE_AGENT_STATE)"
+    )
     run.add_argument("--keep", metavar="N", type=int, default=10, help="folders of ended tasks that are kept (10)")
     run.add_argument("--env", metavar="NAME", action="append", default=[], help="pass this variable on, too")
-    run.add_argument("--on-failure", choices=("failed", "queued", "blocked"), default="failed", help="of the command")
     run.add_argument(
-        "--attempts", metavar="N", type=_positive, default=3, help="after which a task fails, not queued again (3)"
+        "--on-failure", choices=("failed", "queued", "blocked"), default="failed", help="what the task becomes (failed)"
+    )
+    run.add_argument(
+        "--attempts",
+        metavar="N",
+        type=_positive,
+        default=3,
+        help="fail a task that would be queued again after so many (3)",
     )
     run.add_argument("--grace", metavar="SECONDS", type=float, default=10.0, help="between SIGTERM and SIGKILL (10)")
     run.add_argument("--timeout", metavar="SECONDS", type=float, help="the longest that the command may take")
-    run.add_argument("--output-limit", metavar="BYTES", type=_positive, default=10 * 2**20, help="kept (10 MiB)")
+    run.add_argument(
+        "--output-limit", metavar="BYTES", type=_positive, default=10 * 2**20, help="how much of it is kept (10 MiB)"
+    )
     run.add_argument("command", nargs="+", help="what to run, after --")
     run.set_defaults(function=run_command)
     status = subparsers.add_parser("status", help="show the runners of this account and what they work on")
