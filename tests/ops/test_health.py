@@ -27,7 +27,7 @@ def test_health_has_what_probes_and_dashboards_read(server: Installation) -> Non
     health = answer.json
     assert (answer.status, health["status"]) == (200, "ok")
     assert health["jobs_running"] == 0
-    assert 0 <= health["uptime"] < 600
+    assert 0 <= health["uptime"] < 86_400
     assert set(health["broker"]) == {"enabled", "app_id", "active_tasks", "total_tokens_issued", "audit_entries"}
     assert (health["broker"]["enabled"], health["broker"]["app_id"]) == (False, None)
     assert health["db"]["ok"] is True

@@ -97,7 +97,7 @@ def status_of(number: int) -> str:
 # --- claim
 def test_a_claim_answers_the_whole_task_its_lease_and_a_key(runner: Caller) -> None:
     number = task(repos=["org/app"], workflow="default")
-    claimed = runner.claim(types=["swe"], repos=["org/app"], runner="box-3/1", lease_seconds=60)
+    claimed = runner.claim(types=["swe"], repos=["org/app"], runner="box-3/1", lease_seconds=900)
     shown = agent_of(claimed).get(f"/{number}").json()
     assert {name: claimed[name] for name in shown} == shown
     assert (claimed["status"], claimed["assigned_to"], claimed["attempt"]) == ("active", "key:box-3", 1)

@@ -55,9 +55,15 @@ def test_tasks_are_listed_as_a_table_and_as_json() -> None:
 
 def test_a_task_is_shown_with_its_questions_and_history() -> None:
     number = make(repos=["org/app"])
-    ask(task_id=number, text="Which one?", choices=["a", "b"], actor="agent-7", caller=RUNNER)
+    ask(
+        task_id=number,
+        text="Which one?",
+        choices=["a", "b"],
+        actor="agent-7",
+        caller=Caller("key:agents", Role.SERVICE),
+    )
     text = run("show", f"T{number}")
-    for part in ("repos\torg/app", "open\tagent-7 (key:box-3)\tWhich one?", "created\ttest"):
+    for part in ("repos\torg/app", "open\tagent-7 (key:agents)\tWhich one?", "created\ttest"):
         assert part in text
     shown = read("show", str(number))
     assert (shown["name"], shown["questions"][0]["choices"]) == ("Fix it", ["a", "b"])
