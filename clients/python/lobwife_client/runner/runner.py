@@ -20,7 +20,7 @@ from .process import hide_from_children, start_supervisor
 from .state import StateFile
 
 log = logging.getLogger(__name__)
-_WAIT_SECONDS = 30  # of a claim
+_WAIT_SECONDS = 50  # of a claim; proxies end a silent call after 60
 _LONGEST_PAUSE = 60.0
 _LOOK_SECONDS = 0.1
 _SIGNAL, _OVER = b"s", b"o"
