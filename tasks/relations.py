@@ -1,4 +1,7 @@
-"""Relations of tasks: what one depends on, its parent, its group, and the time before which nobody claims it."""
+"""Relations of tasks: what one depends on, its parent, its group, and the time before which nobody claims it.
+
+And what a new status of a task brings with it for others.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from django.conf import settings
 
 from core.callers import Caller
 from core.errors import Conflict, Invalid
-from core.timestamps import parse, seconds_text
+from core.timestamps import parse, seconds_text, utc_now
 from tasks import queries
 from tasks.events import FeedEvent, append_event
-from tasks.models import Status, Task, TaskDependency, TaskPlan
+from tasks.models import OVER, Question, Status, Task, TaskDependency, TaskPlan
 
 RELATIONS = ("depends_on", "parent", "group", "not_before")
 _LOST = (Status.FAILED, Status.CANCELLED)  # a dependency that is one of these blocks
@@ -57,7 +60,12 @@ def check_subtask(parent_id: int) -> None:
 
 
 def follow_status(task_id: int, status: str, now: str) -> None:
-    """Block the tasks that wait for one that failed or was cancelled; free them once it is neither any more."""
+    """Withdraw the open questions of a task that is over, and block the tasks that wait for one that is lost.
+
+    Lost is what failed or was cancelled; once it is neither any more, they are free again.
+    """
+    if status in OVER:
+        Question.objects.open().filter(task_id=task_id).update(withdrawn_at=utc_now())
     if status in _LOST:
         waiting = queries.dependants(task_id)
         for number in waiting:

@@ -19,7 +19,6 @@ from tasks.leases import ends
 from tasks.leases.queries import live_lease
 from tasks.models import OVER, Status, Task, TaskEvent, TaskPlan, field_values
 from tasks.notes import first_text, save_request
-from tasks.questions.withdrawal import withdraw_open
 from tasks.relations import check_subtask, follow_status, set_relations, split_relations
 
 _STATUSES = frozenset(Status.values)
@@ -130,8 +129,6 @@ def update_task(
             if status == Status.QUEUED:
                 TaskPlan.objects.filter(pk=task_id).update(expiries=0, retry_at=None)  # whoever queues it starts anew
             follow_status(task_id, status, now)
-            if status in OVER:
-                withdraw_open(task_id)
         set_relations(task_id, relations, caller)
     return list(changes)
 
@@ -152,7 +149,6 @@ def cancel_task(
         if lease is not None:
             ends.end_by_status(lease, Status.CANCELLED, actor or "", now, caller)
         follow_status(task_id, Status.CANCELLED, now)
-        withdraw_open(task_id)
 
 
 def log_event(

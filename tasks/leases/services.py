@@ -21,7 +21,6 @@ from tasks.leases.queries import Lanes, NewLease
 from tasks.models import LEASE_ENDED, OVER, LeaseEnd, Status, Task, TaskLease, TaskPlan
 from tasks.questions.models import Question
 from tasks.questions.services import take_answers
-from tasks.questions.withdrawal import withdraw_open
 from tasks.relations import follow_status
 
 OUTCOMES = (Status.COMPLETED, Status.FAILED, Status.QUEUED, Status.BLOCKED)
@@ -144,8 +143,6 @@ def release_task(*, task_id: int, fence: int, outcome: str, reason: str, caller:
             tells = FeedEvent("lease.released", lease_fields(lease, outcome=outcome, reason=reason))
             append_event(task_id, event_type, detail, lease.runner or lease.holder, text, outcome, caller, tells=tells)
             follow_status(task_id, outcome, text)
-            if outcome in OVER:
-                withdraw_open(task_id)
     if not released:  # it ended meanwhile
         return release_task(task_id=task_id, fence=fence, outcome=outcome, reason=reason, caller=caller)
     return Release(task_id, fence, outcome, now)
@@ -206,8 +203,6 @@ def _expire(lease: TaskLease, now: datetime, on_failed: OnFailed) -> None:
         tells = FeedEvent("lease.expired", lease_fields(lease))
         append_event(lease.task_id, LEASE_ENDED, detail, None, text, status, None, tells=tells)
         follow_status(lease.task_id, status, text)
-        if status in OVER:
-            withdraw_open(lease.task_id)
 
 
 def _lease(task_id: int, fence: int, caller: Caller) -> TaskLease:
