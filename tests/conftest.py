@@ -12,7 +12,7 @@ from django.db import connection
 from playwright.sync_api import Browser, Page
 
 from lobwife.web.prepare import collect_static_files
-from tests.support.browser import chromium, leave, operator, signed_in
+from tests.support.browser import chromium, leave, make_operator, operator, signed_in
 from tests.support.git_remote import follower, world
 from tests.support.installation import Installation
 from tests.support.pages import olga, operator_client
@@ -130,3 +130,10 @@ def server(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture(scope="module")
+def site(server: Installation) -> Installation:
+    """A lobwife whose pages an operator may use; a module that needs more of it overrides this."""
+    make_operator(server)
+    return server

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import pathlib
 import re
 from collections.abc import Iterator
 
-import axe_core_python
 import pytest
 from playwright.sync_api import Browser, Page, Route, StorageState, expect
 
-from tests.support.browser import leave, make_operator, url
+from tests.support.browser import axe_violations, leave, make_operator, url
 from tests.support.installation import Installation, wait_for, write_locked
 from tests.support.jobs import define_scripts
 
-AXE = (pathlib.Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 SCRIPTS = {
     "moody.sh": 'if [ -e "$(dirname "$0")/broken" ]; then echo "no luck"; exit 1; fi; echo fine',
     "chatty.sh": "for i in $(seq 400); do printf '\\033[32mline %s\\033[0m\\n' $i; sleep 0.05; done",
@@ -300,16 +296,9 @@ def test_axe_finds_nothing_on_any_page_and_in_the_dark_no_contrast(
     found = {}
     for path in [*paths(site), "/no-such-page"]:
         page.goto(url(site, path))
-        page.evaluate(AXE)
-        violations = page.evaluate(
-            "async rules => (await axe.run({runOnly: {type: 'tag', values: rules}})).violations", RULES
-        )
-        page.emulate_media(color_scheme="dark")
-        violations += page.evaluate("async () => (await axe.run({runOnly: ['color-contrast']})).violations")
-        page.emulate_media(color_scheme="light")
         told = [
             (each["id"], [node["html"][:120] for node in each["nodes"]][:3], each["nodes"][0]["failureSummary"][:200])
-            for each in violations
+            for each in axe_violations(page)
         ]
         if told:
             found[path] = told

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import pathlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
+import axe_core_python
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Error, Page, StorageState, sync_playwright
 
 from tests.support.installation import Installation
 
+_AXE = (pathlib.Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
+_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 OPERATOR, PASSWORD = "olga", "a-long-password-for-olga"
 
 
@@ -76,3 +81,15 @@ def operator(browser: Browser, signed_in: StorageState) -> Iterator[Page]:
     seen = list(complaints)
     leave(context)
     assert seen == []
+
+
+def axe_violations(page: Page) -> list[dict[str, Any]]:
+    """Return what axe has against a page in the light, and against its contrast in the dark."""
+    page.emulate_media(color_scheme="light")
+    page.evaluate(_AXE)
+    rules = "async rules => (await axe.run({runOnly: {type: 'tag', values: rules}})).violations"
+    violations: list[dict[str, Any]] = page.evaluate(rules, _RULES)
+    page.emulate_media(color_scheme="dark")
+    violations += page.evaluate("async () => (await axe.run({runOnly: ['color-contrast']})).violations")
+    page.emulate_media(color_scheme="light")
+    return violations

@@ -120,7 +120,7 @@ class Container:
             "LOBWIFE_STATIC_ROOT": "/opt/lobwife/static",
             "PYTHONDONTWRITEBYTECODE": "1",
             "TINI_SUBREAPER": "1",
-            "LOBWIFE_WORKERS": "1",  # each imports everything
+            "LOBWIFE_WORKERS": "1",  # what it is about is one start
             **environment,
         }
         entry = ["tini", "--", "lobwife"] if image else ["/opt/lobwife/app/deploy/bin/lobwife"]

@@ -84,7 +84,7 @@ class Installation:
             "LOBWIFE_WEB_PORT": str(self.web_port),
             "LOBWIFE_API_PORT": str(self.api_port),
             "LOBWIFE_SCRIPTS_DIR": str(self.scripts),
-            "LOBWIFE_WORKERS": "1",  # each imports everything, and few tests are about several
+            "LOBWIFE_WORKERS": "1",  # few tests are about several
             "LOBWIFE_STATIC_ROOT": str(ROOT / "var" / "static"),
             "LOBWIFE_SECRET_KEY": "a-key-for-tests-that-is-long-enough-for-django-and-has-some-variety-12345",
             **environment,

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.browser import OPERATOR, make_operator, url
+from tests.support.browser import OPERATOR, url
 from tests.support.installation import Installation
 from tests.support.rest_tasks import made, shown
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    made = Installation(tmp_path_factory.mktemp("site"))
-    try:
-        made.migrate()
-        make_operator(made)
-        made.start_web()
-        yield made
-    finally:
-        made.stop()
 
 
 def events(site: Installation, number: int) -> list[tuple[str, str, str]]:
