@@ -35,11 +35,20 @@ from tasks.ids import parse_typed_id
 _CALLERS_SHOWN = 50
 
 # The lists of other packages take no more lookups than ours.
-for model in (User, Group, AccessAttempt, AccessLog, AccessFailureLog):
+_OF_OTHERS: dict[Any, dict[str, Any]] = {
+    User: {"list_display": ("username", "email", "is_active", "is_superuser", "last_login")},
+    Group: {},
+    AccessAttempt: {
+        "empty_text": "Wrong passwords appear here, by name and address; after ten no more are tried for a while."
+    },
+}
+for model, attributes in _OF_OTHERS.items():
+    admin_class = type(admin.site.get_model_admin(model))
+    admin.site.unregister(model)
+    admin.site.register(model, type(admin_class.__name__, (RecordedAdmin, admin_class), attributes))
+for model in (AccessLog, AccessFailureLog):  # nothing is written there
     if admin.site.is_registered(model):
-        admin_class = type(admin.site.get_model_admin(model))
         admin.site.unregister(model)
-        admin.site.register(model, type(admin_class.__name__, (RecordedAdmin, admin_class), {}))
 
 
 class KeyStateFilter(admin.SimpleListFilter):

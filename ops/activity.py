@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from urllib.parse import urlencode
 
 from django.contrib.admin.models import LogEntry
@@ -108,7 +108,8 @@ def _successes(asked: Asked) -> Iterator[Entry]:
     if asked.who or asked.only_failures:
         return
     listed = reverse("admin:jobs_jobrun_changelist")
-    for row in queries.runs_by_day(asked.since, asked.before, PAGE):
+    spans = (queries.runs_by_day(begin, end, PAGE) for begin, end in _spans(asked))
+    for row in islice(chain.from_iterable(spans), PAGE):
         query = urlencode(
             {"job": row.job, "since": seconds_text(row.first), "until": seconds_text(row.last + timedelta(seconds=1))}
         )
@@ -123,6 +124,16 @@ def _successes(asked: Asked) -> Iterator[Entry]:
             f"{listed}?{query}",
             "" if row.failed else "success",
         )
+
+
+def _spans(asked: Asked) -> Iterator[tuple[datetime, datetime]]:
+    """Part a time at midnights, from its end on, into ever longer spans: the newest days mostly fill a page."""
+    end, days = asked.before, 1
+    while end > asked.since:
+        midnight = (end - timedelta(microseconds=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+        begin = max(asked.since, midnight - (days - 1) * _DAY)
+        yield begin, end
+        end, days = begin, min(days * 2, 1024)
 
 
 def _tokens(asked: Asked) -> Iterator[Entry]:

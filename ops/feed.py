@@ -13,6 +13,7 @@ from typing import Any
 from django.db.models import Max, Min, Q
 from django.urls import NoReverseMatch, reverse
 
+from core.display import duration
 from core.errors import Invalid
 from events.models import Event
 from events.types import TYPES, expand
@@ -96,6 +97,9 @@ def _entry(event: Event) -> Entry:
     data = event.data if isinstance(event.data, dict) else {}
     words = TYPES[event.type].words if event.type in TYPES else event.type
     sentence = next((str(data[name]) for name in _SENTENCES if data.get(name)), words)
+    if "run_id" in data:
+        took = duration(data["duration"]) if isinstance(data.get("duration"), int | float) else ""
+        sentence = " · ".join(filter(None, (f"{data.get('job')}: {data.get('state')}", took, data.get("note"))))
     return Entry(event, sentence, json.dumps(event.data, indent=2, ensure_ascii=False), _url(event, data))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser, User
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.text import capfirst
 
 # What the pages that show everything at once are made of.
 SOURCES = ("jobs.view_job", "tasks.view_task", "broker.view_tokenaudit")
@@ -42,6 +43,8 @@ _LABELS = {
     "admin:costs": "Costs",
     "tasks.Cost": "Reports of costs",
     "broker.TaskRegistration": "Registrations",
+    "jobs.JobRun": "Runs",
+    "axes.AccessAttempt": "Failed sign-ins",
 }
 
 
@@ -54,6 +57,11 @@ class Entry:
     icon: str = ""
     is_current: bool = False
     pages: tuple[Entry, ...] = ()
+
+
+def plural(opts: Any) -> str:
+    """Return what the rows of a model are called: in the sidebar, over their list, on the way to one of them."""
+    return _LABELS.get(opts.label, capfirst(opts.verbose_name_plural))
 
 
 def sidebar(request: HttpRequest, apps: Sequence[Mapping[str, Any]]) -> list[Entry]:
@@ -76,7 +84,7 @@ def _pages(user: User | AnonymousUser, keys: Sequence[str], models: Mapping[str,
     for key in keys:
         if key in models:
             model = models[key]
-            yield Entry(_LABELS.get(key, model["name"]), model["admin_url"] or model["add_url"])
+            yield Entry(plural(model["model"]._meta), model["admin_url"] or model["add_url"])
         elif key.startswith("admin:") and (user.is_superuser if key == "admin:copies" else user.has_perms(SOURCES)):
             yield Entry(_LABELS.get(key, ""), reverse(key))
 

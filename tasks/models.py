@@ -170,7 +170,8 @@ class TaskEvent(models.Model):
         """The actor that a body claimed, and in brackets who was identified, where that is somebody else."""
         if not self.caller or self.caller == self.actor:
             return self.actor or ""
-        return f"{self.actor} ({self.caller})" if self.actor else self.caller
+        caller = self.caller.removeprefix("system:serviceaccount:")
+        return f"{self.actor} ({caller})" if self.actor else caller
 
     @property
     def created(self) -> datetime | None:

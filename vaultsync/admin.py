@@ -12,7 +12,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from core.display import ReadOnlyAdmin
+from core.display import ReadOnlyAdmin, duration
 from core.errors import LobwifeError
 from vaultsync import queries, services
 from vaultsync.models import NoteProblem, SyncRequest, SyncRun, VaultState
@@ -62,19 +62,36 @@ class VaultAdmin(ReadOnlyAdmin):
 
 @admin.register(SyncRun)
 class SyncRunAdmin(ReadOnlyAdmin):
-    list_display = ("started_at", "reason", "full", "files", "pushed", "seconds", "error")
+    list_display = ("started_at", "reason", "scope", "files", "to_remote", "took", "error")
     empty_text = "The daemon writes changed tasks into the vault within seconds; each time becomes a row."
     list_filter = ("full", "pushed", "started_at")
+    fields = ("started_at", "reason", "scope", "files", "commit", "to_remote", "took", "error")
+
+    @admin.display(description="compared", ordering="full")
+    def scope(self, run: SyncRun) -> str:
+        return "every note" if run.full else "what changed"
+
+    @admin.display(description="pushed", ordering="pushed")
+    def to_remote(self, run: SyncRun) -> str:
+        return "yes" if run.pushed else "no"
+
+    @admin.display(description="took", ordering="seconds")
+    def took(self, run: SyncRun) -> str:
+        return duration(run.seconds)
 
 
 @admin.register(NoteProblem)
 class NoteProblemAdmin(ReadOnlyAdmin):
     """Reports can be deleted, which is to dismiss them; one that still holds comes back."""
 
-    list_display = ("path", "of_task", "kind", "sentence", "since")
+    list_display = ("path", "of_task", "kind", "what", "since")
     empty_text = "Notes that can't be synced, and edits that the sync put back, appear here until they are in order."
     list_filter = ("kind", "since")
     search_fields = ("path", "sentence")
+
+    @admin.display(description="what")
+    def what(self, problem: NoteProblem) -> str:
+        return problem.sentence
 
     @admin.display(description="task")
     def of_task(self, problem: NoteProblem) -> SafeString | str:

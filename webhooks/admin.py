@@ -90,6 +90,10 @@ class SubscriptionAdmin(RecordedAdmin):
     fields = ("name", "url", "types", "task", "job", "repository", "is_enabled")
     list_display = ("name", "standing", "url", "wanted", "last")
     search_fields = ("name", "url")
+    empty_text = (
+        "A webhook sends events to an address of yours as they happen, signed with a secret: a run that failed, a task"
+        " that is done. Add one, and see each delivery under Deliveries."
+    )
     change_form_template = "admin/webhooks/subscription_form.html"
 
     def get_urls(self) -> list[URLPattern]:

@@ -81,6 +81,7 @@ class JobAdmin(DeletesOneByOne):
     list_filter = (EnabledFilter, LastStatusFilter)
     search_fields = ("name", "description", "script")
     ordering = ("id",)
+    list_per_page = 50
     actions = ("run_now", "enable", "disable")
     show_full_result_count = False
     readonly_fields = ("next_firings",)

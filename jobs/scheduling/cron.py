@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice, takewhile
 
-from cron_descriptor import FormatException, MissingFieldException, WrongArgumentException, get_description
+from cron_descriptor import FormatException, MissingFieldException, Options, WrongArgumentException, get_description
 from cronsim import CronSim, CronSimError
 
 from core.errors import Invalid
@@ -75,11 +75,14 @@ def last_between(expression: str, timezone: str, after: datetime, until: datetim
         span *= 4
 
 
+@functools.lru_cache(maxsize=512)  # cron_descriptor reads its translations from the disk each time
 def describe(expression: str) -> str:
     """Return the schedule in words: `Every 5 minutes`; the expression itself where there are none. Raises Invalid."""
     fields = _fields(expression)
+    options = Options()
+    options.use_24hour_time_format = True
     try:
-        return str(get_description(fields))
+        return str(get_description(fields, options))
     except (FormatException, MissingFieldException, WrongArgumentException, ValueError, IndexError):
         return fields
 

@@ -30,7 +30,7 @@ class BudgetForm(ConflictAwareForm[Budget]):
 
     name = forms.CharField(required=False, max_length=_LONGEST_NAME, help_text=_NAME_HELP)
     limit_usd = forms.DecimalField(
-        label="limit in US dollars", min_value=Decimal("0.01"), max_value=Decimal(10**8), decimal_places=2
+        label="Limit in US dollars", min_value=Decimal("0.01"), max_value=Decimal(10**8), decimal_places=2
     )
 
     class Meta:

@@ -64,18 +64,26 @@ _TIME_HELP = "ISO 8601, for example 2026-02-16T12:00:00Z; kept as written."
 class TaskForm(ConflictAwareForm[Task]):
     """Fields that a person left alone are not judged and not written, whatever an old file holds in them."""
 
-    name = AsStored(required=True)
-    slug = AsStored()
-    type = AsStored(initial="swe", widget=Suggestions(TYPES), required=True)
+    name = AsStored(required=True, help_text="What is to be done, in a line.")
+    slug = AsStored(help_text="A short name for its agent. Empty: made of the name. It can't be changed later.")
+    type = AsStored(
+        initial="swe", widget=Suggestions(TYPES), required=True, help_text="The kind of work; agents claim by it."
+    )
     status = forms.ChoiceField(choices=Status.choices)
     priority = AsStored(initial="normal", widget=Suggestions(PRIORITIES), required=True)
-    model = AsStored()
-    assigned_to = AsStored()
+    model = AsStored(help_text="The model that its agent is asked to use. Empty: the agent decides.")
+    assigned_to = AsStored(help_text="The agent that works on it. Empty: nobody yet.")
     repos = AsStored(widget=_lines(3), help_text="One repository per line, as owner/name.")
-    discord_thread_id = AsStored(label="Discord thread id")
-    estimate_minutes = AsStored(label="Estimate (minutes)", widget=forms.TextInput(attrs={"inputmode": "numeric"}))
-    requires_qa = forms.BooleanField(required=False, label="Requires QA")
-    workflow = AsStored(widget=_lines(4))
+    discord_thread_id = AsStored(label="Discord thread id", help_text="A thread about it, if there is one.")
+    estimate_minutes = AsStored(
+        label="Estimate (minutes)",
+        widget=forms.TextInput(attrs={"inputmode": "numeric"}),
+        help_text="After twice as long it counts as stuck.",
+    )
+    requires_qa = forms.BooleanField(
+        required=False, label="Requires QA", help_text="Another agent is to check the result."
+    )
+    workflow = AsStored(widget=_lines(4), help_text="How its agent is to go about it; kept as written.")
     assigned_at = AsStored(help_text=_TIME_HELP)
     completed_at = AsStored(help_text=_TIME_HELP)
 

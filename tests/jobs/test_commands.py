@@ -136,7 +136,7 @@ def test_a_job_shows_its_definition_its_next_ten_firings_and_its_last_runs(runni
     assert shown["schedule_in_words"] == "Every 5 minutes"
     assert len(shown["next"]) == 10
     text = running.manage("jobs", "exit").stdout
-    assert "exit: At 12:00 AM, on day 1 of the month, only in January (UTC)" in text
+    assert "exit: At 00:00, on day 1 of the month, only in January (UTC)" in text
     assert "exit.sh" in text
     assert running.manage("jobs", "nowhere", check=False).stderr == "CommandError: Unknown job: nowhere\n"
 

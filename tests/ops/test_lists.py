@@ -19,7 +19,7 @@ LISTS = (
     *("tasks/task", "tasks/taskevent", "jobs/job", "jobs/jobrun", "jobs/alert", "broker/tokenaudit"),
     *("broker/taskregistration", "broker/legacyregistration", "broker/githubstate", "broker/allowedservice"),
     *("vaultsync/vaultstate", "vaultsync/syncrun", "vaultsync/noteproblem", "lobwife/apikey", "lobwife/accesspolicy"),
-    *("lobwife/uncredentialedcaller", "auth/user", "axes/accessattempt", "axes/accesslog", "axes/accessfailurelog"),
+    *("lobwife/uncredentialedcaller", "auth/user", "axes/accessattempt"),
     *("activity", "search/?q=refactor", "fleet", "fleet/?view=board", "charts"),
 )
 ROWS: tuple[tuple[str, dict[str, object]], ...] = (

@@ -206,7 +206,7 @@ def test_a_run_tells_what_ran_whatever_was_edited_since(operator_client: Client)
     told = re.search(r"<h2 id=.what-title.>.*?</section>", page, re.S)
     assert told
     for shown in (
-        *("digest.py", "&#x27;a b&#x27; c", "15 3 * * *", "At 03:15 AM (Europe/Berlin)", "1 min 30 s"),
+        *("digest.py", "&#x27;a b&#x27; c", "15 3 * * *", "At 03:15 (Europe/Berlin)", "1 min 30 s"),
         *("REPORT=weekly", "TOKEN_FILE=/run/token", "DEPLOY_TOKEN=[masked]", "/srv", "queue: one waits for its turn"),
     ):
         assert shown in told[0], shown
