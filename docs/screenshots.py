@@ -33,15 +33,21 @@ class Picture:
 
 
 def pictures(fleet: Installation) -> list[Picture]:
-    """Pages that show something: a task that was worked on, a job with failures among its runs."""
+    """Pages that show something: a task that was worked on, a job with failures among its runs, one of those."""
     with fleet.database() as database:
         done = "SELECT max(id) FROM tasks WHERE status = 'completed'"
         task = database.execute(done).fetchone()[0]
+        failed = (
+            "SELECT max(run.id) FROM jobs_jobrun AS run JOIN jobs_job AS job ON job.id = run.job_id"
+            " WHERE job.name = 'nightly-import' AND run.state = 'failed' AND run.output_bytes > 0"
+        )
+        run = database.execute(failed).fetchone()[0]
     return [
         Picture("dashboard", "/admin/", 760),
         Picture("dashboard-dark", "/admin/", 760, "dark"),
         Picture("dashboard-phone", "/admin/", 844, width=390),
         Picture("job", "/jobs/review-prs", 900),
+        Picture("run", f"/admin/jobs/jobrun/{run}/change/", 760),
         Picture("task", f"/admin/tasks/task/{task}/change/", 800),
     ]
 

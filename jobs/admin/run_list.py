@@ -116,6 +116,10 @@ class RunList(ReadOnlyAdmin):
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         return lookup == "state__exact" or super().lookup_allowed(lookup, value, request)
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[JobRun]:
+        runs = super().get_queryset(request)
+        return runs.none() if getattr(request, "is_summary", False) else runs  # its page has no list
+
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
         waits_for = queue_reasons.for_runs(changelist.result_list)
@@ -144,6 +148,7 @@ class RunList(ReadOnlyAdmin):
         }
         if context["view"] == "jobs":
             context["summary"] = summary(chosen, context["job_name"])
+            request.is_summary = True  # type: ignore[attr-defined]
         request.GET = _without(request.GET, "view")  # type: ignore[assignment]
         response = super().changelist_view(request, {**(extra_context or {}), **context})
         if isinstance(response, TemplateResponse) and response.context_data and "cl" in response.context_data:
