@@ -127,7 +127,7 @@ class SecretForm(forms.ModelForm[Secret]):
     value = forms.CharField(
         widget=WriteOnly(attrs={"rows": 3, "autocomplete": "off", "spellcheck": "false"}),
         strip=False,
-        help_text="Nobody can read it back. Of several lines each is masked in output.",
+        help_text="Nobody can read it back. If it has several lines, each is masked in output.",
     )
 
     class Meta:

@@ -12,7 +12,7 @@ from django.utils.text import Truncator
 
 from access.models import ApiKey
 from broker.models import Outcome
-from core.display import duration
+from core.display import duration, size
 from core.sqlite.restore_test import EVERY
 from core.text import one_line
 from core.timestamps import parse, utc_now
@@ -259,7 +259,7 @@ def webhooks() -> Iterator[Finding]:
 def disk(limits: Limits) -> Iterator[Finding]:
     """Check for room where things are written."""
     for folder, free in state.free_bytes():
-        sentence = f"{free / 10**6:.1f} MB are free at {folder}"
+        sentence = f"{size(free)} are free at {folder}"
         if free < limits[AlertKind.DISK] * 2**20:
             remedy = "make room: lower LOBWIFE_KEEP_OUTPUT_BYTES, or enlarge the disk"
             yield warn("disk", sentence, remedy, key=f"disk {folder}", kind=AlertKind.DISK)

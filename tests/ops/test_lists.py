@@ -108,11 +108,10 @@ def test_the_list_of_tasks_shows_what_matters(site: Installation, operator: Page
     operator.goto(url(site, "/admin/tasks/task/"))
     assert operator.evaluate("document.scrollingElement.scrollWidth") <= width
     row = operator.locator("#result_list tbody tr", has_text=ONE_WORD).first
-    at_once = ("number", "short_name", "state", "age", "assignee", "priority", "repositories")
-    for column in at_once if width > 1000 else at_once[:3]:
+    for column in ("number", "short_name", "state", "age", "assignee", "priority", "repositories"):
         box = row.locator(f".field-{column}").bounding_box()
         assert box is not None
-        assert box["width"] >= 40, column
+        assert box["width"] >= (40 if width > 1000 else 10), column  # on a phone a row is a block
         assert box["x"] + box["width"] <= width, column
 
 
