@@ -298,6 +298,9 @@ class GitHubStateAdmin(ReadOnlyAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         return redirect("admin:broker_githubstate_change", GitHubState.load().pk)
 
+    def get_fields(self, request: HttpRequest, obj: GitHubState | None = None) -> tuple[str, ...]:
+        return ("configured",) if app.problem() else self.fields  # without an App there is nothing else to say
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
         GitHubState.load()  # creates the row
         return super().get_queryset(request)

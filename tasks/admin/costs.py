@@ -37,6 +37,12 @@ class BudgetForm(ConflictAwareForm[Budget]):
         model = Budget
         fields = ("scope", "name", "period", "limit_usd")
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        limit = self.initial.get("limit_usd")
+        if limit is not None and limit == round(limit, 2):  # the column has six places, the field takes two
+            self.initial["limit_usd"] = round(limit, 2)
+
     def clean(self) -> dict[str, Any]:
         scope, name = self.cleaned_data.get("scope"), self.cleaned_data.get("name", "")
         if scope == Scope.ALL and name:
@@ -102,6 +108,8 @@ class CostAdmin(ReadOnlyAdmin):
 
     list_display = ("at", "of_task", "model", "type", "repo", "tokens", "cost", "price", "source", "recorded_by")
     list_display_links = None
+    fields = ("at", "of_task", "type", "repo", "model", *TOKENS, "cost", "price", "source", "recorded_by")
+    readonly_fields = ("at", "of_task", "cost")
     empty_text = "Agents report what they used with POST /api/v1/costs; each report becomes a row."
     list_filter = ("price",)
     search_fields = ("model", "repo", "source")

@@ -234,6 +234,11 @@ def test_an_operator_sets_changes_and_removes_a_budget(operator_client: Client) 
     assert (Budget.objects.count(), SpentBudget.objects.count(), spent_budget(one)) == (0, 0, None)
 
 
+def test_the_form_of_a_budget_offers_a_limit_that_it_takes(operator_client: Client) -> None:
+    path = f"/admin/tasks/budget/{budget('type', 'swe', period='day', limit=25).pk}/change/"
+    assert 'name="limit_usd" value="25.00"' in text(operator_client, path)
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
