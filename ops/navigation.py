@@ -61,7 +61,7 @@ class Entry:
 
 def plural(opts: Any) -> str:
     """Return what the rows of a model are called: in the sidebar, over their list, on the way to one of them."""
-    return _LABELS.get(opts.label, capfirst(opts.verbose_name_plural))
+    return str(_LABELS.get(opts.label) or capfirst(opts.verbose_name_plural))
 
 
 def sidebar(request: HttpRequest, apps: Sequence[Mapping[str, Any]]) -> list[Entry]:

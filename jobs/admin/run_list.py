@@ -28,7 +28,7 @@ _STATES: dict[str, tuple[str, ...]] = {
     "active": ACTIVE,
     **{state: (state,) for state in State.values},
 }
-_SUMMARY_ROWS = 100
+_SUMMARY_ROWS = 50
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class RunList(ReadOnlyAdmin):
             "may_act": self.has_retry_permission(request),
         }
         if context["view"] == "jobs":
-            context["summary"] = summary(chosen, context["job_name"])
+            context["summary"], context["more_jobs"] = summary(chosen, context["job_name"])
             request.is_summary = True  # type: ignore[attr-defined]
         request.GET = _without(request.GET, "view")  # type: ignore[assignment]
         response = super().changelist_view(request, {**(extra_context or {}), **context})
@@ -226,8 +226,8 @@ class JobSummary:
     reason: str = ""
 
 
-def summary(chosen: time_range.TimeRange, job_name: str) -> list[JobSummary]:
-    """Sum up the runs of a range by job: those with most failures first."""
+def summary(chosen: time_range.TimeRange, job_name: str) -> tuple[list[JobSummary], int]:
+    """Sum up the runs of a range by job, those with most failures first; and count the jobs beyond a page of them."""
     queryset = within(JobRun.objects.order_by(), chosen)
     if job_name:
         queryset = queryset.filter(job__name=job_name)
@@ -252,7 +252,7 @@ def summary(chosen: time_range.TimeRange, job_name: str) -> list[JobSummary]:
         if row.last_failed in failed:
             run = failed[row.last_failed]
             row.reason, row.last_failed_at = reasons.reason(run), run.queued_at
-    return rows
+    return rows, len(by_job) - len(rows)
 
 
 def _retry(pk: int, actor: str) -> None:
