@@ -262,7 +262,7 @@ class TaskAdmin(RecordedAdmin):
 class TaskEventAdmin(ReadOnlyAdmin):
     """The history of all tasks."""
 
-    list_display = ("created_at", "of_task", "event_type", "what", "actor", "caller")
+    list_display = ("created_at", "of_task", "event_type", "what", "actor", "identity")
     live_events = "task.*,lease.*"
     list_display_links = None
     list_filter = (EventDayFilter, EventStatusFilter)
@@ -283,6 +283,10 @@ class TaskEventAdmin(ReadOnlyAdmin):
     def what(self, event: TaskEvent) -> str:
         changes = "; ".join(f"{name}: {old} → {new}" for name, old, new in event.field_changes)
         return changes or event.detail or "–"
+
+    @admin.display(description="caller", ordering="caller")
+    def identity(self, event: TaskEvent) -> str:
+        return (event.caller or "–").removeprefix("system:serviceaccount:")
 
     @admin.display(description="task", ordering="task_id")
     def of_task(self, event: TaskEvent) -> SafeString:
