@@ -127,13 +127,13 @@ def _successes(asked: Asked) -> Iterator[Entry]:
 
 
 def _spans(asked: Asked) -> Iterator[tuple[datetime, datetime]]:
-    """Part a time at midnights, from its end on, into ever longer spans: the newest days mostly fill a page."""
+    """Part a time at midnights, from its end on, into a few ever longer spans: the newest days mostly fill a page."""
     end, days = asked.before, 1
     while end > asked.since:
         midnight = (end - timedelta(microseconds=1)).replace(hour=0, minute=0, second=0, microsecond=0)
-        begin = max(asked.since, midnight - (days - 1) * _DAY)
+        begin = max(asked.since, midnight - (days - 1) * _DAY) if days <= _SUMMED_DAYS else asked.since
         yield begin, end
-        end, days = begin, min(days * 2, 1024)
+        end, days = begin, days * 2
 
 
 def _tokens(asked: Asked) -> Iterator[Entry]:
