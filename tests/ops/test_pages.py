@@ -40,6 +40,7 @@ def pages() -> list[str]:
         *("/admin/", "/admin/live/dashboard/", "/admin/live/jobs/", "/admin/live/frame/", "/admin/palette/?q=pause"),
         *(
             "/admin/activity/",
+            "/admin/activity/?since=0001-01-01T00:00&until=9999-12-31T00:00",
             "/admin/activity/events/",
             "/admin/activity/events/?range=24h",
             "/admin/search/?q=fix",
