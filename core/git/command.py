@@ -221,11 +221,11 @@ class Git:
         lines = (line.partition("\t") for line in os.fsdecode(self.run("ls-tree", *arguments)).split("\0") if line)
         return {path: Entry(*attributes.split(" ")[::2]) for attributes, _, path in lines}
 
-    def last_blobs(self, commit: str, paths: Sequence[str]) -> dict[str, str]:
-        """Return the last blob that each path had in the history of a commit; none for a path that it never had."""
+    def last_blobs(self, since: str | None, commit: str) -> dict[str, str]:
+        """Return the last blob that each path got in the commits after `since`, the newest first."""
         # -m: what a merge made of a file is in none of its parents
         options = ("--format=", "--topo-order", "-m", "--raw", "-z", "--no-abbrev", "--no-renames", "--diff-filter=AM")
-        fields = self.run("log", *options, commit, "--", *_bounded(paths)).split(b"\0") if paths else []
+        fields = self.run("log", *options, f"{since}..{commit}" if since else commit, "--").split(b"\0")
         blobs: dict[str, str] = {}
         for attributes, path in itertools.pairwise(fields):
             if attributes.lstrip(b"\n").startswith(b":"):

@@ -15,7 +15,7 @@ from core.timestamps import utc_now
 from tasks.models import Task
 from tasks.notes import heading
 from vaultsync.git.files import Blocked, Files
-from vaultsync.git.merge import put_beside
+from vaultsync.git.merge import last_versions, put_beside
 from vaultsync.models import Kind, NoteRecord, Problems
 from vaultsync.notes.answers import filled_in
 from vaultsync.notes.answers import take_over as take_over_answers
@@ -73,6 +73,7 @@ class NoteWriter:
     _contents: dict[str, bytes] = field(default_factory=dict)
     _results: dict[int, dict[str, Value]] = field(default_factory=dict)
     _moved: dict[int, str] | None = None
+    _versions: dict[int, str] | None = None
 
     def write(self, ids: Collection[int] | None, on_progress: Callable[[int, int], None]) -> None:
         """See that each of these tasks, or every task, has its note, and that it says what the row says.
@@ -301,9 +302,11 @@ class NoteWriter:
         """Return the last content of a note that is gone; None when there never was one."""
         if record is None or self.commit is None:
             return None
-        paths = [f"{folder}/{task.task_id}.md" for folder in TASK_FOLDERS]
-        blob = next(iter(self.git.last_blobs(self.commit, paths).values()), record.blob)
-        return decode(self._blob(blob) or b"") or None
+        if self._versions is None:
+            self._versions = last_versions(self.git, self.base, self.commit)
+        paths = (f"{folder}/{task.task_id}.md" for folder in TASK_FOLDERS)
+        before = next((self._bases[path].id for path in paths if path in self._bases), record.blob)
+        return decode(self._blob(self._versions.get(task.pk, before)) or b"") or None
 
 
 def _new_note(task: Task, values: dict[str, Value]) -> str:
