@@ -12,6 +12,7 @@ from core.frontmatter import Document, Unsafe, Value, as_read, decode, format_ke
 from core.git.command import IDENTITY, SYMLINK, Changes, Entry, Git
 from core.text import one_line
 from core.timestamps import utc_now
+from tasks.ids import near
 from tasks.models import Task
 from tasks.notes import heading
 from vaultsync.git.files import Blocked, Files
@@ -69,6 +70,7 @@ class NoteWriter:
     texts: TextRequests = field(default_factory=TextRequests)
     seen: set[str] = field(default_factory=set)
     _entries: dict[str, Entry] = field(default_factory=dict)
+    _places: dict[str, list[str]] = field(default_factory=dict)  # in the tasks' folders, by the name of the file
     _bases: dict[str, Entry] = field(default_factory=dict)
     _contents: dict[str, bytes] = field(default_factory=dict)
     _results: dict[int, dict[str, Value]] = field(default_factory=dict)
@@ -84,13 +86,14 @@ class NoteWriter:
         self._load(ordered if ids is not None and len(ids) <= _FEW else None)
         for start in range(0, len(ordered), _BATCH):
             part = ordered[start : start + _BATCH]
-            records = NoteRecord.objects.in_bulk(part)
+            wanted = set(part)
+            records = {record.task_id: record for record in NoteRecord.objects.filter(near("pk", part))}
             self.texts.load(part)
             self._results = result_values(part)
             stale = [
                 task
-                for task in Task.objects.filter(pk__in=part).order_by("pk")
-                if not self._is_current(task, records.get(task.pk))
+                for task in Task.objects.filter(near("pk", part)).order_by("pk")
+                if task.pk in wanted and not self._is_current(task, records.get(task.pk))
             ]
             for few, contents in self.git.batches(stale, self._blobs_of, NOTE_BYTES):
                 self._contents = contents
@@ -123,6 +126,10 @@ class NoteWriter:
             names += [f"T{task}{ending}.md" for task in ids for ending in ("", *_COPIES)]
         paths = [OVERVIEW, *(f"{folder}/{name}" for folder in TASK_FOLDERS for name in names)]
         self._entries = self.git.entries(self.commit, paths)
+        for path in self._entries:
+            folder, _, name = path.rpartition("/")
+            if folder in TASK_FOLDERS:
+                self._places.setdefault(name, []).append(path)
         self._bases = self._entries_of(self.base)
         here = self._entries_of(self.head) if self.edited_here else {}
         self._bases |= {path: here[path] for path in self.edited_here if path in here}
@@ -141,7 +148,7 @@ class NoteWriter:
         return [entry.id for entry in entries if entry.is_file]
 
     def _in_folders(self, name: str) -> list[str]:
-        return [path for folder in TASK_FOLDERS if (path := f"{folder}/{name}.md") in self._entries]
+        return self._places.get(f"{name}.md", [])
 
     def _adoptable(self, task: Task) -> list[str]:
         """Return where a note lies under the task's slug, as it was named before tasks had numbers."""
@@ -200,7 +207,10 @@ class NoteWriter:
 
     def _put(self, task: Task, path: str, target: str, content: bytes) -> None:
         """Have a note at `target` instead of `path`; what lies beside it moves along."""
-        self.changes |= {path: None, target: content} if path and path != target else {target: content}
+        self.changes[target] = content
+        if path in ("", target):
+            return
+        self.changes[path] = None
         folder, old_folder = (place.rpartition("/")[0] for place in (target, path))
         for ending in _COPIES if folder != old_folder else ():
             beside, moved = (f"{place}/{task.task_id}{ending}.md" for place in (old_folder, folder))
