@@ -65,7 +65,7 @@ class NoteWriter:
     edited_here: Collection[str] = ()
     dry_run: bool = False
     changes: Changes = field(default_factory=dict)
-    records: list[NoteRecord] = field(default_factory=list)
+    records: list[tuple[int, str, str, dict[str, Value]]] = field(default_factory=list)  # the fields of NoteRecord
     problems: Problems = field(default_factory=Problems)
     texts: TextRequests = field(default_factory=TextRequests)
     seen: set[str] = field(default_factory=set)
@@ -201,7 +201,7 @@ class NoteWriter:
                 self._put(task, path, target, content)
             blob = self.git.blob_id(content)
             if record is None or (record.path, record.blob, record.written) != (target, blob, values):
-                self.records.append(NoteRecord(task_id=task.pk, path=target, blob=blob, written=values))
+                self.records.append((task.pk, target, blob, values))
         except (Blocked, Unsafe) as error:
             self.problems.add(path or note_path(task), str(error), Kind.UNREADABLE)
 
