@@ -129,7 +129,10 @@ def save_records(*, records: Sequence[tuple[int, str, str, dict[str, Any]]]) -> 
     for start in range(0, len(records), 500):
         with transaction.atomic():
             NoteRecord.objects.bulk_create(
-                [NoteRecord(*fields) for fields in records[start : start + 500]],
+                [
+                    NoteRecord(task_id=task_id, path=path, blob=blob, written=written)
+                    for task_id, path, blob, written in records[start : start + 500]
+                ],
                 update_conflicts=True,
                 unique_fields=["task_id"],
                 update_fields=["path", "blob", "written"],
