@@ -14,7 +14,6 @@ from typing import Any
 
 from lobwife_client.errors import LobwifeError
 from lobwife_client.lease import Lease
-from lobwife_client.transport import RETRY_SECONDS
 
 from . import environment, output, repositories
 from .process import Ending, Process
@@ -263,7 +262,7 @@ class Execution:
         data = {"exit_code": ending.exit_code, "seconds": round(ending.seconds, 1), "runner": self._options.name}
         try:
             # While nobody answers, the release needs some of the lease, too.
-            client = self._lease.client.within(min(RETRY_SECONDS, self._lease.seconds_left / 2))
+            client = self._lease.client.within(self._lease.seconds_left / 2)
             if client.task(self.task_id).get("result") == self._task.get("result"):
                 client.set_result(self.task_id, "\n\n".join(filter(None, (how, lines))), data=data)
         except LobwifeError as error:
