@@ -388,6 +388,16 @@ def test_a_clock_that_is_set_ends_no_lease_and_prolongs_none(runner: Caller, sec
         assert status_of(number) == "queued"
 
 
+def test_expiry_waits_for_the_lease_that_ends_next(runner: Caller) -> None:
+    expiry = Expiry(on_task_failed)
+    assert expiry.tick() is False
+    with time_machine.travel(NOW, tick=False):
+        for seconds in (60, 30):
+            task()
+            runner.claim(lease_seconds=seconds)
+        assert expiry.tick() == 30
+
+
 # --- what others do to a leased task
 @pytest.mark.parametrize(
     ("changes", "status", "end"),
