@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import pathlib
 import time
 
 import pytest
 from django.db import transaction
 from pytest_django.fixtures import DjangoAssertNumQueries
 
-from core.sqlite.notification import notify
-from core.sqlite.watcher import Party, Watcher
+from core.database.watcher import Party, Watcher
 from events.models import Event
 from events.readers import FURTHEST_BEHIND, Reader, Readers, Wanted
 from events.services import append, newest_id
@@ -42,7 +40,7 @@ class Checks:
 
 @pytest.fixture
 def readers() -> Readers:
-    return Readers(StillWatcher("unused"))
+    return Readers(StillWatcher())
 
 
 def entered(readers: Readers, wanted: Wanted = ALL, check: Checks | None = None, caller: str = "a") -> Reader:
@@ -63,8 +61,8 @@ def ids(reader: Reader) -> list[int]:
     return [event.id for event in events]
 
 
-def test_where_commits_come_in_a_row_looks_leave_them_the_processor(tmp_path: pathlib.Path) -> None:
-    database, watcher, looks = str(tmp_path / "any.db"), Watcher(str(tmp_path / "any.db")), list[float]()
+def test_where_commits_come_in_a_row_looks_leave_them_the_processor() -> None:
+    watcher, looks = Watcher(), list[float]()
 
     class Counting:
         def is_empty(self) -> bool:
@@ -79,7 +77,7 @@ def test_where_commits_come_in_a_row_looks_leave_them_the_processor(tmp_path: pa
     watcher.watch_for(Counting())
     deadline = time.monotonic() + 20
     while len(looks) < 6 and time.monotonic() < deadline:
-        notify(database)
+        watcher.look_soon()  # as a commit does
         time.sleep(0.002)
     assert min(after - before for before, after in itertools.pairwise(looks)) > 0.02
     assert len(looks) == 6
