@@ -60,7 +60,7 @@ class DatabaseOperations(operations.DatabaseOperations):
             f" + (({day} - 1) * 24 + {hour}) * 3600 + {minute} * 60 + {second} END"
         )
 
-    def adapt_json_value(self, value: Any, encoder: type[json.JSONEncoder] | None) -> Jsonb:
+    def adapt_json_value(self, value: Any, encoder: type[json.JSONEncoder] | None) -> Any:
         return Jsonb(value, dumps=functools.partial(_json_text, encoder))
 
     def lookup_cast(self, lookup_type: str, internal_type: str | None = None) -> str:
