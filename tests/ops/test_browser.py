@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, Route, StorageState, expect
 
-from tests.support.browser import axe_violations, leave, make_operator, url
+from tests.support.browser import DESK, axe_violations, leave, make_operator, url
 from tests.support.installation import Installation, wait_for, write_locked
 from tests.support.jobs import define_scripts
 
@@ -255,17 +255,16 @@ def test_a_task_is_made_completed_and_found_by_the_slash_key(site: Installation,
     expect(operator.locator(".events li").first).to_contain_text("olga")
 
 
-def test_a_hidden_tab_asks_nothing_until_it_is_seen_again(site: Installation, operator: Page) -> None:
-    operator.clock.install()
-    operator.goto(url(site, "/admin/"))
-    operator.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+def test_a_hidden_tab_asks_nothing_until_it_is_seen_again(site: Installation, operator_with_clock: Page) -> None:
+    operator_with_clock.goto(url(site, "/admin/"))
+    operator_with_clock.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
     asked: list[str] = []  # from here on: the clock goes on while the page is opened
-    operator.on("request", lambda request: asked.append(request.url) if "/live/" in request.url else None)
-    operator.clock.run_for(30_000)
+    operator_with_clock.on("request", lambda request: asked.append(request.url) if "/live/" in request.url else None)
+    operator_with_clock.clock.run_for(30_000)
     assert asked == []
-    operator.evaluate("Object.defineProperty(document, 'hidden', {value: false, configurable: true})")
-    with operator.expect_response(re.compile("/admin/live/dashboard/")):
-        operator.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    operator_with_clock.evaluate("Object.defineProperty(document, 'hidden', {value: false, configurable: true})")
+    with operator_with_clock.expect_response(re.compile("/admin/live/dashboard/")):
+        operator_with_clock.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
 def test_what_happens_before_the_stream_is_open_is_shown_too(site: Installation, operator: Page) -> None:
@@ -397,22 +396,16 @@ def test_a_problem_is_acknowledged_in_place_and_the_tab_counts_it_no_more(site: 
     expect(operator.locator(".verdict-good")).not_to_contain_text("acknowledged", timeout=20_000)
 
 
-def test_no_page_is_wider_than_a_phone(site: Installation, browser: Browser, signed_in: StorageState) -> None:
-    context = browser.new_context(storage_state=signed_in, viewport={"width": 390, "height": 800})
-    page = context.new_page()
+def test_no_page_complains_on_the_console_or_is_wider_than_a_phone(site: Installation, operator: Page) -> None:
     wide = {}
     for path in paths(site):
-        page.goto(url(site, path))
-        width = page.evaluate("document.documentElement.scrollWidth")
-        if width > 390:
-            wide[path] = width
-    leave(context)
-    assert wide == {}
-
-
-def test_no_page_complains_on_the_console(site: Installation, operator: Page) -> None:
-    for path in paths(site):
+        operator.set_viewport_size(DESK)
         answer = operator.goto(url(site, path))
         assert answer is not None
         assert answer.headers["content-security-policy"].startswith("default-src 'self';")
         expect(operator.locator(".htmx-request")).to_have_count(0)
+        operator.set_viewport_size({"width": 390, "height": 800})
+        width = operator.evaluate("document.documentElement.scrollWidth")
+        if width > 390:
+            wide[path] = width
+    assert wide == {}
