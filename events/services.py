@@ -13,6 +13,7 @@ from django.db import connection
 from django.db.transaction import TransactionManagementError
 
 from core.errors import Gone
+from core.sqlite.statements import question_marks, write
 from core.timestamps import utc_now
 from events.types import TYPES
 
@@ -93,7 +94,7 @@ def append(
 
 
 def append_all(events: Iterable[NewEvent]) -> None:
-    """Append events as `append()` does, in one statement."""
+    """Append events as `append()` does."""
     if not connection.in_atomic_block:
         raise TransactionManagementError("an event belongs to the transaction of its change")
     now = connection.ops.adapt_datetimefield_value(utc_now())
@@ -106,8 +107,8 @@ def append_all(events: Iterable[NewEvent]) -> None:
         text = orjson.dumps(data, option=orjson.OPT_UTC_Z).decode()
         who = (_shortened(event.actor), _shortened(event.caller))
         rows.append((event.type, now, _shortened(event.subject), *who, text, data.get("task_id")))
-    with connection.cursor() as cursor:
-        cursor.executemany(_INSERT, rows)
+    for row in rows:
+        write(question_marks(_INSERT), row)
 
 
 def read_after(
