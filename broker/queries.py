@@ -13,7 +13,7 @@ from django.db.models import Q, QuerySet
 from broker.github import app
 from broker.models import CONTRACT_ACTIONS, Action, LegacyRegistration, Outcome, TokenAudit
 from broker.registrations import ACTIVE, EXPIRED, from_row
-from core.sqlite.statements import question_marks, read_one
+from core.database.statements import read_one
 from core.timestamps import iso_text, parse, utc_now
 from tasks.ids import parse_task_id
 from tasks.models import OVER, Status, Task, read_repos
@@ -59,7 +59,7 @@ class Summary(TypedDict):
 
 def summary() -> Summary:
     """Return counts over registrations on tasks and legacy ones together, answered from indexes alone."""
-    counts = read_one(question_marks(_COUNTS), [ACTIVE, ACTIVE]) or (0,) * 5
+    counts = read_one(_COUNTS, [ACTIVE, ACTIVE]) or (0,) * 5
     tasks, issued, legacy, legacy_issued, entries = counts
     return {
         "enabled": app.problem() is None,

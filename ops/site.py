@@ -24,6 +24,7 @@ from django.views.decorators.http import require_POST
 
 from access import resend
 from core.callers import operator_of
+from core.database.server import is_postgres
 from core.errors import Invalid, LobwifeError, NotFound
 from core.processes import in_native_thread
 from core.sqlite.copies import folder, keep_copy
@@ -237,7 +238,13 @@ class OperationsSite(AdminSite):
             except LobwifeError as error:
                 messages.error(request, f"No copy was made: {error}.")
             return redirect("admin:copies")
-        context = {**self.each_context(request), "title": "Copies", "copies": state.copies(), "folder": folder()}
+        context = {
+            **self.each_context(request),
+            "title": "Copies",
+            "copies": state.copies(),
+            "folder": folder(),
+            "is_file": not is_postgres(),
+        }
         return TemplateResponse(request, "ops/copies.html", context)
 
     def search(self, request: HttpRequest) -> HttpResponse:

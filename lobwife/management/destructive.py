@@ -8,12 +8,16 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connection
 
+from core.database.server import is_postgres
 from core.errors import LobwifeError
 from core.sqlite.copies import keep_copy
 
 
 def keep_copy_or_refuse(command: BaseCommand, options: dict[str, Any]) -> None:
     """Copy the installation's database; raises CommandError without --yes-i-mean-it, or when it can't be copied."""
+    if is_postgres():
+        _refuse_on_server(options)
+        return
     database = settings.STATE_DIR / settings.DATABASE_FILE
     is_it = options["database"] == DEFAULT_DB_ALIAS and str(connection.settings_dict["NAME"]) == str(database)
     if not is_it or not database.exists() or not database.stat().st_size:
@@ -26,6 +30,16 @@ def keep_copy_or_refuse(command: BaseCommand, options: dict[str, Any]) -> None:
         command.stdout.write(f"Kept a copy: {keep_copy()}")
     except LobwifeError as error:
         raise CommandError(f"Nothing was changed, since no copy could be made: {error}.") from error
+
+
+def _refuse_on_server(options: dict[str, Any]) -> None:
+    """Raise CommandError without --yes-i-mean-it; a server's copies are made with its own tools."""
+    is_it = options["database"] == DEFAULT_DB_ALIAS and connection.settings_dict["NAME"] == settings.DATABASE_NAME
+    if is_it and not options.get("yes_i_mean_it"):
+        raise CommandError(
+            f"This deletes or overwrites rows of the database {connection.settings_dict['NAME']}, of which no copy is"
+            " made here: make one with the database's own tools (docs/postgres.md), then give --yes-i-mean-it."
+        )
 
 
 class Destructive(BaseCommand):

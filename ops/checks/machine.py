@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx2
 from django.conf import settings
@@ -17,6 +18,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from broker.github.client import GitHub
+from core.database.server import is_postgres, server
 from core.errors import LobwifeError
 from core.timestamps import parse
 from jobs.alerts import kinds
@@ -64,6 +66,10 @@ def disk() -> Iterator[Finding]:
 
 def database() -> Iterator[Finding]:
     """Check that it is whole and up to date, and its WAL small; name what the older service stored oddly."""
+    server_database = server()
+    if server_database is not None:
+        yield from _server(server_database)
+        return
     path = settings.STATE_DIR / settings.DATABASE_FILE
     if not path.is_file():
         yield bad("database", f"there is no {path}", _NOTHING_THERE)
@@ -79,10 +85,9 @@ def database() -> Iterator[Finding]:
     if damage != "ok":
         yield bad("database", f"{path} is damaged: {damage}", "put a copy back: docs/operating.md, Restore")
         return
-    executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
-    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    missing = _missing_migrations()
     if missing:
-        yield bad("database", f"{len(missing)} migrations are missing", "run `manage.py migrate`")
+        yield missing
         return
     size = _mb(path.stat().st_size)
     yield good("database", f"whole and up to date, {size}, SQLite {sqlite3.sqlite_version}")
@@ -92,6 +97,26 @@ def database() -> Iterator[Finding]:
     else:
         yield good("WAL", sentence)
     yield from _unreadable_rows()
+
+
+def _server(connection: Any) -> Iterator[Finding]:
+    """Check a database that has a server: what it lacks, and that it is up to date."""
+    obstacles = connection.obstacles()
+    for obstacle in obstacles:
+        yield bad("database", obstacle.sentence, obstacle.hint)
+    missing = None if obstacles else _missing_migrations()
+    if missing:
+        yield missing
+    elif not obstacles:
+        size = _mb(state.database_bytes())
+        yield good("database", f"up to date, {size}, {connection.display_name} {connection.server_version()}")
+        yield from _unreadable_rows()
+
+
+def _missing_migrations() -> Finding | None:
+    executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
+    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return bad("database", f"{len(missing)} migrations are missing", "run `manage.py migrate`") if missing else None
 
 
 def _unreadable_rows() -> Iterator[Finding]:
@@ -112,6 +137,9 @@ def _unreadable_rows() -> Iterator[Finding]:
 
 def copies() -> Iterator[Finding]:
     """Check the copies of the database; an installation that runs has at least one."""
+    if is_postgres():
+        yield good("copies", "made with the database's own tools, not here: docs/postgres.md")
+        return
     kept = state.copies()
     if not kept.kept:
         remedy = "start the daemon, which keeps one an hour, or run `manage.py backup`"
