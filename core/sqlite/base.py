@@ -24,7 +24,7 @@ from core.write_deadline import write_timeout
 
 _LOCKED = "database is locked: another writer has held it for too long"
 _OUTSIDER_PAUSE_SECONDS = 0.01
-_SLOW_COMMIT_SECONDS, _SLOW_DISK_SECONDS, _SLOW_FACTOR = 0.01, 60.0, 600
+_SLOW_COMMIT_SECONDS, _SLOW_DISK_SECONDS, _SLOW_FACTOR = 0.025, 60.0, 600
 _WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE")
 
 
@@ -211,11 +211,18 @@ class DatabaseWrapper(base.DatabaseWrapper):
             time.sleep(_OUTSIDER_PAUSE_SECONDS)
 
     def _commit(self) -> None:
-        is_gated = self._gate is not None
-        self._sync(super()._commit)  # type: ignore[misc]
-        if is_gated:
-            self._leave_gate()  # a COMMIT that failed keeps it: Django rolls back or closes next
-            notify(self._path)
+        gate, commit = self._gate, super()._commit  # type: ignore[misc]
+        if gate is None:
+            commit()
+            return
+
+        def commit_and_release() -> None:
+            commit()
+            gate.release_file()  # at once: this greenlet may go on much later than the native thread
+
+        self._sync(commit_and_release)
+        self._leave_gate()  # a COMMIT that failed keeps it: Django rolls back or closes next
+        notify(self._path)
 
     def _rollback(self) -> None:
         try:
