@@ -206,7 +206,7 @@ def _copy_all(observer: Observer) -> list[Table]:
         rest = [table, *sequence]
         with transaction.atomic(using=_TARGET):
             for each in reversed(rest):
-                each.model._base_manager.using(_TARGET)._raw_delete(_TARGET)  # type: ignore[attr-defined]
+                each.model._base_manager.using(_TARGET)._raw_delete(_TARGET)
         for each in rest:
             _copy(each, observer)
     for each in tables:
@@ -240,7 +240,7 @@ def _insert(model: type[models.Model], rows: Sequence[Row]) -> None:
     connection = connections[_TARGET]
     fields = _fields(model)
     quote = connection.ops.quote_name
-    names = ", ".join(quote(field.column) for field in fields)
+    names = ", ".join(quote(str(field.column)) for field in fields)
     sql = f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES ({', '.join(['%s'] * len(fields))})"  # noqa: S608
     prepared = [_prepared(fields, row) for row in rows]
     try:
@@ -340,9 +340,8 @@ def _in_order() -> list[type[models.Model]]:
         if table in ordered or table not in present:
             return
         for field in model._meta.concrete_fields:
-            other = field.remote_field and field.remote_field.model
-            if other and field.db_constraint and other._meta.db_table != table:
-                add(other._meta.concrete_model)
+            if isinstance(field, models.ForeignKey) and field.related_model._meta.db_table != table:
+                add(field.related_model)
         ordered[table] = model
 
     for model in present.values():

@@ -97,7 +97,7 @@ class DatabaseFeatures(features.DatabaseFeatures):
 
 
 class _ErrorWrapper(DatabaseErrorWrapper):
-    """What is the installation's fault is operational, as on SQLite: a table that is missing, a server without writes."""
+    """What is the installation's fault is operational, as on SQLite: no such table, no writes."""
 
     wrapper: Any
 

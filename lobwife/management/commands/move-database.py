@@ -22,7 +22,8 @@ class Command(OperatorCommand):
         where = f"postgresql://USER@HOST:PORT/DATABASE (the password in PGPASSWORD or ~/.pgpass), or {SQLITE}"
         parser.add_argument("--to", required=True, metavar="URL", help=where)
 
-    def act(self, *, to: str, **options: Any) -> int:
+    def act(self, **options: Any) -> int:
+        to: str = options["to"]
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
