@@ -77,7 +77,8 @@ def test_a_database_goes_to_postgresql_and_back(installation: Installation, url:
 
     assert code == 0, output
     with installation.database() as database:
-        assert database.execute("SELECT name FROM tasks ORDER BY id").fetchall() == [("Größe 🦞",), ("made there",)]
+        rows = database.execute("SELECT name FROM tasks ORDER BY id").fetchall()
+    assert [row["name"] for row in rows] == ["Größe 🦞", "made there"]
     assert add_task(installation, "made here") == gone + 2
     refused_there = there.manage("pause", check=False)
     assert refused_there.returncode == 1
