@@ -15,7 +15,7 @@ from lobwife.daemon.process import Daemon
 from lobwife.daemon.scheduler import Scheduler
 from tasks.models import Task
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.sqlite("its notification of commits")]
 
 
 class Still(Scheduler):
