@@ -273,17 +273,31 @@ def _rows(
     """
     fields = _fields(model)
     queryset = model._base_manager.using(alias).order_by("pk").values_list(*(field.attname for field in fields))
-    for row in queryset.iterator(chunk_size=_BATCH):
-        values = list(row)
-        for place, field in enumerate(fields):
-            value = values[place]
-            if isinstance(value, str) and not isinstance(field, models.TextField | models.CharField | models.JSONField):
-                try:
-                    values[place] = field.to_python(value)
-                except ValidationError:
-                    values[place] = None
-                    on_notice(f"{_name(model, row)}: {field.name} is {value[:_SHOWN]!r}, which becomes null")
-        yield tuple(values)
+    last: Row = ()
+    try:
+        for row in queryset.iterator(chunk_size=_BATCH):
+            last = tuple(_value(model, row, *pair, on_notice) for pair in zip(fields, row, strict=True))
+            yield last
+    except ValueError as error:  # JSON that somebody edited
+        where = f"the row after {_name(model, last)}" if last else f"the first row of {model._meta.db_table}"
+        raise Conflict(f"{where} can't be read ({error}): repair it, then run the move again") from None
+
+
+def _value(
+    model: type[models.Model], row: Row, field: models.Field[Any, Any], value: Any, on_notice: Callable[[str], None]
+) -> Any:
+    if not isinstance(value, str):
+        return value
+    if "\0" in value:
+        on_notice(f"{_name(model, row)}: {field.name} has the character NUL, for which another is put")
+        value = value.replace("\0", "\ufffd")
+    if isinstance(field, models.TextField | models.CharField | models.JSONField):
+        return value
+    try:
+        return field.to_python(value)
+    except ValidationError:
+        on_notice(f"{_name(model, row)}: {field.name} is {value[:_SHOWN]!r}, which becomes null")
+        return None
 
 
 def _fields(model: type[models.Model]) -> list[models.Field[Any, Any]]:
@@ -306,7 +320,7 @@ def _summary(rows: Iterable[Row]) -> tuple[int, str]:
 def _canonical(row: Row) -> bytes:
     """Return what is equal for equal rows; of a JSON value neither the order of keys nor `1.0` for `1` matters."""
     parts = [
-        json.dumps(json.loads(json.dumps(value), parse_int=float), sort_keys=True)
+        json.dumps(json.loads(json.dumps(value).replace(r"\u0000", r"\ufffd"), parse_int=float), sort_keys=True)
         if isinstance(value, dict | list)
         else repr(bytes(value) if isinstance(value, memoryview) else value)
         for value in row

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from tests.support.installation import Installation, wait_for
+from tests.support.jobs import define
 from tests.support.postgres import Cluster
 
 
@@ -115,20 +116,23 @@ def test_a_move_that_was_killed_goes_on(installation: Installation, url: str) ->
     assert len(names(url)) == 3000
 
 
-def test_a_row_that_postgresql_cannot_hold_is_named_and_the_service_goes_on(
-    installation: Installation, url: str
-) -> None:
-    number = add_task(installation, "a\0b")
+def test_a_row_that_cannot_be_read_is_named_and_the_service_goes_on(installation: Installation, url: str) -> None:
+    add_task(installation, "a\0b")
+    number = add_task(installation, "half an hour", estimate_minutes="30m")
+    define(installation, "backup")
+    with installation.database() as database:
+        database.execute("UPDATE jobs_job SET arguments = '[broken'")
 
     code, output = move(installation, url)
 
     assert code == 1
-    assert f"the row {number} of tasks can't be taken over" in output
+    assert "the first row of jobs_job can't be read" in output
     with installation.database() as database:
-        database.execute("UPDATE tasks SET name = 'repaired', estimate_minutes = '30m' WHERE id = ?", [number])
+        database.execute("UPDATE jobs_job SET arguments = '[]'")
     assert installation.manage("pause", check=False).returncode == 0, "it takes writes again"
     code, output = move(installation, url)
     assert code == 0, output
+    assert names(url) == ["a\ufffdb", "half an hour"]
     assert f"{number} of tasks: estimate_minutes is '30m', which becomes null" in output
 
 
