@@ -97,7 +97,7 @@ def test_the_overview_goes_red_as_a_job_fails_and_green_again(site: Installation
     (site.scripts / "broken").touch()
     run_in_place(operator, "moody")
     expect(operator.locator(".verdict-bad")).to_contain_text("Job moody failed.", timeout=20_000)
-    assert seconds_since_end(site, "moody") < 30, "the page asks by itself once in five minutes"
+    assert seconds_since_end(site, "moody") < 30, "the page asks by itself once in ten minutes"
     (site.scripts / "broken").unlink()
     run_in_place(operator, "moody")
     expect(operator.locator(".verdict-good")).to_be_visible(timeout=20_000)
