@@ -119,7 +119,7 @@ def test_a_move_that_was_killed_goes_on(installation: Installation, url: str) ->
 def test_a_row_that_cannot_be_read_is_named_and_the_service_goes_on(installation: Installation, url: str) -> None:
     add_task(installation, "a\0b")
     number = add_task(installation, "half an hour", estimate_minutes="30m")
-    define(installation, "backup")
+    define(installation, {"name": "clean", "script": "clean.sh"})
     with installation.database() as database:
         database.execute("UPDATE jobs_job SET arguments = '[broken'")
 
