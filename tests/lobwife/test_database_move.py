@@ -116,19 +116,19 @@ def test_a_move_that_was_killed_goes_on(installation: Installation, url: str) ->
     assert len(names(url)) == 3000
 
 
-def test_a_row_that_cannot_be_read_is_named_and_the_service_goes_on(installation: Installation, url: str) -> None:
+def test_a_row_that_cannot_be_taken_is_named_and_the_service_goes_on(installation: Installation, url: str) -> None:
     add_task(installation, "a\0b")
     number = add_task(installation, "half an hour", estimate_minutes="30m")
     define(installation, {"name": "clean", "script": "clean.sh"})
     with installation.database() as database:
-        database.execute("UPDATE jobs_job SET arguments = '[broken'")
+        database.execute("UPDATE jobs_job SET timeout_seconds = 'long'")
 
     code, output = move(installation, url)
 
     assert code == 1
-    assert "the first row of jobs_job can't be read" in output
+    assert "the row 1 of jobs_job can't be taken over" in output
     with installation.database() as database:
-        database.execute("UPDATE jobs_job SET arguments = '[]'")
+        database.execute("UPDATE jobs_job SET timeout_seconds = 60")
     assert installation.manage("pause", check=False).returncode == 0, "it takes writes again"
     code, output = move(installation, url)
     assert code == 0, output
