@@ -12,7 +12,7 @@ import orjson
 from django.db import connection
 from django.db.transaction import TransactionManagementError
 
-from core.database.statements import in_order_of_commits, last_id
+from core.database.statements import in_order_of_commits, last_id, write
 from core.errors import Gone
 from core.timestamps import utc_now
 from events.types import TYPES
@@ -107,14 +107,16 @@ def append_all(events: Iterable[NewEvent]) -> None:
         if names != fields:
             raise ValueError(f"{event.type} has other fields: {sorted(names ^ fields)}")
         data = {name: _shortened(value) for name, value in event.data.items()}
-        text = orjson.dumps(data, option=orjson.OPT_UTC_Z).decode()
+        text = orjson.dumps(data, option=orjson.OPT_UTC_Z).decode().replace(r"\u0000", r"\ufffd")
         who = (_shortened(event.actor), _shortened(event.caller))
         rows.append((event.type, now, _shortened(event.subject), *who, text, data.get("task_id")))
     in_order_of_commits()
     insert = _INSERT.format(last_id=last_id(_TABLE))
+    if len(rows) == 1:  # as almost always: past Django's cursor, while all other writers wait
+        write(insert, rows[0])
+        return
     with connection.cursor() as cursor:
-        for row in rows:
-            cursor.execute(insert, row)
+        cursor.executemany(insert, rows)
 
 
 def read_after(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import zlib
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ from django.db.utils import DatabaseErrorWrapper, OperationalError
 from psycopg import errors, pq
 from psycopg.abc import Buffer
 from psycopg.adapt import AdaptersMap
+from psycopg.types.json import Jsonb
 from psycopg.types.numeric import NumericLoader
+from psycopg.types.string import StrDumperUnknown
 from psycopg_pool import ConnectionPool
 
 from core.postgres import messages
@@ -26,9 +29,16 @@ from core.write_deadline import write_timeout
 # Of all transactions, so that they are one after the other, as on SQLite; "lobwife" in ASCII.
 WRITER_LOCK = 0x6C6F6277696665
 _LOCKS = 0x6C6F6277  # the first half of the keys of those with a name
+_READ_ONLY = "default_transaction_read_only"
+_END_OTHERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
 _TEXTS, _BY_BYTES = ("text", "varchar"), "C"
+_OF_INSTALLATION = (errors.UndefinedTable, errors.UndefinedColumn, errors.ReadOnlySqlTransaction)
 _WHOLE = ("IntegerField", "PositiveIntegerField")
 _SMALL = ("SmallIntegerField", "PositiveSmallIntegerField")
+_REPLACEMENT = "\ufffd"
 _TIME = r"^[1-9]\d{3}-(0[1-9]|1[0-2])-\d\d[ T]\d\d:\d\d:\d\d"
 
 
@@ -55,6 +65,9 @@ class DatabaseOperations(operations.DatabaseOperations):
             f"CASE WHEN {column} ~ '{_TIME}' THEN extract(epoch FROM make_date({year}, {month}, 1))::bigint"
             f" + (({day} - 1) * 24 + {hour}) * 3600 + {minute} * 60 + {second} END"
         )
+
+    def adapt_json_value(self, value: Any, encoder: type[json.JSONEncoder] | None) -> Any:
+        return Jsonb(value, dumps=functools.partial(_json_text, encoder))
 
     def lookup_cast(self, lookup_type: str, internal_type: str | None = None) -> str:
         """Fold case on both sides by the database's own collation, not by the column's, which knows ASCII only."""
@@ -91,12 +104,12 @@ class DatabaseFeatures(features.DatabaseFeatures):
 
 
 class _ErrorWrapper(DatabaseErrorWrapper):
-    """A table or column that is missing is the installation's fault, as on SQLite, not the program's."""
+    """What is the installation's fault is operational, as on SQLite: no such table, no writes."""
 
     wrapper: Any
 
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
-        if isinstance(exc_value, errors.UndefinedTable | errors.UndefinedColumn):
+        if isinstance(exc_value, _OF_INSTALLATION):
             self.wrapper.errors_occurred = True
             raise OperationalError(*exc_value.args) from exc_value
         super().__exit__(exc_type, exc_value, traceback)
@@ -110,11 +123,23 @@ class _NumericLoader(NumericLoader):
         return int(digits) if digits.lstrip(b"-").isdigit() else super().load(data)
 
 
+class _StrDumper(StrDumperUnknown):
+    """A text can't have the character NUL here: another stands in its place, so that no output of a script fails."""
+
+    def dump(self, obj: str) -> Buffer | None:
+        return super().dump(obj.replace("\0", _REPLACEMENT) if "\0" in obj else obj)
+
+
 @functools.cache
 def _adapters(template: AdaptersMap) -> AdaptersMap:
     adapters = AdaptersMap(template)
     adapters.register_loader("numeric", _NumericLoader)
+    adapters.register_dumper(str, _StrDumper)
     return adapters
+
+
+def _json_text(encoder: type[json.JSONEncoder] | None, value: Any) -> str:
+    return json.dumps(value, cls=encoder).replace(r"\u0000", rf"\u{ord(_REPLACEMENT):04x}")
 
 
 def _check(connection: psycopg.Connection[Any]) -> None:
@@ -149,9 +174,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super().__init__(*args, **kwargs)
         self.wrap_database_errors = _ErrorWrapper(self)
 
-    @staticmethod
-    def native_sql(sql: str) -> str:
-        return sql
+    def execute_prepared(self, sql: str, parameters: Any) -> psycopg.Cursor[Any]:
+        """Execute a statement past Django's cursors, prepared by the server: to plan it takes longer than to run it."""
+        return psycopg.Cursor(self.connection).execute(sql, parameters, prepare=True)
 
     # --- connections
     def get_connection_params(self) -> dict[str, Any]:
@@ -211,6 +236,32 @@ class DatabaseWrapper(base.DatabaseWrapper):
         finally:
             if self.connection is not None and not self.connection.closed:  # else the server has let go of it
                 self._run(f"SELECT pg_advisory_unlock({key})")
+
+    # --- moving to another database
+    def stop_writes(self) -> str:
+        """Refuse all writes from now on, of other processes too; return what allows them again, in words."""
+        name = self.ops.quote_name(self.settings_dict["NAME"])
+        with self.cursor() as cursor:
+            cursor.execute(f"SET TRANSACTION READ WRITE; ALTER DATABASE {name} SET {_READ_ONLY} = on")
+            cursor.execute(_END_OTHERS)
+        return f"ALTER DATABASE {name} RESET {_READ_ONLY}"
+
+    def allow_writes(self) -> None:
+        """Take writes again, from sessions that begin now."""
+        name = self.ops.quote_name(self.settings_dict["NAME"])
+        with self.cursor() as cursor:
+            cursor.execute(f"SET TRANSACTION READ WRITE; ALTER DATABASE {name} RESET {_READ_ONLY}")
+
+    def highest_id(self, table: str, column: str) -> int:
+        """Return the highest id that a table ever gave out."""
+        with self.cursor() as cursor:
+            cursor.execute("SELECT pg_sequence_last_value(pg_get_serial_sequence(%s, %s))", [table, column])
+            return int(cursor.fetchone()[0] or 0)
+
+    def raise_highest_id(self, table: str, column: str, number: int) -> None:
+        """Have a table give out ids above this one only."""
+        with self.cursor() as cursor:
+            cursor.execute("SELECT setval(pg_get_serial_sequence(%s, %s), %s)", [table, column, number])
 
     # --- commits
     def listen(self, *, is_web: bool) -> Listener:
