@@ -32,7 +32,7 @@ PAGES = (
     "writing-scripts.md",
     "pages.md",
 )
-ELSEWHERE = {"api.md", "jobs.md", "getting-started.md"}
+ELSEWHERE = {"api.md", "jobs.md", "getting-started.md", "postgres.md"}
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tests.support.installation import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CODE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$|`([^`\n]+)`", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"(?:manage\.py|doctor --|exec lobwife lobwife|-- lobwife) +([a-z_-]+)([^|;`#\n]*)")
+COMMAND = re.compile(r"(?:manage\.py|doctor --|exec lobwife lobwife|-- lobwife) +([a-z][a-z_-]*)([^|;`#\n]*)")
 VARIABLE = re.compile(r"\b((?:LOBWIFE|LOBMOB|VAULT|GH|GITHUB|DISCORD|SWARM|DJANGO|GIT|KUBERNETES)_[A-Z0-9_]+)\b")
 APPS = ("access", "broker", "core", "jobs", "lobwife", "ops", "tasks", "vaultsync", "webhooks")
 FOLDERS = "|".join((*APPS, "templates", "clients", "deploy", "bench", "tests", "docs", r"\.ci"))

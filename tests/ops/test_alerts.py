@@ -56,6 +56,7 @@ from vaultsync.models import VaultState
 from webhooks import services as webhooks
 
 pytestmark = pytest.mark.django_db
+ABOUT_COPIES = pytest.mark.sqlite("copies of the file")
 HOURS = timedelta(hours=1)
 
 
@@ -288,7 +289,14 @@ def deliver() -> None:
         pass
 
 
-@pytest.mark.parametrize("kind", CONDITIONS, ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=ABOUT_COPIES if kind in (AlertKind.COPY_OLD, AlertKind.RESTORE_TEST) else ())
+        for kind in CONDITIONS
+    ],
+    ids=str,
+)
 def test_a_condition_is_raised_once_and_resolved_once(service: Service, kind: AlertKind) -> None:
     Watch().tick()
     assert sent() == []
@@ -306,6 +314,7 @@ def test_a_condition_is_raised_once_and_resolved_once(service: Service, kind: Al
     assert RaisedAlert.objects.get().resolved_at is not None
 
 
+@ABOUT_COPIES
 def test_each_kind_of_alert_is_received(service: Service, place: Receiver) -> None:
     for make in TRANSITIONS:
         make(service)
@@ -329,6 +338,7 @@ def test_every_kind_says_when_it_is_raised_and_what_to_do() -> None:
         assert current.kind.remedy.endswith(".")
 
 
+@ABOUT_COPIES
 def test_what_is_over_is_received_as_a_success(service: Service, place: Receiver) -> None:
     daemon_is_in_trouble(service)()
     end = restore_fails(service)
@@ -453,6 +463,7 @@ def test_the_digest_is_sent_once_a_day_at_its_hour(service: Service, operator_cl
     assert "There is no such timezone" in nowhere.content.decode()
 
 
+@ABOUT_COPIES
 def test_the_page_says_what_is_raised_and_what_to_do(service: Service, operator_client: Client) -> None:
     assert "No alert about the service is open" in text(operator_client, "/admin/jobs/alert/")
     restore_fails(service)
