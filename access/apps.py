@@ -11,6 +11,9 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
 from django.db import connection
+from django.db.utils import DatabaseError
+
+from core.database.statements import read_one
 
 _SELECT = "SELECT decided, initial FROM lobwife_accesspolicy"
 
@@ -55,6 +58,10 @@ def check_api_access(**_: Any) -> list[checks.CheckMessage]:
 def _stored_modes() -> tuple[str, str]:
     """Return the decided and the initial mode, without changing a byte of the database; "" for what it doesn't have."""
     row = None
+    if connection.vendor != "sqlite":
+        with contextlib.suppress(DatabaseError):
+            row = read_one(_SELECT)
+        return row or ("", "")
     with contextlib.suppress(sqlite3.Error, OSError):
         if connection.connection is not None:  # closing another handle of the file would drop this one's locks
             row = connection.connection.execute(_SELECT).fetchone()

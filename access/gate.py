@@ -25,7 +25,7 @@ from broker.models import Action, Outcome
 from core.callers import LOCAL, UNIDENTIFIED, Caller
 from core.errors import Forbidden, LobwifeError, NotFound, TooManyRequests, Unauthorized
 from core.rest import json_body
-from core.sqlite.gate import writing_until
+from core.write_deadline import writing_until
 from core.timestamps import utc_now
 from tasks.ids import parse_path_id
 from tasks.leases.ends import is_alive

@@ -22,7 +22,7 @@ from django.utils.functional import SimpleLazyObject
 
 from access import authentication, policy
 from access.throttle import TokenBuckets
-from core.sqlite.gate import writing_until
+from core.write_deadline import writing_until
 
 log = logging.getLogger(__name__)
 

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 from django.db import connection
 
-from core.sqlite.statements import read_one, write
+from core.database.statements import read_one, write
 
 _KEY = """
 SELECT digest, name, role, task_number, service, last_used_at FROM lobwife_apikey
-WHERE prefix = ? AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)
+WHERE prefix = %s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > %s)
 """
-_LEASE_KEY = "SELECT digest, lease_id FROM lobwife_leasekey WHERE prefix = ?"
-_NEW_LEASE_KEY = "INSERT INTO lobwife_leasekey (lease_id, prefix, digest) VALUES (?, ?, ?)"
+_LEASE_KEY = "SELECT digest, lease_id FROM lobwife_leasekey WHERE prefix = %s"
+_NEW_LEASE_KEY = "INSERT INTO lobwife_leasekey (lease_id, prefix, digest) VALUES (%s, %s, %s)"
 _MODE = "SELECT decided, initial FROM lobwife_accesspolicy WHERE id = 1"
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core.errors import LobwifeError
-from core.sqlite.messages import in_words_for_the_console
+from core.database.messages import in_words_for_the_console
 from core.text import one_line
 
 OPERATOR_VARIABLES = ("SUDO_USER", "USER", "LOGNAME")

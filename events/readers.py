@@ -16,7 +16,7 @@ import orjson
 from django.conf import settings
 
 from core.errors import TooManyRequests
-from core.sqlite.watcher import Watcher, watcher
+from core.database.watcher import Watcher, watcher
 from events.services import CursorGone, StoredEvent, newest_id, read_after
 
 # A reader may fall so many events behind before it has to read on from a cursor.

@@ -12,6 +12,7 @@ import orjson
 from django.db import connection
 from django.db.transaction import TransactionManagementError
 
+from core.database.statements import in_order_of_commits, last_id
 from core.errors import Gone
 from core.timestamps import utc_now
 from events.types import TYPES
@@ -21,19 +22,22 @@ LONGEST_TEXT = 1000  # characters: a task's history, and the row of a run, have 
 # A read looks at so many ids at most, however few of them match: it must not keep others waiting.
 _WINDOW = 10_000
 _LARGEST = 2**62
+_TABLE = "events_event"
+# The id is one more than the newest, and not a sequence's: see `read_after()`.
 _INSERT = """
-INSERT INTO events_event (type, at, subject, actor, caller, data, task_id) VALUES (%s, %s, %s, %s, %s, %s, %s)
+INSERT INTO events_event (id, type, at, subject, actor, caller, data, task_id)
+SELECT coalesce(max(id), {last_id}, 0) + 1, %s, %s, %s, %s, %s, %s, %s FROM events_event
 """
 # Of an empty feed, the last id that was given out: a reader goes on behind it.
 _ENDS = """
-SELECT (SELECT min(id) FROM events_event) AS oldest, coalesce((SELECT max(id) FROM events_event),
-(SELECT seq FROM sqlite_sequence WHERE name = 'events_event'), 0) AS newest
+SELECT (SELECT min(id) FROM events_event) AS oldest,
+coalesce((SELECT max(id) FROM events_event), {last_id}, 0) AS newest
 """
 # One statement, since retention may come between two; without events past the cursor it is one row of NULLs.
 _SELECT = f"""
 SELECT ends.oldest, ends.newest, e.* FROM ({_ENDS}) AS ends LEFT JOIN (
 SELECT id, type, at, subject, actor, caller, data, task_id FROM events_event
-WHERE id > %s AND id <= %s {{conditions}} ORDER BY id LIMIT %s) AS e ORDER BY e.id
+WHERE id > %s AND id <= %s {{conditions}} ORDER BY id LIMIT %s) AS e ON TRUE ORDER BY e.id
 """
 
 
@@ -106,8 +110,11 @@ def append_all(events: Iterable[NewEvent]) -> None:
         text = orjson.dumps(data, option=orjson.OPT_UTC_Z).decode()
         who = (_shortened(event.actor), _shortened(event.caller))
         rows.append((event.type, now, _shortened(event.subject), *who, text, data.get("task_id")))
+    in_order_of_commits()
+    insert = _INSERT.format(last_id=last_id(_TABLE))
     with connection.cursor() as cursor:
-        cursor.executemany(_INSERT, rows)
+        for row in rows:
+            cursor.execute(insert, row)
 
 
 def read_after(
@@ -117,9 +124,12 @@ def read_after(
 
     The page may be empty while there is more: read on from its `next` until that no longer grows.
 
-    The one place that readers read from. With SQLite's single writer ids are given out in the order of commits, so none
-    can come later below a cursor. A database with several writers would have to be guarded here: an event whose id is
-    above that of one still uncommitted must not be read yet.
+    The one place that readers read from. An event that is seen here is never followed by one with a smaller id: ids are
+    given out in the order of commits. SQLite has a single writer. PostgreSQL has many, and a sequence would give 5 to
+    one that commits after another's 6: a cursor that has passed 6 would never see 5. So whoever appends holds a lock
+    from the first event until the COMMIT (`in_order_of_commits()`), and the id is one more than the newest, which is then
+    the newest of all that will ever have been committed before. It has no gaps either, since what is rolled back gives
+    its ids back.
     """
     until = cursor + _WINDOW if task is None else _LARGEST
     conditions, values = "", [cursor, until]
@@ -129,7 +139,7 @@ def read_after(
     if types is not None:
         conditions = f"{conditions} AND type IN ({', '.join(['%s'] * len(types))})"
     with connection.cursor() as opened:
-        opened.execute(_SELECT.format(conditions=conditions), [*values, *(types or ()), limit])
+        opened.execute(_SELECT.format(conditions=conditions, last_id=last_id(_TABLE)), [*values, *(types or ()), limit])
         rows = opened.fetchall()
     newest = rows[0][1]
     oldest = rows[0][0] or newest + 1
@@ -141,7 +151,7 @@ def read_after(
 def newest_id() -> int:
     """Return the cursor of a reader that begins now."""
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT newest FROM ({_ENDS})")
+        cursor.execute(f"SELECT newest FROM ({_ENDS.format(last_id=last_id(_TABLE))}) AS ends")
         return int(cursor.fetchone()[0])
 
 
@@ -168,4 +178,4 @@ def _shortened(value: Any) -> Any:
 
 def _stored(row: tuple[Any, ...]) -> StoredEvent:
     number, kind, at, *rest = row
-    return StoredEvent(number, kind, f"{at.isoformat()}Z", *rest)
+    return StoredEvent(number, kind, f"{at.replace(tzinfo=None).isoformat()}Z", *rest)

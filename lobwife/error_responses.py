@@ -14,7 +14,7 @@ from django.template import loader
 
 from core.errors import LobwifeError
 from core.rest import is_api, json_response
-from core.sqlite.messages import in_words
+from core.database.messages import in_words
 
 log = logging.getLogger(__name__)
 _SAYS_MESSAGE = re.compile(r"/api/jobs/[^/]+/(trigger|enable|disable)")

@@ -1,6 +1,8 @@
 """Settings, read top to bottom; docs/configuration.md lists the environment variables."""
 
 import datetime
+import importlib
+import importlib.util
 import os
 import pathlib
 import socket
@@ -172,24 +174,35 @@ TEMPLATES = [
 ]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# --- Database. IMMEDIATE: a deferred transaction that upgrades fails at once, whatever the timeout. FULL: an accepted
-# task survives a power cut. Web waits less than the daemon, so that every call is answered within 8 seconds, and
-# pools its connections, which go back at the end of a request; elsewhere each thread keeps one.
+# --- Database: SQLite in the state directory, or PostgreSQL where LOBWIFE_DATABASE_URL says so (docs/postgres.md).
+# IMMEDIATE: a deferred transaction that upgrades fails at once, whatever the timeout. FULL: an accepted task survives a
+# power cut. Web waits less than the daemon, so that every call is answered within 8 seconds, and pools its connections,
+# which go back at the end of a request; elsewhere each thread keeps one.
 DB_CONNECTIONS = env.integer("LOBWIFE_DB_CONNECTIONS", 0, at_most=1000)
-DATABASES = {
-    "default": {
-        "ENGINE": "core.sqlite",
-        "NAME": STATE_DIR / DATABASE_FILE,
-        "CONN_MAX_AGE": 0 if DB_CONNECTIONS else None,
-        "OPTIONS": {
-            "transaction_mode": "IMMEDIATE",
-            "pool": DB_CONNECTIONS,
-            "timeout": env.integer("LOBWIFE_DB_TIMEOUT", 20, at_least=1, at_most=600),
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
-        },
-        "TEST": {"NAME": STATE_DIR / "test-lobmob.db"},
+_DB_TIMEOUT = env.integer("LOBWIFE_DB_TIMEOUT", 20, at_least=1, at_most=600)
+_DATABASE_URL = env.text("LOBWIFE_DATABASE_URL")  # it has a password: in no setting that a page of errors shows
+if _DATABASE_URL:
+    if importlib.util.find_spec("psycopg") is None:
+        raise ImproperlyConfigured("LOBWIFE_DATABASE_URL needs psycopg: pip install -r requirements-postgres.txt")
+    _settings_of = importlib.import_module("core.postgres.url").settings_of
+    DATABASES = {
+        "default": _settings_of("LOBWIFE_DATABASE_URL", _DATABASE_URL, connections=DB_CONNECTIONS, timeout=_DB_TIMEOUT)
     }
-}
+else:
+    DATABASES = {
+        "default": {
+            "ENGINE": "core.sqlite",
+            "NAME": STATE_DIR / DATABASE_FILE,
+            "CONN_MAX_AGE": 0 if DB_CONNECTIONS else None,
+            "OPTIONS": {
+                "transaction_mode": "IMMEDIATE",
+                "pool": DB_CONNECTIONS,
+                "timeout": _DB_TIMEOUT,
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
+            },
+            "TEST": {"NAME": STATE_DIR / "test-lobmob.db"},
+        }
+    }
 
 # --- People
 PASSWORD_HASHERS = ["access.authentication.PBKDF2PasswordHasher"]

@@ -6,6 +6,7 @@ Those are read from the first row of their time on, not from the beginning.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from django.db.models import Count, Sum
 from django.db.models.functions import Coalesce
 
 from broker.models import Action, TokenAudit
+from core.database.statements import epoch, index_hint
 from core.timestamps import iso_text, seconds_text, utc_now
 from tasks.models import TaskEvent
 
@@ -34,18 +36,18 @@ _DAEMON = """
 # For each job its newest runs: index seeks, where a window function would read the whole history.
 _NEWEST_RUNS = """
     SELECT run.job_id, run.id, run.state, run.duration, run.queued_at
-    FROM jobs_job AS job JOIN jobs_jobrun AS run ON run.id IN
-        (SELECT id FROM jobs_jobrun WHERE job_id = job.id ORDER BY id DESC LIMIT %s)
-    WHERE job.id IN ({jobs})
+    FROM (SELECT id, (SELECT id FROM jobs_jobrun WHERE job_id = job.id ORDER BY id DESC LIMIT 1 OFFSET %s) AS older
+        FROM jobs_job AS job WHERE id IN ({jobs})) AS job
+    JOIN jobs_jobrun AS run ON run.job_id = job.id AND run.id > coalesce(job.older, 0)
     ORDER BY run.id
 """
 # The state is compared as an expression: by its index SQLite would read a job's whole history to find the newest run.
 _FAILING_JOBS = """
     SELECT job.id, job.name, job.failing_since
     FROM jobs_job AS job LEFT JOIN job_state AS state ON state.name = job.name
-    WHERE coalesce(state.enabled, 1) AND
+    WHERE coalesce(state.enabled, TRUE) AND
         (SELECT state IN ('failed', 'timeout', 'error', 'lost') FROM jobs_jobrun
-         WHERE job_id = job.id AND +state NOT IN ('queued', 'running', 'skipped', 'aborted') ORDER BY id DESC LIMIT 1)
+         WHERE job_id = job.id AND state || '' NOT IN ('queued', 'running', 'skipped', 'aborted') ORDER BY id DESC LIMIT 1)
     ORDER BY job.id
 """
 # A task counts when it got there: events after that have the same status, and don't count.
@@ -62,28 +64,30 @@ _TASKS_SINCE = """
 # Durations are rounded to a tenth of their logarithm, which is near enough for a percentile.
 _RUNS_BY_STEP = """
     WITH steps (number, begin, finish) AS (VALUES {steps})
-    SELECT steps.number, state, CAST(ln(max(duration, 0.001)) * 10 AS INTEGER), count(*)
-    FROM steps CROSS JOIN jobs_jobrun ON queued_at >= steps.begin AND queued_at < steps.finish {of_job} GROUP BY 1, 2, 3
+    SELECT steps.number, state, CAST(trunc(ln(CASE WHEN duration < 0.001 THEN 0.001 ELSE duration END) * 10) AS INTEGER),
+        count(*)
+    FROM steps CROSS JOIN jobs_jobrun WHERE queued_at >= steps.begin AND queued_at < steps.finish {of_job}
+    GROUP BY 1, 2, 3
 """
 _RUNS_BY_DAY = """
-    SELECT job.name, sum(run.state = 'success') AS succeeded,
-        sum(run.state IN ('failed', 'timeout', 'error', 'lost')),
+    SELECT job.name, count(CASE WHEN run.state = 'success' THEN 1 END),
+        count(CASE WHEN run.state IN ('failed', 'timeout', 'error', 'lost') THEN 1 END),
         min(CASE WHEN run.state = 'success' THEN run.queued_at END),
         max(CASE WHEN run.state = 'success' THEN run.queued_at END) AS last
-    FROM jobs_jobrun AS run INDEXED BY runs_by_time JOIN jobs_job AS job ON job.id = run.job_id
-    WHERE run.queued_at >= %s AND run.queued_at < %s GROUP BY substr(run.queued_at, 1, 10), run.job_id
-    HAVING succeeded > 0 ORDER BY last DESC LIMIT %s
+    FROM jobs_jobrun AS run {index} JOIN jobs_job AS job ON job.id = run.job_id
+    WHERE run.queued_at >= %s AND run.queued_at < %s GROUP BY date(run.queued_at), job.name
+    HAVING count(CASE WHEN run.state = 'success' THEN 1 END) > 0 ORDER BY last DESC LIMIT %s
 """
 _TOKENS_BY_STEP = """
-    SELECT (unixepoch(created_at) - %s) / %s AS step, sum(1 + coalesce(repeats, 0)) FROM token_audit
+    SELECT ({created} - %s) / %s AS step, CAST(sum(1 + coalesce(repeats, 0)) AS bigint) FROM token_audit
     WHERE id >= %s AND created_at >= %s AND action IN ('token_issued', 'service_token_issued')
         AND coalesce(outcome, 'issued') IN ('issued', 'cached') GROUP BY 1
 """
 # A task that is over and says not when ended with its last change; one that nobody took left the queue then.
 _TASK_TIMES = """
-    SELECT unixepoch(queued_at), unixepoch(assigned_at),
-        CASE WHEN status IN ('completed', 'failed', 'cancelled') THEN unixepoch(coalesce(completed_at, updated_at)) END,
-        status, type, assigned_to, repos, unixepoch()
+    SELECT {queued}, {assigned},
+        CASE WHEN status IN ('completed', 'failed', 'cancelled') THEN {ended} END,
+        status, type, assigned_to, repos, %s
     FROM tasks WHERE updated_at >= %s OR status IN ('queued', 'active', 'blocked')
 """
 
@@ -121,7 +125,7 @@ class RunsOfDay(NamedTuple):
 def runs_by_day(since: datetime, before: datetime, limit: int) -> list[RunsOfDay]:
     """Count runs by job and day, those first whose last good run is newest."""
     with connection.cursor() as cursor:
-        cursor.execute(_RUNS_BY_DAY, [since, before, limit])
+        cursor.execute(_RUNS_BY_DAY.format(index=index_hint("runs_by_time")), [since, before, limit])
         return [
             RunsOfDay(name, succeeded, failed, _in_utc(first) or since, _in_utc(last) or before)
             for name, succeeded, failed, first, last in cursor.fetchall()
@@ -132,7 +136,8 @@ def runs_by_step(
     start: datetime, seconds: int, steps: int, job_id: int | None
 ) -> list[tuple[int, str, float | None, int]]:
     """Return for each step after start, state and duration the number of runs; durations are rounded."""
-    times = [seconds_text(start + timedelta(seconds=seconds * number)) for number in range(steps + 1)]
+    moments = [start + timedelta(seconds=seconds * number) for number in range(steps + 1)]
+    times = [connection.ops.adapt_datetimefield_value(moment.replace(microsecond=0)) for moment in moments]
     parameters: list[Any] = [value for number in range(steps) for value in (number, times[number], times[number + 1])]
     sql = _RUNS_BY_STEP.format(
         steps=", ".join(["(%s, %s, %s)"] * steps), of_job="" if job_id is None else "AND job_id = %s"
@@ -149,14 +154,16 @@ def tokens_by_step(start: datetime, seconds: int) -> list[tuple[int, int]]:
     """Return for each step after start the number of tokens that were handed out."""
     begin = _first_id(TokenAudit, start.strftime("%Y-%m-%d"))
     with connection.cursor() as cursor:
-        cursor.execute(_TOKENS_BY_STEP, [int(start.timestamp()), seconds, begin, iso_text(start)])
+        cursor.execute(_TOKENS_BY_STEP.format(created=epoch("created_at")), [int(start.timestamp()), seconds, begin, iso_text(start)])
         return list(cursor.fetchall())
 
 
 def task_times(start: datetime) -> list[TaskTimes]:
     """Return the times of tasks that are open, or were after start."""
     with connection.cursor() as cursor:
-        cursor.execute(_TASK_TIMES, [seconds_text(start)])
+        ended = epoch("coalesce(completed_at, updated_at)")
+        sql = _TASK_TIMES.format(queued=epoch("queued_at"), assigned=epoch("assigned_at"), ended=ended)
+        cursor.execute(sql, [int(time.time()), seconds_text(start)])
         return [TaskTimes(*row) for row in cursor.fetchall() if row[0] is not None]
 
 

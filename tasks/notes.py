@@ -7,13 +7,13 @@ from datetime import datetime
 
 from django.db import models
 
-from core.sqlite.statements import read_one
+from core.database.statements import read_one
 from core.text import escape_markdown
 from core.timestamps import utc_now
 
 _LONGEST_HEADING = 300
 # Every claim asks it: 10 microseconds, through the ORM 400.
-_REQUESTED = "SELECT text, committed_at FROM tasks_tasknote WHERE task_id = ? AND refusal = ''"
+_REQUESTED = "SELECT text, committed_at FROM tasks_tasknote WHERE task_id = %s AND refusal = ''"
 
 
 class TaskNote(models.Model):

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import orjson
@@ -20,7 +20,7 @@ from django.db import connection, models
 from django.db.models import Case, Q, Value, When
 
 from core.errors import Invalid
-from core.sqlite.statements import question_marks, read_all, read_one, write_returning
+from core.database.statements import read_all, read_one, write_returning
 from core.timestamps import seconds_text, whole_seconds
 from tasks.ids import parse_typed_id
 from tasks.models import BROKER_FIELDS, Status, Task, TaskEvent, read_repos
@@ -40,16 +40,14 @@ _DETAIL = """
 SELECT {columns},
 EXISTS (SELECT 1 FROM tasks_tasklink WHERE task_id = t.id),
 EXISTS (SELECT 1 FROM tasks_taskresult WHERE task_id = t.id),
-p.task_id, p.parent_id, p."group", p.not_before, p.attempt,
-CASE WHEN p.task_id IS NOT NULL THEN (SELECT json_group_array(depends_on_id) FROM (SELECT depends_on_id
-FROM tasks_taskdependency WHERE task_id = p.task_id ORDER BY id)) END,
-CASE WHEN p.task_id IS NOT NULL THEN (SELECT json_object('fence', fence, 'expires_at',
-strftime('%Y-%m-%dT%H:%M:%SZ', expires_at)) FROM tasks_tasklease WHERE task_id = p.task_id AND ended_at IS NULL) END
-FROM tasks t LEFT JOIN tasks_taskplan p ON p.task_id = t.id WHERE t.id = ?
+p.task_id, p.parent_id, p."group", p.not_before, p.attempt
+FROM tasks t LEFT JOIN tasks_taskplan p ON p.task_id = t.id WHERE t.id = %s
 """
+_DEPENDENCIES = "SELECT depends_on_id FROM tasks_taskdependency WHERE task_id = %s ORDER BY id"
+_LEASE = "SELECT fence, expires_at FROM tasks_tasklease WHERE task_id = %s AND ended_at IS NULL"
 _HISTORY_BYTES = """
 SELECT COALESCE(SUM(COALESCE(octet_length(event_type), 0) + COALESCE(octet_length(detail), 0)
-+ COALESCE(octet_length(actor), 0) + COALESCE(octet_length(changes), 0) + {row}), 0) FROM task_events WHERE task_id = ?
++ COALESCE(octet_length(actor), 0) + COALESCE(octet_length(changes), 0) + {row}), 0) FROM task_events WHERE task_id = %s
 """
 _ROW_BYTES = 500  # of an event besides its texts, so that small ones don't make a history long
 
@@ -140,7 +138,7 @@ def task_detail(task_id: int) -> dict[str, Any] | None:
     task["links"] = [results.link_as_json(link) for link in results.links_of(task_id)] if has_links else []
     result = results.result_of(task_id) if has_result else None
     task["result"] = results.result_as_json(result) if result is not None else None
-    return {**task, **_relations(*relations)} if has_plan else task
+    return {**task, **_relations(task_id, *relations)} if has_plan else task
 
 
 def version(task: Mapping[str, Any]) -> str:
@@ -160,7 +158,7 @@ def task_list(where: TaskFilter, *, limit: int, order: str = "newest", cursor: s
             below = _newest_cursor(cursor)
             where = replace(where, before_id=below if where.before_id is None else min(below, where.before_id))
         values = where.equal()
-        rows = read_all(f"{_select(_LIST_COLUMNS, tuple(values))} LIMIT ?", (*values.values(), limit + 1))
+        rows = read_all(f"{_select(_LIST_COLUMNS, tuple(values))} LIMIT %s", (*values.values(), limit + 1))
     else:
         queryset = Task.objects.filter(others, **where.equal())
         if order == "newest":
@@ -210,12 +208,12 @@ def _behind(cursor: str) -> Q:
 
 def dependants(task_id: int) -> list[int]:
     """Return the tasks that depend on a task."""
-    return _numbers("SELECT task_id FROM tasks_taskdependency WHERE depends_on_id = ? ORDER BY id", task_id)
+    return _numbers("SELECT task_id FROM tasks_taskdependency WHERE depends_on_id = %s ORDER BY id", task_id)
 
 
 def blocked_by(task_id: int) -> list[int]:
     """Return the tasks that a task blocks, since it failed or was cancelled."""
-    return _numbers("SELECT task_id FROM tasks_taskplan WHERE blocked_by = ? ORDER BY task_id", task_id)
+    return _numbers("SELECT task_id FROM tasks_taskplan WHERE blocked_by = %s ORDER BY task_id", task_id)
 
 
 def _numbers(sql: str, value: int) -> list[int]:
@@ -282,7 +280,7 @@ def update_row(task_id: int, values: Mapping[str, Any]) -> str | None:
 def _select(columns: Sequence[str], lookups: Sequence[str]) -> str:
     """Compile a SELECT of tasks, newest first; its parameters are the values of the lookups, sorted by name."""
     queryset = Task.objects.filter(**dict.fromkeys(lookups, 0)).order_by("-id").values_list(*columns)
-    return question_marks(queryset.query.sql_with_params()[0])
+    return queryset.query.sql_with_params()[0]
 
 
 @functools.cache
@@ -295,7 +293,7 @@ def _select_detail() -> str:
 def _insert(model: type[models.Model]) -> tuple[list[str], str]:
     fields = [field for field in model._meta.concrete_fields if not field.primary_key]
     names = ", ".join(_quote(str(field.column)) for field in fields)
-    marks = ", ".join("?" * len(fields))
+    marks = ", ".join(["%s"] * len(fields))
     table = _quote(model._meta.db_table)
     sql = f"INSERT INTO {table} ({names}) VALUES ({marks}) RETURNING {_quote('id')}"  # noqa: S608 names of a model
     return [field.attname for field in fields], sql
@@ -305,9 +303,9 @@ def _insert(model: type[models.Model]) -> tuple[list[str], str]:
 def _update(names: Sequence[str]) -> str:
     fields = {field.name: field for field in Task._meta.concrete_fields}
     columns = [_quote(str(fields[name].column)) for name in names]
-    changes = ", ".join(f"{column} = ?" for column in columns)
+    changes = ", ".join(f"{column} = %s" for column in columns)
     table = _quote(Task._meta.db_table)
-    return f"UPDATE {table} SET {changes} WHERE {_quote('id')} = ? RETURNING {_quote('status')}"  # noqa: S608
+    return f"UPDATE {table} SET {changes} WHERE {_quote('id')} = %s RETURNING {_quote('status')}"  # noqa: S608
 
 
 def _quote(name: str) -> str:
@@ -316,15 +314,16 @@ def _quote(name: str) -> str:
 
 # --- answers
 def _relations(
-    parent: int | None, group: str | None, not_before: object, attempt: int, depends_on: str, lease: str | None
+    task_id: int, parent: int | None, group: str | None, not_before: datetime | None, attempt: int
 ) -> dict[str, Any]:
+    lease = read_one(_LEASE, (task_id,))
     return {
-        "depends_on": json.loads(depends_on),
+        "depends_on": _numbers(_DEPENDENCIES, task_id),
         "parent": parent,
         "group": group,
-        "not_before": whole_seconds(str(not_before)) if not_before else None,
+        "not_before": seconds_text(not_before.replace(tzinfo=UTC)) if not_before else None,
         "attempt": attempt,
-        "lease": json.loads(lease) if lease else None,
+        "lease": {"fence": lease[0], "expires_at": f"{lease[1]:%Y-%m-%dT%H:%M:%SZ}"} if lease else None,
     }
 
 

@@ -5,10 +5,15 @@ import os
 import shutil
 import tempfile
 
+from tests.support.postgres import url_of_run
+
 _state = tempfile.mkdtemp(prefix="lobwife-tests-")
 atexit.register(shutil.rmtree, _state, ignore_errors=True)
 os.environ["LOBWIFE_STATE_DIR"] = _state
 os.environ.setdefault("LOBWIFE_SECRET_KEY", "a-key-for-tests-that-is-long-enough-for-django-and-has-some-variety-12345")
+
+if os.environ.get("LOBWIFE_TEST_DATABASE") == "postgres":
+    os.environ["LOBWIFE_DATABASE_URL"] = url_of_run()
 
 from lobwife.settings import *  # noqa: E402, F403
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
-from core.sqlite.statements import read_one
+from core.database.statements import read_one
 from core.timestamps import iso_text, seconds_text, utc_now
 from tasks.models import Task, TaskEvent
 from tasks.services import newest_event_id
@@ -17,7 +17,7 @@ from vaultsync.notes.layout import note_path
 
 _STALE_SECONDS = 30
 # Every claim asks it: 10 microseconds, through the ORM 350.
-_RECORDED_PATH = "SELECT path FROM vaultsync_noterecord WHERE task_id = ?"
+_RECORDED_PATH = "SELECT path FROM vaultsync_noterecord WHERE task_id = %s"
 
 
 @dataclass(frozen=True)

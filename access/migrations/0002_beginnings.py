@@ -22,6 +22,8 @@ def _has_rows(apps):
 
 
 def _is_taken_over(connection):
+    if connection.vendor != "sqlite":
+        return False
     database = pathlib.Path(str(connection.settings_dict["NAME"]))
     names = [database.name + _COPY, *_LEFT_BEHIND, *(f"{name}.migrated" for name in _LEFT_BEHIND)]
     return any(database.with_name(name).exists() for name in names)

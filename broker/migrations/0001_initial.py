@@ -3,6 +3,7 @@
 from django.db import migrations, models
 
 import core.timestamps
+from core.database.schema import AdoptOrCreate
 from core.sqlite.schema import AdoptTable
 
 REGISTRATIONS = """
@@ -30,7 +31,7 @@ class Migration(migrations.Migration):
     initial = True
     dependencies = []
     operations = [
-        migrations.SeparateDatabaseAndState(
+        AdoptOrCreate(
             state_operations=[
                 migrations.CreateModel(
                     name="LegacyRegistration",

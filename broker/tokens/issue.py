@@ -21,7 +21,7 @@ from broker.tokens.scope import Scope, agent_permissions, service_permissions
 from broker.tokens.single_flight import flights
 from core.callers import Caller
 from core.errors import Conflict, Forbidden, LobwifeError, NotFound, Unavailable
-from core.sqlite.gate import writing_until
+from core.write_deadline import writing_until
 from core.timestamps import utc_now
 from tasks.costs.spent import spent_budget_of
 from tasks.leases.ends import check_lease

@@ -10,14 +10,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from django.db.backends.sqlite3 import base, features
+from django.db.backends.sqlite3 import base, features, operations
 from django.db.backends.utils import CursorWrapper
 from django.db.utils import OperationalError
 
 from core.processes import in_native_thread
-from core.sqlite.gate import WriteGate, gate_for, write_timeout
-from core.sqlite.notification import notify
+from core.sqlite import messages
+from core.sqlite.gate import WriteGate, gate_for
+from core.sqlite.notification import Listener, data_version, notify
 from core.sqlite.schema import DatabaseSchemaEditor
+from core.sqlite.statements import native_sql
+from core.write_deadline import write_timeout
 
 _LOCKED = "database is locked: another writer has held it for too long"
 _OUTSIDER_PAUSE_SECONDS = 0.01
@@ -83,6 +86,17 @@ class DatabaseFeatures(features.DatabaseFeatures):
     supports_json_field = True
 
 
+class DatabaseOperations(operations.DatabaseOperations):
+    def index_hint(self, name: str) -> str:
+        return f"INDEXED BY {name}"
+
+    def epoch(self, column: str) -> str:
+        return f"unixepoch({column})"
+
+    def last_id(self, table: str) -> str:
+        return f"(SELECT seq FROM sqlite_sequence WHERE name = '{table}')"  # noqa: S608 a name of the source
+
+
 class GatedCursor(CursorWrapper):
     """A cursor whose writes go through the gate also where nobody has begun a transaction, as in `save()`."""
 
@@ -102,6 +116,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     SchemaEditorClass = DatabaseSchemaEditor
     features_class = DatabaseFeatures
+    ops_class = DatabaseOperations
+    native_sql = staticmethod(native_sql)
+    messages = messages
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -206,6 +223,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
             super()._rollback()  # type: ignore[misc]
         finally:
             self._leave_gate()
+
+    def in_order_of_commits(self) -> None:
+        """Do nothing: a transaction is the only writer from its beginning."""
+
+    # --- commits
+    def listen(self, *, is_web: bool) -> Listener:
+        return Listener(self._path, is_web=is_web)
+
+    def data_version(self) -> tuple[int, int]:
+        return data_version()
 
     # --- the gate
     def _enter_gate(self, *, keeps_connection: bool = False) -> None:

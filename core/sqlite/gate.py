@@ -1,7 +1,6 @@
 """The write gate: writers of all processes queue on a lock file instead of polling SQLite's own lock unfairly."""
 
 import contextlib
-import contextvars
 import fcntl
 import functools
 import os
@@ -10,8 +9,6 @@ import time
 from collections.abc import Iterator
 
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.0001, 0.005
-_LEAST_TIMEOUT_SECONDS = 0.2
-_deadline: contextvars.ContextVar[float | None] = contextvars.ContextVar("write deadline", default=None)
 
 
 class GateTimeout(Exception):
@@ -94,19 +91,3 @@ def _gate_of_process(path: str, process: int) -> WriteGate:
 def gate_for(database: str) -> WriteGate:
     """This process's gate for a database file; a forked child opens its own."""
     return _gate_of_process(f"{database}.gate", os.getpid())
-
-
-@contextlib.contextmanager
-def writing_until(moment: float) -> Iterator[None]:
-    """Within, no transaction waits for other writers beyond this monotonic time (or a fifth of a second, then)."""
-    token = _deadline.set(moment)
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
-
-
-def write_timeout(usual: float) -> float:
-    """Return the seconds that a transaction may wait for other writers now."""
-    deadline = _deadline.get()
-    return usual if deadline is None else min(usual, max(_LEAST_TIMEOUT_SECONDS, deadline - time.monotonic()))

@@ -21,7 +21,7 @@ def in_words(error: OperationalError) -> str:
 
 
 def in_words_for_the_console(error: OperationalError) -> str:
-    """Return a sentence for whoever typed a command, who mostly means another installation than the one named."""
+    """Return a sentence about what only a command meets; empty for all else."""
     path = connection.settings_dict["NAME"]
     text = str(error)
     if "unable to open" in text or "no such table" in text or "no such column" in text:
@@ -31,13 +31,7 @@ def in_words_for_the_console(error: OperationalError) -> str:
             f"The database {path} {problem}: set LOBWIFE_STATE_DIR to the state directory of the installation that you"
             " mean, or prepare this one with `manage.py migrate`."
         )
-    return as_sentence(error)
-
-
-def as_sentence(error: OperationalError) -> str:
-    """Return `in_words` with a capital and a full stop."""
-    words = in_words(error)
-    return f"{words[0].upper()}{words[1:]}."
+    return ""
 
 
 def is_about_a_lock(error: OperationalError) -> bool:

@@ -82,23 +82,36 @@ class AdoptTable(Operation):
 
     `columns` are the ones that a table of an older version may lack, name to definition. Never drops or changes
     anything, so it can run again on what an interrupted run left.
+
+    Other databases never had an older service: `elsewhere` makes there what is no model's.
     """
 
     reversible = False
     reduces_to_sql = True
 
     def __init__(
-        self, table: str, create: str, columns: Mapping[str, str] | None = None, indexes: Sequence[str] = ()
+        self,
+        table: str,
+        create: str,
+        columns: Mapping[str, str] | None = None,
+        indexes: Sequence[str] = (),
+        *,
+        elsewhere: str = "",
     ) -> None:
         self.table = table
         self.create = create
         self.columns = dict(columns or {})
         self.indexes = list(indexes)
+        self.elsewhere = elsewhere
 
     def state_forwards(self, app_label: str, state: Any) -> None:
         """The models' state is told by the CreateModel operations beside this one."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        if schema_editor.connection.vendor != "sqlite":
+            if self.elsewhere:  # else core.database.schema.AdoptOrCreate makes the model's table
+                schema_editor.execute(self.elsewhere)
+            return
         with schema_editor.connection.cursor() as cursor:
             cursor.execute(f'PRAGMA table_info("{self.table}")')
             present = {row[1] for row in cursor.fetchall()}

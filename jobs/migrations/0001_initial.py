@@ -4,6 +4,7 @@ import django.core.validators
 import django.db.models.deletion
 from django.db import migrations, models
 
+from core.database.schema import AdoptOrCreate
 from core.sqlite.schema import AdoptTable
 
 JOB_STATE = """
@@ -115,7 +116,7 @@ class Migration(migrations.Migration):
                 "ordering": ["id"],
             },
         ),
-        migrations.SeparateDatabaseAndState(
+        AdoptOrCreate(
             state_operations=[
                 migrations.CreateModel(
                     name="JobState",

@@ -17,12 +17,12 @@ from logging.handlers import RotatingFileHandler
 from typing import IO
 
 from django.conf import settings
-from django.db import close_old_connections, connection, transaction
+from django.db import close_old_connections, transaction
 from django.db.utils import DatabaseError, InterfaceError
 
 from core import processes
 from core.errors import Conflict, Unavailable
-from core.sqlite.notification import Listener, data_version
+from core.database.notification import Listener, data_version, listener
 from core.timestamps import utc_now
 from jobs.alerts import rules
 from jobs.execution.process import boot_id
@@ -57,7 +57,7 @@ class Daemon:
         self._signal_pipe = -1
         self._lock: IO[str] | None = None
         self._commits: Listener
-        self._seen_version: tuple[int, int] | None = None
+        self._seen_version: tuple[object, int] | None = None
         self._runs_checked = self._beaten = self._refreshed = 0.0
         self._is_refresh_due = False
         self._failures = 0
@@ -124,7 +124,7 @@ class Daemon:
         return bool(seconds)
 
     def _work(self) -> int:
-        self._commits = Listener(str(connection.settings_dict["NAME"]))
+        self._commits = listener()
         while not self._stop_requested:
             if not self.scheduler.is_alive:
                 log.critical("the scheduler's thread died; the daemon exits, to be started again")

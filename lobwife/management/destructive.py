@@ -14,6 +14,9 @@ from core.sqlite.copies import keep_copy
 
 def keep_copy_or_refuse(command: BaseCommand, options: dict[str, Any]) -> None:
     """Copy the installation's database; raises CommandError without --yes-i-mean-it, or when it can't be copied."""
+    if connection.vendor != "sqlite":
+        _refuse_on_server(options)
+        return
     database = settings.STATE_DIR / settings.DATABASE_FILE
     is_it = options["database"] == DEFAULT_DB_ALIAS and str(connection.settings_dict["NAME"]) == str(database)
     if not is_it or not database.exists() or not database.stat().st_size:
@@ -26,6 +29,15 @@ def keep_copy_or_refuse(command: BaseCommand, options: dict[str, Any]) -> None:
         command.stdout.write(f"Kept a copy: {keep_copy()}")
     except LobwifeError as error:
         raise CommandError(f"Nothing was changed, since no copy could be made: {error}.") from error
+
+
+def _refuse_on_server(options: dict[str, Any]) -> None:
+    """Raise CommandError without --yes-i-mean-it; a server's copies are made with its own tools."""
+    if not options.get("yes_i_mean_it") and not connection.in_atomic_block:
+        raise CommandError(
+            f"This deletes or overwrites rows of the database {connection.settings_dict['NAME']}, of which no copy is"
+            " made here: make one with the database's own tools (docs/postgres.md), then give --yes-i-mean-it."
+        )
 
 
 class Destructive(BaseCommand):

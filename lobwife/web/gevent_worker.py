@@ -108,7 +108,7 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # the package has no t
     def handle_exit(self, sig: int, frame: object) -> None:
         """Stop: answer what was accepted, who waits at once; wait for idle clients no longer than a second."""
         super().handle_exit(sig, frame)
-        watching = sys.modules.get("core.sqlite.watcher")  # it needs the application, which the worker loads later
+        watching = sys.modules.get("core.database.watcher")  # it needs the application, which the worker loads later
         if watching is not None:
             gevent.spawn(lambda: watching.watcher().close())
         gevent.spawn_later(_IDLE_SECONDS_AT_A_STOP, self._end_idle_connections)

@@ -24,8 +24,8 @@ import vaultsync.queries
 from broker.github import app
 from broker.models import GitHubState
 from core.sqlite.copies import Copy, kept_copies
-from core.sqlite.gate import writing_until
-from core.sqlite.messages import as_sentence, is_about_a_lock
+from core.write_deadline import writing_until
+from core.database.messages import as_sentence, is_about_a_lock
 from core.sqlite.restore_test import RestoreTest, last_restore_test
 from core.timestamps import utc_now
 from jobs.alerts.rules import destinations

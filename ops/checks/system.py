@@ -22,16 +22,18 @@ from core import env
 SQLITE_AT_LEAST = (3, 51, 3)
 _HEADER_BYTES = 20
 _WAL_MARKS = b"\x02\x02"
-_SECRETS = ("GH_APP_PEM", "GH_APP_PEM_PATH", "GH_TOKEN", "DISCORD_BOT_TOKEN")
+_SECRETS = ("LOBWIFE_DATABASE_URL", "GH_APP_PEM", "GH_APP_PEM_PATH", "GH_TOKEN", "DISCORD_BOT_TOKEN")
 
 
 def register() -> None:
     """Make Django run these checks."""
-    for check in (sqlite_version, journal_mode, state_directory, secret_key, vault, debug):
+    for check in (sqlite_version, journal_mode, database_server, state_directory, secret_key, vault, debug):
         checks.register(check, "lobwife")
 
 
 def sqlite_version(**_: Any) -> Iterator[CheckMessage]:
+    if connection.vendor != "sqlite":
+        return
     if sqlite3.sqlite_version_info < SQLITE_AT_LEAST:
         yield Error(
             f"SQLite is {sqlite3.sqlite_version}: below 3.51.3 two processes can corrupt a database in WAL mode.",
@@ -42,6 +44,8 @@ def sqlite_version(**_: Any) -> Iterator[CheckMessage]:
 
 
 def journal_mode(**_: Any) -> Iterator[CheckMessage]:
+    if connection.vendor != "sqlite":
+        return
     database = pathlib.Path(str(connection.settings_dict["NAME"]))
     if not database.is_file():
         return
@@ -58,6 +62,14 @@ def journal_mode(**_: Any) -> Iterator[CheckMessage]:
             " memory between processes, such as NFS: move the state directory to a local one.",
             id="lobwife.W002",
         )
+
+
+def database_server(**_: Any) -> Iterator[CheckMessage]:
+    """Check a database that has a server: that it answers, its version and encoding, and what the account may do."""
+    if connection.vendor == "sqlite":
+        return
+    for number, sentence, hint in connection.obstacles():
+        yield Error(sentence, hint=hint, id=f"lobwife.E{number:03}")
 
 
 def state_directory(**_: Any) -> Iterator[CheckMessage]:

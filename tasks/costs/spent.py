@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from django.db.models import Q, QuerySet
 
-from core.sqlite.statements import read_one
+from core.database.statements import read_one
 from core.timestamps import utc_now
 from tasks.costs.models import Scope, SpentBudget
 from tasks.models import Task
 
 # Every heartbeat asks it: 10 microseconds, through the ORM 350.
-_ANY = "SELECT 1 FROM tasks_spentbudget WHERE until IS NULL OR until > ? LIMIT 1"
+_ANY = "SELECT 1 FROM tasks_spentbudget WHERE until IS NULL OR until > %s LIMIT 1"
 
 
 def spent_budget(task: Task) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 
-from core.sqlite.statements import question_marks, read_all, read_one, write, write_returning
+from core.database.statements import index_hint, read_all, read_one, write, write_returning
 from core.timestamps import iso_text, seconds_text
 from tasks.models import Task, TaskLease, read_repos
 
@@ -24,69 +24,71 @@ _RANK = (
 )
 QUEUE_ORDER = f"{_RANK.format('')}, queued_at, id"
 
-# The one place that says why a queued task may not be claimed now: `t` is the task, `:now` the time.
+# The one place that says why a queued task may not be claimed now: `t` is the task, `now` the time, `today` its day.
 NOT_NOW = (
     # a dependency is not completed
     "EXISTS (SELECT 1 FROM tasks_taskdependency d LEFT JOIN tasks o ON o.id = d.depends_on_id"
-    " WHERE d.task_id = t.id AND o.status IS NOT 'completed')",
+    " WHERE d.task_id = t.id AND o.status IS DISTINCT FROM 'completed')",
     # it is put off, its back-off is not over, or a task of its group is active
-    "EXISTS (SELECT 1 FROM tasks_taskplan p WHERE p.task_id = t.id AND (p.not_before > :now OR p.retry_at > :now"
+    "EXISTS (SELECT 1 FROM tasks_taskplan p WHERE p.task_id = t.id AND (p.not_before > %(now)s OR p.retry_at > %(now)s"
     ' OR p."group" IN (SELECT g."group" FROM tasks a CROSS JOIN tasks_taskplan g ON g.task_id = a.id'
     " WHERE a.status = 'active' AND g.\"group\" IS NOT NULL)))",
     # a budget of it is spent
     "EXISTS (SELECT 1 FROM tasks_spentbudget s JOIN tasks_budget b ON b.id = s.budget_id"
-    " WHERE (s.until IS NULL OR s.until > substr(:now, 1, 10))"
+    " WHERE (s.until IS NULL OR s.until > %(today)s)"
     " AND CASE b.scope WHEN 'task' THEN s.name = 'T' || t.id WHEN 'type' THEN s.name = t.type"
-    " WHEN 'repo' THEN instr(lower(t.repos), '\"' || s.name || '\"') ELSE 1 END)",
+    " WHEN 'repo' THEN replace(lower(t.repos), '\"' || s.name || '\"', '') <> lower(t.repos)"
+    " ELSE TRUE END)",
 )
 _READY = " AND ".join(f"NOT {condition}" for condition in NOT_NOW)
 _LANE = f"""
 SELECT * FROM (SELECT t.id AS id, {_RANK.format("t.")} AS rank, t.queued_at AS queued_at
-FROM tasks t INDEXED BY {{index}} WHERE t.status = 'queued' {{conditions}} AND {_READY}
-ORDER BY {_RANK.format("t.")}, t.queued_at, t.id LIMIT :most)
+FROM tasks t {{index}} WHERE t.status = 'queued' {{conditions}} AND {_READY}
+ORDER BY {_RANK.format("t.")}, t.queued_at, t.id LIMIT %(most)s) AS lane
 """
-_CANDIDATE = f"SELECT t.id FROM tasks t WHERE t.id = :candidate AND t.status = 'queued' AND ({{fits}}) AND {_READY}"
+_CANDIDATE = f"SELECT t.id FROM tasks t WHERE t.id = %(candidate)s AND t.status = 'queued' AND ({{fits}}) AND {_READY}"
 _TAKE = """
-UPDATE tasks SET status = 'active', assigned_to = :assigned_to, assigned_at = :assigned_at,
-updated_at = :updated_at WHERE id = ({pick}) RETURNING id
+UPDATE tasks SET status = 'active', assigned_to = %(assigned_to)s, assigned_at = %(assigned_at)s,
+updated_at = %(updated_at)s WHERE id = ({pick}) RETURNING id
 """
 # Each different value once, by a look-up in the index for each.
 _DISTINCT = """
 WITH RECURSIVE each(value) AS (
-SELECT (SELECT {column} FROM tasks INDEXED BY idx_tasks_queue_repos WHERE status = 'queued' {conditions}
+SELECT (SELECT {column} FROM tasks {index} WHERE status = 'queued' {conditions}
 AND {column} > '' ORDER BY {column} LIMIT 1)
-UNION ALL SELECT (SELECT {column} FROM tasks INDEXED BY idx_tasks_queue_repos WHERE status = 'queued' {conditions}
+UNION ALL SELECT (SELECT {column} FROM tasks {index} WHERE status = 'queued' {conditions}
 AND {column} > each.value ORDER BY {column} LIMIT 1) FROM each WHERE each.value IS NOT NULL
 ) SELECT value FROM each WHERE value IS NOT NULL LIMIT 1000
 """
 _NEXT_FENCE = """
-INSERT INTO tasks_taskplan (task_id, fence, attempt, expiries) VALUES (?, 1, 1, 0)
-ON CONFLICT (task_id) DO UPDATE SET fence = fence + 1, attempt = attempt + 1, retry_at = NULL, blocked_by = NULL
+INSERT INTO tasks_taskplan (task_id, fence, attempt, expiries) VALUES (%s, 1, 1, 0)
+ON CONFLICT (task_id) DO UPDATE SET fence = tasks_taskplan.fence + 1, attempt = tasks_taskplan.attempt + 1,
+retry_at = NULL, blocked_by = NULL
 RETURNING fence, attempt
 """
 _INSERT = """
 INSERT INTO tasks_tasklease (task_id, fence, attempt, holder, runner, assigned_to, seconds, taken_at, beat_at,
-expires_at, progress, "end", outcome, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', '', '')
+expires_at, progress, "end", outcome, reason) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '', '', '', '')
 RETURNING id
 """
 _BEAT = """
-UPDATE tasks_tasklease SET beat_at = ?, expires_at = ?, progress = COALESCE(?, progress)
-WHERE id = ? AND ended_at IS NULL AND expires_at > ?
+UPDATE tasks_tasklease SET beat_at = %s, expires_at = %s, progress = COALESCE(%s, progress)
+WHERE id = %s AND ended_at IS NULL AND expires_at > %s
 """
 _END = """
-UPDATE tasks_tasklease SET ended_at = ?, "end" = ?, outcome = ?, reason = ? WHERE id = ? AND ended_at IS NULL
+UPDATE tasks_tasklease SET ended_at = %s, "end" = %s, outcome = %s, reason = %s WHERE id = %s AND ended_at IS NULL
 """
 _SET_STATUS = """
-UPDATE tasks SET status = :status, updated_at = :updated_at,
-completed_at = CASE :status WHEN 'completed' THEN :time ELSE completed_at END,
-assigned_to = CASE :status WHEN 'queued' THEN NULL ELSE assigned_to END,
-assigned_at = CASE :status WHEN 'queued' THEN NULL ELSE assigned_at END,
+UPDATE tasks SET status = %(status)s, updated_at = %(updated_at)s,
+completed_at = CASE %(status)s WHEN 'completed' THEN %(time)s ELSE completed_at END,
+assigned_to = CASE %(status)s WHEN 'queued' THEN NULL ELSE assigned_to END,
+assigned_at = CASE %(status)s WHEN 'queued' THEN NULL ELSE assigned_at END,
 broker_status = CASE broker_status WHEN 'active' THEN 'ended' ELSE broker_status END
-WHERE id = :task_id AND status = 'active'
+WHERE id = %(task_id)s AND status = 'active'
 """
-_FORGET_EXPIRIES = "UPDATE tasks_taskplan SET expiries = 0 WHERE task_id = ? AND expiries > 0"
+_FORGET_EXPIRIES = "UPDATE tasks_taskplan SET expiries = 0 WHERE task_id = %s AND expiries > 0"
 _LEASE_COLUMNS = [field.attname for field in TaskLease._meta.concrete_fields]
-_TIMES = "SELECT task_id, fence, seconds, beat_at, expires_at, ended_at FROM tasks_tasklease WHERE id = ?"
+_TIMES = "SELECT task_id, fence, seconds, beat_at, expires_at, ended_at FROM tasks_tasklease WHERE id = %s"
 _MOST_LANES = 200
 
 
@@ -147,8 +149,8 @@ def first_ready(lanes: Lanes, now: datetime) -> int | None:
 
 
 def _ready_ids(lanes: Lanes, now: datetime, most: int) -> list[int]:
-    values = {**lanes.parameters, "now": _moment(now), "most": most}
-    return [number for (number,) in read_all(f"{lanes.queue} LIMIT :most", values)]
+    values = {**lanes.parameters, **_times(now), "most": most}
+    return [number for (number,) in read_all(f"{lanes.queue} LIMIT %(most)s", values)]
 
 
 def take(lanes: Lanes, candidate: int, assigned_to: str, now: datetime) -> int | None:
@@ -158,7 +160,7 @@ def take(lanes: Lanes, candidate: int, assigned_to: str, now: datetime) -> int |
     not read through once more while all other writers wait.
     """
     values = {
-        "now": _moment(now),
+        **_times(now),
         "most": 1,
         "candidate": candidate,
         "assigned_to": assigned_to,
@@ -185,7 +187,7 @@ def lanes_of(wanted: Wanted) -> Lanes | None:
     pairs = [
         (text, name)
         for text in fitting
-        for name in wanted.types or _distinct("type", "AND repos = :repos", {"repos": text})
+        for name in wanted.types or _distinct("type", "AND repos = %(repos)s", {"repos": text})
     ][:_MOST_LANES]
     if not pairs:
         return None
@@ -201,7 +203,7 @@ def _fits(text: str, own: set[str]) -> bool:
 
 
 def _distinct(column: str, conditions: str, parameters: dict[str, str]) -> list[str]:
-    sql = _DISTINCT.format(column=column, conditions=conditions)
+    sql = _DISTINCT.format(column=column, conditions=conditions, index=index_hint("idx_tasks_queue_repos"))
     return [value for (value,) in read_all(sql, parameters) if isinstance(value, str)]
 
 
@@ -209,15 +211,15 @@ def _distinct(column: str, conditions: str, parameters: dict[str, str]) -> list[
 def _select(kind: str, count: int) -> tuple[str, str]:
     """Return the SELECT of so many lanes, and the condition for one task."""
     conditions = {
-        "type": [f"t.type = :type{place}" for place in range(count)],
-        "repos": [f"t.repos = :repos{place} AND t.type = :type{place}" for place in range(count)],
+        "type": [f"t.type = %(type{place})s" for place in range(count)],
+        "repos": [f"t.repos = %(repos{place})s AND t.type = %(type{place})s" for place in range(count)],
     }[kind]
     if conditions:
-        lanes = [_LANE.format(index=f"idx_tasks_queue_{kind}", conditions=f"AND {each}") for each in conditions]
+        lanes = [_LANE.format(index=index_hint(f"idx_tasks_queue_{kind}"), conditions=f"AND {each}") for each in conditions]
     else:
-        lanes = [_LANE.format(index="idx_tasks_queue", conditions="")]
-    fits = " OR ".join(f"({each})" for each in conditions) or "1"
-    return f"SELECT id FROM ({' UNION ALL '.join(lanes)}) ORDER BY rank, queued_at, id", fits
+        lanes = [_LANE.format(index=index_hint("idx_tasks_queue"), conditions="")]
+    fits = " OR ".join(f"({each})" for each in conditions) or "TRUE"
+    return f"SELECT id FROM ({' UNION ALL '.join(lanes)}) AS lanes ORDER BY rank, queued_at, id", fits
 
 
 # --- leases
@@ -293,7 +295,7 @@ def _lease(sql: str, values: Sequence[int]) -> TaskLease | None:
 def _select_lease(**lookup: int | None) -> str:
     """Compile the SELECT of a task's lease; its parameters are the values of the lookup and the task."""
     queryset = TaskLease.objects.filter(**lookup).filter(task_id=0).order_by()
-    return question_marks(queryset.values_list(*_LEASE_COLUMNS).query.sql_with_params()[0])
+    return queryset.values_list(*_LEASE_COLUMNS).query.sql_with_params()[0]
 
 
 def current_leases() -> list[CurrentLease]:
@@ -301,6 +303,10 @@ def current_leases() -> list[CurrentLease]:
     leases = list(TaskLease.objects.filter(ended_at=None).order_by("taken_at", "pk"))
     names = dict(Task.objects.filter(pk__in=[lease.task_id for lease in leases]).values_list("pk", "name"))
     return [CurrentLease(lease, names.get(lease.task_id, "")) for lease in leases]
+
+
+def _times(now: datetime) -> dict[str, Any]:
+    return {"now": _moment(now), "today": now.date().isoformat()}
 
 
 def _moment(moment: datetime) -> Any:

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import close_old_connections
 
 from core.errors import TooManyRequests
-from core.sqlite.watcher import Watcher, watcher
+from core.database.watcher import Watcher, watcher
 from core.timestamps import utc_now
 from tasks.leases import queries
 from tasks.leases.queries import Wanted

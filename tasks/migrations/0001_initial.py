@@ -4,6 +4,7 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 import core.timestamps
+from core.database.schema import AdoptOrCreate
 from core.sqlite.schema import AdoptTable
 
 TASKS = """
@@ -49,6 +50,12 @@ CREATE TABLE schema_version (
     applied_at TEXT NOT NULL DEFAULT (datetime('now'))
 )
 """
+VERSIONS_ELSEWHERE = """
+CREATE TABLE schema_version (
+    version integer NOT NULL,
+    applied_at text NOT NULL DEFAULT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')
+)
+"""
 NOW = core.timestamps.UtcNow()
 
 
@@ -64,7 +71,7 @@ class Migration(migrations.Migration):
     initial = True
     dependencies = []
     operations = [
-        migrations.SeparateDatabaseAndState(
+        AdoptOrCreate(
             state_operations=[
                 migrations.CreateModel(
                     name="Task",
@@ -128,7 +135,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             database_operations=[
-                AdoptTable("schema_version", VERSIONS),
+                AdoptTable("schema_version", VERSIONS, elsewhere=VERSIONS_ELSEWHERE),
                 AdoptTable(
                     "tasks",
                     TASKS,

@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connection
 
 from core.errors import NotFound
-from core.sqlite.statements import read_one
+from core.database.statements import read_one
 from core.timestamps import seconds_text
 from tasks.questions.models import Question
 
@@ -18,8 +18,8 @@ LARGEST_ID = 2**63 - 1
 _OPEN_COUNT = "SELECT count(*) FROM tasks_question WHERE answered_at IS NULL AND withdrawn_at IS NULL"
 # Every heartbeat asks it: 10 microseconds, through the ORM 300.
 _UNDELIVERED = """
-SELECT 1 FROM tasks_question WHERE task_id = ? AND answered_at IS NOT NULL
-AND (delivered_at IS NULL OR delivered_at > ?) LIMIT 1
+SELECT 1 FROM tasks_question WHERE task_id = %s AND answered_at IS NOT NULL
+AND (delivered_at IS NULL OR delivered_at > %s) LIMIT 1
 """
 
 

@@ -8,7 +8,7 @@ import pytest
 from django.db import transaction
 from pytest_django.fixtures import DjangoAssertNumQueries
 
-from core.sqlite.watcher import Party, Watcher
+from core.database.watcher import Party, Watcher
 from events.models import Event
 from events.readers import FURTHEST_BEHIND, Reader, Readers, Wanted
 from events.services import append, newest_id

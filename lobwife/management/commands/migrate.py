@@ -42,6 +42,8 @@ class Command(migrate.Command):
         return any(backwards for _, backwards in executor.migration_plan([(app, None if name == "zero" else name)]))
 
     def execute(self, *args: Any, **options: Any) -> str | None:
+        if connection.vendor != "sqlite":
+            return self._migrate_server(*args, **options)
         if not self._is_for_the_installation(options):
             if options["database"] == DEFAULT_DB_ALIAS and not (options["plan"] or options["check_unapplied"]):
                 make_file(_database())
@@ -65,6 +67,19 @@ class Command(migrate.Command):
                 f"{database} can't be migrated ({error}): see that its disk has room, that it can be written and that"
                 " no other program keeps it locked, then start again"
             ) from error
+
+    def _migrate_server(self, *args: Any, **options: Any) -> str | None:
+        """Migrate a database that has a server: there is no file to take over, but the key that a state directory has.
+
+        One start migrates at a time, wherever it runs; the others wait.
+        """
+        if connection.in_atomic_block or options["plan"] or options["check_unapplied"]:
+            return super().execute(*args, **options)
+        try:
+            with prepared(settings.STATE_DIR), connection.one_at_a_time("migrate"):
+                return super().execute(*args, **options)
+        except LobwifeError as error:
+            raise CommandError(str(error)) from error
 
     def _is_for_the_installation(self, options: dict[str, Any]) -> bool:
         """Not the databases of tests, nor a mere look."""

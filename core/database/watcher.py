@@ -16,10 +16,10 @@ from typing import Protocol
 from django.db import connection
 from django.db.utils import DatabaseError
 
-from core.sqlite.notification import Listener
+from core.database.notification import Listener, listener
 
 log = logging.getLogger(__name__)
-# Time alone may bring what somebody waits for, and a commit of the sqlite3 shell notifies nobody.
+# Time alone may bring what somebody waits for, and a commit of a shell notifies nobody.
 _LOOK_SECONDS = 1.0
 _BETWEEN_LOOKS_SECONDS = 0.005
 
@@ -40,8 +40,7 @@ class Party(Protocol):
 class Watcher:
     """Lets its parties look after each commit, and once a second."""
 
-    def __init__(self, database: str) -> None:
-        self._database = database
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._parties: list[Party] = []
         self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -69,10 +68,10 @@ class Watcher:
             party.close()
 
     def _run(self) -> None:
-        listener = Listener(self._database, is_web=True)
+        commits = listener(is_web=True)
         try:
             while parties := self._waiting_parties():
-                self._pause(listener)
+                self._pause(commits)
                 try:
                     for party in parties:
                         party.look()
@@ -82,7 +81,7 @@ class Watcher:
                 finally:
                     connection.close()
         finally:
-            listener.close()
+            commits.close()
 
     def _waiting_parties(self) -> list[Party]:
         with self._lock:
@@ -90,11 +89,11 @@ class Watcher:
             self._is_running = bool(self._parties)
             return list(self._parties)
 
-    def _pause(self, listener: Listener) -> None:
+    def _pause(self, commits: Listener) -> None:
         """Wait for a commit, at most for a second; commits in a row are looked at together."""
-        select.select([listener.fileno(), self._read_end], [], [], _LOOK_SECONDS)
+        select.select([commits.fileno(), self._read_end], [], [], _LOOK_SECONDS)
         time.sleep(_BETWEEN_LOOKS_SECONDS)
-        listener.drain()
+        commits.drain()
         try:
             while os.read(self._read_end, 4096):
                 pass
@@ -104,7 +103,7 @@ class Watcher:
 
 @functools.cache
 def _watcher_of_process(database: str, process: int) -> Watcher:
-    return Watcher(database)
+    return Watcher()
 
 
 def watcher() -> Watcher:

@@ -1,0 +1,205 @@
+"""The backend itself: `ENGINE: "core.postgres"`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+from django.db.backends.postgresql import base, features, operations, schema
+from django.db.utils import DatabaseErrorWrapper, OperationalError
+from psycopg import errors, pq
+from psycopg_pool import ConnectionPool
+
+from core.postgres import messages
+from core.postgres.notification import CHANNEL, Listener
+from core.postgres.requirements import VERSION_AT_LEAST, Obstacle, obstacles
+from core.write_deadline import write_timeout
+
+# Of all transactions, so that they are one after the other, as on SQLite; "lobwife" in ASCII.
+WRITER_LOCK = 0x6C6F6277696665
+_LOCKS = 0x6C6F6277  # the first half of the keys of those with a name
+_TEXT = 'text COLLATE "C"'
+_WHOLE = ("IntegerField", "PositiveIntegerField")
+_SMALL = ("SmallIntegerField", "PositiveSmallIntegerField")
+_TIME = r"^[1-9]\d{3}-(0[1-9]|1[0-2])-\d\d[ T]\d\d:\d\d:\d\d"
+
+
+class DatabaseOperations(operations.DatabaseOperations):
+    cast_data_types = {**operations.DatabaseOperations.cast_data_types, "TextField": "text", "CharField": "varchar"}
+    integer_field_ranges = {
+        **operations.DatabaseOperations.integer_field_ranges,
+        **{name: (-(2**63), 2**63 - 1) for name in _WHOLE},
+        **{name: (-(2**31), 2**31 - 1) for name in _SMALL},
+    }
+
+    def index_hint(self, name: str) -> str:
+        return ""
+
+    def last_id(self, table: str) -> str:
+        return "NULL"
+
+    def epoch(self, column: str) -> str:
+        """Return an expression that fails for no text: nobody validated what old files have."""
+        year, month, day, hour, minute, second = (
+            f"substr({column}, {place}, {length})::int"
+            for place, length in ((1, 4), (6, 2), (9, 2), (12, 2), (15, 2), (18, 2))
+        )
+        return (
+            f"CASE WHEN {column} ~ '{_TIME}' THEN extract(epoch FROM make_date({year}, {month}, 1))::bigint"
+            f" + (({day} - 1) * 24 + {hour}) * 3600 + {minute} * 60 + {second} END"
+        )
+
+    def lookup_cast(self, lookup_type: str, internal_type: str | None = None) -> str:
+        """Fold case on both sides by the database's own collation, not by the column's, which knows ASCII only."""
+        lookup: str = super().lookup_cast(lookup_type, internal_type)
+        return lookup.replace("UPPER(%s::text)", 'UPPER(%s::text COLLATE "default")')
+
+
+class DatabaseSchemaEditor(schema.DatabaseSchemaEditor):
+    def _create_like_index_sql(self, model: Any, field: Any) -> None:
+        """Make no second index for LIKE: by the bytes of a text, any index serves it."""
+
+
+class DatabaseFeatures(features.DatabaseFeatures):
+    minimum_database_version = (VERSION_AT_LEAST,)
+
+
+class _ErrorWrapper(DatabaseErrorWrapper):
+    """A table or column that is missing is the installation's fault, as on SQLite, not the program's."""
+
+    def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
+        if isinstance(exc_value, errors.UndefinedTable | errors.UndefinedColumn):
+            self.wrapper.errors_occurred = True
+            raise OperationalError(*exc_value.args) from exc_value
+        super().__exit__(exc_type, exc_value, traceback)
+
+
+def _check(connection: psycopg.Connection[Any]) -> None:
+    """Raise for a pooled connection that the server closed: it has said so by now. It costs no round trip."""
+    connection.pgconn.consume_input()
+    if connection.pgconn.status != pq.ConnStatus.OK:
+        raise psycopg.OperationalError("the server closed the connection")
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """Django's PostgreSQL backend, on which the apps may think what they may on SQLite.
+
+    A transaction is the only one: it takes an advisory lock as it begins, in the same round trip, and waits for it no
+    longer than the write deadline. So what a service has read within is true until its COMMIT, and ids of events are
+    in the order of commits. After each COMMIT, in its round trip too, listeners are notified.
+
+    Texts are compared by their bytes, and whole numbers have 64 bits, whatever the column's field says.
+    """
+
+    SchemaEditorClass = DatabaseSchemaEditor
+    ops_class = DatabaseOperations
+    features_class = DatabaseFeatures
+    messages = messages
+    data_types = {
+        **base.DatabaseWrapper.data_types,
+        **dict.fromkeys(_WHOLE, "bigint"),
+        **dict.fromkeys(_SMALL, "integer"),
+        "TextField": _TEXT,
+        "CharField": 'varchar(%(max_length)s) COLLATE "C"',
+        "SlugField": 'varchar(%(max_length)s) COLLATE "C"',
+    }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.wrap_database_errors = _ErrorWrapper(self)
+
+    @staticmethod
+    def native_sql(sql: str) -> str:
+        return sql
+
+    # --- connections
+    def get_connection_params(self) -> dict[str, Any]:
+        parameters: dict[str, Any] = super().get_connection_params()
+        parameters.pop("timeout", None)
+        return parameters
+
+    @property
+    def pool(self) -> ConnectionPool[Any] | None:
+        """This process's pool; Django's, with a check that asks the server nothing."""
+        if self.alias not in self._connection_pools and (options := self.settings_dict["OPTIONS"].get("pool")):
+            parameters = {**self.get_connection_params(), "autocommit": True}
+            made = ConnectionPool(
+                kwargs=parameters, open=False, configure=self._configure_connection, check=_check, **options
+            )
+            self._connection_pools.setdefault(self.alias, made)
+        return super().pool  # type: ignore[no-any-return]
+
+    # --- transactions
+    def _start_transaction_under_autocommit(self) -> None:
+        """Begin, and take the lock of writers."""
+        usual = self._timeout
+        timeout = write_timeout(usual)
+        limit = f"SET LOCAL lock_timeout = {round(timeout * 1000)};" if timeout < usual else ""
+        try:
+            self._run(f"BEGIN; {limit} SELECT pg_advisory_xact_lock({WRITER_LOCK})")
+        except BaseException:
+            if self.connection is not None and not self.connection.closed:
+                self.connection.rollback()
+            raise
+
+    def _commit(self) -> None:
+        if self.connection is None:
+            return
+        if self.connection.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+            return
+        if self._run(f"COMMIT; NOTIFY {CHANNEL}") == "ROLLBACK":
+            raise OperationalError("the transaction was rolled back, since one of its statements had failed")
+
+    def _run(self, sql: str) -> str:
+        """Execute some statements in one round trip; return what the first one answered."""
+        with self.wrap_database_errors:
+            cursor = self.connection.execute(sql, prepare=False)
+            return str(cursor.statusmessage)
+
+    def in_order_of_commits(self) -> None:
+        """Do nothing: a transaction has the lock of writers from its beginning."""
+
+    @contextlib.contextmanager
+    def one_at_a_time(self, name: str) -> Iterator[None]:
+        """Hold a lock of this name for a block, over several transactions; wait as long as another holds it."""
+        key = f"{_LOCKS}, {zlib.crc32(name.encode()) - 2**31}"
+        self.ensure_connection()
+        self._run(f"SET lock_timeout = 0; SELECT pg_advisory_lock({key}); RESET lock_timeout")
+        try:
+            yield
+        finally:
+            if self.connection is not None and not self.connection.closed:  # else the server has let go of it
+                self._run(f"SELECT pg_advisory_unlock({key})")
+
+    # --- commits
+    def listen(self, *, is_web: bool) -> Listener:
+        parameters = self.get_connection_params()
+        return Listener({name: parameters[name] for name in parameters if name not in ("context", "cursor_factory")})
+
+    def data_version(self) -> tuple[object, int]:
+        """Return which transactions are over: every write is one."""
+        self.ensure_connection()
+        with self.wrap_database_errors:
+            return self.connection.execute("SELECT pg_current_snapshot()::text").fetchone()[0], 0
+
+    def obstacles(self) -> list[Obstacle]:
+        """Return what keeps this from running on its database."""
+        try:
+            self.ensure_connection()
+            with self.wrap_database_errors:
+                return list(obstacles(self.connection))
+        except OperationalError as error:
+            reason = " ".join(str(error).split())
+            hint = "See that the server runs and lets this account in, and what LOBWIFE_DATABASE_URL says."
+            return [Obstacle(30, f"The database can't be reached: {reason}", hint)]
+
+    @property
+    def _timeout(self) -> float:
+        return float(self.settings_dict["OPTIONS"].get("timeout", 20))
+
+
+os.register_at_fork(after_in_child=DatabaseWrapper._connection_pools.clear)

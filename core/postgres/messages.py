@@ -1,0 +1,42 @@
+"""PostgreSQL's errors, as sentences that tell a person what to do."""
+
+from __future__ import annotations
+
+import psycopg
+from django.db.utils import OperationalError
+from psycopg import errors
+
+_LOCKS = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure, errors.QueryCanceled)
+_TABLES = (errors.UndefinedTable, errors.UndefinedColumn)
+
+
+def in_words(error: OperationalError) -> str:
+    """Return a sentence for whoever called; it names no host and no account."""
+    cause = error.__cause__
+    if is_about_a_lock(error):
+        return "the database is locked by another writer; try again in a few seconds"
+    if isinstance(cause, errors.DiskFull | errors.OutOfMemory):
+        return "the disk or the memory of the database's server is full; free some space, then try again"
+    if isinstance(cause, errors.TooManyConnections) or "too many clients" in str(error):
+        return "the database takes no more connections; try again in a few seconds"
+    if isinstance(cause, errors.ReadOnlySqlTransaction):
+        return "the database takes no writes now; try again in a few seconds"
+    if isinstance(cause, _TABLES):
+        return "the database lacks tables of this version; `manage.py migrate` makes them"
+    return "the database can't be reached now; try again in a few seconds, `manage.py doctor` says what to do"
+
+
+def in_words_for_the_console(error: OperationalError) -> str:
+    """Return a sentence about what only a command meets; empty for all else."""
+    cause = error.__cause__
+    if isinstance(cause, _TABLES):
+        return "The database lacks tables of this version: prepare it with `manage.py migrate`, or see that"\
+            " LOBWIFE_DATABASE_URL names the installation that you mean."
+    if isinstance(cause, psycopg.OperationalError) and cause.sqlstate is None:
+        reason = " ".join(str(error).split())
+        return f"The database can't be reached ({reason}): see that its server runs and what LOBWIFE_DATABASE_URL says."
+    return ""
+
+
+def is_about_a_lock(error: OperationalError) -> bool:
+    return isinstance(error.__cause__, _LOCKS)

@@ -1,0 +1,111 @@
+"""A PostgreSQL of a test run's own: one cluster, made in a temporary folder, gone with the process that made it."""
+
+from __future__ import annotations
+
+import atexit
+import glob
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+import psycopg
+
+_SECONDS = 60.0
+_NOBODY = 65534
+# The cluster lasts for one run: nothing of it has to survive.
+_OPTIONS = {
+    "listen_addresses": "",
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "autovacuum": "off",
+}
+
+
+class Cluster:
+    """A running PostgreSQL that only this machine reaches, by a socket in its folder."""
+
+    def __init__(self, **options: str) -> None:
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lobwife-postgres-"))
+        self._data = self.folder / "data"
+        self._options = {**_OPTIONS, "unix_socket_directories": str(self.folder), **options}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._account = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+        if self._account:
+            os.chown(self.folder, _NOBODY, _NOBODY)
+        arguments = ["--auth=trust", "--username=lobwife", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
+        self._run("initdb", "-D", str(self._data), *arguments)
+        self.start()
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://lobwife@/{database}?host={self.folder}"
+
+    def make_database(self, name: str, options: str = "") -> str:
+        """Make a database and return its URL."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}" {options}')
+        return self.url(name)
+
+    def start(self) -> None:
+        options = [part for name, value in self._options.items() for part in ("-c", f"{name}={value}")]
+        log = (self.folder / "log").open("ab")
+        self._process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "QUIT", str(_program("postgres")), "-D", str(self._data), *options],
+            stdout=log,
+            stderr=log,
+            cwd=self.folder,
+            **self._account,
+        )
+        deadline = time.monotonic() + _SECONDS
+        while True:
+            try:
+                psycopg.connect(self.url(), connect_timeout=2).close()
+                return
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError((self.folder / "log").read_text(errors="replace")) from None
+                time.sleep(0.05)
+
+    def stop(self, how: int = signal.SIGINT) -> None:
+        """Stop it, at once by default; SIGQUIT is a crash."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(_SECONDS)
+            self._process = None
+
+    def remove(self) -> None:
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(_program(program)), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=self.folder, timeout=_SECONDS, **self._account)
+        if done.returncode:
+            raise RuntimeError(f"{program}: {done.stderr}")
+
+
+def url_of_run() -> str:
+    """Return the URL of this run's cluster; the first process makes it, and its children find it in the environment."""
+    variable = "LOBWIFE_TEST_POSTGRES"
+    if variable not in os.environ:
+        cluster = Cluster()
+        atexit.register(cluster.remove)
+        os.environ[variable] = cluster.make_database("lobwife")
+    return os.environ[variable]
+
+
+def _program(name: str) -> pathlib.Path:
+    """Return the newest of Debian's, or what is in PATH; there has to be one."""
+    for folder in sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: -float(path.split("/")[4])):
+        if os.access(f"{folder}/{name}", os.X_OK):
+            return pathlib.Path(folder, name)
+    path = shutil.which(name)
+    if path is None:
+        raise RuntimeError("PostgreSQL is not installed: apt-get install postgresql")
+    return pathlib.Path(path)
