@@ -25,8 +25,8 @@ from broker.models import Action, Outcome
 from core.callers import LOCAL, UNIDENTIFIED, Caller
 from core.errors import Forbidden, LobwifeError, NotFound, TooManyRequests, Unauthorized
 from core.rest import json_body
-from core.write_deadline import writing_until
 from core.timestamps import utc_now
+from core.write_deadline import writing_until
 from tasks.ids import parse_path_id
 from tasks.leases.ends import is_alive
 

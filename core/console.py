@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from core.errors import LobwifeError
 from core.database.messages import in_words_for_the_console
+from core.errors import LobwifeError
 from core.text import one_line
 
 OPERATOR_VARIABLES = ("SUDO_USER", "USER", "LOGNAME")

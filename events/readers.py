@@ -15,8 +15,8 @@ from typing import NamedTuple
 import orjson
 from django.conf import settings
 
-from core.errors import TooManyRequests
 from core.database.watcher import Watcher, watcher
+from core.errors import TooManyRequests
 from events.services import CursorGone, StoredEvent, newest_id, read_after
 
 # A reader may fall so many events behind before it has to read on from a cursor.

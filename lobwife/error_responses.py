@@ -12,9 +12,9 @@ from django.db.utils import DatabaseError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.template import loader
 
+from core.database.messages import in_words
 from core.errors import LobwifeError
 from core.rest import is_api, json_response
-from core.database.messages import in_words
 
 log = logging.getLogger(__name__)
 _SAYS_MESSAGE = re.compile(r"/api/jobs/[^/]+/(trigger|enable|disable)")

@@ -154,7 +154,10 @@ def tokens_by_step(start: datetime, seconds: int) -> list[tuple[int, int]]:
     """Return for each step after start the number of tokens that were handed out."""
     begin = _first_id(TokenAudit, start.strftime("%Y-%m-%d"))
     with connection.cursor() as cursor:
-        cursor.execute(_TOKENS_BY_STEP.format(created=epoch("created_at")), [int(start.timestamp()), seconds, begin, iso_text(start)])
+        cursor.execute(
+            _TOKENS_BY_STEP.format(created=epoch("created_at")),
+            [int(start.timestamp()), seconds, begin, iso_text(start)],
+        )
         return list(cursor.fetchall())
 
 

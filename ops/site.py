@@ -14,6 +14,7 @@ from django.contrib.admin import AdminSite
 from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
+from django.db import connection
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
@@ -237,7 +238,13 @@ class OperationsSite(AdminSite):
             except LobwifeError as error:
                 messages.error(request, f"No copy was made: {error}.")
             return redirect("admin:copies")
-        context = {**self.each_context(request), "title": "Copies", "copies": state.copies(), "folder": folder()}
+        context = {
+            **self.each_context(request),
+            "title": "Copies",
+            "copies": state.copies(),
+            "folder": folder(),
+            "is_file": connection.vendor == "sqlite",
+        }
         return TemplateResponse(request, "ops/copies.html", context)
 
     def search(self, request: HttpRequest) -> HttpResponse:

@@ -19,8 +19,8 @@ import orjson
 from django.db import connection, models
 from django.db.models import Case, Q, Value, When
 
-from core.errors import Invalid
 from core.database.statements import read_all, read_one, write_returning
+from core.errors import Invalid
 from core.timestamps import seconds_text, whole_seconds
 from tasks.ids import parse_typed_id
 from tasks.models import BROKER_FIELDS, Status, Task, TaskEvent, read_repos

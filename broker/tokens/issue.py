@@ -21,8 +21,8 @@ from broker.tokens.scope import Scope, agent_permissions, service_permissions
 from broker.tokens.single_flight import flights
 from core.callers import Caller
 from core.errors import Conflict, Forbidden, LobwifeError, NotFound, Unavailable
-from core.write_deadline import writing_until
 from core.timestamps import utc_now
+from core.write_deadline import writing_until
 from tasks.costs.spent import spent_budget_of
 from tasks.leases.ends import check_lease
 from tasks.models import LEASE_ENDED, OVER, Task, TaskEvent

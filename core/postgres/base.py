@@ -186,6 +186,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
         with self.wrap_database_errors:
             return self.connection.execute("SELECT pg_current_snapshot()::text").fetchone()[0], 0
 
+    def size_bytes(self) -> int:
+        self.ensure_connection()
+        with self.wrap_database_errors:
+            return int(self.connection.execute("SELECT pg_database_size(current_database())").fetchone()[0])
+
+    def server_version(self) -> str:
+        self.ensure_connection()
+        return str(self.connection.info.parameter_status("server_version")).split()[0]
+
     def obstacles(self) -> list[Obstacle]:
         """Return what keeps this from running on its database."""
         try:

@@ -30,8 +30,10 @@ def in_words_for_the_console(error: OperationalError) -> str:
     """Return a sentence about what only a command meets; empty for all else."""
     cause = error.__cause__
     if isinstance(cause, _TABLES):
-        return "The database lacks tables of this version: prepare it with `manage.py migrate`, or see that"\
+        return (
+            "The database lacks tables of this version: prepare it with `manage.py migrate`, or see that"
             " LOBWIFE_DATABASE_URL names the installation that you mean."
+        )
     if isinstance(cause, psycopg.OperationalError) and cause.sqlstate is None:
         reason = " ".join(str(error).split())
         return f"The database can't be reached ({reason}): see that its server runs and what LOBWIFE_DATABASE_URL says."

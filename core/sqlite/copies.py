@@ -38,6 +38,14 @@ class Copy:
     by_hand: bool = False
 
 
+def refuse_on_server() -> None:
+    """Raise Conflict where the database has a server: its copies are not made here."""
+    if connection.vendor != "sqlite":
+        raise Conflict(
+            "the database is PostgreSQL, whose copies are made and put back with its own tools: docs/postgres.md"
+        )
+
+
 def folder() -> pathlib.Path:
     return pathlib.Path(settings.STATE_DIR) / "backups"
 
@@ -63,6 +71,7 @@ def copy_to(target: pathlib.Path) -> None:
 
     Raises Conflict when there is such a file, Unavailable when it can't be made.
     """
+    refuse_on_server()
     if target.exists():
         raise Conflict(f"{target} is there already: name another file, or remove it")
     plain = target.with_name(f"{target.name}.part")
@@ -137,6 +146,7 @@ def copy_database(database: pathlib.Path, part: pathlib.Path) -> None:
 @contextlib.contextmanager
 def _locked() -> Iterator[None]:
     """Hold the lock of the copies; turn errors into sentences."""
+    refuse_on_server()
     target = newest_copy()
     try:
         with locked(target.with_name(f"{target.name}.lock"), wait=False):

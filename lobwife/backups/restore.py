@@ -22,7 +22,7 @@ from django.db.utils import DatabaseError, OperationalError
 
 from core.errors import Conflict, LobwifeError, Unavailable
 from core.files import locked, replace_with_numbered_backup
-from core.sqlite.copies import copy_database, folder, kept_copies, newest_copy
+from core.sqlite.copies import copy_database, folder, kept_copies, newest_copy, refuse_on_server
 from core.sqlite.copy_reader import check_schema, known_migrations, unpacked
 from core.sqlite.gate import GateTimeout, gate_for
 from lobwife.backups import carry_over
@@ -58,6 +58,7 @@ def restore(
     NotFound, Invalid or Conflict for a copy that can't be used, Unavailable when the live file can't be written; the
     live file is then as it was.
     """
+    refuse_on_server()
     state = pathlib.Path(settings.STATE_DIR)
     database = state / settings.DATABASE_FILE
     connection.close()

@@ -21,8 +21,8 @@ from django.db import close_old_connections, transaction
 from django.db.utils import DatabaseError, InterfaceError
 
 from core import processes
-from core.errors import Conflict, Unavailable
 from core.database.notification import Listener, data_version, listener
+from core.errors import Conflict, Unavailable
 from core.timestamps import utc_now
 from jobs.alerts import rules
 from jobs.execution.process import boot_id

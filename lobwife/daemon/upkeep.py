@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.conf import settings
+from django.db import connection
 
 from access import idempotency
 from access.keys import prune_lease_keys
@@ -29,22 +30,28 @@ VAULT_SERVICE = "lobwife-sync"
 
 def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
     """Return the periodic work by name, with its schedule: five cron fields, in UTC."""
+    file: dict[str, tuple[Callable[[], object], str]] = {
+        "checkpoint": (checkpoint, "*/5 * * * *"),
+        "optimize": (optimize, "23 4 * * *"),
+    }
     return {
         "prune runs": (retention.prune, "17 * * * *"),
         "prune events": (events_retention.prune, "27 * * * *"),
         "prune lease keys": (prune_lease_keys, "37 * * * *"),
         "forget kept answers": (idempotency.trim, "37 * * * *"),
         "prune deliveries": (webhooks.prune, "47 * * * *"),
-        "checkpoint": (checkpoint, "*/5 * * * *"),
-        "optimize": (optimize, "23 4 * * *"),
+        **(file if connection.vendor == "sqlite" else {}),  # a server looks after itself
     }
 
 
 def loops() -> list[Loop]:
     """Return the followers and the like, each of which runs in a thread of its own."""
-    return [
+    file = [
         Loop("the hourly copy of the database", copies.keep_when_due, every_seconds=60, idle_seconds=60),
         Loop("the weekly restore test", restore_test.run_when_due, every_seconds=600, idle_seconds=600),
+    ]
+    return [
+        *(file if connection.vendor == "sqlite" else ()),
         Loop("the broker's follower", Follower().tick, every_seconds=0.5),
         Loop("the vault's follower", VaultFollower(vault_token).tick, every_seconds=0.1),
         Loop("expiry of leases", Expiry(on_task_failed).tick, every_seconds=1, idle_seconds=1),

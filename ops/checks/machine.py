@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx2
 from django.conf import settings
@@ -64,6 +65,9 @@ def disk() -> Iterator[Finding]:
 
 def database() -> Iterator[Finding]:
     """Check that it is whole and up to date, and its WAL small; name what the older service stored oddly."""
+    if connections[DEFAULT_DB_ALIAS].vendor != "sqlite":
+        yield from _server()
+        return
     path = settings.STATE_DIR / settings.DATABASE_FILE
     if not path.is_file():
         yield bad("database", f"there is no {path}", _NOTHING_THERE)
@@ -79,10 +83,9 @@ def database() -> Iterator[Finding]:
     if damage != "ok":
         yield bad("database", f"{path} is damaged: {damage}", "put a copy back: docs/operating.md, Restore")
         return
-    executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
-    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    missing = _missing_migrations()
     if missing:
-        yield bad("database", f"{len(missing)} migrations are missing", "run `manage.py migrate`")
+        yield missing
         return
     size = _mb(path.stat().st_size)
     yield good("database", f"whole and up to date, {size}, SQLite {sqlite3.sqlite_version}")
@@ -92,6 +95,27 @@ def database() -> Iterator[Finding]:
     else:
         yield good("WAL", sentence)
     yield from _unreadable_rows()
+
+
+def _server() -> Iterator[Finding]:
+    """Check a database that has a server: what it lacks, and that it is up to date."""
+    connection: Any = connections[DEFAULT_DB_ALIAS]
+    obstacles = connection.obstacles()
+    for obstacle in obstacles:
+        yield bad("database", obstacle.sentence, obstacle.hint)
+    missing = None if obstacles else _missing_migrations()
+    if missing:
+        yield missing
+    elif not obstacles:
+        size = _mb(state.database_bytes())
+        yield good("database", f"up to date, {size}, {connection.display_name} {connection.server_version()}")
+        yield from _unreadable_rows()
+
+
+def _missing_migrations() -> Finding | None:
+    executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
+    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return bad("database", f"{len(missing)} migrations are missing", "run `manage.py migrate`") if missing else None
 
 
 def _unreadable_rows() -> Iterator[Finding]:
@@ -112,6 +136,9 @@ def _unreadable_rows() -> Iterator[Finding]:
 
 def copies() -> Iterator[Finding]:
     """Check the copies of the database; an installation that runs has at least one."""
+    if connections[DEFAULT_DB_ALIAS].vendor != "sqlite":
+        yield good("copies", "made with the database's own tools, not here: docs/postgres.md")
+        return
     kept = state.copies()
     if not kept.kept:
         remedy = "start the daemon, which keeps one an hour, or run `manage.py backup`"

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from django.conf import settings
+from django.core.cache import cache
 from django.db import connection, models, transaction
 from django.db.models import Q
 from django.db.utils import OperationalError
@@ -23,11 +24,11 @@ from django.db.utils import OperationalError
 import vaultsync.queries
 from broker.github import app
 from broker.models import GitHubState
-from core.sqlite.copies import Copy, kept_copies
-from core.write_deadline import writing_until
 from core.database.messages import as_sentence, is_about_a_lock
+from core.sqlite.copies import Copy, kept_copies
 from core.sqlite.restore_test import RestoreTest, last_restore_test
 from core.timestamps import utc_now
+from core.write_deadline import writing_until
 from jobs.alerts.rules import destinations
 from jobs.execution import reasons
 from jobs.models import FAILURES, Alert, Delivery, Job, JobRun, State, is_fresh
@@ -37,11 +38,12 @@ from vaultsync.models import VaultState
 
 Row = TypeVar("Row", bound=models.Model)
 _FULL_BYTES = 2**20
+_SIZE_SECONDS = 60
 _MOST_UNSENT = 1000
 _MOST_TASKS, _MOST_LEASES = 8, 2000
 _MOST_IN_A_ROW, _MOST_REASONS = 30, 20
 _LOCKED = (
-    "The database is locked by another program: nothing can be written and no script starts. Look for a sqlite3 shell"
+    "The database is locked by another program: nothing can be written and no script starts. Look for a shell"
     " or a backup that holds it open."
 )
 
@@ -180,6 +182,9 @@ def vault() -> Vault:
 
 
 def copies() -> Copies:
+    """Return the copies that this service keeps: of a file, since a server's are made with its own tools."""
+    if connection.vendor != "sqlite":
+        return Copies([], None)
     return Copies(kept_copies(), last_restore_test())
 
 
@@ -209,12 +214,16 @@ def free_bytes() -> list[tuple[pathlib.Path, int]]:
 
 
 def database_bytes() -> int:
-    """Return the size of the database file; raises OSError."""
-    return os.stat(str(connection.settings_dict["NAME"])).st_size
+    """Return the size of the database; raises OSError where it is a file that is not there."""
+    if connection.vendor == "sqlite":
+        return os.stat(str(connection.settings_dict["NAME"])).st_size
+    return int(cache.get_or_set("ops.database size", connection.size_bytes, _SIZE_SECONDS) or 0)
 
 
 def wal_bytes() -> int:
-    """Return the size of the write-ahead log; 0 without one."""
+    """Return the size of SQLite's write-ahead log; 0 without one."""
+    if connection.vendor != "sqlite":
+        return 0
     try:
         return os.stat(f"{connection.settings_dict['NAME']}-wal").st_size
     except FileNotFoundError:

@@ -31,8 +31,8 @@ NOT_NOW = (
     " WHERE d.task_id = t.id AND o.status IS DISTINCT FROM 'completed')",
     # it is put off, its back-off is not over, or a task of its group is active
     "EXISTS (SELECT 1 FROM tasks_taskplan p WHERE p.task_id = t.id AND (p.not_before > %(now)s OR p.retry_at > %(now)s"
-    ' OR p."group" IN (SELECT g."group" FROM tasks a CROSS JOIN tasks_taskplan g ON g.task_id = a.id'
-    " WHERE a.status = 'active' AND g.\"group\" IS NOT NULL)))",
+    ' OR p."group" IN (SELECT g."group" FROM tasks a CROSS JOIN tasks_taskplan g'
+    " WHERE g.task_id = a.id AND a.status = 'active' AND g.\"group\" IS NOT NULL)))",
     # a budget of it is spent
     "EXISTS (SELECT 1 FROM tasks_spentbudget s JOIN tasks_budget b ON b.id = s.budget_id"
     " WHERE (s.until IS NULL OR s.until > %(today)s)"
@@ -215,7 +215,9 @@ def _select(kind: str, count: int) -> tuple[str, str]:
         "repos": [f"t.repos = %(repos{place})s AND t.type = %(type{place})s" for place in range(count)],
     }[kind]
     if conditions:
-        lanes = [_LANE.format(index=index_hint(f"idx_tasks_queue_{kind}"), conditions=f"AND {each}") for each in conditions]
+        lanes = [
+            _LANE.format(index=index_hint(f"idx_tasks_queue_{kind}"), conditions=f"AND {each}") for each in conditions
+        ]
     else:
         lanes = [_LANE.format(index=index_hint("idx_tasks_queue"), conditions="")]
     fits = " OR ".join(f"({each})" for each in conditions) or "TRUE"

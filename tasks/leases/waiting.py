@@ -16,8 +16,8 @@ from typing import TypeVar
 from django.conf import settings
 from django.db import close_old_connections
 
-from core.errors import TooManyRequests
 from core.database.watcher import Watcher, watcher
+from core.errors import TooManyRequests
 from core.timestamps import utc_now
 from tasks.leases import queries
 from tasks.leases.queries import Wanted

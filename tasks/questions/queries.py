@@ -8,8 +8,8 @@ from typing import Any
 
 from django.db import connection
 
-from core.errors import NotFound
 from core.database.statements import read_one
+from core.errors import NotFound
 from core.timestamps import seconds_text
 from tasks.questions.models import Question
 

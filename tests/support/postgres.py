@@ -85,7 +85,9 @@ class Cluster:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(_program(program)), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=self.folder, timeout=_SECONDS, **self._account)
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=self.folder, timeout=_SECONDS, **self._account
+        )
         if done.returncode:
             raise RuntimeError(f"{program}: {done.stderr}")
 

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
 from core.errors import LobwifeError
-from core.sqlite.copies import copy_to, keep_copy, kept_copies
+from core.sqlite.copies import copy_to, keep_copy, kept_copies, refuse_on_server
 
 
 class Command(BaseCommand):
@@ -23,8 +23,9 @@ class Command(BaseCommand):
         parser.add_argument("file", nargs="?", type=pathlib.Path)
 
     def handle(self, *args: Any, file: pathlib.Path | None, **options: Any) -> None:
-        connection.ensure_connection()  # before anything is left in a folder without a database
         try:
+            refuse_on_server()
+            connection.ensure_connection()  # before anything is left in a folder without a database
             if file is not None:
                 copy_to(file.absolute())
                 self.stdout.write(str(file.absolute()))
