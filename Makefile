@@ -62,6 +62,7 @@ audit: $(VENV)/.installed-dev ## look for known vulnerabilities in what is insta
 requirements: $(VENV)/.installed-dev ## pin the newest versions that requirements*.in allow
 	$(RUN) -m uv pip compile -q --upgrade --generate-hashes --universal --python-version 3.11 requirements.in -o requirements.txt
 	$(RUN) -m uv pip compile -q --upgrade --generate-hashes --universal --python-version 3.11 requirements-scripts.in -o requirements-scripts.txt
+	$(RUN) -m uv pip compile -q --upgrade --generate-hashes --universal --python-version 3.11 requirements-postgres.in -o requirements-postgres.txt
 	$(RUN) -m uv pip compile -q --upgrade --generate-hashes --universal --python-version 3.11 requirements-dev.in -o requirements-dev.txt
 
 release-check: $(VENV)/.installed-dev ## say whether this can be released: version, changelog, tags, pins; then audit and test

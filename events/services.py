@@ -127,9 +127,8 @@ def read_after(
     The one place that readers read from. An event that is seen here is never followed by one with a smaller id: ids are
     given out in the order of commits. SQLite has a single writer. PostgreSQL has many, and a sequence would give 5 to
     one that commits after another's 6: a cursor that has passed 6 would never see 5. So whoever appends holds a lock
-    from the first event until the COMMIT (`in_order_of_commits()`), and the id is one more than the newest, which is then
-    the newest of all that will ever have been committed before. It has no gaps either, since what is rolled back gives
-    its ids back.
+    until the COMMIT (`in_order_of_commits()`), and the id is one more than the newest, than which none can become
+    visible that is smaller. There are no gaps either, since what is rolled back gives its ids back.
     """
     until = cursor + _WINDOW if task is None else _LARGEST
     conditions, values = "", [cursor, until]

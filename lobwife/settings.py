@@ -204,6 +204,8 @@ else:
         }
     }
 
+DATABASE_NAME = DATABASES["default"]["NAME"]  # the installation's: tests have others
+
 # --- People
 PASSWORD_HASHERS = ["access.authentication.PBKDF2PasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [

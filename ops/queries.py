@@ -47,7 +47,8 @@ _FAILING_JOBS = """
     FROM jobs_job AS job LEFT JOIN job_state AS state ON state.name = job.name
     WHERE coalesce(state.enabled, TRUE) AND
         (SELECT state IN ('failed', 'timeout', 'error', 'lost') FROM jobs_jobrun
-         WHERE job_id = job.id AND state || '' NOT IN ('queued', 'running', 'skipped', 'aborted') ORDER BY id DESC LIMIT 1)
+         WHERE job_id = job.id AND state || '' NOT IN ('queued', 'running', 'skipped', 'aborted')
+         ORDER BY id DESC LIMIT 1)
     ORDER BY job.id
 """
 # A task counts when it got there: events after that have the same status, and don't count.
@@ -64,8 +65,8 @@ _TASKS_SINCE = """
 # Durations are rounded to a tenth of their logarithm, which is near enough for a percentile.
 _RUNS_BY_STEP = """
     WITH steps (number, begin, finish) AS (VALUES {steps})
-    SELECT steps.number, state, CAST(trunc(ln(CASE WHEN duration < 0.001 THEN 0.001 ELSE duration END) * 10) AS INTEGER),
-        count(*)
+    SELECT steps.number, state,
+        CAST(trunc(ln(CASE WHEN duration < 0.001 THEN 0.001 ELSE duration END) * 10) AS INTEGER), count(*)
     FROM steps CROSS JOIN jobs_jobrun WHERE queued_at >= steps.begin AND queued_at < steps.finish {of_job}
     GROUP BY 1, 2, 3
 """

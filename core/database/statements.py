@@ -57,7 +57,7 @@ def index_hint(name: str) -> str:
 
 
 def epoch(column: str) -> str:
-    """Return the expression for a time of the old tables, which is text, in seconds since 1970; NULL for other texts."""
+    """Return the expression for a time that is stored as text, in seconds since 1970; NULL for any other text."""
     return str(connections[DEFAULT_DB_ALIAS].ops.epoch(column))  # type: ignore[attr-defined]
 
 

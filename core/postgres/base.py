@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import zlib
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ import psycopg
 from django.db.backends.postgresql import base, features, operations, schema
 from django.db.utils import DatabaseErrorWrapper, OperationalError
 from psycopg import errors, pq
+from psycopg.abc import Buffer
+from psycopg.adapt import AdaptersMap
+from psycopg.types.numeric import NumericLoader
 from psycopg_pool import ConnectionPool
 
 from core.postgres import messages
@@ -22,14 +26,13 @@ from core.write_deadline import write_timeout
 # Of all transactions, so that they are one after the other, as on SQLite; "lobwife" in ASCII.
 WRITER_LOCK = 0x6C6F6277696665
 _LOCKS = 0x6C6F6277  # the first half of the keys of those with a name
-_TEXT = 'text COLLATE "C"'
+_TEXTS, _BY_BYTES = ("text", "varchar"), "C"
 _WHOLE = ("IntegerField", "PositiveIntegerField")
 _SMALL = ("SmallIntegerField", "PositiveSmallIntegerField")
 _TIME = r"^[1-9]\d{3}-(0[1-9]|1[0-2])-\d\d[ T]\d\d:\d\d:\d\d"
 
 
 class DatabaseOperations(operations.DatabaseOperations):
-    cast_data_types = {**operations.DatabaseOperations.cast_data_types, "TextField": "text", "CharField": "varchar"}
     integer_field_ranges = {
         **operations.DatabaseOperations.integer_field_ranges,
         **{name: (-(2**63), 2**63 - 1) for name in _WHOLE},
@@ -60,8 +63,25 @@ class DatabaseOperations(operations.DatabaseOperations):
 
 
 class DatabaseSchemaEditor(schema.DatabaseSchemaEditor):
+    def _iter_column_sql(
+        self, column_db_type: str, params: Any, model: Any, field: Any, field_db_params: Any, include_default: bool
+    ) -> Iterator[str]:
+        collation = field_db_params.get("collation") or _collation(column_db_type)
+        parameters = {**field_db_params, "collation": collation}
+        return super()._iter_column_sql(column_db_type, params, model, field, parameters, include_default)
+
+    def _alter_column_type_sql(
+        self, model: Any, old_field: Any, new_field: Any, new_type: str, old_collation: Any, new_collation: Any
+    ) -> Any:
+        collation = new_collation or _collation(new_type)
+        return super()._alter_column_type_sql(model, old_field, new_field, new_type, old_collation, collation)
+
     def _create_like_index_sql(self, model: Any, field: Any) -> None:
         """Make no second index for LIKE: by the bytes of a text, any index serves it."""
+
+
+def _collation(column_type: str) -> str | None:
+    return _BY_BYTES if column_type.startswith(_TEXTS) else None
 
 
 class DatabaseFeatures(features.DatabaseFeatures):
@@ -76,6 +96,21 @@ class _ErrorWrapper(DatabaseErrorWrapper):
             self.wrapper.errors_occurred = True
             raise OperationalError(*exc_value.args) from exc_value
         super().__exit__(exc_type, exc_value, traceback)
+
+
+class _NumericLoader(NumericLoader):
+    """The sum of whole numbers is a whole number, as on SQLite."""
+
+    def load(self, data: Buffer) -> Any:
+        digits = bytes(data)
+        return int(digits) if digits.lstrip(b"-").isdigit() else super().load(data)
+
+
+@functools.cache
+def _adapters(template: AdaptersMap) -> AdaptersMap:
+    adapters = AdaptersMap(template)
+    adapters.register_loader("numeric", _NumericLoader)
+    return adapters
 
 
 def _check(connection: psycopg.Connection[Any]) -> None:
@@ -103,9 +138,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
         **base.DatabaseWrapper.data_types,
         **dict.fromkeys(_WHOLE, "bigint"),
         **dict.fromkeys(_SMALL, "integer"),
-        "TextField": _TEXT,
-        "CharField": 'varchar(%(max_length)s) COLLATE "C"',
-        "SlugField": 'varchar(%(max_length)s) COLLATE "C"',
     }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -120,6 +152,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def get_connection_params(self) -> dict[str, Any]:
         parameters: dict[str, Any] = super().get_connection_params()
         parameters.pop("timeout", None)
+        parameters["context"] = _adapters(parameters["context"])
         return parameters
 
     @property

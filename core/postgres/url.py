@@ -30,7 +30,7 @@ _OF_SERVER = {
 def settings_of(variable: str, url: str, *, connections: int, timeout: int) -> dict[str, Any]:
     """Return Django's settings for a URL; raises ImproperlyConfigured with a sentence that has nothing of it.
 
-    `connections` is the size of a process's pool, 0 for none; `timeout` the seconds that a transaction waits for others.
+    `connections` is the size of a process's pool, 0 for none; a transaction waits for others `timeout` seconds.
     """
     if not url.startswith(_SCHEMES):
         raise ImproperlyConfigured(f"{variable} is not a URL of PostgreSQL: {_WRITE}.")

@@ -33,7 +33,8 @@ def keep_copy_or_refuse(command: BaseCommand, options: dict[str, Any]) -> None:
 
 def _refuse_on_server(options: dict[str, Any]) -> None:
     """Raise CommandError without --yes-i-mean-it; a server's copies are made with its own tools."""
-    if not options.get("yes_i_mean_it") and not connection.in_atomic_block:
+    is_it = options["database"] == DEFAULT_DB_ALIAS and connection.settings_dict["NAME"] == settings.DATABASE_NAME
+    if is_it and not options.get("yes_i_mean_it"):
         raise CommandError(
             f"This deletes or overwrites rows of the database {connection.settings_dict['NAME']}, of which no copy is"
             " made here: make one with the database's own tools (docs/postgres.md), then give --yes-i-mean-it."

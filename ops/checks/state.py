@@ -217,7 +217,7 @@ def database_bytes() -> int:
     """Return the size of the database; raises OSError where it is a file that is not there."""
     if connection.vendor == "sqlite":
         return os.stat(str(connection.settings_dict["NAME"])).st_size
-    return int(cache.get_or_set("ops.database size", connection.size_bytes, _SIZE_SECONDS) or 0)
+    return int(cache.get_or_set("ops.database_bytes", connection.size_bytes, _SIZE_SECONDS) or 0)
 
 
 def wal_bytes() -> int:
