@@ -13,6 +13,7 @@ from django.core import checks
 from django.db import connection
 from django.db.utils import DatabaseError
 
+from core.database.server import is_postgres
 from core.database.statements import read_one
 
 _SELECT = "SELECT decided, initial FROM lobwife_accesspolicy"
@@ -58,7 +59,7 @@ def check_api_access(**_: Any) -> list[checks.CheckMessage]:
 def _stored_modes() -> tuple[str, str]:
     """Return the decided and the initial mode, without changing a byte of the database; "" for what it doesn't have."""
     row = None
-    if connection.vendor != "sqlite":
+    if is_postgres():
         with contextlib.suppress(DatabaseError):
             row = read_one(_SELECT)
         return row or ("", "")

@@ -14,7 +14,6 @@ from django.contrib.admin import AdminSite
 from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.db import connection
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
@@ -25,6 +24,7 @@ from django.views.decorators.http import require_POST
 
 from access import resend
 from core.callers import operator_of
+from core.database.server import is_postgres
 from core.errors import Invalid, LobwifeError, NotFound
 from core.processes import in_native_thread
 from core.sqlite.copies import folder, keep_copy
@@ -243,7 +243,7 @@ class OperationsSite(AdminSite):
             "title": "Copies",
             "copies": state.copies(),
             "folder": folder(),
-            "is_file": connection.vendor == "sqlite",
+            "is_file": not is_postgres(),
         }
         return TemplateResponse(request, "ops/copies.html", context)
 

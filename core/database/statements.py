@@ -46,11 +46,6 @@ def write_returning(sql: str, parameters: Parameters = ()) -> tuple[Any, ...] | 
         return row
 
 
-def is_postgres() -> bool:
-    """Return whether the database is PostgreSQL; else it is SQLite."""
-    return bool(connections[DEFAULT_DB_ALIAS].vendor == "postgresql")
-
-
 def index_hint(name: str) -> str:
     """Return what makes a planner use an index, after the table's name; empty where none has to be told."""
     return str(connections[DEFAULT_DB_ALIAS].ops.index_hint(name))  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ import functools
 import os
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 from django.db.backends.postgresql import base, features, operations, schema
@@ -68,13 +68,15 @@ class DatabaseSchemaEditor(schema.DatabaseSchemaEditor):
     ) -> Iterator[str]:
         collation = field_db_params.get("collation") or _collation(column_db_type)
         parameters = {**field_db_params, "collation": collation}
-        return super()._iter_column_sql(column_db_type, params, model, field, parameters, include_default)
+        column = super()._iter_column_sql  # type: ignore[misc]
+        yield from column(column_db_type, params, model, field, parameters, include_default)
 
     def _alter_column_type_sql(
         self, model: Any, old_field: Any, new_field: Any, new_type: str, old_collation: Any, new_collation: Any
     ) -> Any:
         collation = new_collation or _collation(new_type)
-        return super()._alter_column_type_sql(model, old_field, new_field, new_type, old_collation, collation)
+        alter = super()._alter_column_type_sql  # type: ignore[misc]
+        return alter(model, old_field, new_field, new_type, old_collation, collation)
 
     def _create_like_index_sql(self, model: Any, field: Any) -> None:
         """Make no second index for LIKE: by the bytes of a text, any index serves it."""
@@ -90,6 +92,8 @@ class DatabaseFeatures(features.DatabaseFeatures):
 
 class _ErrorWrapper(DatabaseErrorWrapper):
     """A table or column that is missing is the installation's fault, as on SQLite, not the program's."""
+
+    wrapper: Any
 
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         if isinstance(exc_value, errors.UndefinedTable | errors.UndefinedColumn):
@@ -134,6 +138,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     ops_class = DatabaseOperations
     features_class = DatabaseFeatures
     messages = messages
+    _connection_pools: ClassVar[dict[str, ConnectionPool[Any]]] = {}
     data_types = {
         **base.DatabaseWrapper.data_types,
         **dict.fromkeys(_WHOLE, "bigint"),
@@ -160,9 +165,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """This process's pool; Django's, with a check that asks the server nothing."""
         if self.alias not in self._connection_pools and (options := self.settings_dict["OPTIONS"].get("pool")):
             parameters = {**self.get_connection_params(), "autocommit": True}
-            made = ConnectionPool(
-                kwargs=parameters, open=False, configure=self._configure_connection, check=_check, **options
-            )
+            configure = self._configure_connection  # type: ignore[attr-defined]
+            made = ConnectionPool(kwargs=parameters, open=False, configure=configure, check=_check, **options)
             self._connection_pools.setdefault(self.alias, made)
         return super().pool  # type: ignore[no-any-return]
 

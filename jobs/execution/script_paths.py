@@ -13,7 +13,13 @@ from django.conf import settings
 from core.errors import Invalid, NotFound
 from jobs.secrets import ON_REQUEST
 
-_WITHHELD_PREFIXES = ("GH_APP_PEM", "LOBWIFE_SECRET_KEY", "DJANGO_SUPERUSER_", "LOBWIFE_ALERT_URLS")
+_WITHHELD_PREFIXES = (
+    "GH_APP_PEM",
+    "LOBWIFE_SECRET_KEY",
+    "LOBWIFE_DATABASE_URL",
+    "DJANGO_SUPERUSER_",
+    "LOBWIFE_ALERT_URLS",
+)
 _POST_TO_DISCORD = ("lobmob-status-reporter.py", "lobmob-task-manager.py")  # of the fleet's own
 _CLIENT = settings.BASE_DIR / "clients" / "python"  # scripts import lobwife_client
 _MOST_LISTED = 200
@@ -66,7 +72,8 @@ def command(path: pathlib.Path) -> list[str]:
 def script_environment(path: pathlib.Path) -> dict[str, str]:
     """Return a script's environment: the daemon's own, without what scripts don't need, and the contract's variables.
 
-    Whoever has the App's key or the secret key needs no script to reach everything; tokens come from the broker.
+    Whoever has the App's key, the secret key or the database's password needs no script to reach everything; tokens
+    come from the broker.
     """
     withheld = () if path.name in _POST_TO_DISCORD else ON_REQUEST
     inherited = {

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.conf import settings
-from django.db import connection
 
 from access import idempotency
 from access.keys import prune_lease_keys
 from broker.audit import SYSTEM
 from broker.follower import Follower
 from broker.tokens.issue import issue_service_token
+from core.database.server import is_postgres
 from core.sqlite import copies, restore_test
 from core.sqlite.upkeep import checkpoint, optimize
 from events import retention as events_retention
@@ -40,7 +40,7 @@ def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
         "prune lease keys": (prune_lease_keys, "37 * * * *"),
         "forget kept answers": (idempotency.trim, "37 * * * *"),
         "prune deliveries": (webhooks.prune, "47 * * * *"),
-        **(file if connection.vendor == "sqlite" else {}),  # a server looks after itself
+        **({} if is_postgres() else file),  # a server looks after itself
     }
 
 
@@ -51,7 +51,7 @@ def loops() -> list[Loop]:
         Loop("the weekly restore test", restore_test.run_when_due, every_seconds=600, idle_seconds=600),
     ]
     return [
-        *(file if connection.vendor == "sqlite" else ()),
+        *(() if is_postgres() else file),
         Loop("the broker's follower", Follower().tick, every_seconds=0.5),
         Loop("the vault's follower", VaultFollower(vault_token).tick, every_seconds=0.1),
         Loop("expiry of leases", Expiry(on_task_failed).tick, every_seconds=1, idle_seconds=1),

@@ -8,13 +8,14 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connection
 
+from core.database.server import is_postgres
 from core.errors import LobwifeError
 from core.sqlite.copies import keep_copy
 
 
 def keep_copy_or_refuse(command: BaseCommand, options: dict[str, Any]) -> None:
     """Copy the installation's database; raises CommandError without --yes-i-mean-it, or when it can't be copied."""
-    if connection.vendor != "sqlite":
+    if is_postgres():
         _refuse_on_server(options)
         return
     database = settings.STATE_DIR / settings.DATABASE_FILE

@@ -7,7 +7,9 @@ import shlex
 import sys
 
 from django.conf import settings
+from django.db import connection
 
+from core.database.server import is_postgres
 from lobwife.takeover.database import COPY_SUFFIX
 from lobwife.web.prepare import NewOperator
 
@@ -25,7 +27,8 @@ def banner(operator: NewOperator | None, *, is_open: bool) -> str:
         *_sign_in(operator),
         ("for agents", f"{programs}/   (its calls are described at {people}/api/docs)"),
         *([] if is_open else _closed()),
-        ("state", f"{settings.STATE_DIR}   (database lobmob.db, log daemon.log)"),
+        ("state", f"{settings.STATE_DIR}   ({_database_file()}log daemon.log)"),
+        *_server(),
         *_taken_over(operator),
         ("vault", str(settings.VAULT_PATH)),
         ("scripts", ":".join(str(folder) for folder in settings.JOB_SCRIPT_DIRS if folder.is_dir())),
@@ -47,6 +50,18 @@ def banner(operator: NewOperator | None, *, is_open: bool) -> str:
         "Ctrl-C stops everything. From here on, web and daemon log:",
     ]
     return "\n".join(lines)
+
+
+def _database_file() -> str:
+    return "" if is_postgres() else f"database {settings.DATABASE_FILE}, "
+
+
+def _server() -> list[tuple[str, str]]:
+    """Return a row for a database that has a server; its URL has a password, so it is typed again for commands."""
+    if not is_postgres():
+        return []
+    where = connection.settings_dict["HOST"] or "this machine"
+    return [("database", f"{settings.DATABASE_NAME} on {where}   (PostgreSQL; commands need LOBWIFE_DATABASE_URL too)")]
 
 
 def _sign_in(operator: NewOperator | None) -> list[tuple[str, str]]:

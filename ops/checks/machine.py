@@ -18,6 +18,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from broker.github.client import GitHub
+from core.database.server import is_postgres, server
 from core.errors import LobwifeError
 from core.timestamps import parse
 from jobs.alerts import kinds
@@ -65,8 +66,9 @@ def disk() -> Iterator[Finding]:
 
 def database() -> Iterator[Finding]:
     """Check that it is whole and up to date, and its WAL small; name what the older service stored oddly."""
-    if connections[DEFAULT_DB_ALIAS].vendor != "sqlite":
-        yield from _server()
+    server_database = server()
+    if server_database is not None:
+        yield from _server(server_database)
         return
     path = settings.STATE_DIR / settings.DATABASE_FILE
     if not path.is_file():
@@ -97,9 +99,8 @@ def database() -> Iterator[Finding]:
     yield from _unreadable_rows()
 
 
-def _server() -> Iterator[Finding]:
+def _server(connection: Any) -> Iterator[Finding]:
     """Check a database that has a server: what it lacks, and that it is up to date."""
-    connection: Any = connections[DEFAULT_DB_ALIAS]
     obstacles = connection.obstacles()
     for obstacle in obstacles:
         yield bad("database", obstacle.sentence, obstacle.hint)
@@ -136,7 +137,7 @@ def _unreadable_rows() -> Iterator[Finding]:
 
 def copies() -> Iterator[Finding]:
     """Check the copies of the database; an installation that runs has at least one."""
-    if connections[DEFAULT_DB_ALIAS].vendor != "sqlite":
+    if is_postgres():
         yield good("copies", "made with the database's own tools, not here: docs/postgres.md")
         return
     kept = state.copies()

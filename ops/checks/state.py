@@ -25,6 +25,7 @@ import vaultsync.queries
 from broker.github import app
 from broker.models import GitHubState
 from core.database.messages import as_sentence, is_about_a_lock
+from core.database.server import is_postgres, server
 from core.sqlite.copies import Copy, kept_copies
 from core.sqlite.restore_test import RestoreTest, last_restore_test
 from core.timestamps import utc_now
@@ -183,7 +184,7 @@ def vault() -> Vault:
 
 def copies() -> Copies:
     """Return the copies that this service keeps: of a file, since a server's are made with its own tools."""
-    if connection.vendor != "sqlite":
+    if is_postgres():
         return Copies([], None)
     return Copies(kept_copies(), last_restore_test())
 
@@ -215,14 +216,15 @@ def free_bytes() -> list[tuple[pathlib.Path, int]]:
 
 def database_bytes() -> int:
     """Return the size of the database; raises OSError where it is a file that is not there."""
-    if connection.vendor == "sqlite":
+    database = server()
+    if database is None:
         return os.stat(str(connection.settings_dict["NAME"])).st_size
-    return int(cache.get_or_set("ops.database_bytes", connection.size_bytes, _SIZE_SECONDS) or 0)
+    return int(cache.get_or_set("ops.database_bytes", database.size_bytes, _SIZE_SECONDS) or 0)
 
 
 def wal_bytes() -> int:
     """Return the size of SQLite's write-ahead log; 0 without one."""
-    if connection.vendor != "sqlite":
+    if is_postgres():
         return 0
     try:
         return os.stat(f"{connection.settings_dict['NAME']}-wal").st_size

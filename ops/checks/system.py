@@ -18,6 +18,7 @@ from django.core.checks import CheckMessage, Error, Info, Warning
 from django.db import connection
 
 from core import env
+from core.database.server import is_postgres, server
 
 SQLITE_AT_LEAST = (3, 51, 3)
 _HEADER_BYTES = 20
@@ -32,7 +33,7 @@ def register() -> None:
 
 
 def sqlite_version(**_: Any) -> Iterator[CheckMessage]:
-    if connection.vendor != "sqlite":
+    if is_postgres():
         return
     if sqlite3.sqlite_version_info < SQLITE_AT_LEAST:
         yield Error(
@@ -44,7 +45,7 @@ def sqlite_version(**_: Any) -> Iterator[CheckMessage]:
 
 
 def journal_mode(**_: Any) -> Iterator[CheckMessage]:
-    if connection.vendor != "sqlite":
+    if is_postgres():
         return
     database = pathlib.Path(str(connection.settings_dict["NAME"]))
     if not database.is_file():
@@ -66,9 +67,8 @@ def journal_mode(**_: Any) -> Iterator[CheckMessage]:
 
 def database_server(**_: Any) -> Iterator[CheckMessage]:
     """Check a database that has a server: that it answers, its version and encoding, and what the account may do."""
-    if connection.vendor == "sqlite":
-        return
-    for number, sentence, hint in connection.obstacles():
+    database = server()
+    for number, sentence, hint in database.obstacles() if database is not None else ():
         yield Error(sentence, hint=hint, id=f"lobwife.E{number:03}")
 
 

@@ -1,0 +1,17 @@
+"""A database that has a server, which is PostgreSQL, or none: a file of SQLite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, connections
+
+
+def is_postgres() -> bool:
+    """Return whether the database is PostgreSQL; else it is SQLite."""
+    return bool(connections[DEFAULT_DB_ALIAS].vendor == "postgresql")
+
+
+def server() -> Any | None:
+    """Return the connection where the database has a server, with what `core.postgres.base` adds to Django's."""
+    return connections[DEFAULT_DB_ALIAS] if is_postgres() else None
