@@ -6,12 +6,13 @@ import contextlib
 import functools
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import psycopg
 from django.db.backends.postgresql import base, features, operations, schema
-from django.db.utils import DatabaseErrorWrapper, OperationalError
+from django.db.transaction import atomic
+from django.db.utils import DatabaseErrorWrapper, InternalError, OperationalError
 from psycopg import errors, pq
 from psycopg.abc import Buffer
 from psycopg.adapt import AdaptersMap
@@ -19,6 +20,7 @@ from psycopg.types.numeric import NumericLoader
 from psycopg_pool import ConnectionPool
 
 from core.postgres import messages
+from core.postgres.leadership import LeaderLock
 from core.postgres.notification import CHANNEL, Listener
 from core.postgres.requirements import VERSION_AT_LEAST, Obstacle, obstacles
 from core.write_deadline import write_timeout
@@ -29,6 +31,9 @@ _LOCKS = 0x6C6F6277  # the first half of the keys of those with a name
 _TEXTS, _BY_BYTES = ("text", "varchar"), "C"
 _WHOLE = ("IntegerField", "PositiveIntegerField")
 _SMALL = ("SmallIntegerField", "PositiveSmallIntegerField")
+_WRITES = ("INSERT", "UPDATE", "DELETE")
+_FENCE = "DO $$BEGIN PERFORM 1 FROM ({}) AS fence; IF NOT FOUND THEN RAISE EXCEPTION 'fenced'; END IF; END$$;"
+_FENCED = "another daemon leads since: nothing of this transaction was committed"
 _TIME = r"^[1-9]\d{3}-(0[1-9]|1[0-2])-\d\d[ T]\d\d:\d\d:\d\d"
 
 
@@ -124,6 +129,15 @@ def _check(connection: psycopg.Connection[Any]) -> None:
         raise psycopg.OperationalError("the server closed the connection")
 
 
+def _in_a_transaction(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
+    """Make a write that is in no transaction one that is, so that its COMMIT is ours."""
+    connection = context["connection"]
+    if connection.in_atomic_block or not str(sql).startswith(_WRITES):
+        return execute(sql, params, many, context)
+    with atomic(using=connection.alias):
+        return execute(sql, params, many, context)
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
     """Django's PostgreSQL backend, on which the apps may think what they may on SQLite.
 
@@ -148,6 +162,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.wrap_database_errors = _ErrorWrapper(self)
+        self._fence = ""
 
     @staticmethod
     def native_sql(sql: str) -> str:
@@ -186,7 +201,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def _commit(self) -> None:
         if self.connection is None:
             return
-        if self.connection.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+        status = self.connection.pgconn.transaction_status
+        if status == pq.TransactionStatus.IDLE:
+            return
+        if self._fence and status == pq.TransactionStatus.INTRANS:
+            self._commit_fenced()
             return
         if self._run(f"COMMIT; NOTIFY {CHANNEL}") == "ROLLBACK":
             raise OperationalError("the transaction was rolled back, since one of its statements had failed")
@@ -196,6 +215,22 @@ class DatabaseWrapper(base.DatabaseWrapper):
         with self.wrap_database_errors:
             cursor = self.connection.execute(sql, prepare=False)
             return str(cursor.statusmessage)
+
+    def set_fence(self, query: str) -> None:
+        """Commit from now on only while this query has a row, which it locks until then; "" for all that is to come.
+
+        It counts for this thread's connection, and for writes without a transaction too.
+        """
+        self._fence = query
+        self.execute_wrappers = [_in_a_transaction] if query else []
+
+    def _commit_fenced(self) -> None:
+        try:
+            self._run(f"{_FENCE.format(self._fence)} COMMIT; NOTIFY {CHANNEL}")
+        except InternalError as error:
+            if isinstance(error.__cause__, errors.RaiseException):
+                raise OperationalError(_FENCED) from error
+            raise
 
     def in_order_of_commits(self) -> None:
         """Do nothing: a transaction has the lock of writers from its beginning."""
@@ -212,10 +247,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
             if self.connection is not None and not self.connection.closed:  # else the server has let go of it
                 self._run(f"SELECT pg_advisory_unlock({key})")
 
-    # --- commits
+    # --- connections of their own
     def listen(self, *, is_web: bool) -> Listener:
+        return Listener(self._plain_parameters())
+
+    def leader_lock(self) -> LeaderLock:
+        return LeaderLock(self._plain_parameters())
+
+    def _plain_parameters(self) -> dict[str, Any]:
         parameters = self.get_connection_params()
-        return Listener({name: parameters[name] for name in parameters if name not in ("context", "cursor_factory")})
+        return {name: parameters[name] for name in parameters if name not in ("context", "cursor_factory")}
 
     def data_version(self) -> tuple[object, int]:
         """Return which transactions are over: every write is one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 from typing import Any
@@ -70,6 +71,15 @@ def on_starting(server: Any) -> None:
 
 def post_fork(server: Any, worker: Any) -> None:
     stop_with_parent(server.pid)
+
+
+def post_worker_init(worker: Any) -> None:
+    """Beat as a node, by a module that needs the application, which is loaded by now."""
+    importlib.import_module("lobwife.web.heartbeat").start()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    importlib.import_module("lobwife.web.heartbeat").leave()
 
 
 def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
