@@ -15,7 +15,7 @@ ifneq ($(shell cat $(VENV)/.installed 2>/dev/null),$(shell $(RUN) -V 2>/dev/null
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast soak fuzz bench screenshots lint format audit requirements release-check
+.PHONY: help run test test-postgres test-fast soak fuzz bench screenshots lint format audit requirements release-check
 
 help: ## say what there is
 	@echo "lobwife: the operations centre of a fleet of coding agents. Start with: make run"
@@ -27,6 +27,10 @@ run: $(VENV)/.installed ## prepare what a start needs, then run web and daemon u
 
 test: lint audit ## check everything, then run the tests (PYTEST="tests/jobs -k word" for some)
 	$(TESTS) -m "not soak" -n 4 $(PYTEST)
+	@$(MAKE) --no-print-directory test-postgres
+
+test-postgres: $(VENV)/.installed-dev ## run the tests within a process on a PostgreSQL that is started for them
+	$(ISOLATED) LOBWIFE_TEST_DATABASE=postgres $(RUN) -m pytest --dist loadfile --no-loadscope-reorder --timeout 400 --timeout-method thread -m "not soak" -n 2 $(PYTEST)
 
 test-fast: $(VENV)/.installed-dev ## run the tests that need no other process, in less than a minute
 	$(TESTS) -m "fast and not slow and not soak" -n 2 $(PYTEST)

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
+from core.database.server import is_postgres
 from core.timestamps import utc_now
 from jobs.models import Daemon, Node, NodeKind
 
@@ -55,7 +56,7 @@ class Heartbeat:
 
 def are_kept() -> bool:
     """Return whether nodes beat: where a database has a server, several can share it."""
-    return connection.vendor != "sqlite"
+    return is_postgres()
 
 
 def prune() -> int:

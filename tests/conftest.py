@@ -11,6 +11,7 @@ from django.apps import apps
 from django.db import connection
 from playwright.sync_api import Browser, Page
 
+from core.database.server import is_postgres
 from lobwife.web.prepare import collect_static_files
 from tests.support.browser import chromium, leave, make_operator, operator, signed_in
 from tests.support.git_remote import follower, world
@@ -20,16 +21,34 @@ from tests.support.pages import olga, operator_client
 # Fixtures that are defined beside what they give; `operator` and `signed_in` are for modules that have a `site`.
 __all__ = ["follower", "olga", "operator", "operator_client", "signed_in", "world"]
 
+ON_POSTGRES = pathlib.Path(__file__).parent / "postgres"
 UNIT = pathlib.Path(__file__).parent / "unit"
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs no process but its own."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs no process but its own, and leave out what is not about this run's database."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if item.get_closest_marker("django_db") or "db" in fixtures or UNIT in item.path.parents:
             item.add_marker("fast")
+    others = [item for item in items if not _is_for_this_database(item)]
+    items[:] = [item for item in items if item not in set(others)]
+    config.hook.pytest_deselected(items=others)
+
+
+def _is_for_this_database(item: pytest.Item) -> bool:
+    """On PostgreSQL all tests within a process but those of SQLite; on SQLite all but those of PostgreSQL."""
+    if not is_postgres():
+        return ON_POSTGRES not in item.path.parents
+    if ON_POSTGRES in item.path.parents:
+        return True
+    return item.get_closest_marker("fast") is not None and item.get_closest_marker("sqlite") is None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    database = "PostgreSQL, tests within a process" if is_postgres() else "SQLite; `make test-postgres` has PostgreSQL"
+    terminalreporter.write_line(f"tested on {database}")
 
 
 class LongFirst:

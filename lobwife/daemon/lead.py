@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.utils import DatabaseError
 
+from core.database.server import server
 from core.errors import Conflict, Unavailable
 from jobs import nodes
 
@@ -61,9 +62,8 @@ class Candidacy(Protocol):
 
 def candidacy() -> Candidacy:
     """Return what decides who leads on this database."""
-    if connection.vendor == "sqlite":
-        return SingleDaemon()
-    return Election(connection.leader_lock())  # type: ignore[attr-defined]
+    database = server()
+    return SingleDaemon() if database is None else Election(database.leader_lock())
 
 
 class SingleDaemon:

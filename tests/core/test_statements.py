@@ -6,7 +6,7 @@ import pytest
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, transaction
 from django.db.transaction import TransactionManagementError
 
-from core.sqlite import statements
+from core.database import statements
 from tasks.models import Task
 
 pytestmark = pytest.mark.django_db
@@ -14,13 +14,13 @@ pytestmark = pytest.mark.django_db
 
 def test_they_see_and_write_what_the_orm_does() -> None:
     task = Task.objects.create(name="one")
-    assert statements.write("UPDATE tasks SET name = ? WHERE id = ?", ("two", task.pk)) == 1
-    assert statements.write_returning("UPDATE tasks SET name = name WHERE id = ? RETURNING name", (task.pk,)) == (
+    assert statements.write("UPDATE tasks SET name = %s WHERE id = %s", ("two", task.pk)) == 1
+    assert statements.write_returning("UPDATE tasks SET name = name WHERE id = %s RETURNING name", (task.pk,)) == (
         "two",
     )
-    assert statements.read_one("SELECT name FROM tasks WHERE id = :id", {"id": task.pk}) == ("two",)
-    assert statements.read_one("SELECT name FROM tasks WHERE id = ?", (0,)) is None
-    assert statements.read_all("SELECT name FROM tasks WHERE id = ?", (task.pk,)) == [("two",)]
+    assert statements.read_one("SELECT name FROM tasks WHERE id = %(id)s", {"id": task.pk}) == ("two",)
+    assert statements.read_one("SELECT name FROM tasks WHERE id = %s", (0,)) is None
+    assert statements.read_all("SELECT name FROM tasks WHERE id = %s", (task.pk,)) == [("two",)]
     task.refresh_from_db()
     assert task.name == "two"
 
@@ -39,9 +39,9 @@ def test_an_error_is_django_s_and_the_transaction_is_rolled_back() -> None:
 
     def change_and_fail() -> None:
         with transaction.atomic():
-            statements.write("UPDATE tasks SET name = 'two' WHERE id = ?", (task.pk,))
+            statements.write("UPDATE tasks SET name = 'two' WHERE id = %s", (task.pk,))
             statements.write("UPDATE nothing SET name = 1")
 
     with pytest.raises(DatabaseError):
         change_and_fail()
-    assert statements.read_one("SELECT name FROM tasks WHERE id = ?", (task.pk,)) == ("one",)
+    assert statements.read_one("SELECT name FROM tasks WHERE id = %s", (task.pk,)) == ("one",)

@@ -12,7 +12,7 @@ from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import OperationalError
 
-from core.database.server import server
+from core.database.server import is_postgres, one_at_a_time
 from core.errors import LobwifeError
 from lobwife.management.destructive import keep_copy_or_refuse
 from lobwife.takeover import json_files
@@ -43,9 +43,8 @@ class Command(migrate.Command):
         return any(backwards for _, backwards in executor.migration_plan([(app, None if name == "zero" else name)]))
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        database = server()
-        if database is not None:
-            return self._migrate_server(database, *args, **options)
+        if is_postgres():
+            return self._migrate_server(*args, **options)
         if not self._is_for_the_installation(options):
             if options["database"] == DEFAULT_DB_ALIAS and not (options["plan"] or options["check_unapplied"]):
                 make_file(_database())
@@ -70,7 +69,7 @@ class Command(migrate.Command):
                 " no other program keeps it locked, then start again"
             ) from error
 
-    def _migrate_server(self, database: Any, *args: Any, **options: Any) -> str | None:
+    def _migrate_server(self, *args: Any, **options: Any) -> str | None:
         """Migrate a database that has a server: there is no file to take over, but the key that a state directory has.
 
         One start migrates at a time, wherever it runs; the others wait.
@@ -78,7 +77,7 @@ class Command(migrate.Command):
         if connection.in_atomic_block or options["plan"] or options["check_unapplied"]:
             return super().execute(*args, **options)
         try:
-            with prepared(settings.STATE_DIR), database.one_at_a_time("migrate"):
+            with prepared(settings.STATE_DIR), one_at_a_time("migrate"):
                 return super().execute(*args, **options)
         except LobwifeError as error:
             raise CommandError(str(error)) from error

@@ -1,0 +1,185 @@
+"""The backend: one transaction at a time, deadlines, errors, commits that are listened for, a server that restarts."""
+
+from __future__ import annotations
+
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from django.db import DatabaseError, OperationalError, connection, connections, transaction
+from django.db.models import Sum
+from django.db.utils import IntegrityError
+
+from core.database.messages import in_words, in_words_for_the_console, is_about_a_lock
+from core.database.notification import data_version, listener
+from core.postgres.notification import Listener
+from core.write_deadline import writing_until
+from tasks.models import Task
+from tests.support.postgres import Cluster
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Other:
+    """A transaction of another connection, which ends when it is told so."""
+
+    def __init__(self) -> None:
+        self._begun, self._end = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Other:
+        self._thread.start()
+        assert self._begun.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        try:
+            with transaction.atomic():
+                self._begun.set()
+                self._end.wait(30)
+        finally:
+            connection.close()
+
+
+def test_a_transaction_waits_for_another_until_its_deadline() -> None:
+    with Other():
+        began = time.monotonic()
+        with (
+            pytest.raises(OperationalError) as raised,
+            writing_until(time.monotonic() + 0.3),
+            transaction.atomic(),
+        ):
+            raise AssertionError("it began")
+        assert 0.2 <= time.monotonic() - began < 5
+        assert is_about_a_lock(raised.value)
+        assert in_words(raised.value) == "the database is locked by another writer; try again in a few seconds"
+        assert Task.objects.count() == 0  # the connection can be used, and readers wait for nobody
+    with transaction.atomic():
+        Task.objects.create(name="x")
+    assert Task.objects.count() == 1
+
+
+def test_a_statement_that_failed_and_was_caught_is_not_taken_for_a_commit() -> None:
+    def fail_and_go_on() -> None:
+        with transaction.atomic():
+            Task.objects.create(name="lost")
+            with pytest.raises(DatabaseError), connection.cursor() as cursor:
+                cursor.execute("SELECT 1/0")
+
+    with pytest.raises(OperationalError, match="rolled back"):
+        fail_and_go_on()
+    assert not Task.objects.exists()
+
+
+def test_a_savepoint_of_its_own_keeps_the_transaction() -> None:
+    with transaction.atomic():
+        task = Task.objects.create(name="kept")
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Task.objects.create(pk=task.pk, name="twice")
+    assert Task.objects.count() == 1
+
+
+def test_a_missing_table_is_an_operational_error_with_advice() -> None:
+    with pytest.raises(OperationalError) as raised:
+        connection.cursor().execute("SELECT 1 FROM nowhere")
+    assert "manage.py migrate" in in_words(raised.value)
+    assert "LOBWIFE_DATABASE_URL" in in_words_for_the_console(raised.value)
+
+
+def test_texts_are_compared_by_their_bytes_and_searched_in_any_case() -> None:
+    for name in ("a", "B", "_", "Ä"):
+        Task.objects.create(name=name)
+    assert list(Task.objects.order_by("name").values_list("name", flat=True)) == ["B", "_", "a", "Ä"]
+    assert Task.objects.get(name__icontains="b").name == "B"
+    assert Task.objects.get(name__icontains="ä").name == "Ä"
+
+
+def test_whole_numbers_have_64_bits_and_their_sum_is_one() -> None:
+    Task.objects.create(name="x", estimate_minutes=2**40)
+    Task.objects.create(name="y", estimate_minutes=2**40)
+    total = Task.objects.aggregate(sum=Sum("estimate_minutes"))["sum"]
+    assert (total, type(total)) == (2**41, int)
+
+
+def test_a_commit_wakes_listeners_and_changes_the_version() -> None:
+    commits = listener()
+    try:
+        commits.drain()
+        version = data_version()
+        assert data_version() == version
+        with transaction.atomic():
+            Task.objects.create(name="x")
+        assert select.select([commits.fileno()], [], [], 5)[0]
+        commits.drain()
+        assert not select.select([commits.fileno()], [], [], 0)[0]
+        assert data_version() != version
+    finally:
+        commits.close()
+
+
+def test_a_lock_of_a_name_is_held_by_one() -> None:
+    order: list[str] = []
+
+    def wait() -> None:
+        try:
+            with connections["default"].one_at_a_time("migrate"):
+                order.append("second")
+        finally:
+            connection.close()
+
+    with connections["default"].one_at_a_time("migrate"):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        _wait_for(lambda: _waiting_for_locks() == 1)
+        order.append("first")
+    waiting.join(10)
+    assert order == ["first", "second"]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A server of the module's own, which may be stopped."""
+    made = Cluster()
+    yield made
+    made.remove()
+
+
+def test_a_listener_connects_again_after_the_server_was_killed(cluster: Cluster) -> None:
+    commits = Listener(psycopg.conninfo.conninfo_to_dict(cluster.url()))
+    try:
+        cluster.stop(signal.SIGQUIT)
+        assert select.select([commits.fileno()], [], [], 5)[0]
+        commits.drain()
+        assert not select.select([commits.fileno()], [], [], 0.05)[0]
+        cluster.start()
+
+        def is_notified() -> bool:
+            commits.drain()
+            with psycopg.connect(cluster.url(), autocommit=True) as other:
+                other.execute("NOTIFY lobwife_commits")
+            return bool(select.select([commits.fileno()], [], [], 0.1)[0])
+
+        _wait_for(is_notified)
+    finally:
+        commits.close()
+
+
+def _waiting_for_locks() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        return int(cursor.fetchone()[0])
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.02)
