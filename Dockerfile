@@ -9,10 +9,11 @@ RUN apt-get update -q \
  && apt-get install -y -q --no-install-recommends gcc libc6-dev \
  && headers="$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
  && if [ ! -e "$headers/Python.h" ]; then apt-get install -y -q --no-install-recommends python3-dev; fi
-COPY requirements.txt requirements-scripts.txt /tmp/
+COPY requirements.txt requirements-scripts.txt requirements-postgres.txt /tmp/
 RUN python3 -m venv /opt/lobwife/venv \
  && /opt/lobwife/venv/bin/pip install -q --require-hashes -r /tmp/requirements.txt \
  && /opt/lobwife/venv/bin/pip install -q --require-hashes -r /tmp/requirements-scripts.txt \
+ && /opt/lobwife/venv/bin/pip install -q --require-hashes -r /tmp/requirements-postgres.txt \
  && /opt/lobwife/venv/bin/pip uninstall -q -y setuptools pip \
  && cd /opt/lobwife/venv/lib/python3*/site-packages \
  && find . -depth -type d -name tests -exec rm -rf {} + \

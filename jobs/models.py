@@ -12,6 +12,8 @@ from django.db import models
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Concat, Now
 
+from core.database.server import is_postgres
+
 _is_a_name = RegexValidator(
     r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z", "Use up to 100 letters, digits, dots, dashes, underscores."
 )
@@ -65,6 +67,7 @@ class State(models.TextChoices):
 
 # A daemon beats every 5 seconds; after so long without one it counts as gone.
 _HEARTBEAT_STALE_AFTER = timedelta(seconds=20)
+_ELSEWHERE_STALE_AFTER = timedelta(seconds=60)
 ACTIVE = (State.QUEUED, State.RUNNING)
 # How a run ends that failed: it is counted, alerted, retried. One that somebody aborted is none of these.
 FAILURES = (State.FAILED, State.TIMEOUT, State.ERROR, State.LOST)
@@ -288,8 +291,8 @@ class Daemon(models.Model):
 
 
 def is_fresh(age: timedelta) -> bool:
-    """Return whether a heartbeat of that age means that the daemon is alive."""
-    return abs(age) < _HEARTBEAT_STALE_AFTER
+    """Return whether a heartbeat of that age means that the daemon is alive; with a server, clocks may differ."""
+    return abs(age) < (_ELSEWHERE_STALE_AFTER if is_postgres() else _HEARTBEAT_STALE_AFTER)
 
 
 class NodeKind(models.TextChoices):
@@ -306,8 +309,12 @@ class NodeQuerySet(models.QuerySet["Node"]):
         return self.filter(beat_at__gt=Now() - _HEARTBEAT_STALE_AFTER)
 
     def gone(self) -> NodeQuerySet:
-        """Those that have not beaten for a while."""
+        """Those that have not beaten for a while: they died."""
         return self.filter(beat_at__lte=Now() - _HEARTBEAT_STALE_AFTER)
+
+    def with_life(self) -> NodeQuerySet:
+        """Each with whether it beat a moment ago, as `is_alive`."""
+        return self.annotate(is_alive=Case(When(beat_at__gt=Now() - _HEARTBEAT_STALE_AFTER, then=True), default=False))
 
 
 class Node(models.Model):

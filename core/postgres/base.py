@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import psycopg
 from django.db.backends.postgresql import base, features, operations, schema
 from django.db.transaction import atomic
-from django.db.utils import DatabaseErrorWrapper, InternalError, OperationalError
+from django.db.utils import DatabaseError, DatabaseErrorWrapper, OperationalError
 from psycopg import errors, pq
 from psycopg.abc import Buffer
 from psycopg.adapt import AdaptersMap
@@ -227,7 +227,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def _commit_fenced(self) -> None:
         try:
             self._run(f"{_FENCE.format(self._fence)} COMMIT; NOTIFY {CHANNEL}")
-        except InternalError as error:
+        except DatabaseError as error:
             if isinstance(error.__cause__, errors.RaiseException):
                 raise OperationalError(_FENCED) from error
             raise

@@ -20,7 +20,7 @@ _DEFAULTS = {
     "application_name": "lobwife",
 }
 _OF_SERVER = {
-    "idle_in_transaction_session_timeout": "30s",
+    "idle_in_transaction_session_timeout": "15s",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
@@ -45,7 +45,11 @@ def settings_of(variable: str, url: str, *, connections: int, timeout: int) -> d
     session = _OF_SERVER | {"lock_timeout": f"{timeout}s"}
     arguments = " ".join(f"-c {name}={value}" for name, value in session.items())
     options = _DEFAULTS | parts | {"options": f"{arguments} {parts.get('options', '')}".strip()}
-    pool = {"min_size": 0, "max_size": connections, "timeout": timeout, "max_idle": 60} if connections else None
+    pool = (
+        {"min_size": 0, "max_size": connections, "timeout": timeout, "max_idle": 60, "reconnect_timeout": 4}
+        if connections
+        else None
+    )
     return {
         "ENGINE": "core.postgres",
         **settings,

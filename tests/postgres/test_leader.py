@@ -1,0 +1,204 @@
+"""Two daemons and a web on one PostgreSQL: one daemon leads, whatever happens to it or to the database."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.support.installation import Answer, Installation, wait_for
+from tests.support.postgres import Cluster
+from tests.support.proxy import Proxy
+
+DATABASE = "fleet"
+KILL_SECONDS, CUT_SECONDS, START_SECONDS = 10, 30, 90
+WRITE_IN_TERM = """
+import django; django.setup()
+from django.db import OperationalError, transaction
+from lobwife.daemon.lead import Lead
+from tasks.models import Task
+with Lead({term}).bound():
+    try:
+        with transaction.atomic():
+            Task.objects.create(name="in a transaction")
+    except OperationalError as error:
+        print(error)
+    try:
+        Task(name="on its own").save()
+    except OperationalError as error:
+        print(error)
+"""
+
+
+class Fleet:
+    """A cluster, and before each daemon a proxy of its own."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.cluster = Cluster(max_connections="60")
+        self.url = self.cluster.make_database(DATABASE)
+        self.web = Installation(folder / "web", LOBWIFE_DATABASE_URL=self.url)
+        self.web.manage("migrate", "-v0")
+        self.proxies: dict[str, Proxy] = {}
+        self.daemons: dict[str, Installation] = {}
+        self.pids: dict[str, int] = {}
+        for name in ("first", "second"):
+            proxy = self.proxies[name] = Proxy(self.cluster.folder / ".s.PGSQL.5432")
+            url = f"postgresql://lobwife@127.0.0.1:{proxy.port}/{DATABASE}?gssencmode=disable&sslmode=disable"
+            self.daemons[name] = Installation(folder / name, LOBWIFE_DATABASE_URL=url)
+            self.start(name)
+
+    def start(self, name: str) -> None:
+        self.pids[name] = self.daemons[name].start(sys.executable, "manage.py", "daemon").pid
+        wait_for(lambda: name in self.beating(), START_SECONDS, f"the {name} daemon beats")
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(sql).fetchall()
+
+    def nodes(self) -> list[tuple[str, bool]]:
+        """Name and whether it leads, of the daemons that beat a moment ago."""
+        recent = "SELECT name, leads FROM jobs_node WHERE kind = 'daemon' AND beat_at > now() - interval '12 s'"
+        names = {pid: name for name, pid in self.pids.items()}
+        rows = [(names.get(int(node.rpartition("/")[2])), leads) for node, leads in self.query(recent)]
+        return [(name, leads) for name, leads in rows if name]
+
+    def beating(self) -> set[str]:
+        return {name for name, _ in self.nodes()}
+
+    def leader(self) -> str | None:
+        leaders = [name for name, leads in self.nodes() if leads]
+        assert len(leaders) < 2
+        return leaders[0] if leaders else None
+
+    def term(self) -> int:
+        return int(self.query("SELECT term FROM jobs_daemon")[0][0])
+
+    def roles(self) -> tuple[str, str]:
+        """Return which daemon leads and which follows, once both are well."""
+        wait_for(lambda: len(self.beating()) == 2 and self.leader(), START_SECONDS, "both are well")
+        leader = self.leader()
+        assert leader
+        (other,) = set(self.daemons) - {leader}
+        return leader, other
+
+    def takes_over(self, name: str, term: int, seconds: float) -> None:
+        wait_for(lambda: self.term() > term, seconds, f"the {name} daemon begins a term")
+        wait_for(lambda: self.leader() == name, 15, f"the {name} daemon says that it leads")
+        assert self.term() == term + 1
+
+    def stepped_down(self, name: str) -> bool:
+        return "does nothing else, until it leads again" in self.daemons[name].log()
+
+    def remove(self) -> None:
+        for proxy in self.proxies.values():
+            proxy.close()
+        for installation in (self.web, *self.daemons.values()):
+            installation.stop()
+        self.cluster.remove()
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    made = Fleet(tmp_path_factory.mktemp("fleet"))
+    yield made
+    made.remove()
+
+
+def test_a_leader_that_was_stopped_and_goes_on_commits_nothing_and_steps_down(fleet: Fleet) -> None:
+    leader, other = fleet.roles()
+    term = fleet.term()
+    os.kill(fleet.pids[leader], signal.SIGSTOP)
+    try:
+        fleet.takes_over(other, term, CUT_SECONDS)
+    finally:
+        os.kill(fleet.pids[leader], signal.SIGCONT)
+    wait_for(lambda: fleet.stepped_down(leader), 30, "the earlier leader steps down")
+    refused = fleet.web.run("-c", WRITE_IN_TERM.format(term=term))
+    assert refused.stdout.count("another daemon leads since: nothing of this transaction was committed") == 2
+    assert fleet.query("SELECT count(*) FROM tasks") == [(0,)]
+    assert fleet.web.run("-c", WRITE_IN_TERM.format(term=term + 1)).stdout == ""
+    assert fleet.query("SELECT count(*) FROM tasks") == [(2,)]
+    assert fleet.roles() == (other, leader)
+
+
+def test_another_daemon_leads_soon_after_the_leader_is_cut_off(fleet: Fleet) -> None:
+    leader, other = fleet.roles()
+    term = fleet.term()
+    fleet.proxies[leader].cut()
+    try:
+        fleet.takes_over(other, term, CUT_SECONDS)
+    finally:
+        fleet.proxies[leader].mend()
+    assert fleet.roles() == (other, leader), "the one that was cut off is back, and follows"
+
+
+def test_another_daemon_leads_soon_after_the_leader_is_killed(fleet: Fleet) -> None:
+    leader, other = fleet.roles()
+    term = fleet.term()
+    os.kill(fleet.pids[leader], signal.SIGKILL)
+    fleet.takes_over(other, term, KILL_SECONDS)
+    fleet.start(leader)
+    assert fleet.roles() == (other, leader)
+
+
+def test_everything_goes_on_by_itself_after_a_crash_of_the_database(fleet: Fleet) -> None:
+    fleet.web.start_web()
+    assert created(fleet).status == 201
+    since = fleet.web.get("/api/v1/events?types=task.created").json["next"]
+    fleet.cluster.stop(signal.SIGQUIT)
+    refusal = created(fleet)
+    assert refusal.status == 503
+    assert "database can't be reached" in refusal.json["error"]
+    assert fleet.web.get("/health").status == 503
+    fleet.cluster.start()
+    wait_for(lambda: created(fleet).status == 201, 30, "web writes again")
+    fleet.roles()
+    answers: list[Answer] = []
+    newest = fleet.web.get(f"/api/v1/events?after={since}&types=task.created").json["next"]
+    reader = threading.Thread(
+        target=lambda: answers.append(fleet.web.get(f"/api/v1/events?after={newest}&types=task.created&wait=20"))
+    )
+    reader.start()
+    assert created(fleet).status == 201
+    reader.join(20)
+    assert len(answers[0].json["events"]) == 1
+
+
+def test_without_connections_web_says_so_until_there_are_some(fleet: Fleet) -> None:
+    held: list[psycopg.Connection[Any]] = []
+    try:
+        take_all(held, fleet.url)
+        held[0].execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'lobwife'")
+        take_all(held, fleet.url)
+        refusal = created(fleet)
+        assert refusal.status == 503
+        assert "takes no more connections" in refusal.json["error"]
+    finally:
+        for connection in held:
+            connection.close()
+    wait_for(lambda: created(fleet).status == 201, 30, "web writes again")
+    fleet.roles()
+
+
+def take_all(held: list[psycopg.Connection[Any]], url: str) -> None:
+    with contextlib.suppress(psycopg.OperationalError):
+        for _ in range(500):
+            held.append(psycopg.connect(url, autocommit=True))
+
+
+def created(fleet: Fleet) -> Answer:
+    return fleet.web.post("/api/v1/tasks", {"name": "a task"})
+
+
+def test_nodes_are_named_by_metrics_and_health_is_well(fleet: Fleet) -> None:
+    lines = fleet.web.get("/metrics").body.decode()
+    assert re.search(r'^lobwife_nodes\{kind="daemon"\} 2\.0$', lines, re.MULTILINE)
