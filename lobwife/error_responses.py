@@ -8,18 +8,19 @@ import sys
 from typing import Any
 
 from django.core.exceptions import DisallowedHost
-from django.db.utils import DatabaseError, OperationalError
+from django.db.utils import DatabaseError, DataError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.template import loader
 
 from core.database.messages import in_words
-from core.errors import LobwifeError
+from core.errors import Invalid, LobwifeError
 from core.rest import is_api, json_response
 
 log = logging.getLogger(__name__)
 _SAYS_MESSAGE = re.compile(r"/api/jobs/[^/]+/(trigger|enable|disable)")
 _RETRY_SECONDS = 5
 _MOST_QUOTED = 100
+_UNSTORABLE = "a text has the character NUL, or a number is too large: the database can't store or look for that"
 _UNEXPECTED = "an unexpected error; the log of the service has the reason"
 
 
@@ -91,4 +92,6 @@ def page_error(request: HttpRequest) -> HttpResponse:
 
 def _what_is_wrong(error: DatabaseError) -> tuple[int, str]:
     """The status, and the sentence that tells people what to do."""
+    if isinstance(error, DataError):
+        return Invalid.status, _UNSTORABLE
     return (503, in_words(error)) if isinstance(error, OperationalError) else (500, _UNEXPECTED)

@@ -18,7 +18,7 @@ def read_one(sql: str, parameters: Parameters = ()) -> tuple[Any, ...] | None:
     """Return the first row of a SELECT; None when there is none."""
     wrapper = _wrapper()
     with wrapper.wrap_database_errors:
-        row: tuple[Any, ...] | None = wrapper.connection.execute(wrapper.native_sql(sql), parameters).fetchone()
+        row: tuple[Any, ...] | None = wrapper.execute_prepared(sql, parameters).fetchone()
         return row
 
 
@@ -26,7 +26,7 @@ def read_all(sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
     """Return the rows of a SELECT."""
     wrapper = _wrapper()
     with wrapper.wrap_database_errors:
-        rows: list[tuple[Any, ...]] = wrapper.connection.execute(wrapper.native_sql(sql), parameters).fetchall()
+        rows: list[tuple[Any, ...]] = wrapper.execute_prepared(sql, parameters).fetchall()
         return rows
 
 
@@ -34,7 +34,7 @@ def write(sql: str, parameters: Parameters = ()) -> int:
     """Execute a write within a transaction; return the number of rows."""
     wrapper = _writing_wrapper()
     with wrapper.wrap_database_errors:
-        count: int = wrapper.connection.execute(wrapper.native_sql(sql), parameters).rowcount
+        count: int = wrapper.execute_prepared(sql, parameters).rowcount
         return count
 
 
@@ -42,7 +42,7 @@ def write_returning(sql: str, parameters: Parameters = ()) -> tuple[Any, ...] | 
     """Execute a write that returns at most one row, within a transaction; None when it changed nothing."""
     wrapper = _writing_wrapper()
     with wrapper.wrap_database_errors:
-        row: tuple[Any, ...] | None = wrapper.connection.execute(wrapper.native_sql(sql), parameters).fetchone()
+        row: tuple[Any, ...] | None = wrapper.execute_prepared(sql, parameters).fetchone()
         return row
 
 

@@ -164,9 +164,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self.wrap_database_errors = _ErrorWrapper(self)
         self._fence = ""
 
-    @staticmethod
-    def native_sql(sql: str) -> str:
-        return sql
+    def execute_prepared(self, sql: str, parameters: Any) -> psycopg.Cursor[Any]:
+        """Execute a statement past Django's cursors, prepared by the server: to plan it takes longer than to run it."""
+        return psycopg.Cursor(self.connection).execute(sql, parameters, prepare=True)
 
     # --- connections
     def get_connection_params(self) -> dict[str, Any]:

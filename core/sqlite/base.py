@@ -117,7 +117,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
     SchemaEditorClass = DatabaseSchemaEditor
     features_class = DatabaseFeatures
     ops_class = DatabaseOperations
-    native_sql = staticmethod(native_sql)
     messages = messages
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -226,6 +225,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def in_order_of_commits(self) -> None:
         """Do nothing: a transaction is the only writer from its beginning."""
+
+    def execute_prepared(self, sql: str, parameters: Any) -> Any:
+        """Execute a statement past Django's cursors; sqlite3 keeps what it has compiled."""
+        return self.connection.execute(native_sql(sql), parameters)
 
     # --- commits
     def listen(self, *, is_web: bool) -> Listener:

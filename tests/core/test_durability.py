@@ -25,6 +25,8 @@ from core.sqlite.notification import Listener
 from tasks.models import Task
 from tests.support.installation import Installation, wait_for, write_locked
 
+pytestmark = pytest.mark.sqlite("the write gate, the disk")
+
 
 def database() -> str:
     return str(connection.settings_dict["NAME"])

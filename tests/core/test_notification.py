@@ -12,6 +12,8 @@ from django.db import connection, transaction
 from core.sqlite.notification import Listener, notify
 from tasks.models import Task
 
+pytestmark = pytest.mark.sqlite("its notification of commits")
+
 
 def is_notified(listener: Listener) -> bool:
     return bool(select.select([listener], [], [], 0)[0])

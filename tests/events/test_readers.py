@@ -38,7 +38,7 @@ class Checks:
 
 @pytest.fixture
 def readers() -> Readers:
-    return Readers(StillWatcher("unused"))
+    return Readers(StillWatcher())
 
 
 def entered(readers: Readers, wanted: Wanted = ALL, check: Checks | None = None, caller: str = "a") -> Reader:

@@ -17,7 +17,7 @@ from lobwife.daemon.scheduler import Scheduler
 from lobwife.daemon.work import Work
 from tasks.models import Task
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.sqlite("its notification of commits")]
 
 
 class Still(Scheduler):

@@ -13,7 +13,7 @@ from pytest_django import Settings
 from core.sqlite.copies import newest_copy
 from tests.support.pages import text
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.sqlite("copies of the file")]
 
 
 def test_a_superuser_makes_a_copy_and_sees_how_old_it_is(
