@@ -73,6 +73,6 @@ def begin_term() -> int:
         return Daemon.objects.values_list("term", flat=True).get(pk=Daemon.PK)
 
 
-def fence(term: int) -> str:
+def fence(term: int | None) -> str:
     """Return a query that has a row while nobody else has begun to lead."""
-    return f"SELECT 1 FROM {Daemon._meta.db_table} WHERE id = {Daemon.PK} AND term = {int(term)} FOR SHARE"  # noqa: S608
+    return f"SELECT 1 FROM {Daemon._meta.db_table} WHERE id = {Daemon.PK} AND term = {int(term or 0)}"  # noqa: S608

@@ -17,7 +17,7 @@ from psycopg import errors, pq
 from psycopg.abc import Buffer
 from psycopg.adapt import AdaptersMap
 from psycopg.types.numeric import NumericLoader
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from core.postgres import messages
 from core.postgres.leadership import LeaderLock
@@ -32,8 +32,9 @@ _TEXTS, _BY_BYTES = ("text", "varchar"), "C"
 _WHOLE = ("IntegerField", "PositiveIntegerField")
 _SMALL = ("SmallIntegerField", "PositiveSmallIntegerField")
 _WRITES = ("INSERT", "UPDATE", "DELETE")
-_FENCE = "DO $$BEGIN PERFORM 1 FROM ({}) AS fence; IF NOT FOUND THEN RAISE EXCEPTION 'fenced'; END IF; END$$;"
+_FENCE = "DO $$BEGIN PERFORM 1 FROM ({} FOR SHARE) AS fence; IF NOT FOUND THEN RAISE EXCEPTION 'fenced'; END IF; END$$;"
 _FENCED = "another daemon leads since: nothing of this transaction was committed"
+_REASON_SECONDS = 2
 _TIME = r"^[1-9]\d{3}-(0[1-9]|1[0-2])-\d\d[ T]\d\d:\d\d:\d\d"
 
 
@@ -184,6 +185,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
             made = ConnectionPool(kwargs=parameters, open=False, configure=configure, check=_check, **options)
             self._connection_pools.setdefault(self.alias, made)
         return super().pool  # type: ignore[no-any-return]
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        """Connect, or take one of the pool, which does not say itself why it has none: then ask the server once."""
+        try:
+            return super().get_new_connection(conn_params)  # type: ignore[misc]
+        except PoolTimeout:
+            psycopg.connect(**{**self._plain_parameters(), "connect_timeout": _REASON_SECONDS}).close()
+            raise
 
     # --- transactions
     def _start_transaction_under_autocommit(self) -> None:

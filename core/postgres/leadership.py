@@ -35,9 +35,9 @@ class LeaderLock:
         """Take the lock; return False when another has it, or the database can't be reached."""
         return self._ask(f"SELECT pg_try_advisory_lock({_KEY})") == b"t"
 
-    def is_held(self) -> bool:
-        """Return whether it is still ours, once it was acquired: its connection lives and the server answers."""
-        return self._connection is not None and self._ask("SELECT 1") == b"1"
+    def is_held(self, query: str) -> bool:
+        """Return whether it is still ours, once it was acquired: its connection lives, and the query answers 1."""
+        return self._connection is not None and self._ask(query) == b"1"
 
     def release(self) -> None:
         """Let go of it, without waiting for the server."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import psycopg
 from django.db.utils import OperationalError
 from psycopg import errors
+from psycopg_pool import PoolTimeout
 
 _LOCKS = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure, errors.QueryCanceled)
+_NO_MORE = ("too many clients", "too many connections", "connection slots are reserved")  # without an SQLSTATE
 _TABLES = (errors.UndefinedTable, errors.UndefinedColumn)
 
 
@@ -17,8 +19,10 @@ def in_words(error: OperationalError) -> str:
         return "the database is locked by another writer; try again in a few seconds"
     if isinstance(cause, errors.DiskFull | errors.OutOfMemory):
         return "the disk or the memory of the database's server is full; free some space, then try again"
-    if isinstance(cause, errors.TooManyConnections) or "too many clients" in str(error):
+    if isinstance(cause, errors.TooManyConnections) or any(words in str(error) for words in _NO_MORE):
         return "the database takes no more connections; try again in a few seconds"
+    if isinstance(cause, PoolTimeout):
+        return "all connections of this process to the database are in use; try again in a few seconds"
     if isinstance(cause, errors.ReadOnlySqlTransaction):
         return "the database takes no writes now; try again in a few seconds"
     if isinstance(cause, _TABLES):

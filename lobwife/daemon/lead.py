@@ -136,8 +136,8 @@ class Election:
         if self.lead is None:
             if self._lock.acquire():
                 self._begin()
-        elif not self.lead.over.is_set() and not self._lock.is_held():
-            log.warning("this daemon leads no longer: it lost its lock, or the database does not answer")
+        elif not self.lead.over.is_set() and not self._lock.is_held(nodes.fence(self.lead.term)):
+            log.warning("this daemon leads no longer: another does, it lost its lock, or the database does not answer")
             self._lose()
 
     def _begin(self) -> None:

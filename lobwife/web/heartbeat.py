@@ -32,11 +32,15 @@ def leave() -> None:
 
 
 def _beat() -> None:
+    is_well = True
     while True:
         try:
             _heartbeat_of(os.getpid()).beat()
+            is_well = True
         except DatabaseError as error:
-            log.warning("this node could not beat: %s", error)
+            if is_well:
+                log.warning("this node can't give a sign of life: %s", error)
+            is_well = False
         finally:
             connection.close()
         time.sleep(nodes.BEAT_SECONDS)
