@@ -214,3 +214,18 @@ def created(fleet: Fleet) -> Answer:
 def test_nodes_are_named_by_metrics_and_health_is_well(fleet: Fleet) -> None:
     lines = fleet.web.get("/metrics").body.decode()
     assert re.search(r'^lobwife_nodes\{kind="daemon"\} 2\.0$', lines, re.MULTILINE)
+
+
+def test_serve_brings_a_web_and_a_daemon_that_follows(fleet: Fleet, tmp_path: pathlib.Path) -> None:
+    fleet.roles()
+    term = fleet.term()
+    third = Installation(tmp_path, LOBWIFE_DATABASE_URL=fleet.url)
+    third.start(sys.executable, "manage.py", "serve")
+    kinds = "SELECT kind, count(*) FROM jobs_node WHERE beat_at > now() - interval '12 s' GROUP BY kind"
+    try:
+        wait_for(lambda: ("daemon", 3) in fleet.query(kinds), START_SECONDS, "its daemon beats")
+        assert third.get("/health").json["daemon"]["alive"] is True
+        assert fleet.term() == term
+    finally:
+        third.stop()
+    wait_for(lambda: ("daemon", 2) in fleet.query(kinds), 30, "who ends in order is no node any more")
