@@ -189,7 +189,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Connect, or take one of the pool, which does not say itself why it has none: then ask the server once."""
         try:
-            return super().get_new_connection(conn_params)  # type: ignore[misc]
+            return super().get_new_connection(conn_params)
         except PoolTimeout:
             psycopg.connect(**{**self._plain_parameters(), "connect_timeout": _REASON_SECONDS}).close()
             raise

@@ -36,7 +36,7 @@ def test_the_overview_and_metrics_have_the_nodes(operator_client: Client) -> Non
     beating(NodeKind.DAEMON, leads=True, name="machine-1/7")
     beating(NodeKind.DAEMON, name="machine-2/8")
     beating(NodeKind.RUNNER, name="machine-3/9", beat_at=ago(minutes=2))
-    page = operator_client.get("/").content.decode()
+    page = operator_client.get("/admin/").content.decode()
     assert "machine-1/7" in page
     assert "Daemon, leads" in page
     assert "The runner machine-3/9 has not given a sign of life." in page
