@@ -9,6 +9,11 @@ ISOLATED := .ci/isolated
 TESTS = $(ISOLATED) $(RUN) -m pytest --dist loadfile --no-loadscope-reorder --timeout 400 --timeout-method thread
 QUIETLY := --quiet --disable-pip-version-check --require-hashes
 
+# In the environment, since arguments of commands are for everybody to see.
+ifdef DATABASE_URL
+export LOBWIFE_DATABASE_URL := $(DATABASE_URL)
+endif
+
 # What another Python installed is of no use to this one.
 ifneq ($(shell cat $(VENV)/.installed 2>/dev/null),$(shell $(RUN) -V 2>/dev/null))
 .PHONY: $(VENV)/.installed
@@ -21,7 +26,7 @@ help: ## say what there is
 	@echo "lobwife: the operations centre of a fleet of coding agents. Start with: make run"
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
 
-run: $(VENV)/.installed ## prepare what a start needs, then run web and daemon until Ctrl-C
+run: $(VENV)/.installed $(if $(LOBWIFE_DATABASE_URL),$(VENV)/.installed-postgres) ## prepare what a start needs, then run web and daemon until Ctrl-C (DATABASE_URL=… for PostgreSQL)
 	@LOBWIFE_STATE_DIR="$${LOBWIFE_STATE_DIR:-$(CURDIR)/var/state}" VAULT_PATH="$${VAULT_PATH:-$(CURDIR)/var/vault}" \
 		exec $(RUN) manage.py serve
 
@@ -83,6 +88,10 @@ $(VENV)/.installed: requirements.txt requirements-scripts.txt
 	@$(RUN) -m pip install $(QUIETLY) -r requirements.txt
 	@$(RUN) -m pip install $(QUIETLY) -r requirements-scripts.txt
 	@$(RUN) -V >$@
+
+$(VENV)/.installed-postgres: requirements-postgres.txt $(VENV)/.installed
+	@$(RUN) -m pip install $(QUIETLY) -r requirements-postgres.txt
+	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@echo "Installing what the tests need into $(VENV), once; this takes about a minute."

@@ -107,7 +107,7 @@ def append_all(events: Iterable[NewEvent]) -> None:
         if names != fields:
             raise ValueError(f"{event.type} has other fields: {sorted(names ^ fields)}")
         data = {name: _shortened(value) for name, value in event.data.items()}
-        text = orjson.dumps(data, option=orjson.OPT_UTC_Z).decode()
+        text = orjson.dumps(data, option=orjson.OPT_UTC_Z).decode().replace(r"\u0000", r"\ufffd")
         who = (_shortened(event.actor), _shortened(event.caller))
         rows.append((event.type, now, _shortened(event.subject), *who, text, data.get("task_id")))
     in_order_of_commits()

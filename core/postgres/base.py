@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,7 +17,9 @@ from django.db.utils import DatabaseError, DatabaseErrorWrapper, OperationalErro
 from psycopg import errors, pq
 from psycopg.abc import Buffer
 from psycopg.adapt import AdaptersMap
+from psycopg.types.json import Jsonb
 from psycopg.types.numeric import NumericLoader
+from psycopg.types.string import StrDumperUnknown
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from core.postgres import messages
@@ -35,6 +38,7 @@ _WRITES = ("INSERT", "UPDATE", "DELETE")
 _FENCE = "DO $$BEGIN PERFORM 1 FROM ({} FOR SHARE) AS fence; IF NOT FOUND THEN RAISE EXCEPTION 'fenced'; END IF; END$$;"
 _FENCED = "another daemon leads since: nothing of this transaction was committed"
 _REASON_SECONDS = 2
+_REPLACEMENT = "\ufffd"
 _TIME = r"^[1-9]\d{3}-(0[1-9]|1[0-2])-\d\d[ T]\d\d:\d\d:\d\d"
 
 
@@ -61,6 +65,9 @@ class DatabaseOperations(operations.DatabaseOperations):
             f"CASE WHEN {column} ~ '{_TIME}' THEN extract(epoch FROM make_date({year}, {month}, 1))::bigint"
             f" + (({day} - 1) * 24 + {hour}) * 3600 + {minute} * 60 + {second} END"
         )
+
+    def adapt_json_value(self, value: Any, encoder: type[json.JSONEncoder] | None) -> Any:
+        return Jsonb(value, dumps=functools.partial(_json_text, encoder))
 
     def lookup_cast(self, lookup_type: str, internal_type: str | None = None) -> str:
         """Fold case on both sides by the database's own collation, not by the column's, which knows ASCII only."""
@@ -116,11 +123,23 @@ class _NumericLoader(NumericLoader):
         return int(digits) if digits.lstrip(b"-").isdigit() else super().load(data)
 
 
+class _StrDumper(StrDumperUnknown):
+    """A text can't have the character NUL here: another stands in its place, so that no output of a script fails."""
+
+    def dump(self, obj: str) -> Buffer | None:
+        return super().dump(obj.replace("\0", _REPLACEMENT) if "\0" in obj else obj)
+
+
 @functools.cache
 def _adapters(template: AdaptersMap) -> AdaptersMap:
     adapters = AdaptersMap(template)
     adapters.register_loader("numeric", _NumericLoader)
+    adapters.register_dumper(str, _StrDumper)
     return adapters
+
+
+def _json_text(encoder: type[json.JSONEncoder] | None, value: Any) -> str:
+    return json.dumps(value, cls=encoder).replace(r"\u0000", rf"\u{ord(_REPLACEMENT):04x}")
 
 
 def _check(connection: psycopg.Connection[Any]) -> None:

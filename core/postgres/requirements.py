@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 VERSION_AT_LEAST = 15
 _SELECT = """
 SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding'),
-has_schema_privilege(current_schema(), 'CREATE, USAGE'), current_schema(), current_user, current_database(),
+coalesce(has_schema_privilege(current_schema(), 'CREATE'), FALSE), current_schema(), current_user, current_database(),
 pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on'
 """
 

@@ -19,6 +19,8 @@ _DEFAULTS = {
     "tcp_user_timeout": "15000",
     "application_name": "lobwife",
 }
+# A pool that can't connect is asked again by the next request, and does not back off for minutes.
+_POOL = {"max_idle": 60.0, "reconnect_timeout": 2.0}
 _OF_SERVER = {
     "idle_in_transaction_session_timeout": "15s",
     "tcp_keepalives_idle": "10",
@@ -45,11 +47,7 @@ def settings_of(variable: str, url: str, *, connections: int, timeout: int) -> d
     session = _OF_SERVER | {"lock_timeout": f"{timeout}s"}
     arguments = " ".join(f"-c {name}={value}" for name, value in session.items())
     options = _DEFAULTS | parts | {"options": f"{arguments} {parts.get('options', '')}".strip()}
-    pool = (
-        {"min_size": 0, "max_size": connections, "timeout": timeout, "max_idle": 60, "reconnect_timeout": 4}
-        if connections
-        else None
-    )
+    pool = {"min_size": 0, "max_size": connections, "timeout": timeout, **_POOL} if connections else None
     return {
         "ENGINE": "core.postgres",
         **settings,

@@ -18,6 +18,7 @@ from core.database.messages import in_words, in_words_for_the_console, is_about_
 from core.database.notification import data_version, listener
 from core.postgres.notification import Listener
 from core.write_deadline import writing_until
+from jobs.models import Job
 from tasks.models import Task
 from tests.support.postgres import Cluster
 
@@ -109,6 +110,15 @@ def test_whole_numbers_have_64_bits_and_their_sum_is_one() -> None:
     assert (total, type(total)) == (2**41, int)
 
 
+def test_the_character_nul_is_replaced() -> None:
+    row = Task.objects.create(name="a\0b")
+    assert Task.objects.get(name="a\0b").pk == row.pk
+    assert Task.objects.filter(name__icontains="\0").values_list("name", flat=True)[0] == "a\ufffdb"
+    job = Job.objects.create(name="x", script="x.sh", schedule="@daily", environment={"A": "a\0"})
+    job.refresh_from_db()
+    assert job.environment == {"A": "a\ufffd"}
+
+
 def test_a_commit_wakes_listeners_and_changes_the_version() -> None:
     commits = listener()
     try:
@@ -156,9 +166,12 @@ def test_a_listener_connects_again_after_the_server_was_killed(cluster: Cluster)
     commits = Listener(psycopg.conninfo.conninfo_to_dict(cluster.url()))
     try:
         cluster.stop(signal.SIGQUIT)
-        assert select.select([commits.fileno()], [], [], 5)[0]
-        commits.drain()
-        assert not select.select([commits.fileno()], [], [], 0.05)[0]
+
+        def is_idle() -> bool:
+            commits.drain()
+            return not select.select([commits.fileno()], [], [], 0.05)[0]
+
+        _wait_for(is_idle)
         cluster.start()
 
         def is_notified() -> bool:

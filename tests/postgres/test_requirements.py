@@ -1,0 +1,62 @@
+"""What a server lacks is said before anything runs on it."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import psycopg
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.db import connection
+
+from core.postgres.requirements import obstacles
+from tests.support.postgres import url_of_run
+
+pytestmark = pytest.mark.django_db
+
+
+def _sentences(url: str) -> list[str]:
+    with psycopg.connect(url) as opened:
+        return [obstacle.sentence for obstacle in obstacles(opened)]
+
+
+def _made(name: str, statement: str) -> str:
+    """Make a database of this name anew and return its URL."""
+    url = url_of_run()
+    with psycopg.connect(url, autocommit=True) as opened:
+        opened.execute(f"DROP DATABASE IF EXISTS {name}")
+        opened.execute(f"CREATE DATABASE {name} {statement}")
+    return psycopg.conninfo.make_conninfo(url, dbname=name)
+
+
+def test_the_database_of_this_run_lacks_nothing() -> None:
+    assert connection.obstacles() == []
+    assert connection.server_version()[:2].isdigit()
+
+
+def test_another_encoding_is_refused() -> None:
+    url = _made("obstacle_latin", "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    assert _sentences(url) == ["The database obstacle_latin has the encoding LATIN1: this needs UTF8."]
+
+
+def test_an_account_without_rights_is_refused() -> None:
+    url = _made("obstacle_rights", "")
+    with psycopg.connect(url, autocommit=True) as opened:
+        opened.execute("DO $$ BEGIN CREATE ROLE obstacle_guest LOGIN; EXCEPTION WHEN duplicate_object THEN END $$")
+    (sentence,) = _sentences(psycopg.conninfo.make_conninfo(url, user="obstacle_guest"))
+    assert sentence == (
+        "The account obstacle_guest may not make tables in the schema public of the database obstacle_rights."
+    )
+
+
+def test_a_database_that_takes_no_writes_is_refused() -> None:
+    url = psycopg.conninfo.make_conninfo(url_of_run(), options="-c default_transaction_read_only=on")
+    (sentence,) = _sentences(url)
+    assert "takes no writes" in sentence
+
+
+def test_what_is_about_a_file_steps_aside() -> None:
+    for command in (["backup"], ["restore", "any.db"]):
+        with pytest.raises(CommandError, match=r"PostgreSQL, whose copies are made .* with its own tools"):
+            call_command(*command, stdout=StringIO())
