@@ -20,6 +20,7 @@ from tests.support.postgres import Cluster
 from tests.support.proxy import Proxy
 
 DATABASE = "fleet"
+pytestmark = pytest.mark.slow
 KILL_SECONDS, CUT_SECONDS, START_SECONDS = 10, 30, 90
 WRITE_IN_TERM = """
 import django; django.setup()
