@@ -2,13 +2,13 @@
 
 
 class LobwifeError(Exception):
-    """Base of every error that callers get to see; `str(error)` is the sentence."""
+    """Base of every error that callers get to see; `str(error)` is the sentence, `code` names the case for programs."""
 
     status = 500
 
-    def __init__(self, sentence: str, *, retry_after: int | None = None) -> None:
+    def __init__(self, sentence: str, *, retry_after: int | None = None, code: str | None = None) -> None:
         super().__init__(sentence)
-        self.retry_after = retry_after
+        self.retry_after, self.code = retry_after, code
 
 
 class Invalid(LobwifeError):

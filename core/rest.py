@@ -13,7 +13,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse
 from django.http.request import UnreadablePostError
 from ninja import Schema
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from core.errors import Invalid, TooLarge
 from core.timestamps import parse
@@ -30,6 +30,11 @@ class Problem(Schema):
     """The body of every error: one sentence that says what to do."""
 
     error: str
+    code: str | None = Field(
+        None,
+        description="Names the case for programs, of a lease that is over: lease_released, lease_expired,"
+        " lease_cancelled or lease_taken_away.",
+    )
 
 
 def is_api(path: str) -> bool:

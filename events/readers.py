@@ -17,7 +17,7 @@ from django.conf import settings
 
 from core.database.watcher import Watcher, watcher
 from core.errors import TooManyRequests
-from events.services import CursorGone, StoredEvent, newest_id, read_after
+from events.services import MOST_AT_ONCE, CursorGone, StoredEvent, newest_id, read_after
 
 # A reader may fall so many events behind before it has to read on from a cursor.
 FURTHEST_BEHIND = 1000
@@ -127,8 +127,12 @@ class Readers:
         """Hand out what is new, and now and then end readers whose credential is no good any more."""
         with self._lock:
             try:
-                while (page := read_after(self.cursor)).next > self.cursor:
-                    self._hand_out(page.events)
+                is_more = True
+                while is_more:
+                    page = read_after(self.cursor)
+                    if page.events:
+                        self._hand_out(page.events)
+                    is_more = page.next - self.cursor >= MOST_AT_ONCE  # fewer ids: it was read to the end
                     self.cursor = page.next
             except CursorGone as gone:  # nobody looked for longer than events are kept
                 for reader in self._readers:
@@ -168,12 +172,16 @@ class Readers:
                 reader.end()
 
     def _hand_out(self, events: Sequence[StoredEvent]) -> None:
-        encoded = [encode(event) for event in events]
+        encoded: dict[int, Encoded] = {}  # what nobody wants is not
         for wanted, readers in self._by_wanted.items():
-            matching = [each for event, each in zip(events, encoded, strict=True) if wanted.matches(event)]
+            matching = [event for event in events if wanted.matches(event)]
+            for event in matching:
+                if event.id not in encoded:
+                    encoded[event.id] = encode(event)
             if matching:
+                shared = [encoded[event.id] for event in matching]
                 for reader in readers:
-                    reader.add(matching)
+                    reader.add(shared)
 
     def _check(self) -> None:
         """Ask once for each credential, not for each reader."""

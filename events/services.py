@@ -111,10 +111,8 @@ def append_all(events: Iterable[NewEvent]) -> None:
         who = (_shortened(event.actor), _shortened(event.caller))
         rows.append((event.type, now, _shortened(event.subject), *who, text, data.get("task_id")))
     in_order_of_commits()
-    insert = _INSERT.format(last_id=last_id(_TABLE))
     with connection.cursor() as cursor:
-        for row in rows:
-            cursor.execute(insert, row)
+        cursor.executemany(_INSERT.format(last_id=last_id(_TABLE)), rows)
 
 
 def read_after(

@@ -35,14 +35,14 @@ class TryAgain(HttpResponse):
         super().__init__(content, content_type="text/plain; charset=utf-8", **options)
 
 
-def problem(request: HttpRequest, status: int, sentence: str) -> HttpResponse:
+def problem(request: HttpRequest, status: int, sentence: str, code: str | None = None) -> HttpResponse:
     """The error in the shape of the route: the three old job routes say `message`, all others `error`."""
     key = "message" if _SAYS_MESSAGE.fullmatch(request.path_info) else "error"
-    return json_response({key: sentence}, status)
+    return json_response({key: sentence, **({"code": code} if code else {})}, status)
 
 
 def lobwife_error(request: HttpRequest, error: LobwifeError) -> HttpResponse:
-    response = problem(request, error.status, str(error))
+    response = problem(request, error.status, str(error), error.code)
     if error.retry_after is not None:
         response["Retry-After"] = str(error.retry_after)
     if error.status == 401:

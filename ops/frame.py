@@ -11,11 +11,13 @@ from django.db import connection
 from django.db.utils import DatabaseError
 
 from core.timestamps import utc_now
+from events.services import newest_id
 from ops import problems
 from ops.checks import Finding, Severity, bad, fleet, state, worst
 from tasks.questions.queries import open_count
 
-_COUNT_SECONDS, _COUNT_FRESH_SECONDS = 60, 10
+_COUNT_SECONDS = 60
+_COUNT_FRESH_SECONDS = 10  # where something happened
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,9 @@ class Frame:
 
 
 def load(*, fresh: bool = False) -> Frame:
-    """Read the daemon's row; the problems are counted every ten seconds for who asks for a fresh count.
+    """Read the daemon's row; for who asks for a fresh count the problems are counted every ten seconds.
 
+    Where nothing happens they are counted once a minute, for what time alone brings.
     A page takes the last count as it is: to load it costs one query.
     """
     try:
@@ -52,17 +55,19 @@ def load(*, fresh: bool = False) -> Frame:
         return Frame([bad("database", f"The database can't be read: {error}")], count=Count(1, Severity.BAD))
 
 
-def remember(findings: Sequence[Finding]) -> None:
-    """Keep the count of problems for the next pages."""
-    cache.set(_key(), (utc_now(), Count(len(findings), worst(findings))), _COUNT_SECONDS)
+def remember(findings: Sequence[Finding], newest_event: int = 0) -> None:
+    """Keep the count of problems for the next pages; it holds for longer where the newest event before it is told."""
+    cache.set(_key(), (utc_now(), newest_event, Count(len(findings), worst(findings))), _COUNT_SECONDS)
 
 
 def _count(fresh: bool) -> Count:
-    stored: tuple[datetime, Count] | None = cache.get(_key())
+    stored: tuple[datetime, int, Count] | None = cache.get(_key())
     if fresh and (stored is None or (utc_now() - stored[0]).total_seconds() > _COUNT_FRESH_SECONDS):
-        remember(problems.unacknowledged(utc_now()))
-        stored = cache.get(_key())
-    return stored[1] if stored else Count()
+        newest = newest_id()
+        if stored is None or stored[1] != newest:
+            remember(problems.unacknowledged(utc_now()), newest)
+            stored = cache.get(_key())
+    return stored[2] if stored else Count()
 
 
 def _key() -> str:

@@ -14,13 +14,31 @@ from playwright.sync_api import Browser, Page
 
 from core.database.server import is_postgres
 from lobwife.web.prepare import collect_static_files
-from tests.support.browser import chromium, leave, make_operator, operator, signed_in
+from tests.support.browser import (
+    DESK,
+    chromium,
+    leave,
+    make_operator,
+    operator,
+    operator_with_clock,
+    operators_page,
+    signed_in,
+)
 from tests.support.git_remote import follower, world
 from tests.support.installation import Installation
 from tests.support.pages import olga, operator_client
 
-# Fixtures that are defined beside what they give; `operator` and `signed_in` are for modules that have a `site`.
-__all__ = ["follower", "olga", "operator", "operator_client", "signed_in", "world"]
+# Fixtures that are defined beside what they give; those of an operator's browser are for modules that have a `site`.
+__all__ = [
+    "follower",
+    "olga",
+    "operator",
+    "operator_client",
+    "operator_with_clock",
+    "operators_page",
+    "signed_in",
+    "world",
+]
 
 ON_POSTGRES = pathlib.Path(__file__).parent / "postgres"
 UNIT = pathlib.Path(__file__).parent / "unit"
@@ -142,7 +160,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A page of the test's own: no cookies, no history."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context = browser.new_context(viewport=DESK)
     yield context.new_page()
     leave(context)
 

@@ -21,7 +21,7 @@ from vaultsync.vault import SyncObserver, TokenProvider, Vault
 QUIET_SECONDS = 0.8  # with the daemon's tick a sync begins within a second of a lone event
 MOST_WAIT_SECONDS = 5.0
 _POLL_SECONDS = 0.15
-_HEARTBEAT_SECONDS = 5.0
+_HEARTBEAT_SECONDS = 15.0  # each is a write, which wakes all loops
 
 
 class VaultFollower:

@@ -21,7 +21,8 @@ from core.database.notification import Listener, listener
 log = logging.getLogger(__name__)
 # Time alone may bring what somebody waits for, and a commit of a shell notifies nobody.
 _LOOK_SECONDS = 1.0
-_BETWEEN_LOOKS_SECONDS = 0.005
+_TOGETHER_SECONDS = 0.005  # what is committed so soon after a commit is looked at with it
+_BETWEEN_LOOKS_SECONDS = 0.025  # where commits come one after the other, looks must not take the processor from them
 
 
 class Party(Protocol):
@@ -45,6 +46,7 @@ class Watcher:
         self._parties: list[Party] = []
         self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._is_running = False
+        self._looked_at = 0.0
 
     def watch_for(self, party: Party) -> None:
         """Let a party look from now on, until nobody of it waits."""
@@ -92,7 +94,8 @@ class Watcher:
     def _pause(self, commits: Listener) -> None:
         """Wait for a commit, at most for a second; commits in a row are looked at together."""
         select.select([commits.fileno(), self._read_end], [], [], _LOOK_SECONDS)
-        time.sleep(_BETWEEN_LOOKS_SECONDS)
+        time.sleep(max(_TOGETHER_SECONDS, self._looked_at + _BETWEEN_LOOKS_SECONDS - time.monotonic()))
+        self._looked_at = time.monotonic()
         commits.drain()
         try:
             while os.read(self._read_end, 4096):

@@ -21,14 +21,15 @@ _LONGEST_BACKOFF = 60.0
 class Loop:
     """A tick that is repeated, with back-off.
 
-    A tick returns True to be called again at once, a number of seconds to be called again after them, False to be
-    called when the database has changed or `idle_seconds` have passed; but never sooner than `every_seconds`.
+    A tick returns True to be called again at once, else it is called when the database has changed or `idle_seconds`
+    have passed, or fewer if it returns a number of seconds; but never sooner than `every_seconds`. So what time alone
+    makes due is late by `idle_seconds` at most.
     """
 
     name: str
     tick: Callable[[], bool | float]
     every_seconds: float
-    idle_seconds: float = 4.0
+    idle_seconds: float = 10.0
     failures: int = field(default=0, init=False)
     _woken: threading.Event = field(default_factory=threading.Event, init=False)
 
@@ -66,4 +67,4 @@ class Loop:
         if self.failures:
             stop.wait(processes.backoff(self.failures, self.every_seconds, _LONGEST_BACKOFF))
         elif not stop.wait(self.every_seconds):
-            self._woken.wait((again or self.idle_seconds) - self.every_seconds)
+            self._woken.wait(min(again or self.idle_seconds, self.idle_seconds) - self.every_seconds)

@@ -32,10 +32,11 @@ from lobwife.daemon.scheduler import Clock
 from lobwife.daemon.work import Work, of_lead
 
 log = logging.getLogger(__name__)
-_TICK_SECONDS = 0.25
+_TICK_SECONDS = 1.0  # without a commit: a write of the sqlite3 shell, and a clock that was set, are noticed so late
 _SHORTEST_TICK_SECONDS = 0.03
-_RUNS_SECONDS = 1.0
+_RUNS_SECONDS = 2.0
 _REFRESH_SECONDS = 0.2  # an edited job may be planned so much later, for not every commit is one
+_REFRESH_ANYWAY_SECONDS = 30.0
 _LONGEST_BACKOFF = 5.0
 _STEP_DOWN_SECONDS = 60.0
 _LOW_DISK_BYTES = 16 * 2**20
@@ -91,14 +92,13 @@ class Daemon:
             self._runs_checked = now
         else:
             self.runner.collect_ended()
-        if written and self.work:
+        if self.work and (written or clock_set):
             self.work.wake()
-        beats = clock_set or now - self._beaten >= nodes.BEAT_SECONDS
-        self._is_refresh_due |= written
-        if beats or (self._is_refresh_due and now - self._refreshed >= _REFRESH_SECONDS):
+        self._is_refresh_due |= written or clock_set
+        if now - self._refreshed >= (_REFRESH_SECONDS if self._is_refresh_due else _REFRESH_ANYWAY_SECONDS):
             self._refresh()
             self._is_refresh_due, self._refreshed = False, now
-        if beats:
+        if clock_set or now - self._beaten >= nodes.BEAT_SECONDS:
             before = data_version()[1]
             self._beat()
             self._beaten = now
@@ -126,12 +126,12 @@ class Daemon:
             if self._ends_until and time.monotonic() > self._ends_until:
                 log.critical("what it did as the leader does not end; the daemon exits, to be started again")
                 return 1
-            wait = _TICK_SECONDS
             started = time.monotonic()
             try:
                 self._commits.drain()
                 self.tick()
                 self._failures = 0
+                wait = _REFRESH_SECONDS if self._is_refresh_due else _TICK_SECONDS
             except (DatabaseError, InterfaceError, OSError) as error:
                 self._failures += 1
                 wait = processes.backoff(self._failures, _SHORTEST_TICK_SECONDS, _LONGEST_BACKOFF)

@@ -43,7 +43,7 @@ def check_lease(caller: Caller | None, task_id: int | None = None) -> None:
     if caller is None or caller.fence is None:
         return
     if not is_alive(caller.task_id or 0, caller.fence, utc_now()):
-        raise Conflict(sentence_about(caller.task_id or 0, caller.fence))
+        raise over(caller.task_id or 0, caller.fence)
 
 
 def is_alive(task_id: int, fence: int, now: datetime) -> bool:
@@ -52,15 +52,20 @@ def is_alive(task_id: int, fence: int, now: datetime) -> bool:
     return lease is not None and lease.is_alive(now)
 
 
-def sentence_about(task_id: int, fence: int) -> str:
-    """Return why a fence is no good any more, and who has the task now."""
+def over(task_id: int, fence: int) -> Conflict:
+    """Return the error that says why a fence is no good any more, and who has the task now."""
     lease = queries.lease_of(task_id, fence)
     how = (lease.end or LeaseEnd.EXPIRED) if lease else "unknown"
     newest = queries.live_lease(task_id)
     holder = (
         f"{newest.who} holds it with fence {newest.fence}" if newest and newest.fence != fence else "nobody holds it"
     )
-    return f"fence {fence} of task T{task_id} is over ({how}); {holder}"
+    return Conflict(f"fence {fence} of task T{task_id} is over ({how}); {holder}", code=code_of(how))
+
+
+def code_of(how: str) -> str:
+    """Return the code of an error about a lease that ended so."""
+    return f"lease_{how.replace(' ', '_')}"
 
 
 def follow_change(

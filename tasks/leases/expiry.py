@@ -6,13 +6,14 @@ import time
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import DateTimeField, ExpressionWrapper, F
+from django.db.models import DateTimeField, ExpressionWrapper, F, Min
 
 from core.timestamps import utc_now
 from tasks.leases.services import OnFailed, expire_leases
 from tasks.models import TaskLease
 
 _CLOCK_TOLERANCE = timedelta(seconds=2)
+_SHORTEST_WAIT = 0.05
 
 
 class Expiry:
@@ -22,10 +23,13 @@ class Expiry:
         self._on_failed = on_failed
         self._seen: tuple[datetime, float] | None = None
 
-    def tick(self) -> bool:
-        """Do one step; returns whether there may be more to do at once."""
+    def tick(self) -> bool | float:
+        """Do one step; returns whether there may be more to do at once, else the seconds until the next lease ends."""
         self._follow_clock()
-        return expire_leases(self._on_failed)
+        if expire_leases(self._on_failed):
+            return True
+        soonest = TaskLease.objects.filter(ended_at=None).aggregate(soonest=Min("expires_at"))["soonest"]
+        return False if soonest is None else max(_SHORTEST_WAIT, (soonest - utc_now()).total_seconds())
 
     def _follow_clock(self) -> None:
         """Move the leases along when the clock was set, since no agent lost time by that.

@@ -92,7 +92,7 @@ def heartbeat(*, task_id: int, fence: int, caller: Caller, progress: str | None 
     reason = ends.stop_reason(lease)
     if not lease.is_alive(now):
         if reason is None:
-            raise Conflict(ends.sentence_about(task_id, fence))
+            raise ends.over(task_id, fence)
         return Beat(lease.expires_at, reason)
     is_new = progress is not None and progress != lease.progress
     if not is_new and timedelta(0) <= now - lease.beat_at < _BEAT_APART:
@@ -126,11 +126,12 @@ def release_task(*, task_id: int, fence: int, outcome: str, reason: str, caller:
     lease = _lease(task_id, fence, caller)
     if lease.end == LeaseEnd.RELEASED and lease.ended_at is not None:
         if lease.outcome != outcome:
-            raise Conflict(f"fence {fence} of task T{task_id} was released as {lease.outcome}, not as {outcome}")
+            sentence = f"fence {fence} of task T{task_id} was released as {lease.outcome}, not as {outcome}"
+            raise Conflict(sentence, code=ends.code_of(lease.end))
         return Release(task_id, fence, outcome, lease.ended_at)
     now = utc_now()
     if not lease.is_alive(now):
-        raise Conflict(ends.sentence_about(task_id, fence))
+        raise ends.over(task_id, fence)
     text = seconds_text(now)
     with transaction.atomic():
         released = queries.end(lease.pk, now=now, how=LeaseEnd.RELEASED, outcome=outcome, reason=reason)
@@ -211,9 +212,9 @@ def _lease(task_id: int, fence: int, caller: Caller) -> TaskLease:
     if lease is None:
         if task_queries.task_status(task_id) is None:
             raise NotFound(f"Task T{task_id} not found")
-        raise Conflict(ends.sentence_about(task_id, fence))
+        raise ends.over(task_id, fence)
     if caller.fence is not None and caller.fence != fence:
-        raise Conflict(ends.sentence_about(task_id, caller.fence))
+        raise ends.over(task_id, caller.fence)
     if caller.role in (Role.SERVICE, Role.RUNNER) and caller.name != lease.holder:
         raise Forbidden(f"{lease.holder} claimed task T{task_id}, not {caller.name}")
     return lease

@@ -9,12 +9,11 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, StorageState
 
-from tests.support.browser import leave
+from tests.support.browser import leave, sign_in
 from tests.support.installation import Installation
 
-PASSWORD = "correct-horse-battery"
 # What a page can send without being allowed to: forms and fetches without a preflight.
 ATTACK = """<!DOCTYPE html><title>Evil</title>
 <form id="form" method="post" enctype="text/plain" action="{api}/api/v1/tasks" target="frame">
@@ -54,30 +53,14 @@ def evil(server: Installation, tmp_path: pathlib.Path) -> Iterator[str]:
     site.server_close()
 
 
-def sign_in(server: Installation, page: Page) -> None:
-    server.manage(
-        "shell",
-        "--no-imports",
-        "-v0",
-        "-c",
-        "from django.contrib.auth.models import User\n"
-        f"User.objects.filter(username='ada') or User.objects.create_superuser('ada', password={PASSWORD!r})",
-    )
-    page.goto(f"http://127.0.0.1:{server.web_port}/admin/login/")
-    page.fill("#id_username", "ada")
-    page.fill("#id_password", PASSWORD)
-    page.click("input[type=submit]")
-    page.wait_for_url("**/admin/")
-
-
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-@pytest.mark.parametrize("signed_in", [False, True])
+@pytest.mark.parametrize("has_session", [False, True])
 def test_a_page_of_another_origin_changes_and_reads_nothing(
-    server: Installation, context: BrowserContext, evil: str, host: str, signed_in: bool
+    server: Installation, context: BrowserContext, signed_in: StorageState, evil: str, host: str, has_session: bool
 ) -> None:
+    if has_session:
+        context.add_cookies(signed_in["cookies"])  # type: ignore[arg-type]
     page = context.new_page()
-    if signed_in:
-        sign_in(server, page)
     before = server.get("/api/v1/tasks").json, server.get("/api/jobs/task-manager").json
     page.goto(f"http://{host}{evil}")
     page.evaluate("attack()")
@@ -99,16 +82,16 @@ def test_the_services_own_page_may_call_it(server: Installation, context: Browse
 
 
 def test_the_admin_and_the_description_of_the_api_work_under_the_policy(
-    server: Installation, context: BrowserContext
+    site: Installation, context: BrowserContext
 ) -> None:
     page = context.new_page()
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    sign_in(server, page)
+    sign_in(page, site)
     for path in ("/admin/", "/admin/lobwife/apikey/add/", "/admin/lobwife/accesspolicy/", "/admin/axes/accessattempt/"):
-        page.goto(f"http://127.0.0.1:{server.web_port}{path}")
-    page.goto(f"http://127.0.0.1:{server.web_port}/api/docs")
+        page.goto(f"http://127.0.0.1:{site.web_port}{path}")
+    page.goto(f"http://127.0.0.1:{site.web_port}/api/docs")
     page.wait_for_selector(".opblock")
     page.click(".opblock-summary-control >> nth=0")
     page.wait_for_selector(".opblock-body")

@@ -17,7 +17,9 @@ CLAIM, BEAT, RELEASE = "/api/v1/tasks/claim", "/api/v1/tasks/7/heartbeat", "/api
 QUESTIONS, QUESTION = "/api/v1/tasks/7/questions", "/api/v1/questions/3"
 CLAIMED = {"id": 7, "task_id": "T7", "name": "x", "body": "do it", "key": "lw_lease", "lease": {"fence": 4}}
 GOOD = Reply(200, {"expires_at": "", "stop": False, "reason": None, "messages": []})
-OVER = Reply(409, {"error": "fence 4 of task T7 is over (taken away); somebody else holds it"})
+OVER = Reply(
+    409, {"error": "fence 4 of task T7 is over (taken away); somebody else holds it", "code": "lease_taken_away"}
+)
 
 
 def asks(**fields: Any) -> Reply:
@@ -146,6 +148,7 @@ def test_a_lease_that_is_lost_stops_the_holder_at_once_and_reports_nothing(
     with claim(60) as lease:
         assert lease.stopped.wait(10)
         assert bad.body["error"] in (lease.stop_reason or "")
+        assert lease.stop_code == bad.body.get("code")
     assert len(server.asked(BEAT)) == 1, "what is refused is not tried again"
     assert outcomes(server) == []
 

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tomllib
 
+import pytest
+
 from jobs.execution import script_paths
 from tests.support.installation import ROOT
 
@@ -47,13 +49,31 @@ def test_it_needs_the_standard_library_alone() -> None:
         assert tops <= sys.stdlib_module_names | beside, path
 
 
-def test_importing_it_loads_nothing_slow() -> None:
-    code = "import sys; before = set(sys.modules); import lobwife_client; print(*(set(sys.modules) - before))"
+def loaded_by(statement: str) -> set[str]:
+    code = f"import sys; before = set(sys.modules); {statement}; print(*(set(sys.modules) - before))"
     variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE.parent)}
     done = subprocess.run([sys.executable, "-S", "-c", code], env=variables, capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
+    return set(done.stdout.split())
+
+
+def test_importing_it_loads_nothing_slow() -> None:
+    assert {name.partition(".")[0] for name in loaded_by("import lobwife_client")} <= {
+        "importlib",
+        "lobwife_client",
+        "warnings",
+        "_warnings",
+    }
+    loaded = loaded_by("from lobwife_client import Client")
     assert "lobwife_client.transport" in loaded
     assert loaded & SLOW == set()
+
+
+def test_each_of_its_names_is_there_when_it_is_used() -> None:
+    package = importlib.import_module("lobwife_client")
+    for name in package.__all__:
+        assert getattr(package, name).__name__ == name
+    with pytest.raises(AttributeError, match="Nobody"):
+        package.Nobody  # noqa: B018
 
 
 def test_scripts_of_jobs_can_import_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -20,6 +21,7 @@ from tests.support.fleet import git
 from tests.support.installation import Installation, wait_for
 
 pytestmark = pytest.mark.slow
+OTHER_KEY = "another-key-that-is-long-enough-for-django-and-has-some-variety-54321"
 # A command that can't be ended by SIGTERM, and has a child that left its session and its parent.
 STUBBORN = """
 import os, pathlib, signal, sys, time
@@ -313,29 +315,90 @@ def is_listening(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
+def kill(server: Installation, program: str) -> None:
+    process = next(each for each in server.processes if each.poll() is None and program in each.args)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
+
+
 def kill_web(server: Installation) -> None:
-    web = next(process for process in server.processes if "gunicorn" in process.args and process.poll() is None)
-    os.killpg(web.pid, signal.SIGKILL)
-    web.wait(10)
+    kill(server, "gunicorn")
     wait_for(lambda: not is_listening(server.api_port), 10)  # its workers end a moment later
+
+
+@contextlib.contextmanager
+def html_in_place_of(server: Installation) -> Iterator[ThreadingHTTPServer]:
+    """A proxy that answers; `calls` counts its answers."""
+    proxy = ThreadingHTTPServer(("127.0.0.1", server.api_port), Html)
+    proxy.calls = 0  # type: ignore[attr-defined]
+    Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        yield proxy
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+
+
+@contextlib.contextmanager
+def killed(server: Installation) -> Iterator[None]:
+    kill_web(server)
+    kill(server, "daemon")
+    yield
+
+
+def until_it_may_end(path: object) -> str:
+    """A command that says by a file that it has begun, and ends when another one is there."""
+    return f"touch {path}.began; until [ -e {path}.go ]; do sleep 0.05; done"
 
 
 def test_work_goes_on_while_the_server_is_away_or_answers_html(server: Installation, agents: AgentRunner) -> None:
     number = new_task(server, "away")
-    wait = f"touch {agents.folder}/began; until [ -e {agents.folder}/go ]; do sleep 0.05; done"
-    agents.start("--types", "away", "--lease", "30", "--", "sh", "-c", wait)
-    wait_for(lambda: (agents.folder / "began").exists(), 10)
+    agents.start("--types", "away", "--lease", "30", "--", "sh", "-c", until_it_may_end(agents.folder / "away"))
+    wait_for(lambda: (agents.folder / "away.began").exists(), 10)
     kill_web(server)
-    proxy = ThreadingHTTPServer(("127.0.0.1", server.api_port), Html)
-    proxy.calls = 0  # type: ignore[attr-defined]
-    Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    (agents.folder / "go").touch()
-    wait_for(lambda: proxy.calls >= 3, 10)  # type: ignore[attr-defined]
-    proxy.shutdown()
-    proxy.server_close()
-    server.environment["LOBWIFE_SECRET_KEY"] = "another-key-that-is-long-enough-for-django-and-has-some-variety-54321"
+    with html_in_place_of(server) as proxy:
+        (agents.folder / "away.go").touch()
+        wait_for(lambda: proxy.calls >= 3, 10)  # type: ignore[attr-defined]
+    server.environment["LOBWIFE_SECRET_KEY"] = OTHER_KEY
     server.start_web()
     wait_for(lambda: status(server, number) == "completed", 20, agents.log())
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("outage", [int(os.environ.get("OUTAGE_SECONDS", "300"))], ids=["OUTAGE_SECONDS"])
+def test_work_goes_on_over_outages_of_minutes(server: Installation, agents: AgentRunner, outage: int) -> None:
+    """Web and daemon are killed and come back, then with another key, then HTML is answered in their place."""
+    first, folder = new_task(server, "outage"), agents.folder
+    options = ("--types", "outage", "--max", "2", "--lease", str(2 * outage + 60))
+    agents.start(*options, "--", "sh", "-c", f"echo $TASK_ID was here; {until_it_may_end(f'{folder}/$TASK_ID')}")
+    wait_for(lambda: (folder / f"T{first}.began").exists(), 10)
+
+    with killed(server):
+        time.sleep(outage)
+    server.start_web()
+    server.start_daemon()
+    second = new_task(server, "outage")  # for the slot that has waited meanwhile
+    wait_for(lambda: (folder / f"T{second}.began").exists(), 90, agents.log())
+
+    with killed(server):
+        (folder / f"T{first}.go").touch()
+        time.sleep(outage)
+    server.environment["LOBWIFE_SECRET_KEY"] = OTHER_KEY
+    server.start_web()
+    server.start_daemon()
+    wait_for(lambda: status(server, first) == "completed", 30, agents.log())
+
+    with killed(server), html_in_place_of(server) as proxy:
+        (folder / f"T{second}.go").touch()
+        time.sleep(outage)
+        assert proxy.calls > 3  # type: ignore[attr-defined]
+    server.start_web()
+    server.start_daemon()
+    wait_for(lambda: status(server, second) == "completed", 30, agents.log())
+    for number in (first, second):
+        ended = task(server, number)
+        assert ended["attempt"] == 1
+        assert ended["result"]["summary"].endswith(f"T{number} was here")
 
 
 def test_work_is_stopped_when_the_server_is_away_past_the_lease(server: Installation, agents: AgentRunner) -> None:

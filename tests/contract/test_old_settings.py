@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import sys
 
 import pytest
 
@@ -23,7 +22,7 @@ def test_scripts_see_the_time_zone_and_words_of_the_deployment(tmp_path: pathlib
     try:
         made.migrate()
         define_scripts(made, {"show.sh": SHOW})
-        process = made.start(sys.executable, str(ROOT / "manage.py"), "serve")
+        process = made.fork(str(ROOT / "manage.py"), "serve")
         wait_for(lambda: process.poll() is not None or made._answers(), 120, "it answers")
         assert process.poll() is None, made.log()
         run = trigger(made, "show")

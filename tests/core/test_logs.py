@@ -7,7 +7,6 @@ import logging
 import os
 import pathlib
 import signal
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -22,7 +21,8 @@ def logging_json(tmp_path: pathlib.Path) -> Iterator[Installation]:
     """Web and daemon under their supervisor, prepared by that start."""
     made = Installation(tmp_path, LOBWIFE_LOG_FORMAT="json")
     made.script("told.sh", 'echo "asked by $LOBWIFE_REQUEST_ID"; exit 3')
-    made.start(sys.executable, str(ROOT / "manage.py"), "serve")
+    made.migrate()
+    made.fork(str(ROOT / "manage.py"), "serve")
     yield made
     made.stop()
 

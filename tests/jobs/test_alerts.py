@@ -23,7 +23,7 @@ from jobs.execution.runs import Ending, Process
 from jobs.models import Alert, Daemon, Job, JobRun, Ping, State, Trigger
 from tests.support.receiver import Receiver, receiver
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 PROCESS = Process(1, 1, "a boot")
 
 

@@ -19,7 +19,7 @@ from jobs.models import Alert, Delivery, Job, State, Trigger
 from tests.support.pages import text
 from tests.support.receiver import Receiver, receiver
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 ALERTS = "/admin/jobs/alert/"
 
 

@@ -12,7 +12,7 @@ from jobs.models import Job, JobRun, JobState, State, Trigger
 from jobs.scheduling import due
 from tests.support.due import NOON, ON_TIME, by_hand, made, make, slots
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from jobs.models import Concurrency, Job, JobRun, JobState, Misfire, State, Trig
 from jobs.scheduling import cron, due
 from tests.support.due import BEFORE, LATE, NOON, ON_TIME, by_hand, made, make, slots
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)

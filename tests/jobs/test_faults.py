@@ -171,7 +171,7 @@ def test_an_output_that_may_not_grow_ends_the_run_and_shows_in_health_until_one_
 
 def test_a_full_disk_under_the_database_is_survived(installation: Installation) -> None:
     with small_disk(installation.state, "32m"):
-        installation.manage("migrate", "-v0")
+        installation.migrate()
         installation.script("ok.sh", "echo fine")
         define(installation, {"name": "ok", "script": "ok.sh"})
         wake_nothing(installation)

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
+from django.utils.html import escape
 
 from jobs import services
 from jobs.execution import runs
 from jobs.models import Job, State, Trigger
-from tests.support.pages import text
+from tests.support.pages import form_of, text
 
 pytestmark = pytest.mark.django_db
 
@@ -23,21 +24,15 @@ def job() -> Job:
     return services.define_job(fields={**fields, "environment": {"MODE": "full"}}, actor="t")
 
 
-def form_of(client: Client, job: Job, **changes: str) -> dict[str, str]:
-    """What a browser sends of the settings, with some fields changed."""
-    page = client.get(f"/admin/jobs/job/{job.pk}/settings/")
-    sent = {}
-    for bound in page.context["adminform"].form:
-        value = bound.value()
-        sent[bound.html_name] = sent[bound.html_initial_name] = "" if value is None else str(value)
-    return {**sent, **changes}
+def settings_of(job: Job) -> str:
+    return f"/admin/jobs/job/{job.pk}/settings/"
 
 
 def test_the_settings_are_shown_as_people_write_them(operator_client: Client, job: Job) -> None:
-    sent = form_of(operator_client, job)
+    sent = form_of(operator_client, settings_of(job))
     assert (sent["timeout_seconds"], sent["arguments"]) == ("1h 30m", "--day 'two words'")
     assert (sent["environment"], sent["retry_delay_seconds"]) == ("MODE=full", "30s")
-    page = text(operator_client, f"/admin/jobs/job/{job.pk}/settings/")
+    page = text(operator_client, settings_of(job))
     assert '<option value="hello.py">' in page
     assert "Wed" in page or "Thu" in page
     assert "Europe/Berlin" in page
@@ -45,21 +40,48 @@ def test_the_settings_are_shown_as_people_write_them(operator_client: Client, jo
 
 def test_what_was_typed_is_stored_as_the_daemon_reads_it(operator_client: Client, job: Job) -> None:
     changes = {"timeout_seconds": "5m", "arguments": "--full 'a b'", "environment": "MODE=x=y\n\nEMPTY=\n"}
-    sent = form_of(operator_client, job, **changes, late_after_seconds="2h", secrets="")
-    assert operator_client.post(f"/admin/jobs/job/{job.pk}/settings/", sent).status_code == 302
+    sent = form_of(operator_client, settings_of(job), **changes, late_after_seconds="2h", secrets="")
+    assert operator_client.post(settings_of(job), sent).status_code == 302
     job.refresh_from_db()
     assert (job.timeout_seconds, job.late_after_seconds) == (300, 7200)
     assert (job.arguments, job.environment) == (["--full", "a b"], {"MODE": "x=y", "EMPTY": ""})
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("schedule", "61 * * * *", "'61 * * * *' is not a schedule: bad minute."),
+        ("schedule", "0 0 30 2 *", "is not a schedule: bad day-of-month."),
+        ("timezone", "Mars/Base", "'Mars/Base' is not a timezone"),
+        ("script", "nowhere.sh", "Script nowhere.sh not found: put it in one of"),
+        ("script", "../hello.py", "A script is named by its file name alone"),
+        ("arguments", "'open", "It can't be read as words of a shell: No closing quotation."),
+        ("timeout_seconds", "soon", "Write a duration such as 90s, 5m, 1h 30m or 2d."),
+        ("environment", "no equals sign", "Line 1 is not NAME=value."),
+        ("alert_urls", "not-a-url", "Number 1 is not a URL"),
+        ("ping_url", "ftp://example.com/x", "Must be a URL that begins with https://"),
+    ],
+)
+def test_what_could_not_work_is_refused_at_its_field(
+    operator_client: Client, job: Job, field: str, value: str, reason: str
+) -> None:
+    before = Job.objects.filter(pk=job.pk).values(*services.DEFINITION).get()
+    answer = operator_client.post(settings_of(job), form_of(operator_client, settings_of(job), **{field: value}))
+    assert answer.status_code == 200
+    reasons = answer.context["adminform"].form.errors[field]
+    assert reason in " ".join(reasons)
+    assert escape(reasons[0]) in answer.content.decode()
+    assert Job.objects.filter(pk=job.pk).values(*services.DEFINITION).get() == before
+
+
 def test_saving_the_settings_as_they_are_changes_nothing(operator_client: Client, job: Job) -> None:
     before = Job.objects.filter(pk=job.pk).values(*services.DEFINITION).get()
-    operator_client.post(f"/admin/jobs/job/{job.pk}/settings/", form_of(operator_client, job))
+    operator_client.post(settings_of(job), form_of(operator_client, settings_of(job)))
     assert Job.objects.filter(pk=job.pk).values(*services.DEFINITION).get() == before
 
 
 def test_the_old_address_of_the_form_still_takes_it(operator_client: Client, job: Job) -> None:
-    sent = form_of(operator_client, job, timeout_seconds="nonsense")
+    sent = form_of(operator_client, settings_of(job), timeout_seconds="nonsense")
     refused = operator_client.post(f"/admin/jobs/job/{job.pk}/change/", sent)
     assert "Write a duration such as 90s" in refused.content.decode()
     assert (
@@ -76,11 +98,11 @@ def test_the_old_address_of_the_form_still_takes_it(operator_client: Client, job
 def test_durations_are_read_in_units(
     operator_client: Client, job: Job, typed: str, seconds: int | None, shown: str
 ) -> None:
-    sent = form_of(operator_client, job, long_after_seconds=typed)
-    assert operator_client.post(f"/admin/jobs/job/{job.pk}/settings/", sent).status_code == 302
+    sent = form_of(operator_client, settings_of(job), long_after_seconds=typed)
+    assert operator_client.post(settings_of(job), sent).status_code == 302
     job.refresh_from_db()
     assert job.long_after_seconds == seconds
-    assert form_of(operator_client, job)["long_after_seconds"] == shown
+    assert form_of(operator_client, settings_of(job))["long_after_seconds"] == shown
 
 
 def test_the_overview_says_how_the_job_is_doing(operator_client: Client, job: Job) -> None:

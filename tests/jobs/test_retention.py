@@ -16,7 +16,7 @@ from jobs.execution import output
 from jobs.execution.retention import prune
 from jobs.models import Alert, Job, JobRun, State, Trigger
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from datetime import timedelta
 
 import pytest
+import time_machine
 from django.db import connection, transaction
 
 from core.sqlite.notification import notify
+from core.timestamps import utc_now
 from lobwife.daemon import scheduler
 from lobwife.daemon.lead import Lead
 from lobwife.daemon.loop import Loop
@@ -50,6 +54,32 @@ def test_loops_hear_of_what_the_main_loop_itself_has_written() -> None:
         Task.objects.create(name="as the end of a run is")
     daemon.tick()
     assert loop._woken.is_set()
+
+
+def test_loops_hear_that_the_clock_was_set() -> None:
+    loop = Loop("any", lambda: False, every_seconds=1)
+    daemon = leading(Still(), loop)
+    daemon.tick()
+    loop._woken.clear()
+    with time_machine.travel(utc_now() + timedelta(hours=1), tick=True):
+        daemon.tick()
+    assert loop._woken.is_set()
+
+
+@pytest.mark.parametrize(("answer", "again_after"), [(0.2, 0.2), (60.0, 0.4), (False, 0.4)])
+def test_a_loop_without_work_is_called_again_when_time_makes_some_or_now_and_then(
+    answer: float, again_after: float
+) -> None:
+    stop, turns = threading.Event(), list[float]()
+
+    def tick() -> float:
+        turns.append(time.monotonic())
+        if len(turns) == 2:
+            stop.set()
+        return answer
+
+    Loop("any", tick, every_seconds=0.01, idle_seconds=0.4).run(stop)
+    assert again_after <= turns[1] - turns[0] < again_after + 5
 
 
 def test_commits_in_a_row_are_one_look_at_the_schedule_and_none_is_missed() -> None:

@@ -14,19 +14,13 @@ from urllib.parse import urlencode
 
 import pytest
 
+from tests.support.browser import make_operator
+from tests.support.commands import Process
 from tests.support.installation import ROOT, Installation, free_ports, wait_for
-from tests.support.processes import Process, alive, tree
+from tests.support.processes import Process as Running
+from tests.support.processes import alive, tree
 
 STUBBORN = "trap '' TERM\necho $$ > \"$HOME/script.pid\"\nwhile :; do sleep 0.2; done\n"
-
-
-@pytest.fixture
-def fresh(tmp_path: pathlib.Path) -> Iterator[Installation]:
-    """An installation that nothing has prepared; it makes its own secret key."""
-    made = Installation(tmp_path)
-    del made.environment["LOBWIFE_SECRET_KEY"]
-    yield made
-    made.stop()
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +28,33 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """One that runs under its supervisor, shared by tests that leave it running."""
     made = Installation(tmp_path_factory.mktemp("served"))
     try:
+        made.migrate()
         serve(made)
         yield made
     finally:
         made.stop()
 
 
-def serve(installation: Installation) -> subprocess.Popen[bytes]:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    made = Installation(tmp_path_factory.mktemp("prepared"))
+    made.migrate()
+    made.script("lobmob-flush-logs.sh", STUBBORN)
+    make_operator(made)
+    return made
+
+
+@pytest.fixture
+def prepared(shared: Installation) -> Iterator[Installation]:
+    """One that was started before, with nothing of it running; shared by tests that stop what they start."""
+    yield shared
+    shared.stop()
+
+
+def serve(installation: Installation) -> Process:
     """Started, and both of web and daemon at work."""
-    process = installation.start(sys.executable, str(ROOT / "manage.py"), "serve")
-    wait_for(lambda: healthy(installation) or process.poll() is not None, 60, "web and daemon run")
+    process = installation.fork(str(ROOT / "manage.py"), "serve")
+    wait_for(lambda: healthy(installation) or process.poll() is not None, 200, "web and daemon run")
     assert process.poll() is None, installation.log()
     return process
 
@@ -81,12 +92,12 @@ def sign_in(installation: Installation, username: str, password: str) -> bool:
     return answer.status == 302
 
 
-def with_a_running_script(installation: Installation) -> list[Process]:
+def with_a_running_script(installation: Installation) -> list[Running]:
     """Every process of the installation, one of them a script that does not end when asked to."""
-    installation.script("lobmob-flush-logs.sh", STUBBORN)
+    note = installation.home / "script.pid"
+    note.unlink(missing_ok=True)
     process = serve(installation)
     assert installation.post("/api/jobs/flush-logs/trigger").status == 200
-    note = installation.home / "script.pid"
     script = int(wait_for(lambda: note.exists() and note.read_text().strip(), 15, "the script runs"))
     members = tree(process.pid)
     assert script in {each.pid for each in members}
@@ -96,6 +107,7 @@ def with_a_running_script(installation: Installation) -> list[Process]:
 
 # --- What a start prepares and says
 def test_the_first_start_makes_an_operator_and_says_where_everything_is(fresh: Installation) -> None:
+    del fresh.environment["LOBWIFE_SECRET_KEY"]
     process = serve(fresh)
     screen = fresh.log()
     for told in (
@@ -127,46 +139,47 @@ def test_the_first_start_makes_an_operator_and_says_where_everything_is(fresh: I
     assert sign_in(fresh, "admin", password[1])
 
 
-def test_the_first_operator_can_be_told_by_the_environment(fresh: Installation) -> None:
+def test_the_first_operator_can_be_told_by_the_environment_and_what_is_said_reaches_a_socket(
+    fresh: Installation,
+) -> None:
+    """Started from another folder."""
+    fresh.migrate()
     fresh.environment |= {
         "DJANGO_SUPERUSER_USERNAME": "otto",
         "DJANGO_SUPERUSER_PASSWORD": "a password told by Otto",
         "DJANGO_SUPERUSER_EMAIL": "otto@example.com",
     }
-    process = serve(fresh)
-    assert "otto" in fresh.log()
-    assert "a password told by Otto" not in fresh.log()
-    assert sign_in(fresh, "otto", "a password told by Otto")
-    assert b"told by Otto" not in pathlib.Path(f"/proc/{process.pid}/environ").read_bytes()
-    with fresh.database() as database:
-        assert database.execute("SELECT username, email FROM auth_user").fetchall()[0][:] == (
-            "otto",
-            "otto@example.com",
-        )
-
-
-def test_what_is_said_reaches_a_socket_as_well(fresh: Installation) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "manage.py"), "serve"],
             env=fresh.environment,
+            cwd=fresh.home,
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
         )
         fresh.processes.append(process)
         theirs.close()
-        ours.settimeout(30)
+        ours.settimeout(60)
         heard = b""
         while b"web answers on" not in heard:
             piece = ours.recv(4096)
             assert piece, heard
             heard += piece
+        assert sign_in(fresh, "otto", "a password told by Otto")
+        assert b"told by Otto" not in pathlib.Path(f"/proc/{process.pid}/environ").read_bytes()
         process.terminate()
         while piece := ours.recv(4096):
             heard += piece
+    assert b"otto" in heard
+    assert b"a password told by Otto" not in heard
     assert b"SIGTERM" in heard
+    with fresh.database() as database:
+        assert database.execute("SELECT username, email FROM auth_user").fetchall()[0][:] == (
+            "otto",
+            "otto@example.com",
+        )
 
 
 # --- What a start refuses
@@ -203,6 +216,7 @@ def test_a_state_directory_that_cannot_be_written_is_refused(fresh: Installation
 def test_a_folder_for_static_files_that_cannot_be_written_is_refused(fresh: Installation) -> None:
     obstacle = fresh.folder / "a-file"
     obstacle.touch()
+    fresh.migrate()
     fresh.environment["LOBWIFE_STATIC_ROOT"] = str(obstacle / "static")
     assert "LOBWIFE_STATIC_ROOT" in refused(fresh)
 
@@ -223,13 +237,6 @@ def test_a_second_one_on_the_same_state_directory_is_refused(served: Installatio
 
 
 # --- Living and ending together
-def test_several_run_side_by_side(served: Installation, fresh: Installation) -> None:
-    serve(fresh)
-    assert fresh.post("/api/v1/tasks", {"name": "of the second"}).status == 201
-    assert served.get("/api/v1/tasks").json != fresh.get("/api/tasks").json
-    assert healthy(served)
-
-
 def test_a_killed_daemon_is_back_while_web_goes_on_answering(served: Installation) -> None:
     def daemon() -> int | None:
         members = tree(served.processes[0].pid)
@@ -246,9 +253,9 @@ def test_a_killed_daemon_is_back_while_web_goes_on_answering(served: Installatio
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_stopping_it_leaves_nothing_behind(fresh: Installation, number: signal.Signals) -> None:
-    members = with_a_running_script(fresh)
-    supervisor = fresh.processes[0]
+def test_stopping_it_leaves_nothing_behind(prepared: Installation, number: signal.Signals) -> None:
+    members = with_a_running_script(prepared)
+    supervisor = prepared.processes[0]
     if number != signal.SIGTERM:
         os.killpg(supervisor.pid, number)  # as Ctrl-C does, and the end of the terminal
     else:
@@ -256,19 +263,17 @@ def test_stopping_it_leaves_nothing_behind(fresh: Installation, number: signal.S
     assert supervisor.wait(30) == 0
     # What relays the output ends with its last writer, so a moment later.
     wait_for(lambda: not alive(members), 5, "nothing is left")
-    with fresh.database() as database:
+    with prepared.database() as database:
         assert database.execute("SELECT count(*) FROM jobs_jobrun WHERE state = 'running'").fetchone()[0] == 0
 
 
-def test_nothing_outlives_a_killed_supervisor(fresh: Installation) -> None:
-    members = with_a_running_script(fresh)
-    fresh.processes[0].kill()
+def test_nothing_outlives_a_killed_supervisor_and_another_runs_beside_one(
+    served: Installation, prepared: Installation
+) -> None:
+    members = with_a_running_script(prepared)
+    prepared.processes[0].kill()
     wait_for(lambda: not alive(members), 30, "nothing is left")
-    serve(fresh)
-
-
-def test_it_starts_from_any_folder(fresh: Installation) -> None:
-    command = f'cd "$HOME" && exec "{sys.executable}" "{ROOT / "manage.py"}" serve'
-    process = fresh.start("bash", "-c", command)
-    wait_for(lambda: healthy(fresh) or process.poll() is not None, 60, "web and daemon run")
-    assert process.poll() is None, fresh.log()
+    serve(prepared)
+    assert prepared.post("/api/v1/tasks", {"name": "of the second"}).status == 201
+    assert served.get("/api/v1/tasks").json != prepared.get("/api/tasks").json
+    assert healthy(served)

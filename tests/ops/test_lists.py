@@ -116,29 +116,27 @@ def test_the_list_of_tasks_shows_what_matters(site: Installation, operator: Page
         assert box["x"] + box["width"] <= width, column
 
 
-def test_the_activity_log_brings_in_what_happens_while_one_looks(site: Installation, operator: Page) -> None:
+def test_the_activity_log_brings_in_what_happens_while_one_looks(site: Installation, operator_with_clock: Page) -> None:
     """In place, and without a word that somebody is typing being lost."""
-    operator.clock.install()
-    operator.goto(url(site, "/admin/activity/"))
-    operator.get_by_label("Who").fill("half-typ")
+    operator_with_clock.goto(url(site, "/admin/activity/"))
+    operator_with_clock.get_by_label("Who").fill("half-typ")
     task = site.post("/api/v1/tasks", {"name": "Mend the roof", "actor": "lobboss"}).json["id"]
-    operator.clock.run_for(10_000)
-    expect(operator.locator("#activity-live tbody tr:not(.day)").first).to_contain_text(f"T{task} created")
-    expect(operator.get_by_label("Who")).to_have_value("half-typ")
+    operator_with_clock.clock.run_for(10_000)
+    expect(operator_with_clock.locator("#activity-live tbody tr:not(.day)").first).to_contain_text(f"T{task} created")
+    expect(operator_with_clock.get_by_label("Who")).to_have_value("half-typ")
 
 
-def test_the_activity_log_stands_still_for_who_filters_or_pages(site: Installation, operator: Page) -> None:
-    operator.clock.install()
+def test_the_activity_log_stands_still_for_who_filters_or_pages(site: Installation, operator_with_clock: Page) -> None:
     asked: list[str] = []
     frame = "/live/frame/"
-    operator.on(
+    operator_with_clock.on(
         "request",
         lambda request: (
             asked.append(request.url) if request.resource_type == "xhr" and frame not in request.url else None
         ),
     )
     for query in ("kind=task", "who=lobboss", "before=2099-01-01T00:00:00Z", "until=2099-01-01T00:00"):
-        operator.goto(url(site, f"/admin/activity/?{query}"))
-        operator.clock.run_for(30_000)
-        operator.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        operator_with_clock.goto(url(site, f"/admin/activity/?{query}"))
+        operator_with_clock.clock.run_for(30_000)
+        operator_with_clock.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         assert asked == [], query

@@ -10,13 +10,23 @@ from typing import Any
 
 import axe_core_python
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Error, Page, StorageState, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Error,
+    Page,
+    StorageState,
+    ViewportSize,
+    sync_playwright,
+)
 
 from tests.support.installation import Installation
 
 _AXE = (pathlib.Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
 _RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 OPERATOR, PASSWORD = "olga", "a-long-password-for-olga"
+DESK: ViewportSize = {"width": 1280, "height": 900}
 
 
 @contextmanager
@@ -69,18 +79,55 @@ def signed_in(site: Installation, browser: Browser) -> StorageState:
     return state
 
 
-@pytest.fixture
-def operator(browser: Browser, signed_in: StorageState) -> Iterator[Page]:
-    """A page that must not complain on its console: a violation of the policy is such a complaint."""
-    context = browser.new_context(storage_state=signed_in, viewport={"width": 1280, "height": 900})
-    page = context.new_page()
+@contextmanager
+def without_complaints(page: Page) -> Iterator[None]:
+    """Fail if the page complains on its console: a violation of the policy is such a complaint."""
     complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    yield page
-    seen = list(complaints)
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            complaints.append(message.text)
+
+    def hear_error(error: Error) -> None:
+        complaints.append(str(error))
+
+    page.on("console", hear)
+    page.on("pageerror", hear_error)
+    yield
+    page.remove_listener("console", hear)
+    page.remove_listener("pageerror", hear_error)
+    assert complaints == []
+
+
+@pytest.fixture(scope="module")
+def operators_page(browser: Browser, signed_in: StorageState) -> Iterator[Page]:
+    context = browser.new_context(storage_state=signed_in, viewport=DESK)
+    yield context.new_page()
     leave(context)
-    assert seen == []
+
+
+@pytest.fixture
+def operator(operators_page: Page) -> Iterator[Page]:
+    """The module's page of an operator, blank: to open another takes as long as to load it three times."""
+    operators_page.set_viewport_size(DESK)
+    operators_page.emulate_media(color_scheme="light")
+    try:
+        with without_complaints(operators_page):
+            yield operators_page
+    finally:
+        operators_page.unroute_all()
+        operators_page.goto("about:blank")
+
+
+@pytest.fixture
+def operator_with_clock(browser: Browser, signed_in: StorageState) -> Iterator[Page]:
+    """A page of the test's own, whose clock it sets."""
+    context = browser.new_context(storage_state=signed_in, viewport=DESK)
+    page = context.new_page()
+    page.clock.install()
+    with without_complaints(page):
+        yield page
+    leave(context)
 
 
 def axe_violations(page: Page) -> list[dict[str, Any]]:

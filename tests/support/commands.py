@@ -116,7 +116,7 @@ def start(
 def fork(
     *arguments: str, environment: dict[str, str], folder: pathlib.Path, timeout: float
 ) -> subprocess.CompletedProcess[str]:
-    """Do as `start()` does, with a script or `-c code` alone."""
+    """Do as `start()` does, with a script, a module of the fleet's scripts or `-c code` alone."""
     if not can_fork(environment):
         return start(*arguments, environment=environment, folder=folder, timeout=timeout)
     with tempfile.TemporaryDirectory(prefix="command-") as outputs:

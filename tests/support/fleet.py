@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 from typing import Any
 
+from tests.support import commands
 from tests.support.installation import ROOT, Installation
 
 SCRIPTS = ROOT / "jobs" / "scripts"
@@ -146,13 +148,14 @@ class Fleet:
         return [interpreter, str(SCRIPTS / script), *arguments]
 
     def run(self, script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a script to its end."""
-        return subprocess.run(
-            self.command(script, *arguments),
-            env={**self.environment, **environment},
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
+        """Run a script to its end; of one for bash, the module that it hands over to."""
+        path = SCRIPTS / script
+        module = re.search(r" -m (\S+)", path.read_text()) if path.suffix == ".sh" else None
+        return commands.fork(
+            *(("-m", module[1]) if module else (str(path),)),
+            *arguments,
+            environment={**self.environment, **environment},
+            folder=self.folder,
             timeout=120,
         )
 

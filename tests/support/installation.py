@@ -25,15 +25,20 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 15, what: str = "") -> Any:
-    """The condition's first true value; fails after the deadline."""
+    """The condition's first true value; fails after the deadline.
+
+    What takes long is looked at less often: whoever starts would be kept from it by the looking.
+    """
     deadline = time.monotonic() + seconds
+    pause = 0.01
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not so within {seconds} s: {what or condition}")
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(pause * 1.3, 0.15)
 
 
 def free_ports(count: int) -> list[int]:
@@ -131,7 +136,7 @@ class Installation:
         self.processes.append(process)
         return process
 
-    def _fork(self, *arguments: str) -> commands.Process:
+    def fork(self, *arguments: str) -> commands.Process:
         """Start Python, as `run()` does, with a process that goes on."""
         if self.template is None or not commands.can_fork(self.environment):
             return self.start(sys.executable, *arguments)
@@ -142,13 +147,13 @@ class Installation:
         return process
 
     def start_web(self) -> commands.Process:
-        process = self._fork("-m", "gunicorn", "-c", str(ROOT / "lobwife" / "web" / "gunicorn_conf.py"))
+        process = self.fork("-m", "gunicorn", "-c", str(ROOT / "lobwife" / "web" / "gunicorn_conf.py"))
         wait_for(lambda: self._answers() or process.poll() is not None, 30, "web answers")
         assert process.poll() is None, self.log()
         return process
 
     def start_daemon(self) -> commands.Process:
-        process = self._fork(str(ROOT / "manage.py"), "daemon")
+        process = self.fork(str(ROOT / "manage.py"), "daemon")
         wait_for(lambda: self.heartbeat_of(process) or process.poll() is not None, 30, "the daemon beats")
         assert process.poll() is None, self.log()
         return process

@@ -26,3 +26,12 @@ def text(client: Client, path: str) -> str:
     answer = client.get(path)
     assert answer.status_code == 200, path
     return answer.content.decode()
+
+
+def form_of(client: Client, path: str, **changes: str) -> dict[str, str]:
+    """What a browser sends of a form of the admin, with some fields changed."""
+    sent = {}
+    for bound in client.get(path).context["adminform"].form:
+        value = bound.value()
+        sent[bound.html_name] = sent[bound.html_initial_name] = "" if value is None else str(value)
+    return {**sent, **changes}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import pathlib
 import sys
 
 import lobwife  # first: it puts pysqlite3 in sqlite3's place
@@ -24,6 +25,8 @@ assert lobwife
 django.setup()
 importlib.import_module("lobwife.urls")
 importlib.import_module("django.core.management.commands.migrate")
+sys.path.append(str(pathlib.Path(lobwife.__file__).parents[1] / "jobs" / "scripts"))
+importlib.import_module("lobmob_lib.investigations")  # with what the fleet's scripts are made of
 for _name, _app in get_commands().items():
     if _app.partition(".")[0] not in ("django", "axes"):
         load_command_class(_app, _name)

@@ -181,7 +181,7 @@ def test_a_task_that_is_cancelled_while_it_is_claimed_ends_cancelled(installatio
 
 def test_on_a_full_disk_a_claim_is_a_sentence_and_takes_nothing(installation: Installation) -> None:
     with small_disk(installation.state, "16m"):
-        installation.manage("migrate", "-v0")
+        installation.migrate()
         installation.start_web()
         number = int(installation.post("/api/v1/tasks", {"name": "Work"}).json["id"])
         ballast = installation.state / "ballast"

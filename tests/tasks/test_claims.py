@@ -288,7 +288,8 @@ def test_a_release_sets_the_status_and_can_be_repeated(runner: Caller, outcome: 
     refused = agent.post(f"/{number}/release", {"fence": 1, "outcome": "other"})
     assert refused.status_code == 400
     other = "failed" if outcome == "completed" else "completed"
-    assert agent.post(f"/{number}/release", {**body, "outcome": other}).status_code == 409
+    otherwise = agent.post(f"/{number}/release", {**body, "outcome": other})
+    assert (otherwise.status_code, otherwise.json()["code"]) == (409, "lease_released")
 
 
 def test_an_old_fence_is_told_who_holds_the_task(runner: Caller) -> None:
@@ -298,10 +299,8 @@ def test_an_old_fence_is_told_who_holds_the_task(runner: Caller) -> None:
     claimed = runner.claim(runner="box-3/2")
     assert (claimed["lease"]["fence"], claimed["attempt"]) == (2, 2)
     refused = old.post(f"/{number}/heartbeat", {"fence": 1})
-    assert (refused.status_code, refused.json()["error"]) == (
-        409,
-        f"fence 1 of task T{number} is over (released); box-3/2 (key:box-3) holds it with fence 2",
-    )
+    sentence = f"fence 1 of task T{number} is over (released); box-3/2 (key:box-3) holds it with fence 2"
+    assert (refused.status_code, refused.json()) == (409, {"error": sentence, "code": "lease_released"})
     assert old.post(f"/{number}/release", {"fence": 2, "outcome": "completed"}).status_code == 409
     assert status_of(number) == "active"
 
@@ -387,6 +386,16 @@ def test_a_clock_that_is_set_ends_no_lease_and_prolongs_none(runner: Caller, sec
     with time_machine.travel(later, tick=False):
         Expiry(on_task_failed).tick()
         assert status_of(number) == "queued"
+
+
+def test_expiry_waits_for_the_lease_that_ends_next(runner: Caller) -> None:
+    expiry = Expiry(on_task_failed)
+    assert expiry.tick() is False
+    with time_machine.travel(NOW, tick=False):
+        for seconds in (60, 30):
+            task()
+            runner.claim(lease_seconds=seconds)
+        assert expiry.tick() == 30
 
 
 # --- what others do to a leased task

@@ -9,6 +9,7 @@ import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import Permission, User
 from django.test import Client
+from django.utils.html import escape
 
 from broker import audit
 from broker.models import Action, Outcome
@@ -17,7 +18,7 @@ from core.callers import Caller, Role
 from core.timestamps import iso_text, utc_now
 from tasks import services
 from tasks.models import Status, Task, TaskEvent
-from tests.support.pages import text
+from tests.support.pages import form_of, text
 from vaultsync.templatetags.vault_tags import as_html
 
 pytestmark = pytest.mark.django_db
@@ -53,6 +54,28 @@ def test_the_timeline_has_old_and_new_values_and_who_was_identified(operator_cli
     assert re.search(r"queued</span>.*→.*active</span> by a claim <span[^>]*>\(key:lobboss\)", page)
     assert re.search(r"<dt>priority</dt><dd><del>normal</del>.*<ins>high</ins>", page)
     assert re.search(r"<dt>repositories</dt><dd><del>acme/web</del>.*<ins>acme/web, acme/api</ins>", page)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("name", "   ", "Must not be empty"),
+        ("repos", "org/a\nnot a repo", "is not a repository such as owner/name"),
+        ("estimate_minutes", "30m", "Must be a whole number."),
+        ("assigned_at", "yesterday", "Must be an ISO 8601 time"),
+        ("completed_at", "2026-13-45", "Must be an ISO 8601 time"),
+    ],
+)
+def test_nonsense_is_refused_at_its_field(
+    operator_client: Client, task: Task, field: str, value: str, reason: str
+) -> None:
+    path = f"/admin/tasks/task/{task.pk}/edit/"
+    answer = operator_client.post(path, form_of(operator_client, path, **{field: value}))
+    assert answer.status_code == 200
+    reasons = answer.context["adminform"].form.errors[field]
+    assert reason in " ".join(reasons)
+    assert escape(reasons[0]) in answer.content.decode()
+    assert TaskEvent.objects.filter(task=task).count() == 1
 
 
 def test_only_what_changed_is_recorded_and_long_values_are_cut(task: Task) -> None:

@@ -38,6 +38,12 @@ class Refused(LobwifeError):
 
     data: object = None
 
+    @property
+    def code(self) -> str | None:
+        """What names the case for programs: of a lease that is over `lease_released`, `lease_expired` and the like."""
+        code = self.data.get("code") if isinstance(self.data, dict) else None
+        return code if isinstance(code, str) else None
+
 
 class Unauthorized(Refused):
     """401: the key is missing, wrong, revoked, or that of a lease that is over."""

@@ -51,6 +51,7 @@ class Lease:
         self.seconds = seconds
         self.stopped = threading.Event()
         self.stop_reason: str | None = None
+        self.stop_code: str | None = None  # the code of lobwife's refusal, where it refused a heartbeat
         self.messages: list[Json] = []
         self.progress: str | None = None
         self.beat_seconds = min(seconds / 3, _MOST_BETWEEN_BEATS)  # between heartbeats
@@ -178,6 +179,7 @@ class Lease:
                 answer = client.heartbeat(self.id, self.fence, self.progress, timeout=limit)
             except LobwifeError as error:
                 if isinstance(error, Refused) and error.status not in _PASSING:
+                    self.stop_code = error.code
                     self._end(str(error))
                     return
                 wait = max(pause * random.uniform(0.5, 1), min(error.retry_after or 0, _LONGEST_PAUSE))  # noqa: S311

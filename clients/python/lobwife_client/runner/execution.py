@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lobwife_client.errors import LobwifeError
+from lobwife_client.errors import LobwifeError, Refused
 from lobwife_client.lease import Lease
-from lobwife_client.transport import RETRY_SECONDS
 
 from . import environment, output, repositories
 from .process import Ending, Process
@@ -27,8 +26,7 @@ _LOOK_SECONDS = 0.1
 _CLONE_SECONDS = 3600.0
 _FINISH_SECONDS = 30.0  # for a command that has released its task itself
 _MEANWHILE_SECONDS = 2.0
-# What a heartbeat and a release say of a lease that its own holder has ended.
-_RELEASED = ("is over (released)", "was released as")
+_RELEASED = "lease_released"  # the code of a lease that its own holder has ended
 
 
 @dataclass(frozen=True)
@@ -218,7 +216,7 @@ class Execution:
                 next_look = now + _MEANWHILE_SECONDS
                 meanwhile()
             reason = self._stop_reason()
-            if reason and _is_own_end(reason) and not self._stopping.is_set():
+            if reason and self._lease.stop_code == _RELEASED and not self._stopping.is_set():
                 finish_until = finish_until or now + _FINISH_SECONDS
                 if now < finish_until:
                     continue
@@ -263,7 +261,7 @@ class Execution:
         data = {"exit_code": ending.exit_code, "seconds": round(ending.seconds, 1), "runner": self._options.name}
         try:
             # While nobody answers, the release needs some of the lease, too.
-            client = self._lease.client.within(min(RETRY_SECONDS, self._lease.seconds_left / 2))
+            client = self._lease.client.within(self._lease.seconds_left / 2)
             if client.task(self.task_id).get("result") == self._task.get("result"):
                 client.set_result(self.task_id, "\n\n".join(filter(None, (how, lines))), data=data)
         except LobwifeError as error:
@@ -274,7 +272,7 @@ class Execution:
         try:
             self._lease.release(outcome, reason)
         except LobwifeError as error:
-            if not _is_own_end(str(error)):
+            if not (isinstance(error, Refused) and error.code == _RELEASED):
                 log.warning("%s was not handed back: %s", self.task_id, error)
         else:
             log.info("%s is %s", self.task_id, outcome)
@@ -304,7 +302,3 @@ class Execution:
 
 def _reason(ending: Ending, file: pathlib.Path) -> str:
     return " · ".join(filter(None, (str(ending), output.last_line(file))))
-
-
-def _is_own_end(reason: str) -> bool:
-    return any(words in reason for words in _RELEASED)
