@@ -21,7 +21,7 @@ from tests.support.proxy import Proxy
 
 DATABASE = "fleet"
 pytestmark = pytest.mark.slow
-KILL_SECONDS, CUT_SECONDS, START_SECONDS = 10, 30, 90
+KILL_SECONDS, CUT_SECONDS, START_SECONDS = 10, 30, 150
 WRITE_IN_TERM = """
 import django; django.setup()
 from django.db import OperationalError, transaction
@@ -61,6 +61,11 @@ class Fleet:
     def start(self, name: str) -> None:
         self.pids[name] = self.daemons[name].start(sys.executable, "manage.py", "daemon").pid
         wait_for(lambda: name in self.beating(), START_SECONDS, f"the {name} daemon beats")
+
+    def start_webs(self) -> None:
+        for web in (self.web, self.other_web):
+            if not web.processes:
+                web.start_web()
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.url) as connection:
@@ -153,8 +158,7 @@ def test_another_daemon_leads_soon_after_the_leader_is_killed(fleet: Fleet) -> N
 
 
 def test_everything_goes_on_by_itself_after_a_crash_of_the_database(fleet: Fleet) -> None:
-    for web in (fleet.web, fleet.other_web):
-        web.start_web()
+    fleet.start_webs()
     assert created(fleet).status == 201
     reader = Reader(fleet.other_web)
     fleet.cluster.stop(signal.SIGQUIT)
@@ -172,6 +176,7 @@ def test_everything_goes_on_by_itself_after_a_crash_of_the_database(fleet: Fleet
 
 
 def test_without_connections_web_says_so_until_there_are_some(fleet: Fleet) -> None:
+    fleet.start_webs()
     held: list[psycopg.Connection[Any]] = []
 
     def refusal() -> str:
@@ -215,9 +220,12 @@ def created(fleet: Fleet) -> Answer:
     return fleet.web.post("/api/v1/tasks", {"name": "a task"})
 
 
-def test_nodes_are_named_by_metrics_and_health_is_well(fleet: Fleet) -> None:
+def test_metrics_count_the_nodes_and_health_is_well(fleet: Fleet) -> None:
+    fleet.start_webs()
+    fleet.roles()
     lines = fleet.web.get("/metrics").body.decode()
     assert re.search(r'^lobwife_nodes\{kind="daemon"\} 2\.0$', lines, re.MULTILINE)
+    assert fleet.web.get("/health").json["status"] == "ok"
 
 
 def test_serve_brings_a_web_and_a_daemon_that_follows(fleet: Fleet, tmp_path: pathlib.Path) -> None:
