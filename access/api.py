@@ -56,9 +56,7 @@ def claim_task(request: HttpRequest) -> HttpResponse:
     lease = claimed.lease
     task = queries.task_detail(lease.task_id) or {}
     extra = {"attempt": lease.attempt, "lease": {"fence": lease.fence, "expires_at": _time(lease.expires_at)}}
-    response = json_response(
-        {**task, "body": _body(Task(pk=lease.task_id, status=Status.ACTIVE)), **extra, "key": claimed.key}
-    )
+    response = json_response({**task, "body": _body(_claimed(lease.task_id)), **extra, "key": claimed.key})
     response["Cache-Control"] = "no-store"
     return response
 
@@ -100,6 +98,11 @@ def release(request: HttpRequest, task_id: str) -> HttpResponse:
     number = released.task_id
     answer = {"id": number, "task_id": f"T{number}", "fence": released.fence, "outcome": released.outcome}
     return json_response({**answer, "released_at": _time(released.released_at)})
+
+
+def _claimed(task_id: int) -> Task:
+    """Return what finding the note of a claimed task needs of it: a new model computes defaults of 22 fields."""
+    return Task.from_db(None, ["id", "status"], [task_id, Status.ACTIVE])
 
 
 def _body(task: Task) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 
 from django.conf import settings
@@ -18,6 +19,12 @@ class Request(WSGIRequest):
     """
 
     def get_host(self) -> str:
+        checked: str | None = self.__dict__.get("_checked_host")
+        if checked is None:
+            self._checked_host = checked = self._check_host()
+        return checked
+
+    def _check_host(self) -> str:
         try:
             return super().get_host()
         except DisallowedHost:
@@ -35,9 +42,13 @@ def is_ours(request: HttpRequest) -> bool:
 
 def is_our_name(host: str) -> bool:
     """Return what is_ours() does, of a host with or without a port."""
+    return _is_our_name(host, tuple(settings.ALLOWED_HOSTS))
+
+
+@functools.lru_cache(maxsize=256)
+def _is_our_name(host: str, allowed: tuple[str, ...]) -> bool:
     name = split_domain_port(host)[0]
-    is_listed = "*" not in settings.ALLOWED_HOSTS and validate_host(name, settings.ALLOWED_HOSTS)
-    return name == "localhost" or is_address(host) or is_listed
+    return name == "localhost" or is_address(host) or ("*" not in allowed and validate_host(name, allowed))
 
 
 def is_address(host: str) -> bool:

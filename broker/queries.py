@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypedDict
 
 from django.conf import settings
-from django.db import connection
 from django.db.models import Q, QuerySet
 
 from broker.github import app
 from broker.models import CONTRACT_ACTIONS, Action, LegacyRegistration, Outcome, TokenAudit
 from broker.registrations import ACTIVE, EXPIRED, from_row
+from core.database.statements import read_one
 from core.timestamps import iso_text, parse, utc_now
 from tasks.ids import parse_task_id
 from tasks.models import OVER, Status, Task, read_repos
@@ -59,9 +59,8 @@ class Summary(TypedDict):
 
 def summary() -> Summary:
     """Return counts over registrations on tasks and legacy ones together, answered from indexes alone."""
-    with connection.cursor() as cursor:
-        cursor.execute(_COUNTS, [ACTIVE, ACTIVE])
-        tasks, issued, legacy, legacy_issued, entries = cursor.fetchone()
+    counts = read_one(_COUNTS, [ACTIVE, ACTIVE]) or (0,) * 5
+    tasks, issued, legacy, legacy_issued, entries = counts
     return {
         "enabled": app.problem() is None,
         "app_id": settings.GH_APP_ID or None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import yaml
@@ -31,6 +31,19 @@ _COMMENT = re.compile(r"(?:^|[ \t])(#[^\r\n]*)")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 _BREAKS = frozenset("\n\r\x85\u2028\u2029")
 _NO_WRAPPING = 2**31 - 1
+
+
+class _Loader(yaml.CBaseLoader):
+    """Composes nodes without a look for their tags, which nothing here asks for."""
+
+    def descend_resolver(self, current_node: object, current_index: object) -> None:
+        pass
+
+    def ascend_resolver(self) -> None:
+        pass
+
+    def resolve(self, kind: object, value: object, implicit: object) -> str:
+        return ""
 
 
 class Unsafe(Exception):
@@ -83,7 +96,7 @@ class Document:
         """Return the text of a key and its value as written."""
         return "".join(self.lines[key.first : key.end])
 
-    def others(self, names: Sequence[str]) -> list[tuple[str, str]]:
+    def others(self, names: Collection[str]) -> list[tuple[str, str]]:
         """Return the keys that are not in `names`, each with its text as written."""
         return [(key.name, self.raw(key)) for key in self.keys if key.name not in names]
 
@@ -123,7 +136,7 @@ def _parse_keys(inner: str, lines: tuple[str, ...]) -> tuple[Key, ...]:
         raise Unsafe("the frontmatter is larger than 256 KiB")
     try:
         _check_depth(inner)
-        root = yaml.compose(inner, Loader=yaml.CBaseLoader)
+        root = yaml.compose(inner, Loader=_Loader)
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 2})" if mark else ""
@@ -190,7 +203,8 @@ def splice(text: str, values: Mapping[str, Value], owned: Sequence[str]) -> str:
     if result == text:
         return text
     after = parse(result)
-    if after.body != before.body or after.others(owned) != before.others(owned):
+    ours = frozenset(owned)
+    if after.body != before.body or after.others(ours) != before.others(ours):
         raise Unsafe("its keys can't be told apart with certainty")
     if any(after.value(key) != as_read(values.get(key)) for key in owned):
         raise Unsafe("a key of the database can't be set without changing others")
@@ -234,7 +248,7 @@ def _replacement(before: Document, key: Key, value: Value) -> str:
 def _comment(before: Document, key: Key) -> str:
     """Return the comment behind a value on the key's own line, with the blanks before it."""
     line = before.lines[key.first].rstrip("\r\n")
-    if key.column is None:
+    if key.column is None or "#" not in line:
         return ""
     match = re.search(r"[ \t]+#.*$", line[max(0, key.column - 1) :])
     return match.group() if match else ""

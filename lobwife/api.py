@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from django.db.utils import DatabaseError
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from ninja import NinjaAPI
 from ninja.openapi.schema import OpenAPISchema
 
@@ -77,6 +81,27 @@ api = DescribedAPI(
     openapi_url="/api/openapi.json",
     urls_namespace="api",
 )
+
+
+def _call_view(run: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Call views without ninja's parsing: they read requests and make responses themselves.
+
+    What they are called with are texts of the path. It is a tenth of the time of a read.
+    """
+    view = run.__self__.view_func  # type: ignore[attr-defined]
+
+    @functools.wraps(run)
+    def call(request: HttpRequest, **path_parameters: str) -> HttpResponseBase:
+        try:
+            response: HttpResponseBase = view(request, **path_parameters)
+        except Exception as error:
+            return api.on_exception(request, error)
+        return response
+
+    return call
+
+
+api.add_decorator(_call_view, mode="view")
 api.add_router("", ops.health.router)
 api.add_router("", ops.metrics.router)
 api.add_router("/api", jobs.api.router)

@@ -8,7 +8,7 @@ from lobwife.management.destructive import Destructive
 
 _SECTIONS = {
     "Start": ("serve", "web", "daemon", "migrate", "demo"),
-    "Is everything well?": ("doctor", "check", "backup", "restore"),
+    "Is everything well?": ("doctor", "check", "backup", "restore", "move-database"),
     "Jobs": ("jobs", "runs", "logs", "trigger", "abort", "enable", "disable", "pause", "resume"),
     "Tasks": ("tasks", "leases"),
     "Vault and tokens": ("sync", "vault", "broker"),

@@ -17,7 +17,7 @@ from django.db.models import Count, Sum
 from django.db.models.functions import Coalesce
 
 from broker.models import Action, TokenAudit
-from core.database.statements import epoch, index_hint
+from core.database.statements import epoch, index_hint, read_one
 from core.timestamps import iso_text, seconds_text, utc_now
 from tasks.models import TaskEvent
 
@@ -173,18 +173,14 @@ def task_times(start: datetime) -> list[TaskTimes]:
 
 def counts() -> tuple[int, int]:
     """Return the number of tasks, and of runs that are active."""
-    with connection.cursor() as cursor:
-        cursor.execute(_COUNTS, [utc_now()])
-        tasks, active_runs = cursor.fetchone()
+    now = connection.ops.adapt_datetimefield_value(utc_now())
+    tasks, active_runs = read_one(_COUNTS, [now]) or (0, 0)
     return tasks, active_runs
 
 
 def daemon_row() -> tuple[Any, ...] | None:
     """Return pid, version, started_at, beat_at, paused_at, paused_by, trouble; the times have no time zone."""
-    with connection.cursor() as cursor:
-        cursor.execute(_DAEMON)
-        row: tuple[Any, ...] | None = cursor.fetchone()
-    return row
+    return read_one(_DAEMON)
 
 
 def newest_runs(limit: int, jobs: Sequence[int]) -> list[tuple[int, int, str, float | None, datetime]]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from core.callers import Caller
 from events import services as feed
 from tasks import queries
-from tasks.models import TaskEvent, TaskLease
+from tasks.models import TaskLease
 
 
 class FeedEvent(NamedTuple):
@@ -29,20 +29,17 @@ def append_event(
     *,
     changes: str | None = None,
     tells: FeedEvent | None = None,
-) -> TaskEvent:
+) -> None:
     """Append an event; `now` is in the form of `seconds_text()`, `status` the task's after the change.
 
     The feed of events gets it as what `tells` says, else as any entry of a history. `changes` is JSON with the old and
     the new value of each field that it changed.
     """
-    event = TaskEvent(task_id=task_id, event_type=event_type, detail=detail, actor=actor, created_at=now, status=status)
-    event.changes = changes
-    event.caller = caller.name if caller is not None else None
-    queries.insert_row(event)
+    name = caller.name if caller is not None else None
+    event_id = queries.insert_event((task_id, event_type, detail, actor, now, status, name, changes))
     what = tells or FeedEvent("task.logged", {"event_type": event_type})
-    common = {"task_id": task_id, "event_id": event.pk, "status": status, "detail": detail}
-    feed.append(what.type, f"T{task_id}", {**common, **what.fields}, actor=actor, caller=event.caller)
-    return event
+    common = {"task_id": task_id, "event_id": event_id, "status": status, "detail": detail}
+    feed.append(what.type, f"T{task_id}", {**common, **what.fields}, actor=actor, caller=name)
 
 
 def append_lease_end(type: str, lease: TaskLease, status: str, caller: Caller | None, **fields: str) -> None:

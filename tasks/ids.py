@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from django.db.models import Q, QuerySet
@@ -41,6 +42,15 @@ def include_typed_id(text: str, field: str, queryset: QuerySet[Any], results: Qu
     """Add to the results of an admin search the rows of `queryset` whose `field` is the task id that was typed."""
     number = parse_typed_id(text)
     return results if number is None else queryset.filter(Q(**{field: number}) | Q(pk__in=results.values("pk")))
+
+
+def near(field: str, ids: Collection[int]) -> Q:
+    """Return the condition for rows of these ids, and maybe of some between them.
+
+    Many that nearly follow each other are a range: Django takes 3 ms to pass 500 of them one by one.
+    """
+    first, last = (min(ids), max(ids)) if ids else (0, 0)
+    return Q(**{f"{field}__range": (first, last)}) if last - first < 2 * len(ids) else Q(**{f"{field}__in": ids})
 
 
 def _number(match: re.Match[str] | None) -> int | None:

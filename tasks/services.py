@@ -159,7 +159,7 @@ def log_event(
     actor: str | None,
     caller: Caller | None = None,
     tells: FeedEvent | None = None,
-) -> TaskEvent:
+) -> None:
     """Append an event to a task's history, and what `tells` says to the feed; raises Invalid, NotFound.
 
     Raises Conflict for an agent whose task or lease is over, TooLarge for agents and services.
@@ -174,7 +174,7 @@ def log_event(
         if status is None:
             raise NotFound(f"Task T{task_id} not found")
         _check_agent(task_id, status, caller)
-        return append_event(task_id, event_type, detail, actor, seconds_text(), status, caller, tells=tells)
+        append_event(task_id, event_type, detail, actor, seconds_text(), status, caller, tells=tells)
 
 
 def check_version(task_id: int, if_match: str) -> None:

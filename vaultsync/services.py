@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -124,13 +124,15 @@ def save_problems(*, problems: Iterable[NoteProblem], seen: Collection[str] | No
             )
 
 
-def save_records(*, records: Iterable[NoteRecord]) -> None:
-    """Save what was written into notes."""
-    rows = list(records)
-    for start in range(0, len(rows), 500):
+def save_records(*, records: Sequence[tuple[int, str, str, dict[str, Any]]]) -> None:
+    """Save what was written into notes: task, path, blob, values. Thousands of rows are not held as objects at once."""
+    for start in range(0, len(records), 500):
         with transaction.atomic():
             NoteRecord.objects.bulk_create(
-                rows[start : start + 500],
+                [
+                    NoteRecord(task_id=task_id, path=path, blob=blob, written=written)
+                    for task_id, path, blob, written in records[start : start + 500]
+                ],
                 update_conflicts=True,
                 unique_fields=["task_id"],
                 update_fields=["path", "blob", "written"],

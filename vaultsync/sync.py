@@ -174,6 +174,8 @@ class Sync:
         cursor = newest_event_id()
         if full or self.state.committed is None:
             return None, cursor
+        if self.state.committed == cursor:
+            return set(), cursor
         events = TaskEvent.objects.filter(pk__gt=self.state.committed, pk__lte=cursor).order_by()
         return set(events.values_list("task_id", flat=True).distinct()), cursor
 

@@ -31,7 +31,13 @@ from core.write_deadline import write_timeout
 # Of all transactions, so that they are one after the other, as on SQLite; "lobwife" in ASCII.
 WRITER_LOCK = 0x6C6F6277696665
 _LOCKS = 0x6C6F6277  # the first half of the keys of those with a name
+_READ_ONLY = "default_transaction_read_only"
+_END_OTHERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
 _TEXTS, _BY_BYTES = ("text", "varchar"), "C"
+_OF_INSTALLATION = (errors.UndefinedTable, errors.UndefinedColumn, errors.ReadOnlySqlTransaction)
 _WHOLE = ("IntegerField", "PositiveIntegerField")
 _SMALL = ("SmallIntegerField", "PositiveSmallIntegerField")
 _WRITES = ("INSERT", "UPDATE", "DELETE")
@@ -104,12 +110,12 @@ class DatabaseFeatures(features.DatabaseFeatures):
 
 
 class _ErrorWrapper(DatabaseErrorWrapper):
-    """A table or column that is missing is the installation's fault, as on SQLite, not the program's."""
+    """What is the installation's fault is operational, as on SQLite: no such table, no writes."""
 
     wrapper: Any
 
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
-        if isinstance(exc_value, errors.UndefinedTable | errors.UndefinedColumn):
+        if isinstance(exc_value, _OF_INSTALLATION):
             self.wrapper.errors_occurred = True
             raise OperationalError(*exc_value.args) from exc_value
         super().__exit__(exc_type, exc_value, traceback)
@@ -274,6 +280,32 @@ class DatabaseWrapper(base.DatabaseWrapper):
         finally:
             if self.connection is not None and not self.connection.closed:  # else the server has let go of it
                 self._run(f"SELECT pg_advisory_unlock({key})")
+
+    # --- moving to another database
+    def stop_writes(self) -> str:
+        """Refuse all writes from now on, of other processes too; return what allows them again, in words."""
+        name = self.ops.quote_name(self.settings_dict["NAME"])
+        with self.cursor() as cursor:
+            cursor.execute(f"SET TRANSACTION READ WRITE; ALTER DATABASE {name} SET {_READ_ONLY} = on")
+            cursor.execute(_END_OTHERS)
+        return f"ALTER DATABASE {name} RESET {_READ_ONLY}"
+
+    def allow_writes(self) -> None:
+        """Take writes again, from sessions that begin now."""
+        name = self.ops.quote_name(self.settings_dict["NAME"])
+        with self.cursor() as cursor:
+            cursor.execute(f"SET TRANSACTION READ WRITE; ALTER DATABASE {name} RESET {_READ_ONLY}")
+
+    def highest_id(self, table: str, column: str) -> int:
+        """Return the highest id that a table ever gave out."""
+        with self.cursor() as cursor:
+            cursor.execute("SELECT pg_sequence_last_value(pg_get_serial_sequence(%s, %s))", [table, column])
+            return int(cursor.fetchone()[0] or 0)
+
+    def raise_highest_id(self, table: str, column: str, number: int) -> None:
+        """Have a table give out ids above this one only."""
+        with self.cursor() as cursor:
+            cursor.execute("SELECT setval(pg_get_serial_sequence(%s, %s), %s)", [table, column, number])
 
     # --- connections of their own
     def listen(self, *, is_web: bool) -> Listener:

@@ -9,6 +9,7 @@ from psycopg_pool import PoolTimeout
 
 _LOCKS = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure, errors.QueryCanceled)
 _NO_MORE = ("too many clients", "too many connections", "connection slots are reserved")  # without an SQLSTATE
+_READ_ONLY = "is moved, or was moved, to another database, or its server is a standby"
 _TABLES = (errors.UndefinedTable, errors.UndefinedColumn)
 
 
@@ -24,7 +25,7 @@ def in_words(error: OperationalError) -> str:
     if isinstance(cause, PoolTimeout):
         return "all connections of this process to the database are in use; try again in a few seconds"
     if isinstance(cause, errors.ReadOnlySqlTransaction):
-        return "the database takes no writes now; try again in a few seconds"
+        return f"the database {_READ_ONLY}: nothing is written here now; try again later"
     if isinstance(cause, _TABLES):
         return "the database lacks tables of this version; `manage.py migrate` makes them"
     return "the database can't be reached now; try again in a few seconds, `manage.py doctor` says what to do"
@@ -33,6 +34,11 @@ def in_words(error: OperationalError) -> str:
 def in_words_for_the_console(error: OperationalError) -> str:
     """Return a sentence about what only a command meets; empty for all else."""
     cause = error.__cause__
+    if isinstance(cause, errors.ReadOnlySqlTransaction):
+        return (
+            f"The database {_READ_ONLY}: set LOBWIFE_DATABASE_URL to the one in use, or ALTER DATABASE … RESET"
+            " default_transaction_read_only to go on with this one."
+        )
     if isinstance(cause, _TABLES):
         return (
             "The database lacks tables of this version: prepare it with `manage.py migrate`, or see that"

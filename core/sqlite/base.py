@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pathlib
@@ -24,7 +25,7 @@ from core.write_deadline import write_timeout
 
 _LOCKED = "database is locked: another writer has held it for too long"
 _OUTSIDER_PAUSE_SECONDS = 0.01
-_SLOW_COMMIT_SECONDS, _SLOW_DISK_SECONDS, _SLOW_FACTOR = 0.01, 60.0, 600
+_SLOW_COMMIT_SECONDS, _SLOW_DISK_SECONDS, _SLOW_FACTOR = 0.025, 60.0, 600
 _WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE")
 
 
@@ -211,11 +212,18 @@ class DatabaseWrapper(base.DatabaseWrapper):
             time.sleep(_OUTSIDER_PAUSE_SECONDS)
 
     def _commit(self) -> None:
-        is_gated = self._gate is not None
-        self._sync(super()._commit)  # type: ignore[misc]
-        if is_gated:
-            self._leave_gate()  # a COMMIT that failed keeps it: Django rolls back or closes next
-            notify(self._path)
+        gate, commit = self._gate, super()._commit  # type: ignore[misc]
+        if gate is None:
+            commit()
+            return
+
+        def commit_and_release() -> None:
+            commit()
+            gate.release_file()  # at once: this greenlet may go on much later than the native thread
+
+        self._sync(commit_and_release)
+        self._leave_gate()  # a COMMIT that failed keeps it: Django rolls back or closes next
+        notify(self._path)
 
     def _rollback(self) -> None:
         try:
@@ -242,6 +250,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """Take the gate; others may use this request's connection to the database while that waits."""
         timeout = write_timeout(self._timeout)
         self._deadline = time.monotonic() + timeout
+        self._refuse_when_moved()
         try:
             gate = gate_for(self._path)
             if not gate.acquire(0):
@@ -253,10 +262,51 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise OperationalError(f"the write gate can't be used: {error}") from error
         self._gate = gate
 
+    def _refuse_when_moved(self) -> None:
+        if os.path.lexists(self._moved):
+            raise OperationalError(f"the database {messages.MOVED}: nothing is written here any more")
+
     def _leave_gate(self) -> None:
         gate, self._gate = self._gate, None
         if gate is not None:
             gate.release()
+
+    # --- moving to another database
+    def stop_writes(self) -> str:
+        """Refuse all writes from now on, of other processes too; return what allows them again, in words."""
+        gate = gate_for(self._path)
+        if not gate.acquire(self._timeout):
+            raise OperationalError(_LOCKED)
+        try:
+            os.close(os.open(self._moved, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise OperationalError(f"{self._moved} can't be made: {error.strerror}") from error
+        finally:
+            gate.release()
+        return f"remove {self._moved}"
+
+    def allow_writes(self) -> None:
+        """Take writes again."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._moved)
+
+    def highest_id(self, table: str, column: str) -> int:
+        """Return the highest id that a table ever gave out."""
+        with self.cursor() as cursor:
+            cursor.execute("SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = %s", [table])
+            row = cursor.fetchone()
+            return int(row[0]) if row else 0
+
+    def raise_highest_id(self, table: str, column: str, number: int) -> None:
+        """Have a table give out ids above this one only."""
+        with self.cursor() as cursor:
+            cursor.execute("UPDATE sqlite_sequence SET seq = max(seq, %s) WHERE name = %s", [number, table])
+            if not cursor.rowcount:
+                cursor.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (%s, %s)", [table, number])
+
+    @property
+    def _moved(self) -> str:
+        return f"{self._path}.moved"
 
     @property
     def _path(self) -> str:

@@ -7,10 +7,14 @@ import os
 from django.db import connection
 from django.db.utils import OperationalError
 
+MOVED = "is moved, or was moved, to another database"
+
 
 def in_words(error: OperationalError) -> str:
     """Return a sentence for whoever called; it names no path."""
     text = str(error)
+    if MOVED in text:
+        return f"the database {MOVED}: nothing is written here any more; try again later"
     if is_about_a_lock(error):
         return "the database is locked by another writer; try again in a few seconds"
     if "full" in text:
@@ -24,6 +28,8 @@ def in_words_for_the_console(error: OperationalError) -> str:
     """Return a sentence about what only a command meets; empty for all else."""
     path = connection.settings_dict["NAME"]
     text = str(error)
+    if MOVED in text:
+        return f"The database {path} {MOVED}: set LOBWIFE_DATABASE_URL to that, or remove {path}.moved to go on here."
     if "unable to open" in text or "no such table" in text or "no such column" in text:
         problem = "can't be opened" if "unable to open" in text else "lacks tables of this version"
         problem = problem if os.path.lexists(path) else "is not there"

@@ -25,15 +25,19 @@ BODY_BYTES = 2**20
 _PIECE_BYTES, _LARGE_BYTES, _LARGE_BODIES = 2**13, 2**16, 64
 _ANSWER_SECONDS, _ANSWER_BYTES_PER_SECOND = 10.0, 8192
 _IDLE_SECONDS_AT_A_STOP = 1.0
+_HEAD, _END_OF_HEAD = b"HTTP/1.1 ", b"\r\n\r\n"
 
 
 class ClientSocket(socket):  # type: ignore[misc]  # the package has no types that mypy finds
-    """A connection that counts the bytes of a request, and the seconds that sending the answer may still take."""
+    """A connection that counts the bytes of a request, and the seconds that sending the answer may still take.
 
-    __slots__ = ("received", "seconds")
+    gunicorn sends head and body of an answer one after the other; here they go in one packet.
+    """
+
+    __slots__ = ("head", "received", "seconds")
 
     def begin_request(self) -> None:
-        self.received, self.seconds = 0, _ANSWER_SECONDS
+        self.head, self.received, self.seconds = b"", 0, _ANSWER_SECONDS
 
     def recv(self, *arguments: Any) -> bytes:
         if self.received > _PIECE_BYTES:
@@ -45,6 +49,11 @@ class ClientSocket(socket):  # type: ignore[misc]  # the package has no types th
         return data
 
     def sendall(self, data: bytes, flags: int = 0) -> None:
+        if data.endswith(_END_OF_HEAD) and data.startswith(_HEAD) and not self.head:
+            self.head = data
+            return
+        if self.head:
+            data, self.head = self.head + data, b""
         for start in range(0, len(data), _LARGE_BYTES):
             piece, began = data[start : start + _LARGE_BYTES], time.monotonic()
             self.settimeout(self.seconds + len(piece) / _ANSWER_BYTES_PER_SECOND)
@@ -54,6 +63,11 @@ class ClientSocket(socket):  # type: ignore[misc]  # the package has no types th
                 raise BrokenPipeError(errno.EPIPE, "the client reads the answer too slowly") from None
             self.seconds = self.gettimeout() - (time.monotonic() - began)
             self.settimeout(None)
+
+    def flush(self) -> None:
+        """Send a head that no body followed."""
+        if self.head:
+            self.sendall(b"")
 
 
 class BoundedWorker(GeventWorker):  # type: ignore[misc]  # the package has no types
@@ -76,8 +90,11 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # the package has no t
             if getattr(req.body.reader, "length", None) != 0:
                 self._read_body(req, sock)
             super().handle_request(listener_name, req, sock, addr)
+            sock.flush()
             sock.begin_request()
         finally:
+            with suppress(OSError):  # of an answer that ends the connection
+                sock.flush()
             if req.must_close:
                 util.close_graceful(sock, max_drain=BODY_BYTES)  # else unread input would undo the answer
 
@@ -88,6 +105,7 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # the package has no t
         if length is None or length <= BODY_BYTES:
             if req._expected_100_continue:
                 sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                sock.flush()
             is_small = length is not None and length <= _LARGE_BYTES
             try:
                 with gevent.Timeout(BODY_SECONDS), nullcontext() if is_small else self._large_bodies:

@@ -11,6 +11,7 @@ from django.db import connection
 from core.database.statements import read_one
 from core.errors import NotFound
 from core.timestamps import seconds_text
+from tasks.ids import near
 from tasks.questions.models import Question
 
 LARGEST_ID = 2**63 - 1
@@ -37,9 +38,9 @@ def questions_of(task_id: int) -> list[Question]:
 
 
 def questions_by_task(task_ids: Collection[int]) -> dict[int, list[Question]]:
-    """Return the questions of these tasks that have some, the oldest first."""
+    """Return the questions of these tasks, and maybe of others, the oldest first."""
     questions: dict[int, list[Question]] = {}
-    for question in Question.objects.filter(task_id__in=task_ids).order_by("id"):
+    for question in Question.objects.filter(near("task_id", task_ids)).order_by("id"):
         questions.setdefault(question.task_id, []).append(question)
     return questions
 

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from core.timestamps import seconds_text
+from tasks.ids import near
 from tasks.results.models import TaskLink, TaskResult
 
 
@@ -20,16 +21,16 @@ def result_of(task_id: int) -> TaskResult | None:
 
 
 def link_urls(task_ids: Collection[int]) -> dict[int, list[str]]:
-    """Return the addresses of the links of these tasks that have some, in the order in which they were added."""
+    """Return the addresses of the links of these tasks, maybe of others, in the order in which they were added."""
     urls: dict[int, list[str]] = {}
-    for task_id, url in TaskLink.objects.filter(task_id__in=task_ids).values_list("task_id", "url"):
+    for task_id, url in TaskLink.objects.filter(near("task_id", task_ids)).values_list("task_id", "url"):
         urls.setdefault(task_id, []).append(url)
     return urls
 
 
 def summaries(task_ids: Collection[int]) -> dict[int, str]:
-    """Return the summaries of the results of these tasks that have one."""
-    return dict(TaskResult.objects.filter(pk__in=task_ids).values_list("pk", "summary"))
+    """Return the summaries of the results of these tasks, and maybe of others."""
+    return dict(TaskResult.objects.filter(near("pk", task_ids)).values_list("pk", "summary"))
 
 
 def link_as_json(link: TaskLink) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from playwright.sync_api import Page, expect
 
+from lobwife.api import api
 from tests.support.access import mounted
 from tests.support.browser import url
 from tests.support.installation import Installation
@@ -33,6 +35,20 @@ def description(server: Installation) -> dict[str, Any]:
 
 def operations(description: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
     return [(method, path, each) for path, found in description["paths"].items() for method, each in found.items()]
+
+
+def test_views_ask_for_nothing_but_texts_of_their_path() -> None:
+    """They are called without ninja's parsing, which would convert and check anything else."""
+    views = {
+        operation.view_func: path
+        for _, router in api._routers
+        for path, view in router.path_operations.items()
+        for operation in view.operations
+    }
+    assert len(views) > 40
+    for function, path in views.items():
+        _, *parameters = inspect.signature(function).parameters.values()
+        assert all(each.annotation == "str" and f"{{{each.name}}}" in path for each in parameters), path
 
 
 def test_the_description_is_valid_openapi(description: dict[str, Any]) -> None:

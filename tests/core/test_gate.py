@@ -7,8 +7,11 @@ import subprocess
 import sys
 import threading
 
+import pytest
+
+from core.sqlite import gate as gates
 from core.sqlite.gate import WriteGate
-from tests.support.installation import ROOT
+from tests.support.installation import ROOT, wait_for
 
 _WAITS_FOR_THE_GATE = """
 import sys, time
@@ -39,3 +42,21 @@ def test_a_process_with_many_writers_lets_another_in(tmp_path: pathlib.Path) -> 
         for writer in writers:
             writer.join(10)
     assert float(other.stdout) < 3
+
+
+def test_who_waits_is_woken_when_another_process_releases_the_gate(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gates, "_SHORTEST_PAUSE_SECONDS", 60)
+    monkeypatch.setattr(gates, "_LONGEST_PAUSE_SECONDS", 60)
+    path = str(tmp_path / "gate")
+    other, waiting = WriteGate(path), WriteGate(path)  # each with a descriptor of its own, as in two processes
+    assert other.acquire(0)
+    results: list[bool] = []
+    waiter = threading.Thread(target=lambda: results.append(waiting.acquire(120)))
+    waiter.start()
+    wait_for(lambda: waiting._receiver is not None, what="it waits for the release")
+    other.release()
+    waiter.join(10)
+    assert results == [True]
+    waiting.release()

@@ -45,6 +45,17 @@ def open_files(pid: int) -> list[str]:
     return links
 
 
+def test_head_and_body_of_an_answer_come_together(server: Installation) -> None:
+    with connected(server) as client:
+        for _ in range(3):
+            client.sendall(HEALTH)
+            head, _, body = client.recv(65536).partition(b"\r\n\r\n")
+            assert b"Content-Length: %d" % len(body) in head
+            assert body.endswith(b"}")
+        client.sendall(HEALTH.replace(b"GET", b"HEAD"))
+        assert client.recv(65536).endswith(b"\r\n\r\n"), "a head without a body comes too"
+
+
 def test_a_stop_answers_what_was_accepted(installation: Installation) -> None:
     web = installation.start_web()
     clients = [connected(installation) for _ in range(8)]

@@ -20,7 +20,7 @@ from tests.support.postgres import Cluster
 from tests.support.proxy import Proxy
 
 DATABASE = "fleet"
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300, func_only=True)]
 KILL_SECONDS, CUT_SECONDS, START_SECONDS = 10, 30, 150
 WRITE_IN_TERM = """
 import django; django.setup()

@@ -9,6 +9,7 @@ from tests.support.git_remote import World, change, git, note_of, task
 from vaultsync.models import NoteProblem, NoteRecord
 from vaultsync.notes import writer
 from vaultsync.notes.claims import take_over
+from vaultsync.notes.layout import CLAIMED
 
 pytestmark = pytest.mark.django_db
 CLAIM = "status: system-active\nassigned_to: lobsigliere\nassigned_at: 2026-03-01T10:00:00Z\n"
@@ -86,6 +87,21 @@ def test_when_row_and_note_both_changed_the_row_wins_and_it_is_reported(world: W
     assert "status: cancelled\n" in world.text(note_of(made, "failed"))
     assert "both" not in world.text(note_of(made, "failed"))
     assert NoteProblem.objects.filter(kind="drift").exists()
+
+
+def test_an_end_of_a_task_whose_row_changed_too_is_not_taken_over_by_half(world: World) -> None:
+    made = system_task()
+    change(made, status="active", assigned_to="lobsigliere")
+    world.synced()
+    clone = world.clone()
+    clone.edit(note_of(made), "status: active\n", "status: completed\ncompleted_at: 2026-03-01T11:00:00Z\n")
+    clone.push()
+    change(made, status="queued")
+    row = Task.objects.filter(pk=made.pk).values(*CLAIMED).get()
+    world.synced()
+    assert Task.objects.filter(pk=made.pk).values(*CLAIMED).get() == row
+    assert "completed_at" not in world.text(note_of(made))
+    assert "its row changed too" in NoteProblem.objects.get(kind="drift").sentence
 
 
 def test_a_row_that_changes_while_a_claim_is_judged_wins_and_it_is_reported(

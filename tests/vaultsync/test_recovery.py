@@ -15,6 +15,7 @@ from tests.support.git_remote import World, change, git, note_of, task
 from vaultsync.models import NoteProblem, VaultState
 
 pytestmark = pytest.mark.django_db
+LOCKS = ("index.lock", "packed-refs.lock", "refs/heads/main.lock", "refs/remotes/origin/main.lock", "refs/x/y.lock")
 
 
 @pytest.fixture
@@ -49,13 +50,17 @@ def test_an_unfinished_rebase_or_merge_is_ended(world: World, how: tuple[str, ..
     assert "<<<<<<<" in git(world.path, "show", f"{rescued}:k/a.md")
 
 
-def test_a_lock_whose_owner_is_gone_is_removed(world: World) -> None:
-    lock = world.path / ".git/index.lock"
-    lock.write_text("")
-    os.utime(lock, (time.time() - 3600,) * 2)
+def test_locks_whose_owner_is_gone_are_removed(world: World) -> None:
+    locks = [world.path / ".git" / name for name in LOCKS]
+    for lock in locks:
+        lock.parent.mkdir(exist_ok=True)
+        lock.touch()
+        os.utime(lock, (time.time() - 3600,) * 2)
     change(task(), priority="high")
-    assert any("index.lock" in notice for notice in world.synced().notices)
-    assert not lock.exists()
+    notices = "\n".join(world.synced().notices)
+    for lock in locks:
+        assert f".git/{lock.relative_to(world.path / '.git')}" in notices
+        assert not lock.exists()
 
 
 def test_a_lock_that_may_be_in_use_is_left_and_said(world: World) -> None:
@@ -258,9 +263,7 @@ def test_a_full_disk_is_said_so_and_nothing_is_lost(tmp_path: pathlib.Path) -> N
         subprocess.run(["umount", "-l", str(disk)], check=False)
 
 
-@pytest.mark.parametrize(
-    "name", ["index.lock", "packed-refs.lock", "refs/heads/main.lock", "refs/remotes/origin/main.lock", "refs/x/y.lock"]
-)
+@pytest.mark.parametrize("name", LOCKS)
 def test_the_lock_of_a_git_that_was_killed_under_a_living_daemon_stops_one_sync_at_most(
     world: World, name: str
 ) -> None:

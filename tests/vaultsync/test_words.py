@@ -207,3 +207,27 @@ def test_a_note_that_was_merged_and_then_deleted_comes_back_as_it_was_merged(wor
     world.synced()
     assert "Theirs." in world.text(note_of(made))
     assert "Mine." in world.text(note_of(made))
+
+
+@pytest.mark.parametrize("place", ["010-tasks/failed/{id}.md", "030-knowledge/The title.md"])
+@pytest.mark.parametrize("diverged", [False, True], ids=["as it was", "with a commit of ours"])
+def test_a_note_that_was_moved_edited_and_deleted_there_comes_back_with_those_words(
+    world: World, place: str, diverged: bool
+) -> None:
+    made = task()
+    world.synced()
+    clone = world.clone()
+    moved = clone.folder / place.format(id=made.task_id)
+    moved.parent.mkdir(exist_ok=True)
+    (clone.folder / note_of(made)).rename(moved)
+    clone.push()
+    moved.write_text(f"{moved.read_text()}Words of Ada.\n")
+    clone.push()
+    moved.unlink()
+    clone.push()
+    if diverged:
+        world.write("k/mine.md", "mine\n")
+        git(world.path, "add", "-A")
+        git(world.path, "commit", "--quiet", "-m", "here")
+    world.synced()
+    assert "Words of Ada.\n" in world.text(note_of(made))

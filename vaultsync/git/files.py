@@ -20,8 +20,9 @@ _NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, err
 _UNPLACEABLE = frozenset(
     {*(errno.ENAMETOOLONG, errno.EINVAL, errno.EACCES, errno.EPERM), *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST)}
 )
-# Also as Windows and macOS read it: a short name, blanks and dots behind it, characters that show nothing.
+# Also as Windows reads it: a short name, blanks and dots behind it, a stream of the folder.
 _DOT_GIT = re.compile(r"(?:.*\\)?(?:\.git|git~1)[ .]*(?:[:\\].*)?", re.IGNORECASE | re.DOTALL)
+_NO_NAMES = frozenset({"", ".", ".."})
 
 
 class Blocked(Exception):
@@ -45,7 +46,7 @@ class Files:
     def kind(self, path: str) -> str:
         """Return `file`, `link`, `folder` or `other`; the empty string for nothing, also behind a symlink."""
         try:
-            mode = os.lstat(self._root + path).st_mode if self._is_inside(os.path.dirname(path)) else 0
+            mode = os.lstat(self._root + path).st_mode if self._is_inside(path.rpartition("/")[0]) else 0
         except OSError as error:
             if error.errno in _NOTHING_THERE:
                 return ""
@@ -73,22 +74,30 @@ class Files:
     def write(self, path: str, content: bytes, mode: str = "100644") -> None:
         """Replace a path in one step by a file, or by a symlink; a reader sees the old one or the new one."""
         self.check(path)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._temporary)  # of a sync that was killed
         try:
-            os.makedirs(os.path.dirname(self._root + path), exist_ok=True)
-            if mode == SYMLINK:
-                os.symlink(os.fsdecode(content), self._temporary)
-                self._safe.clear()
-            else:
-                with open(self._temporary, "wb") as file:
-                    file.write(content)
-                os.chmod(self._temporary, 0o755 if mode == "100755" else 0o644)
-            os.replace(self._temporary, self._root + path)
+            self._write_temporary(content, mode)
+            try:
+                os.replace(self._temporary, self._root + path)
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(self._root + path), exist_ok=True)
+                os.replace(self._temporary, self._root + path)
         except OSError as error:
             if error.errno in _UNPLACEABLE:
                 raise Blocked(f"it can't be written here: {(error.strerror or str(error)).lower()}") from None
             raise
+
+    def _write_temporary(self, content: bytes, mode: str) -> None:
+        try:
+            if mode == SYMLINK:
+                os.symlink(os.fsdecode(content), self._temporary)
+                self._safe.clear()
+                return
+            with open(self._temporary, "xb") as file:
+                file.write(content)
+                os.fchmod(file.fileno(), 0o755 if mode == "100755" else 0o644)
+        except FileExistsError:  # of a sync that was killed
+            os.unlink(self._temporary)
+            self._write_temporary(content, mode)
 
     def remove(self, path: str) -> None:
         """Delete a file and the folders that it leaves empty."""
@@ -104,7 +113,7 @@ class Files:
         """Raise Blocked when a folder on the way is a symlink, or the path leaves the vault or leads into a .git."""
         if not is_placeable(path):
             raise Blocked("its path is none that a file of the vault can have")
-        if not self._is_inside(os.path.dirname(path)):
+        if not self._is_inside(path.rpartition("/")[0]):
             raise Blocked("a folder on its way is a symlink")
 
     def _is_inside(self, folder: str) -> bool:
@@ -117,7 +126,10 @@ class Files:
 
 def is_placeable(path: str) -> bool:
     """Return False for a path that git's index refuses: out of the vault, or into a `.git`, however it is written."""
-    return bool(path) and not any(part in ("", ".", "..") or _DOT_GIT.fullmatch(part) for part in path.split("/"))
+    parts = path.split("/")
+    if "git" in path.lower() and any(map(_DOT_GIT.fullmatch, parts)):
+        return False
+    return not _NO_NAMES.intersection(parts)
 
 
 def conflict_name(path: str, is_free: Callable[[str], bool]) -> str:

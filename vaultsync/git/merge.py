@@ -58,8 +58,20 @@ def _undone(git: Git, base: str | None, side: str) -> Changes:
     for path, task in tasks.items():
         if task in gone:
             changes |= {path: None, gone.pop(task)[0]: added[path]}
-    last = git.last_blobs(side, [path for path, _ in gone.values()])
-    return changes | {path: Entry(old.mode, last.get(path, old.id)) for path, old in gone.values()}
+    last = last_versions(git, base, side) if gone else {}
+    return changes | {path: Entry(old.mode, last.get(task, old.id)) for task, (path, old) in gone.items()}
+
+
+def last_versions(git: Git, since: str | None, commit: str) -> dict[int, str]:
+    """Return the last blob that each note got in the commits after `since`, by task, wherever it lay then."""
+    blobs = git.last_blobs(since, commit)
+    paths = [path for path in blobs if path.endswith(".md") and not is_copy_beside(path)]
+    versions: dict[int, str] = {}
+    for part, contents in git.batches(paths, lambda path: [blobs[path]], NOTE_BYTES):
+        for path in part:
+            task = task_of_path(path) or task_of_note(contents.get(blobs[path], b""))
+            versions |= {task: blobs[path]} if task and task not in versions else {}
+    return versions
 
 
 class _Merge:

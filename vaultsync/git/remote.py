@@ -52,7 +52,7 @@ class Remote:
                     "if it was made anew on purpose, `manage.py vault accept-remote` sends everything",
                 ) from None
             return None
-        tip = self.git.resolve(TRACKED)
+        tip = (accepted and self.git.tip_above(TRACKED, accepted)) or self.git.resolve(TRACKED)
         if accepted and tip and not self.git.is_ancestor(accepted, tip):
             raise RemoteError(
                 "rewritten",

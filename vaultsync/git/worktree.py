@@ -184,15 +184,16 @@ class Worktree:
     # --- paths
     def _place_all(self, changes: Sequence[Change]) -> list[str]:
         """Bring paths where they go; returns those of the files that can't be placed, which are reported."""
-        places = {task: change for change in changes if change.new and (task := task_of_path(change.path))}
+        tasks = {change.path: task_of_path(change.path) or 0 for change in changes}
+        places = {task: change for change in changes if change.new and (task := tasks[change.path])}
         unplaced = []
         self._moved_here.clear()
         # What a note moves from and to side by side, and what goes before what comes.
-        ordered = sorted(changes, key=lambda change: (task_of_path(change.path) or 0, bool(change.new)))
+        ordered = sorted(changes, key=lambda change: (tasks[change.path], bool(change.new)))
         for part, contents in self.git.batches(ordered, _blobs_of):
             for change in part:
                 try:
-                    self._place(change, places.get(task_of_path(change.path) or 0, change), contents)
+                    self._place(change, places.get(tasks[change.path], change), contents)
                 except (Blocked, FileNotFoundError, IsADirectoryError) as error:
                     self.problems.add(change.path, str(error))
                     unplaced += [change.path] if change.new else []
@@ -225,6 +226,8 @@ class Worktree:
             theirs = self._content(target.new, held)
             self._moved_here.add(target.path)
             self._bring(path, target, base, theirs)
+        elif new and theirs is not None and not kind:
+            self.files.write(path, theirs, new.mode)
         else:
             self._bring(path, change, base, theirs)
 

@@ -81,8 +81,8 @@ def note_values(task: Task, written: object = None) -> dict[str, Value]:
     minutes: object = task.estimate_minutes
     if isinstance(minutes, int) and not isinstance(minutes, bool):
         values["estimate_minutes"] = minutes
-    if task.repo_list:
-        values["repos"] = task.repo_list
+    if repos := task.repo_list:
+        values["repos"] = repos
     if task.requires_qa in (True, 1):
         values["requires_qa"] = True
     return values

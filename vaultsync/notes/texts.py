@@ -19,6 +19,7 @@ from core.callers import Caller
 from core.errors import Conflict, PreconditionFailed
 from core.frontmatter import Unsafe, parse, parse_bytes
 from core.timestamps import utc_now
+from tasks.ids import near
 from tasks.models import Task, TaskNote
 from tasks.notes import digest, requested_text, save_request
 from tasks.services import check_texts, get_task, log_event
@@ -122,7 +123,7 @@ class TextRequests:
 
     def load(self, task_ids: list[int]) -> None:
         """Read the requests for these tasks."""
-        self._rows = TaskNote.objects.filter(refusal="").in_bulk(task_ids)
+        self._rows = {row.task_id: row for row in TaskNote.objects.filter(near("pk", task_ids), refusal="")}
 
     def is_waiting(self, task: Task) -> bool:
         row = self._rows.get(task.pk)

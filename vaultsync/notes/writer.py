@@ -12,10 +12,11 @@ from core.frontmatter import Document, Unsafe, Value, as_read, decode, format_ke
 from core.git.command import IDENTITY, SYMLINK, Changes, Entry, Git
 from core.text import one_line
 from core.timestamps import utc_now
+from tasks.ids import near
 from tasks.models import Task
 from tasks.notes import heading
 from vaultsync.git.files import Blocked, Files
-from vaultsync.git.merge import put_beside
+from vaultsync.git.merge import last_versions, put_beside
 from vaultsync.models import Kind, NoteRecord, Problems
 from vaultsync.notes.answers import filled_in
 from vaultsync.notes.answers import take_over as take_over_answers
@@ -64,15 +65,17 @@ class NoteWriter:
     edited_here: Collection[str] = ()
     dry_run: bool = False
     changes: Changes = field(default_factory=dict)
-    records: list[NoteRecord] = field(default_factory=list)
+    records: list[tuple[int, str, str, dict[str, Value]]] = field(default_factory=list)  # the fields of NoteRecord
     problems: Problems = field(default_factory=Problems)
     texts: TextRequests = field(default_factory=TextRequests)
     seen: set[str] = field(default_factory=set)
     _entries: dict[str, Entry] = field(default_factory=dict)
+    _places: dict[str, list[str]] = field(default_factory=dict)  # in the tasks' folders, by the name of the file
     _bases: dict[str, Entry] = field(default_factory=dict)
     _contents: dict[str, bytes] = field(default_factory=dict)
     _results: dict[int, dict[str, Value]] = field(default_factory=dict)
     _moved: dict[int, str] | None = None
+    _versions: dict[int, str] | None = None
 
     def write(self, ids: Collection[int] | None, on_progress: Callable[[int, int], None]) -> None:
         """See that each of these tasks, or every task, has its note, and that it says what the row says.
@@ -83,13 +86,14 @@ class NoteWriter:
         self._load(ordered if ids is not None and len(ids) <= _FEW else None)
         for start in range(0, len(ordered), _BATCH):
             part = ordered[start : start + _BATCH]
-            records = NoteRecord.objects.in_bulk(part)
+            wanted = set(part)
+            records = {record.task_id: record for record in NoteRecord.objects.filter(near("pk", part))}
             self.texts.load(part)
             self._results = result_values(part)
             stale = [
                 task
-                for task in Task.objects.filter(pk__in=part).order_by("pk")
-                if not self._is_current(task, records.get(task.pk))
+                for task in Task.objects.filter(near("pk", part)).order_by("pk")
+                if task.pk in wanted and not self._is_current(task, records.get(task.pk))
             ]
             for few, contents in self.git.batches(stale, self._blobs_of, NOTE_BYTES):
                 self._contents = contents
@@ -122,6 +126,10 @@ class NoteWriter:
             names += [f"T{task}{ending}.md" for task in ids for ending in ("", *_COPIES)]
         paths = [OVERVIEW, *(f"{folder}/{name}" for folder in TASK_FOLDERS for name in names)]
         self._entries = self.git.entries(self.commit, paths)
+        for path in self._entries:
+            folder, _, name = path.rpartition("/")
+            if folder in TASK_FOLDERS:
+                self._places.setdefault(name, []).append(path)
         self._bases = self._entries_of(self.base)
         here = self._entries_of(self.head) if self.edited_here else {}
         self._bases |= {path: here[path] for path in self.edited_here if path in here}
@@ -140,7 +148,7 @@ class NoteWriter:
         return [entry.id for entry in entries if entry.is_file]
 
     def _in_folders(self, name: str) -> list[str]:
-        return [path for folder in TASK_FOLDERS if (path := f"{folder}/{name}.md") in self._entries]
+        return self._places.get(f"{name}.md", [])
 
     def _adoptable(self, task: Task) -> list[str]:
         """Return where a note lies under the task's slug, as it was named before tasks had numbers."""
@@ -193,13 +201,16 @@ class NoteWriter:
                 self._put(task, path, target, content)
             blob = self.git.blob_id(content)
             if record is None or (record.path, record.blob, record.written) != (target, blob, values):
-                self.records.append(NoteRecord(task_id=task.pk, path=target, blob=blob, written=values))
+                self.records.append((task.pk, target, blob, values))
         except (Blocked, Unsafe) as error:
             self.problems.add(path or note_path(task), str(error), Kind.UNREADABLE)
 
     def _put(self, task: Task, path: str, target: str, content: bytes) -> None:
         """Have a note at `target` instead of `path`; what lies beside it moves along."""
-        self.changes |= {path: None, target: content} if path and path != target else {target: content}
+        self.changes[target] = content
+        if path in ("", target):
+            return
+        self.changes[path] = None
         folder, old_folder = (place.rpartition("/")[0] for place in (target, path))
         for ending in _COPIES if folder != old_folder else ():
             beside, moved = (f"{place}/{task.task_id}{ending}.md" for place in (old_folder, folder))
@@ -301,9 +312,11 @@ class NoteWriter:
         """Return the last content of a note that is gone; None when there never was one."""
         if record is None or self.commit is None:
             return None
-        paths = [f"{folder}/{task.task_id}.md" for folder in TASK_FOLDERS]
-        blob = next(iter(self.git.last_blobs(self.commit, paths).values()), record.blob)
-        return decode(self._blob(blob) or b"") or None
+        if self._versions is None:
+            self._versions = last_versions(self.git, self.base, self.commit)
+        paths = (f"{folder}/{task.task_id}.md" for folder in TASK_FOLDERS)
+        before = next((self._bases[path].id for path in paths if path in self._bases), record.blob)
+        return decode(self._blob(self._versions.get(task.pk, before)) or b"") or None
 
 
 def _new_note(task: Task, values: dict[str, Value]) -> str:
