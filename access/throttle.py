@@ -15,8 +15,8 @@ _MOST_BUCKETS = 10_000
 class TokenBuckets:
     """A bucket for each kind and name.
 
-    OK to be a little inexact here for the sake of simplicity: each process counts for itself and grants its share of
-    the limit, and the bucket that was not used for longest is forgotten when there are too many.
+    OK to be a little inexact here for the sake of simplicity: each process of each replica counts for itself and grants
+    its share of the limit, and the bucket that was not used for longest is forgotten when there are too many.
     """
 
     def __init__(self) -> None:
@@ -56,4 +56,4 @@ def limited_address(address: str) -> str:
 
 def _interval(per_minute: int) -> float:
     """Return the seconds in which this process gets a token."""
-    return 60 / math.ceil(per_minute / settings.WEB_WORKERS)
+    return 60 / math.ceil(per_minute / (settings.WEB_WORKERS * settings.WEB_REPLICAS))

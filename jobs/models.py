@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Case, F, Q, Value, When
-from django.db.models.functions import Concat
+from django.db.models.functions import Concat, Now
+
+from core.database.server import is_postgres
 
 _is_a_name = RegexValidator(
     r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z", "Use up to 100 letters, digits, dots, dashes, underscores."
@@ -65,6 +67,7 @@ class State(models.TextChoices):
 
 # A daemon beats every 5 seconds; after so long without one it counts as gone.
 _HEARTBEAT_STALE_AFTER = timedelta(seconds=20)
+_ELSEWHERE_STALE_AFTER = timedelta(seconds=60)
 ACTIVE = (State.QUEUED, State.RUNNING)
 # How a run ends that failed: it is counted, alerted, retried. One that somebody aborted is none of these.
 FAILURES = (State.FAILED, State.TIMEOUT, State.ERROR, State.LOST)
@@ -257,7 +260,10 @@ class JobRun(models.Model):
 
 
 class Daemon(models.Model):
-    """The one row about the daemon: who it is, when it last gave a sign of life, and whether starts are paused."""
+    """The one row about the daemon: who it is, when it last gave a sign of life, and whether starts are paused.
+
+    Of several daemons it is about the one that leads.
+    """
 
     pid = models.IntegerField(null=True)
     boot_id = models.TextField(blank=True, default="")
@@ -267,6 +273,8 @@ class Daemon(models.Model):
     trouble = models.TextField(blank=True, default="", help_text="What the daemon can't do now, in a sentence.")
     paused_at = models.DateTimeField(null=True)
     paused_by = models.TextField(blank=True, default="")
+    # Grows by one whenever a daemon begins to lead; a transaction of an earlier leader is not committed.
+    term = models.BigIntegerField(default=0, db_default=0, editable=False)
 
     PK: ClassVar = 1
 
@@ -284,8 +292,52 @@ class Daemon(models.Model):
 
 
 def is_fresh(age: timedelta) -> bool:
-    """Return whether a heartbeat of that age means that the daemon is alive."""
-    return abs(age) < _HEARTBEAT_STALE_AFTER
+    """Return whether a heartbeat of that age means that the daemon is alive; with a server, clocks may differ."""
+    return abs(age) < (_ELSEWHERE_STALE_AFTER if is_postgres() else _HEARTBEAT_STALE_AFTER)
+
+
+class NodeKind(models.TextChoices):
+    """What a node is there for."""
+
+    DAEMON = "daemon"
+    RUNNER = "runner"
+    WEB = "web"
+
+
+class NodeQuerySet(models.QuerySet["Node"]):
+    def alive(self) -> NodeQuerySet:
+        """Those that beat a moment ago, by the database's clock, since those of machines differ."""
+        return self.filter(beat_at__gt=Now() - _HEARTBEAT_STALE_AFTER)
+
+    def gone(self) -> NodeQuerySet:
+        """Those that have not beaten for a while: they died."""
+        return self.filter(beat_at__lte=Now() - _HEARTBEAT_STALE_AFTER)
+
+    def with_life(self) -> NodeQuerySet:
+        """Each with whether it beat a moment ago, as `is_alive`."""
+        return self.annotate(is_alive=Case(When(beat_at__gt=Now() - _HEARTBEAT_STALE_AFTER, then=True), default=False))
+
+
+class Node(models.Model):
+    """A process of this installation that beats, where several share a database; each start is a row of its own."""
+
+    kind = models.TextField(choices=NodeKind.choices)
+    name = models.TextField(help_text="HOST/PID.")
+    labels = models.JSONField(default=list, blank=True, help_text="The labels of jobs whose runs it executes.")
+    version = models.TextField(blank=True, default="")
+    started_at = models.DateTimeField()
+    beat_at = models.DateTimeField(help_text="By the database's clock.")
+    leads = models.BooleanField(default=False, db_default=False, help_text="Of the daemons, one leads.")
+    running = models.PositiveIntegerField(default=0, db_default=0, help_text="Runs that it executes now.")
+    trouble = models.TextField(blank=True, default="", help_text="What it can't do now, in a sentence.")
+
+    objects: ClassVar[NodeQuerySet] = NodeQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        ordering: ClassVar = ["kind", "name", "id"]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
 
 
 class AlertKind(models.TextChoices):

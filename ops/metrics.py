@@ -23,11 +23,14 @@ import broker.queries
 from broker.models import IssuedToken, TokenAudit
 from core.text import as_number
 from core.timestamps import parse, utc_now
-from jobs.models import Alert, Delivery, Job, JobRun, JobState, State
+from events.services import newest_id
+from jobs.models import Alert, Daemon, Delivery, Job, JobRun, JobState, Node, NodeKind, State
+from jobs.nodes import are_kept
 from ops.checks import state
 from tasks.costs.models import TOKENS, DailySpend
 from tasks.costs.spent import current
 from tasks.models import OVER, Task
+from webhooks.models import Subscription
 
 router = Router(tags=["health"])
 _AUDIT_ENTRIES = 5000
@@ -52,6 +55,7 @@ class Figures(Collector):
         now = utc_now()
         yield InfoMetricFamily("lobwife", "The version that answers.", {"version": settings.VERSION})
         yield from _daemon()
+        yield from _nodes()
         yield from _jobs(now)
         yield from _runs(now)
         yield from _tasks(now)
@@ -71,6 +75,23 @@ def _daemon() -> Iterator[Metric]:
     yield _gauge("lobwife_daemon_paused", "Whether starts of scripts are paused.", daemon.paused_at is not None)
     pending = Alert.objects.filter(state=Delivery.PENDING).count()
     yield _gauge("lobwife_alerts_pending", "Alerts that are still to be delivered.", pending)
+
+
+def _nodes() -> Iterator[Metric]:
+    """The processes that share the database, where it has a server."""
+    if not are_kept():
+        return
+    counts = dict.fromkeys(NodeKind.values, 0) | Counter(node.kind for node in state.nodes() if node.is_alive)
+    alive = GaugeMetricFamily("lobwife_nodes", "Processes that give signs of life, by kind.", labels=["kind"])
+    yield _labelled(alive, counts)
+    leaders = Node.objects.alive().filter(leads=True).count()
+    yield _gauge("lobwife_leaders", "Daemons that lead: 1 when all is well.", leaders)
+    term = Daemon.objects.values_list("term", flat=True).first()
+    yield CounterMetricFamily("lobwife_leader_terms", "How often a daemon began to lead.", term or 0)
+    newest = newest_id()
+    lag = GaugeMetricFamily("lobwife_events_behind", "Events that a follower has not looked at.", labels=["follower"])
+    cursors = Subscription.objects.filter(is_enabled=True, paused_at=None).values_list("cursor", flat=True)
+    yield _labelled(lag, {"webhooks": max((newest - cursor for cursor in cursors), default=0)})
 
 
 def _jobs(now: datetime) -> Iterator[Metric]:

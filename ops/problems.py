@@ -10,6 +10,7 @@ from django.db import transaction
 
 from core.timestamps import utc_now
 from jobs.alerts import kinds
+from jobs.models import Node
 from ops import queries
 from ops.checks import Finding, Severity, fleet, state
 from ops.models import Acknowledgement
@@ -33,6 +34,7 @@ class Facts:
     """What the checks judge and the overview shows as well, each read once."""
 
     daemon: state.DaemonState = field(default_factory=state.daemon)
+    nodes: list[Node] = field(default_factory=state.nodes)
     github: state.GitHub = field(default_factory=state.github)
     vault: state.Vault = field(default_factory=state.vault)
     copies: state.Copies = field(default_factory=state.copies)
@@ -44,6 +46,7 @@ def findings(now: datetime, facts: Facts | None = None) -> list[Finding]:
     facts, outcomes = facts or Facts(), queries.token_outcomes(now)
     checked = [
         *fleet.daemon(facts.daemon),
+        *fleet.nodes(facts.nodes),
         *fleet.jobs(state.failing_jobs()),
         *fleet.alerts(state.alerts()),
         *fleet.tasks(now, facts.limits),

@@ -7,21 +7,23 @@ import functools
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import psycopg
 from django.db.backends.postgresql import base, features, operations, schema
-from django.db.utils import DatabaseErrorWrapper, OperationalError
+from django.db.transaction import atomic
+from django.db.utils import DatabaseError, DatabaseErrorWrapper, OperationalError
 from psycopg import errors, pq
 from psycopg.abc import Buffer
 from psycopg.adapt import AdaptersMap
 from psycopg.types.json import Jsonb
 from psycopg.types.numeric import NumericLoader
 from psycopg.types.string import StrDumperUnknown
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from core.postgres import messages
+from core.postgres.leadership import LeaderLock
 from core.postgres.notification import CHANNEL, Listener
 from core.postgres.requirements import VERSION_AT_LEAST, Obstacle, obstacles
 from core.write_deadline import write_timeout
@@ -38,6 +40,10 @@ _TEXTS, _BY_BYTES = ("text", "varchar"), "C"
 _OF_INSTALLATION = (errors.UndefinedTable, errors.UndefinedColumn, errors.ReadOnlySqlTransaction)
 _WHOLE = ("IntegerField", "PositiveIntegerField")
 _SMALL = ("SmallIntegerField", "PositiveSmallIntegerField")
+_WRITES = ("INSERT", "UPDATE", "DELETE")
+_FENCE = "DO $$BEGIN PERFORM 1 FROM ({} FOR SHARE) AS fence; IF NOT FOUND THEN RAISE EXCEPTION 'fenced'; END IF; END$$;"
+_FENCED = "another daemon leads since: nothing of this transaction was committed"
+_REASON_SECONDS = 2
 _REPLACEMENT = "\ufffd"
 _TIME = r"^[1-9]\d{3}-(0[1-9]|1[0-2])-\d\d[ T]\d\d:\d\d:\d\d"
 
@@ -149,6 +155,15 @@ def _check(connection: psycopg.Connection[Any]) -> None:
         raise psycopg.OperationalError("the server closed the connection")
 
 
+def _in_a_transaction(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
+    """Make a write that is in no transaction one that is, so that its COMMIT is ours."""
+    connection = context["connection"]
+    if connection.in_atomic_block or not str(sql).startswith(_WRITES):
+        return execute(sql, params, many, context)
+    with atomic(using=connection.alias):
+        return execute(sql, params, many, context)
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
     """Django's PostgreSQL backend, on which the apps may think what they may on SQLite.
 
@@ -173,6 +188,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.wrap_database_errors = _ErrorWrapper(self)
+        self._fence = ""
 
     def execute_prepared(self, sql: str, parameters: Any) -> psycopg.Cursor[Any]:
         """Execute a statement past Django's cursors, prepared by the server: to plan it takes longer than to run it."""
@@ -195,6 +211,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self._connection_pools.setdefault(self.alias, made)
         return super().pool  # type: ignore[no-any-return]
 
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        """Connect, or take one of the pool, which does not say itself why it has none: then ask the server once."""
+        try:
+            return super().get_new_connection(conn_params)
+        except PoolTimeout:
+            psycopg.connect(**{**self._plain_parameters(), "connect_timeout": _REASON_SECONDS}).close()
+            raise
+
     # --- transactions
     def _start_transaction_under_autocommit(self) -> None:
         """Begin, and take the lock of writers."""
@@ -211,7 +235,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def _commit(self) -> None:
         if self.connection is None:
             return
-        if self.connection.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+        status = self.connection.pgconn.transaction_status
+        if status == pq.TransactionStatus.IDLE:
+            return
+        if self._fence and status == pq.TransactionStatus.INTRANS:
+            self._commit_fenced()
             return
         if self._run(f"COMMIT; NOTIFY {CHANNEL}") == "ROLLBACK":
             raise OperationalError("the transaction was rolled back, since one of its statements had failed")
@@ -221,6 +249,22 @@ class DatabaseWrapper(base.DatabaseWrapper):
         with self.wrap_database_errors:
             cursor = self.connection.execute(sql, prepare=False)
             return str(cursor.statusmessage)
+
+    def set_fence(self, query: str) -> None:
+        """Commit from now on only while this query has a row, which it locks until then; "" for all that is to come.
+
+        It counts for this thread's connection, and for writes without a transaction too.
+        """
+        self._fence = query
+        self.execute_wrappers = [_in_a_transaction] if query else []
+
+    def _commit_fenced(self) -> None:
+        try:
+            self._run(f"{_FENCE.format(self._fence)} COMMIT; NOTIFY {CHANNEL}")
+        except DatabaseError as error:
+            if isinstance(error.__cause__, errors.RaiseException):
+                raise OperationalError(_FENCED) from error
+            raise
 
     def in_order_of_commits(self) -> None:
         """Do nothing: a transaction has the lock of writers from its beginning."""
@@ -263,10 +307,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
         with self.cursor() as cursor:
             cursor.execute("SELECT setval(pg_get_serial_sequence(%s, %s), %s)", [table, column, number])
 
-    # --- commits
+    # --- connections of their own
     def listen(self, *, is_web: bool) -> Listener:
+        return Listener(self._plain_parameters())
+
+    def leader_lock(self) -> LeaderLock:
+        return LeaderLock(self._plain_parameters())
+
+    def _plain_parameters(self) -> dict[str, Any]:
         parameters = self.get_connection_params()
-        return Listener({name: parameters[name] for name in parameters if name not in ("context", "cursor_factory")})
+        return {name: parameters[name] for name in parameters if name not in ("context", "cursor_factory")}
 
     def data_version(self) -> tuple[object, int]:
         """Return which transactions are over: every write is one."""

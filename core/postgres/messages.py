@@ -5,8 +5,10 @@ from __future__ import annotations
 import psycopg
 from django.db.utils import OperationalError
 from psycopg import errors
+from psycopg_pool import PoolTimeout
 
 _LOCKS = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure, errors.QueryCanceled)
+_NO_MORE = ("too many clients", "too many connections", "connection slots are reserved")  # without an SQLSTATE
 _READ_ONLY = "is moved, or was moved, to another database, or its server is a standby"
 _TABLES = (errors.UndefinedTable, errors.UndefinedColumn)
 
@@ -18,8 +20,10 @@ def in_words(error: OperationalError) -> str:
         return "the database is locked by another writer; try again in a few seconds"
     if isinstance(cause, errors.DiskFull | errors.OutOfMemory):
         return "the disk or the memory of the database's server is full; free some space, then try again"
-    if isinstance(cause, errors.TooManyConnections) or "too many clients" in str(error):
+    if isinstance(cause, errors.TooManyConnections) or any(words in str(error) for words in _NO_MORE):
         return "the database takes no more connections; try again in a few seconds"
+    if isinstance(cause, PoolTimeout):
+        return "all connections of this process to the database are in use; try again in a few seconds"
     if isinstance(cause, errors.ReadOnlySqlTransaction):
         return f"the database {_READ_ONLY}: nothing is written here now; try again later"
     if isinstance(cause, _TABLES):

@@ -22,7 +22,7 @@ _DEFAULTS = {
 # A pool that can't connect is asked again by the next request, and does not back off for minutes.
 _POOL = {"max_idle": 60.0, "reconnect_timeout": 2.0}
 _OF_SERVER = {
-    "idle_in_transaction_session_timeout": "30s",
+    "idle_in_transaction_session_timeout": "15s",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",

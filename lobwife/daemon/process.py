@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import select
 import shutil
 import signal
 import sys
-import threading
 import time
-from datetime import datetime
 from logging.handlers import RotatingFileHandler
-from typing import IO
 
 from django.conf import settings
 from django.db import close_old_connections, transaction
@@ -22,73 +18,71 @@ from django.db.utils import DatabaseError, InterfaceError
 
 from core import processes
 from core.database.notification import Listener, data_version, listener
-from core.errors import Conflict, Unavailable
 from core.timestamps import utc_now
+from jobs import nodes
 from jobs.alerts import rules
 from jobs.execution.process import boot_id
 from jobs.execution.runner import Runner
 from jobs.models import Daemon as DaemonRow
+from jobs.models import NodeKind
 from jobs.scheduling.due import settle_foreign_runs
 from lobwife import __version__
-from lobwife.daemon.loop import Loop
-from lobwife.daemon.scheduler import Clock, Scheduler
+from lobwife.daemon.lead import Candidacy, Lead, candidacy
+from lobwife.daemon.scheduler import Clock
+from lobwife.daemon.work import Work, of_lead
 
 log = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0  # without a commit: a write of the sqlite3 shell, and a clock that was set, are noticed so late
 _SHORTEST_TICK_SECONDS = 0.03
-BEAT_SECONDS = 5.0
 _RUNS_SECONDS = 2.0
 _REFRESH_SECONDS = 0.2  # an edited job may be planned so much later, for not every commit is one
 _REFRESH_ANYWAY_SECONDS = 30.0
 _LONGEST_BACKOFF = 5.0
+_STEP_DOWN_SECONDS = 60.0
 _LOW_DISK_BYTES = 16 * 2**20
 _LOG_BYTES, _OLD_LOGS = 5 * 2**20, 3
 
 
 class Daemon:
-    """The daemon of a state directory, of which there is one. `run()` returns the exit code."""
+    """A daemon: it executes runs and, while it leads, does what one does for all. `run()` returns its exit code.
 
-    def __init__(self, scheduler: Scheduler, loops: list[Loop]) -> None:
+    Of a state directory there is one, which leads; on a database with a server any number, of which one leads.
+    """
+
+    def __init__(self) -> None:
         self.runner = Runner()
-        self.scheduler = scheduler
-        self.loops = loops
+        self.work: Work | None = None  # while it leads
+        self._candidacy: Candidacy = candidacy()
+        self._heartbeat = nodes.Heartbeat(NodeKind.DAEMON)
         self._clock = Clock()
-        self._stop = threading.Event()
         self._stop_requested = self._plan_again = False
         self._signal_pipe = -1
-        self._lock: IO[str] | None = None
         self._commits: Listener
         self._seen_version: tuple[object, int] | None = None
         self._runs_checked = self._beaten = self._refreshed = 0.0
         self._is_refresh_due = False
         self._failures = 0
+        self._ends_until = 0.0
 
     def run(self) -> int:
         """Work until SIGTERM or SIGINT; raises Conflict when another daemon has this state directory."""
-        self._take_lock()
+        self._candidacy.stand()
         _log_to_file()
         self._listen_for_signals()
         leftovers = self.runner.settle_leftovers()
         settled = f"; {leftovers} runs settled" if leftovers else ""
         log.info("the daemon starts (version %s, pid %s)%s", __version__, os.getpid(), settled)
-        self._register()
-        settle_foreign_runs()
-        self.scheduler.start()
-        threads = [
-            threading.Thread(target=loop.run, args=(self._stop,), name=loop.name, daemon=True) for loop in self.loops
-        ]
-        for thread in threads:
-            thread.start()
         try:
             code = self._work()
         except Exception:
             log.critical("an unexpected failure; the daemon exits, to be started again", exc_info=True)
             code = 1
-        self._end(threads)
+        self._end()
         return code
 
     def tick(self) -> None:
         """Handle what changed in the database and which runs ended, and beat."""
+        self._follow_lead()
         now = time.monotonic()
         version = data_version()
         written = version != self._seen_version
@@ -98,16 +92,15 @@ class Daemon:
             self._runs_checked = now
         else:
             self.runner.collect_ended()
-        if written or clock_set:
-            for loop in self.loops:
-                loop.wake()
+        if self.work and (written or clock_set):
+            self.work.wake()
         self._is_refresh_due |= written or clock_set
         if now - self._refreshed >= (_REFRESH_SECONDS if self._is_refresh_due else _REFRESH_ANYWAY_SECONDS):
-            self.scheduler.refresh()
+            self._refresh()
             self._is_refresh_due, self._refreshed = False, now
-        if clock_set or now - self._beaten >= BEAT_SECONDS:
+        if clock_set or now - self._beaten >= nodes.BEAT_SECONDS:
             before = data_version()[1]
-            _beat(utc_now(), self._trouble())
+            self._beat()
             self._beaten = now
             version = version[0], version[1] + data_version()[1] - before  # a beat concerns nobody here
         self._seen_version = version
@@ -118,16 +111,20 @@ class Daemon:
         if seconds:
             log.warning("the clock was set %s by %.0f s", "forward" if seconds > 0 else "back", abs(seconds))
         self._plan_again |= seconds < 0
-        if self._plan_again:
-            self.scheduler.plan()
-            self._plan_again = False
+        if self._plan_again and self.work:
+            with self.work.lead.bound():
+                self.work.scheduler.plan()
+        self._plan_again = False
         return bool(seconds)
 
     def _work(self) -> int:
         self._commits = listener()
         while not self._stop_requested:
-            if not self.scheduler.is_alive:
+            if self.work and not self.work.lead.over.is_set() and not self.work.scheduler.is_alive:
                 log.critical("the scheduler's thread died; the daemon exits, to be started again")
+                return 1
+            if self._ends_until and time.monotonic() > self._ends_until:
+                log.critical("what it did as the leader does not end; the daemon exits, to be started again")
                 return 1
             started = time.monotonic()
             try:
@@ -170,57 +167,76 @@ class Daemon:
     def _on_signal(self, number: int, frame: object) -> None:
         self._stop_requested = True
 
-    def _end(self, threads: list[threading.Thread]) -> None:
+    def _end(self) -> None:
         log.info("the daemon stops; %s runs are given their grace", self.runner.running)
         # An abort that is under way has its own, longer grace.
         deadline = time.monotonic() + max(settings.JOB_SHUTDOWN_GRACE_SECONDS, settings.JOB_GRACE_SECONDS) + 2
-        self._stop.set()
-        for loop in self.loops:
-            loop.wake()
+        leads = self.work is not None and not self.work.lead.over.is_set()
         try:
-            self.scheduler.shut_down()
+            if self.work:
+                self.work.end()
             self.runner.shut_down(deadline)
-            with transaction.atomic():
-                DaemonRow.objects.filter(pk=DaemonRow.PK).update(pid=None)
+            if self.work and leads:
+                with self.work.lead.bound(), transaction.atomic():
+                    DaemonRow.objects.filter(pk=DaemonRow.PK).update(pid=None)
+            self._heartbeat.leave()
         except DatabaseError as error:
             log.error("what was running could not be recorded; the next start settles it: %s", error)
-        for thread in threads:
-            thread.join(max(0.1, deadline - time.monotonic()))
+        if self.work:
+            self.work.wait(deadline)
+        self._candidacy.withdraw()
         log.info("the daemon stopped")
 
     def _trouble(self) -> str:
         """Return what the daemon can't do now, as a sentence; empty, as the column has it, when there is nothing."""
-        return "; ".join(filter(None, [_low_disk(), self.runner.trouble, *(loop.trouble for loop in self.loops)]))
+        of_work = self.work.troubles if self.work else []
+        return "; ".join(filter(None, [_low_disk(), self.runner.trouble, *of_work]))
 
-    def _take_lock(self) -> None:
-        path = settings.STATE_DIR / "daemon.lock"
-        try:
-            self._lock = open(path, "a+")  # noqa: SIM115 held for the life of the process
-        except OSError as error:
-            raise Unavailable(f"{path} can't be opened: {error.strerror}; check LOBWIFE_STATE_DIR") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.seek(0)
-            pid = self._lock.read().strip() or "unknown"
-            raise Conflict(
-                f"another daemon (pid {pid}) works on {settings.STATE_DIR}: stop it first, or set LOBWIFE_STATE_DIR"
-            ) from None
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
+    def _follow_lead(self) -> None:
+        """Begin the leader's work when this daemon leads, end it when it does no longer."""
+        lead = self._candidacy.lead
+        if self.work is None:
+            if lead is not None and not lead.over.is_set():
+                self._begin_work(lead)
+            elif lead is not None:
+                self._candidacy.resign()
+        elif self.work.lead.over.is_set() and not self._ends_until:
+            self._ends_until = time.monotonic() + _STEP_DOWN_SECONDS
+            self._beaten = 0.0
+            self.work.end()
+        elif self._ends_until and self.work.is_over:
+            self.work, self._ends_until = None, 0.0
+            self._candidacy.resign()
+            log.info("this daemon executes runs and does nothing else, until it leads again")
 
-    def _register(self) -> None:
-        now = utc_now()
-        fields = {"pid": os.getpid(), "boot_id": boot_id(), "version": __version__, "started_at": now, "beat_at": now}
-        with transaction.atomic():
-            rules.on_daemon_start(now)
-            DaemonRow.objects.update_or_create(pk=DaemonRow.PK, defaults=fields)
+    def _begin_work(self, lead: Lead) -> None:
+        with lead.bound():
+            _register()
+            settle_foreign_runs()
+        work = of_lead(lead)
+        work.start()
+        self.work, self._beaten = work, 0.0
+
+    def _refresh(self) -> None:
+        if self.work and not self.work.lead.over.is_set():
+            with self.work.lead.bound():
+                self.work.scheduler.refresh()
+
+    def _beat(self) -> None:
+        trouble = self._trouble()
+        leads = self.work is not None and not self.work.lead.over.is_set()
+        self._heartbeat.beat(leads=leads, running=self.runner.running, trouble=trouble)
+        if self.work and leads:
+            with self.work.lead.bound(), transaction.atomic():
+                DaemonRow.objects.filter(pk=DaemonRow.PK).update(beat_at=utc_now(), trouble=trouble)
 
 
-def _beat(now: datetime, trouble: str) -> None:
+def _register() -> None:
+    now = utc_now()
+    fields = {"pid": os.getpid(), "boot_id": boot_id(), "version": __version__, "started_at": now, "beat_at": now}
     with transaction.atomic():
-        DaemonRow.objects.filter(pk=DaemonRow.PK).update(beat_at=now, trouble=trouble)
+        rules.on_daemon_start(now)
+        DaemonRow.objects.update_or_create(pk=DaemonRow.PK, defaults=fields)
 
 
 def _low_disk() -> str | None:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.job import Job
@@ -47,6 +48,18 @@ class Store(DjangoJobStore):  # type: ignore[misc]
             time.sleep(_RETRY_SECONDS)
 
 
+class _Background(BackgroundScheduler):  # type: ignore[misc]
+    """Begins its thread with a call of ours."""
+
+    def __init__(self, begin_thread: Callable[[], None], **options: Any) -> None:
+        super().__init__(**options)
+        self._begin_thread = begin_thread
+
+    def _main_loop(self) -> None:
+        self._begin_thread()
+        super()._main_loop()
+
+
 class Clock:
     """Detects that the machine's clock was set: it then moved otherwise than the time that passed."""
 
@@ -72,11 +85,16 @@ def _clock_offset() -> float:
 class Scheduler:
     """Wakes for the next firing and for periodic upkeep."""
 
-    def __init__(self, upkeep: dict[str, tuple[Callable[[], object], str]]) -> None:
-        """Take the periodic work by name, with its schedule: five cron fields, in UTC."""
-        self._scheduler = BackgroundScheduler(
+    def __init__(
+        self, upkeep: dict[str, tuple[Callable[[], object], str]], begin_thread: Callable[[], None] = lambda: None
+    ) -> None:
+        """Take the periodic work by name, with its schedule: five cron fields, in UTC. `begin_thread` is called first
+        in each thread.
+        """
+        self._scheduler = _Background(
+            begin_thread,
             jobstores={"default": Store()},
-            executors={"default": ThreadPoolExecutor(_THREADS)},
+            executors={"default": ThreadPoolExecutor(_THREADS, {"initializer": begin_thread})},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone="UTC",
         )

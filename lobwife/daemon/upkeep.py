@@ -15,6 +15,7 @@ from core.database.server import is_postgres
 from core.sqlite import copies, restore_test
 from core.sqlite.upkeep import checkpoint, optimize
 from events import retention as events_retention
+from jobs import nodes
 from jobs.alerts.delivery import AlertSender, PingSender
 from jobs.alerts.rules import Watch, on_task_failed
 from jobs.execution import retention
@@ -40,6 +41,7 @@ def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
         "prune lease keys": (prune_lease_keys, "37 * * * *"),
         "forget kept answers": (idempotency.trim, "37 * * * *"),
         "prune deliveries": (webhooks.prune, "47 * * * *"),
+        **({"prune nodes": (nodes.prune, "57 * * * *")} if nodes.are_kept() else {}),
         **({} if is_postgres() else file),  # a server looks after itself
     }
 

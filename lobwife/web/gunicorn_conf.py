@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import logging
 import os
 import sys
@@ -81,6 +82,15 @@ def post_fork(server: Any, worker: Any) -> None:
     """Let a thread that waits for a slow disk go on soon after: it has the write gate until then."""
     stop_with_parent(server.pid)
     sys.setswitchinterval(0.0005)
+
+
+def post_worker_init(worker: Any) -> None:
+    """Beat as a node, by a module that needs the application, which is loaded by now."""
+    importlib.import_module("lobwife.web.heartbeat").start()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    importlib.import_module("lobwife.web.heartbeat").leave()
 
 
 def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:

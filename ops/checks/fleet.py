@@ -30,6 +30,7 @@ _MOST_QUESTIONS = 20
 _LONGEST_QUESTION = 160
 _USUAL_COPY_HOURS = 3
 _RECENTLY = timedelta(minutes=5)
+_GONE_FOR = timedelta(hours=1)
 _NO_TOKEN = (Outcome.REFUSED, Outcome.FAILED)
 
 
@@ -54,6 +55,24 @@ def daemon(current: DaemonState) -> Iterator[Finding]:
         by = current.paused_by or "a caller over REST"
         sentence = f"Starts are paused by {by}; `manage.py resume` ends that."
         yield warn("daemon", sentence, key="paused", since=current.paused_at)
+
+
+def nodes(current: Iterable[Any]) -> Iterator[Finding]:
+    """Check the processes that share the database: that each lives, can do its work, and has this version."""
+    for node in current:
+        key = f"node {node.kind} {node.name}"
+        if not node.is_alive and utc_now() - node.beat_at > _GONE_FOR:
+            continue  # it was taken away, or another came in its place
+        if not node.is_alive:
+            remedy = "Whoever looks after it starts it again; if it was taken away, this ends within an hour."
+            yield warn("nodes", f"The {node} has not given a sign of life.", remedy, key=key, since=node.beat_at)
+        elif node.trouble and not node.leads:  # what the leader can't do is the daemon's finding
+            yield bad("nodes", f"The {node} says: {node.trouble}", "Its log has the reason.", key=key)
+        elif node.version != settings.VERSION:
+            remedy = f"Restart it: the code is {settings.VERSION}."
+            yield warn("nodes", f"The {node} runs version {node.version}.", remedy, key=f"{key} version")
+        else:
+            yield good("nodes", f"The {node} is alive{', and leads' if node.leads else ''}.")
 
 
 def jobs(failing: Iterable[FailingJob]) -> Iterator[Finding]:

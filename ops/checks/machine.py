@@ -151,6 +151,7 @@ def daemon() -> Iterator[Finding]:
     current = state.daemon()
     yield from fleet.daemon(current)
     yield from fleet.clock(current)
+    yield from fleet.nodes(state.nodes())
 
 
 def alerts() -> Iterator[Finding]:

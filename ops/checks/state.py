@@ -32,7 +32,8 @@ from core.timestamps import utc_now
 from core.write_deadline import writing_until
 from jobs.alerts.rules import destinations
 from jobs.execution import reasons
-from jobs.models import FAILURES, Alert, Delivery, Job, JobRun, State, is_fresh
+from jobs.models import FAILURES, Alert, Delivery, Job, JobRun, Node, State, is_fresh
+from jobs.nodes import are_kept
 from ops import queries
 from tasks.models import LeaseEnd, Status, Task, TaskLease
 from vaultsync.models import VaultState
@@ -172,6 +173,11 @@ def alerts() -> Alerts:
 def daemon() -> DaemonState:
     row = queries.daemon_row()
     return DaemonState(*(_in_utc(value) for value in row)) if row else DaemonState()
+
+
+def nodes() -> list[Any]:
+    """Return the nodes, each with `is_alive`; none on SQLite, where there is one daemon."""
+    return list(Node.objects.with_life()) if are_kept() else []
 
 
 def github() -> GitHub:

@@ -90,7 +90,14 @@ def state_directory(**_: Any) -> Iterator[CheckMessage]:
 
 
 def secret_key(**_: Any) -> Iterator[CheckMessage]:
-    yield from _open_to_others(settings.STATE_DIR / "secret-key", "secret key's file", "lobwife.W004")
+    path = settings.STATE_DIR / "secret-key"
+    yield from _open_to_others(path, "secret key's file", "lobwife.W004")
+    if is_postgres() and not env.text("LOBWIFE_SECRET_KEY"):
+        yield Warning(
+            "The secret key is this state directory's alone: no other node can read what it encrypts.",
+            hint=f"Set LOBWIFE_SECRET_KEY to the same for all nodes, to what {path} has where there is one.",
+            id="lobwife.W035",
+        )
 
 
 def vault(**_: Any) -> Iterator[CheckMessage]:

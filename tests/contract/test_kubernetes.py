@@ -48,7 +48,10 @@ def built(folder: pathlib.Path) -> list[Resource]:
         patches += [folder / name / each["path"] for each in component["patches"]]
     for patch in (each for path in patches for each in documents(path)):
         (target,) = [each for each in resources if key(each) == key(patch)]
-        resources[resources.index(target)] = merged(target, patch)
+        if patch.pop("$patch", "") == "delete":
+            resources.remove(target)
+        else:
+            resources[resources.index(target)] = merged(target, patch)
     return resources
 
 
@@ -193,6 +196,51 @@ def test_the_prod_overlay_brings_the_older_images_scripts() -> None:
     assert pod["imagePullSecrets"] == [{"name": "ghcr-pull-secret"}]
     daemon = pod["containers"][1]
     assert {"name": "scripts", "mountPath": "/opt/lobmob/scripts", "readOnly": True} in daemon["volumeMounts"]
+
+
+@pytest.fixture(scope="module")
+def apart() -> list[Resource]:
+    """The overlay in which web, daemons and runners are pods of their own."""
+    return built(K8S / "overlays" / "postgres")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_resource_of_several_pods_is_valid(apart: list[Resource], version: str) -> None:
+    for resource in apart:
+        kubernetes_validate.validate(resource, version, strict=True)
+
+
+def test_several_pods_share_the_database_and_nothing_else(apart: list[Resource]) -> None:
+    deployments = [each for each in apart if each["kind"] == "Deployment"]
+    assert {each["metadata"]["name"]: each["spec"]["replicas"] for each in deployments} == {
+        "lobwife-web": 3,
+        "lobwife-daemon": 2,
+        "lobwife-runner": 2,
+    }
+    assert not [each for each in apart if each["kind"] == "PersistentVolumeClaim"]
+    for deployment in deployments:
+        pod = deployment["spec"]["template"]["spec"]
+        assert {"name": "home", "emptyDir": {}} in pod["volumes"]
+        for container in [*pod["initContainers"], *pod["containers"]]:
+            (url,) = [each for each in container["env"] if each["name"] == "LOBWIFE_DATABASE_URL"]
+            assert url["valueFrom"]["secretKeyRef"] == {"name": "lobwife-database", "key": "uri"}
+            assert {"secretRef": {"name": "lobwife-secrets"}} in container["envFrom"], "it has the secret key"
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert pod["securityContext"]["runAsNonRoot"] is True
+
+
+def test_web_is_replaced_one_by_one_and_kept_by_its_budget(apart: list[Resource]) -> None:
+    web = one(apart, "Deployment", "lobwife-web")["spec"]
+    assert web["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    (container,) = web["template"]["spec"]["containers"]
+    assert {"name": "LOBWIFE_WEB_REPLICAS", "value": str(web["replicas"])} in container["env"]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/health"
+    labels = web["template"]["metadata"]["labels"]
+    for kind, name in (("Service", "lobwife"), ("PodDisruptionBudget", "lobwife-web")):
+        selector = one(apart, kind, name)["spec"]["selector"]
+        assert selector.get("matchLabels", selector) == labels, "web alone"
+    assert one(apart, "PodDisruptionBudget", "lobwife-web")["spec"]["minAvailable"] < web["replicas"]
 
 
 OLDER_POD = {"ssh": 22, "http": 8080, "api": 8081}

@@ -14,9 +14,11 @@ from django.db import connection, transaction
 from core.sqlite.notification import notify
 from core.timestamps import utc_now
 from lobwife.daemon import scheduler
+from lobwife.daemon.lead import Lead
 from lobwife.daemon.loop import Loop
 from lobwife.daemon.process import Daemon
 from lobwife.daemon.scheduler import Scheduler
+from lobwife.daemon.work import Work
 from tasks.models import Task
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.sqlite("its notification of commits")]
@@ -34,9 +36,15 @@ class Still(Scheduler):
         """Nothing to look at."""
 
 
+def leading(scheduler: Scheduler, *loops: Loop) -> Daemon:
+    daemon = Daemon()
+    daemon.work = Work(Lead(), scheduler, loops)
+    return daemon
+
+
 def test_loops_hear_of_what_the_main_loop_itself_has_written() -> None:
     loop = Loop("any", lambda: False, every_seconds=1)
-    daemon = Daemon(Still(), [loop])
+    daemon = leading(Still(), loop)
     daemon.tick()
     daemon.tick()
     loop._woken.clear()
@@ -50,7 +58,7 @@ def test_loops_hear_of_what_the_main_loop_itself_has_written() -> None:
 
 def test_loops_hear_that_the_clock_was_set() -> None:
     loop = Loop("any", lambda: False, every_seconds=1)
-    daemon = Daemon(Still(), [loop])
+    daemon = leading(Still(), loop)
     daemon.tick()
     loop._woken.clear()
     with time_machine.travel(utc_now() + timedelta(hours=1), tick=True):
@@ -81,7 +89,7 @@ def test_commits_in_a_row_are_one_look_at_the_schedule_and_none_is_missed() -> N
         def refresh(self) -> None:
             looks.append(Task.objects.count())
 
-    daemon = Daemon(Counted(), [])
+    daemon = leading(Counted())
     daemon.tick()
     for number in range(5):
         with transaction.atomic():
@@ -97,11 +105,11 @@ def test_commits_in_a_row_are_one_look_at_the_schedule_and_none_is_missed() -> N
 def test_a_scheduler_whose_thread_died_ends_the_daemon_to_be_started_again() -> None:
     dead = Still()
     dead.is_alive = False
-    assert Daemon(dead, [])._work() == 1
+    assert leading(dead)._work() == 1
 
 
 def test_a_turn_that_fails_is_not_tried_again_for_each_commit() -> None:
-    daemon = Daemon(Still(), [])
+    daemon = leading(Still())
     daemon._signal_pipe, end = os.pipe()
     turns: list[float] = []
 

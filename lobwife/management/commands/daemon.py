@@ -13,12 +13,13 @@ from access.policy import warn_if_open
 from core.errors import LobwifeError
 from core.processes import stop_with_supervisor
 from lobwife.daemon.process import Daemon
-from lobwife.daemon.scheduler import Scheduler
-from lobwife.daemon.upkeep import loops, upkeep
 
 
 class Command(BaseCommand):
-    help = "Run scripts on schedule and do all other background work, in the foreground. One per state directory."
+    help = (
+        "Run scripts on schedule and do all other background work, in the foreground. One per state directory; on"
+        " PostgreSQL any number, of which one leads."
+    )
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -29,7 +30,7 @@ class Command(BaseCommand):
         setproctitle("lobwife-daemon")
         warn_if_open()
         try:
-            code = Daemon(Scheduler(upkeep()), loops()).run()
+            code = Daemon().run()
         except LobwifeError as error:
             raise CommandError(str(error)) from None
         except DatabaseError as error:

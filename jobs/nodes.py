@@ -1,0 +1,78 @@
+"""The nodes: processes that share a database of several, and which of the daemons leads. Writes the rows of nodes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from core.database.server import is_postgres
+from core.timestamps import utc_now
+from jobs.models import Daemon, Node, NodeKind
+
+BEAT_SECONDS = 5.0
+_KEPT = timedelta(days=1)
+
+
+class Heartbeat:
+    """The heartbeat of this process. On SQLite nothing: its daemon is the only one, and has the row of `Daemon`."""
+
+    def __init__(self, kind: NodeKind, labels: Sequence[str] = ()) -> None:
+        self._row = Node(
+            kind=kind,
+            name=f"{socket.gethostname()}/{os.getpid()}",
+            labels=list(labels),
+            version=settings.VERSION,
+            started_at=utc_now(),
+        )
+
+    @property
+    def node_id(self) -> int | None:
+        """The node's row; None before the first beat."""
+        return self._row.pk
+
+    def beat(self, *, leads: bool = False, running: int = 0, trouble: str = "") -> None:
+        """Give a sign of life: one write, in no transaction, that nobody is notified of."""
+        if not are_kept():
+            return
+        values = {"beat_at": Now(), "leads": leads, "running": running, "trouble": trouble}
+        if not Node.objects.filter(pk=self._row.pk).update(**values):
+            self._row.pk = None
+            for name, value in values.items():
+                setattr(self._row, name, value)
+            self._row.save(force_insert=True)
+
+    def leave(self) -> None:
+        """Take the row away: the process ends in order."""
+        if self._row.pk is not None:
+            Node.objects.filter(pk=self._row.pk).delete()
+
+
+def are_kept() -> bool:
+    """Return whether nodes beat: where a database has a server, several can share it."""
+    return is_postgres()
+
+
+def prune() -> int:
+    """Remove those that were not seen for a day; return how many."""
+    return Node.objects.filter(beat_at__lt=Now() - _KEPT).delete()[0]
+
+
+def begin_term() -> int:
+    """Begin to lead: from now on, no transaction of an earlier leader is committed. Return the term."""
+    with transaction.atomic():
+        Daemon.objects.get_or_create(pk=Daemon.PK)
+        Daemon.objects.filter(pk=Daemon.PK).update(term=F("term") + 1)
+        Node.objects.filter(leads=True).update(leads=False)
+        return Daemon.objects.values_list("term", flat=True).get(pk=Daemon.PK)
+
+
+def fence(term: int | None) -> str:
+    """Return a query that has a row while nobody else has begun to lead."""
+    return f"SELECT 1 FROM {Daemon._meta.db_table} WHERE id = {Daemon.PK} AND term = {int(term or 0)}"  # noqa: S608

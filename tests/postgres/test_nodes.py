@@ -1,0 +1,94 @@
+"""The nodes, as pages, metrics and the doctor have them, and what a leader's threads may commit."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models.functions import Now
+from django.db.utils import OperationalError
+from django.test import Client
+
+from jobs import nodes
+from jobs.models import Daemon, Node, NodeKind
+from lobwife.daemon.lead import Lead
+from ops.checks import fleet, state
+from tasks.models import Task
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def beating(kind: NodeKind, **values: object) -> nodes.Heartbeat:
+    heartbeat = nodes.Heartbeat(kind)
+    heartbeat.beat(leads=bool(values.pop("leads", False)))
+    Node.objects.filter(pk=heartbeat.node_id).update(**values)
+    return heartbeat
+
+
+def ago(**span: float) -> object:
+    return Now() - timedelta(**span)
+
+
+def test_the_overview_and_metrics_have_the_nodes(operator_client: Client) -> None:
+    beating(NodeKind.DAEMON, leads=True, name="machine-1/7")
+    beating(NodeKind.DAEMON, name="machine-2/8")
+    beating(NodeKind.RUNNER, name="machine-3/9", beat_at=ago(minutes=2))
+    page = operator_client.get("/admin/").content.decode()
+    assert "machine-1/7" in page
+    assert "Daemon, leads" in page
+    assert "The runner machine-3/9 has not given a sign of life." in page
+    lines = operator_client.get("/metrics").content.decode().splitlines()
+    assert 'lobwife_nodes{kind="daemon"} 2.0' in lines
+    assert 'lobwife_nodes{kind="runner"} 0.0' in lines
+    assert "lobwife_leaders 1.0" in lines
+
+
+def test_an_older_version_and_trouble_are_named_and_one_that_is_long_gone_is_not() -> None:
+    beating(NodeKind.WEB, name="a/1", version="0.9")
+    beating(NodeKind.RUNNER, name="b/2", trouble="the disk is full")
+    beating(NodeKind.WEB, name="c/3", beat_at=ago(hours=2))
+    sentences = [finding.sentence for finding in fleet.nodes(state.nodes())]
+    assert sentences == ["The runner b/2 says: the disk is full", "The web a/1 runs version 0.9."]
+
+
+def test_a_node_comes_back_that_was_removed_and_is_gone_once_it_left() -> None:
+    heartbeat = beating(NodeKind.WEB, beat_at=ago(days=2))
+    assert nodes.prune() == 1
+    heartbeat.beat()
+    assert Node.objects.get().version == settings.VERSION
+    heartbeat.leave()
+    assert not Node.objects.exists()
+
+
+def test_a_beat_waits_for_no_writer() -> None:
+    heartbeat = beating(NodeKind.WEB)
+
+    def beat() -> None:
+        heartbeat.beat(running=3)
+        connection.close()
+
+    thread = threading.Thread(target=beat)
+    with transaction.atomic():
+        Task.objects.create(name="under way")
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+    assert Node.objects.get().running == 3
+
+
+def test_what_an_earlier_leader_writes_is_not_committed() -> None:
+    first = Lead(nodes.begin_term())
+    with first.bound(), transaction.atomic():
+        Task.objects.create(name="in its term")
+    nodes.begin_term()
+    with first.bound():
+        with pytest.raises(OperationalError, match="another daemon leads since"), transaction.atomic():
+            Task.objects.create(name="in a transaction")
+        with pytest.raises(OperationalError, match="another daemon leads since"):
+            Task.objects.create(name="on its own")
+    Task.objects.create(name="not as the leader")
+    assert set(Task.objects.values_list("name", flat=True)) == {"in its term", "not as the leader"}
+    assert Daemon.load().term == (first.term or 0) + 1
