@@ -43,6 +43,7 @@ class Defined(BaseModel):
     environment: dict[StrictStr, StrictStr] = {}
     secrets: list[StrictStr] = []
     working_directory: StrictStr = ""
+    runs_on: StrictStr = ""
     alert_urls: StrictStr | None = None
     alert_after_failures: StrictInt = _DEFAULTS["alert_after_failures"]
     late_after_seconds: StrictInt | None = None

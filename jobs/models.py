@@ -22,6 +22,12 @@ _is_a_variable = RegexValidator(
     r"\A[A-Za-z_][A-Za-z0-9_]{0,99}\Z", "A secret is named like a variable: letters, digits, underscores."
 )
 
+is_a_label = RegexValidator(
+    r"\A[a-z0-9][a-z0-9_.-]{0,49}\Z", "Use up to 50 lower-case letters, digits, dots, dashes, underscores."
+)
+# What a job's runs have that names no label: every daemon serves it.
+DEFAULT_LABEL = "default"
+
 
 class Concurrency(models.TextChoices):
     """The policy for a firing while an earlier run of the same job is not over."""
@@ -100,6 +106,13 @@ class Job(models.Model):
         help_text="Names of secrets that the script gets as variables: NAME, or VARIABLE=NAME.",
     )
     working_directory = models.TextField(blank=True, default="")
+    runs_on = models.TextField(
+        blank=True,
+        default="",
+        db_default="",
+        validators=[is_a_label],
+        help_text="The label of the runners that execute it. Empty: the daemons do.",
+    )
     alert_urls = models.TextField(blank=True, default="", help_text="Where alerts go beside the global places.")
     alert_after_failures = models.PositiveSmallIntegerField(
         default=1, db_default=1, help_text="Alert after this many failed runs in a row."
@@ -222,6 +235,10 @@ class JobRun(models.Model):
     pid = models.IntegerField(null=True, blank=True)
     pid_started = models.BigIntegerField(null=True, blank=True)
     boot_id = models.TextField(blank=True, default="")
+    node = models.TextField(
+        blank=True, default="", db_default="", help_text="Who executes it, as HOST/PID, where there are several."
+    )
+    node_row = models.BigIntegerField(null=True, blank=True, editable=False)  # no key: the run outlives the node
     abort_requested_at = models.DateTimeField(null=True, blank=True)
     abort_requested_by = models.TextField(blank=True, default="")
     output_bytes = models.BigIntegerField(default=0)
@@ -254,9 +271,31 @@ class JobRun(models.Model):
         """The arguments of the script; none where the definition was broken by hand."""
         return (self.definition.get("arguments") if isinstance(self.definition, dict) else None) or []
 
+    @property
+    def label(self) -> str:
+        """The label that a runner has to serve to execute it."""
+        return (self.definition.get("runs_on") if isinstance(self.definition, dict) else "") or DEFAULT_LABEL
+
     def change(self, states: Sequence[str], **values: Any) -> bool:
         """Change the row, not this object, if it is in one of these states; return whether it was."""
         return bool(JobRun.objects.filter(pk=self.pk, state__in=states).update(**values))
+
+
+class OutputPiece(models.Model):
+    """A piece of a run's output, where runs are executed on several machines: the bytes from `offset` to `end`."""
+
+    run = models.ForeignKey(JobRun, on_delete=models.CASCADE, related_name="pieces")
+    offset = models.BigIntegerField()
+    end = models.BigIntegerField()
+    data = models.BinaryField()
+    times = models.JSONField(default=list, help_text="Where the output of each second begins, with the second.")
+
+    class Meta:
+        ordering: ClassVar = ["run", "offset"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "offset"], name="one_piece_per_offset")]
+
+    def __str__(self) -> str:
+        return f"{self.offset} to {self.end} of run {self.run_id}"
 
 
 class Daemon(models.Model):

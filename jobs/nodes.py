@@ -37,6 +37,11 @@ class Heartbeat:
         """The node's row; None before the first beat."""
         return self._row.pk
 
+    @property
+    def node(self) -> Node | None:
+        """This process as a node, which is stored from the first beat on; None where nodes are not kept."""
+        return self._row if are_kept() else None
+
     def beat(self, *, leads: bool = False, running: int = 0, trouble: str = "") -> None:
         """Give a sign of life: one write, in no transaction, that nobody is notified of."""
         if not are_kept():

@@ -38,6 +38,7 @@ def job_detail(name: str) -> dict[str, Any]:
         **_summary(job, state, running, utc_now()),
         "script": job.script,
         "concurrency": job.concurrency,
+        "runs_on": job.runs_on,
         "last_output": state.last_output,
     }
 
@@ -127,6 +128,7 @@ def _as_json(run: JobRun, waits_for: str | None) -> dict[str, Any]:
             "retry_of": run.retry_of_id,
             "arguments": run.arguments,
             "output_bytes": run.output_bytes,
+            "node": run.node,
             "abort_requested_by": run.abort_requested_by or None,
             "waits_for": waits_for,
         }

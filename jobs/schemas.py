@@ -33,6 +33,7 @@ class JobDetail(JobShown):
     name: str
     script: str
     concurrency: str
+    runs_on: str
     last_output: str | None
 
 
@@ -63,6 +64,7 @@ class RunShown(Schema):
     started_at: str | None
     ended_at: str | None
     output_bytes: int
+    node: str
     abort_requested_by: str | None
     waits_for: str | None
 

@@ -140,6 +140,7 @@ _SAMPLES: dict[str, Any] = {
     "duration": 12.5,
     "note": "exit 3 · cannot open /data/yesterday.csv",
     "output_bytes": 1834,
+    "node": "",
     "abort_requested_by": None,
     "text": "reading /data/yesterday.csv\n",
     "offset": 0,
@@ -165,6 +166,7 @@ _SAMPLES: dict[str, Any] = {
     "last_duration": 12.5,
     "last_output": "wrote 14 rows",
     "concurrency": "forbid",
+    "runs_on": "",
     "message": "Job nightly-report triggered",
     "error": "Task T42 not found",
 }

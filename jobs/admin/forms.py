@@ -14,12 +14,13 @@ from jobs.admin.fields import DurationField, NamesField, PairsField, ScheduleInp
 from jobs.execution import script_paths
 from jobs.models import Job, Secret
 
-_ONE_LINE = ("name", "description", "timezone", "working_directory", "ping_url")
+_ONE_LINE = ("name", "description", "timezone", "working_directory", "runs_on", "ping_url")
 _HELP = {
     "name": "Letters, digits, dots, dashes, underscores. It can't be changed later.",
     "description": "What it is for, in a line.",
     "timezone": "Such as Europe/Berlin. The schedule is read in it.",
     "working_directory": "Empty: the home directory of the service.",
+    "runs_on": "The label of the runners that execute it (manage.py runner --labels gpu). Empty: the daemons do.",
     "concurrency": "When it is due and its last run is not over.",
     "max_parallel": "How many of its runs may run at once.",
     "misfire": "What was due while the daemon was down or starts were paused.",

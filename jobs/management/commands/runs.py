@@ -12,7 +12,7 @@ from jobs import queries, services, time_range
 from jobs.execution import queue_reasons
 from jobs.models import State
 
-COLUMNS = ("run", "job", "state", "trigger", "by", "started", "duration", "exit", "note")
+COLUMNS = ("run", "job", "state", "trigger", "by", "started", "duration", "exit", "node", "note")
 
 
 class Command(OperatorCommand):
@@ -50,4 +50,4 @@ def row(run: dict[str, Any]) -> list[object]:
     ended = f"signal {run['signal']}" if run["signal"] else run["exit_code"]
     by = run["requested_by"]
     note = queue_reasons.with_note(run["note"], run["waits_for"])
-    return [run["id"], run["job"], run["state"], run["trigger"], by, started, duration, ended, note]
+    return [run["id"], run["job"], run["state"], run["trigger"], by, started, duration, ended, run["node"], note]
