@@ -24,7 +24,7 @@ from core.callers import Role
 from core.errors import Conflict
 from core.timestamps import iso_text, parse, seconds_text, utc_now
 from jobs import services
-from jobs.execution import output, reasons, runs
+from jobs.execution import output, output_files, reasons, runs, shipping
 from jobs.models import FAILURES, Alert, AlertKind, Delivery, Job, JobRun, JobState, State, Trigger
 from jobs.scheduling import cron
 from tasks.costs.models import TOKENS, Budget, Cost, DailySpend, Period, Price, Scope
@@ -463,7 +463,7 @@ def _give_output(chance: random.Random, job: Job) -> None:
     for run in {run.pk: run for run in [*newest, *failed[:_WITH_OUTPUT]]}.values():
         text = story.good if run.state == State.SUCCESS else f"{story.bad}\033[31m{story.error}\033[0m\n"
         text = text.replace("{n}", str(chance.randint(40, 120)))
-        path = output.output_path(run.pk)
+        path = output_files.output_path(run.pk)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         lines = text.encode().splitlines(keepends=True)
@@ -472,6 +472,7 @@ def _give_output(chance: random.Random, job: Job) -> None:
             times.append(f"{offset} {begin + int((run.duration or 0) * number / len(lines))}\n")
             offset += len(line)
         path.with_name(f"{path.name}.times").write_text("".join(times))
+        shipping.shipper().take_in(run.pk)
         JobRun.objects.filter(pk=run.pk).update(output_bytes=offset)
     for run in failed:
         note = f"ended after its limit of {job.timeout_seconds} s" if run.state == State.TIMEOUT else ""

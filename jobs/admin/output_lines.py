@@ -12,6 +12,7 @@ from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from jobs.execution import ansi, output
+from jobs.execution.output_chunk import Chunk
 
 WINDOW_BYTES = 64 * 1024
 WINDOW_LINES = 2000
@@ -243,6 +244,6 @@ def _kept(run_id: int, offset: int, until: int | None = None) -> Iterator[bytes]
         offset = chunk.next_offset
 
 
-def _next(run_id: int, offset: int) -> output.Chunk | None:
+def _next(run_id: int, offset: int) -> Chunk | None:
     chunk = output.read(run_id, offset, _CHUNK)
     return chunk if chunk.data else None

@@ -49,6 +49,7 @@ _LABELS = {
     "environment": "Environment",
     "secrets": "Secrets",
     "working_directory": "Working directory",
+    "runs_on": "Runs on",
     "schedule": "Schedule",
     "timeout_seconds": "Time limit",
     "concurrency": "Concurrency",
@@ -109,7 +110,7 @@ def live(request: HttpRequest, pk: int) -> HttpResponse:
 def _wait_for_more(request: HttpRequest, pk: int, seen: int) -> bool:
     """Wait until the run printed past an offset or changed its state; return False where too many wait already.
 
-    It counts as a reader of events, and costs as little: a greenlet that looks at the sizes of two files.
+    It counts as a reader of events, and costs as little.
     """
     reader = Reader(_CHANGES, operator_of(request).identity, "", lambda: True, partial(is_gone, request))
     try:
@@ -118,18 +119,18 @@ def _wait_for_more(request: HttpRequest, pk: int, seen: int) -> bool:
         return False
     try:
         is_active = JobRun.objects.active().filter(pk=pk).exists()
-        if not connection.in_atomic_block:
-            close_old_connections()  # the connection goes back before anything waits
-        files, deadline = output.growing_files(pk), time.monotonic() + _LONGEST_WAIT
-        before = output.sizes(files)
-        if not is_active or output.end(pk) != seen:
-            return True
-        while time.monotonic() < deadline and not (reader.is_over or is_gone(request)):
-            events = [orjson.loads(event.json) for event in reader.wait(_LOOK_SECONDS)]
-            if reader.is_behind or output.sizes(files) != before:
-                break
-            if any(event["data"]["run_id"] == pk for event in events):
-                break
+        deadline = time.monotonic() + _LONGEST_WAIT
+        with output.growth(pk) as has_grown:
+            if not is_active or output.end(pk) != seen:
+                return True
+            if not connection.in_atomic_block:
+                close_old_connections()  # the connection goes back before anything waits
+            while time.monotonic() < deadline and not (reader.is_over or is_gone(request)):
+                events = [orjson.loads(event.json) for event in reader.wait(_LOOK_SECONDS)]
+                if reader.is_behind or has_grown():
+                    break
+                if any(event["data"]["run_id"] == pk for event in events):
+                    break
         return True
     finally:
         readers().leave(reader)
@@ -235,6 +236,8 @@ def _lines_of(name: str, definition: dict[str, Any]) -> list[str]:
             return [", ".join(map(str, entries)) or "none"]
         case "working_directory", "":
             return ["the home directory"]
+        case "runs_on", "":
+            return ["the daemons"]
         case "schedule", str() as expression if expression:
             zone = definition.get("timezone")
             return [expression, cron.describe_safely(expression) + (f" ({zone})" if zone else "")]

@@ -1,30 +1,37 @@
-"""A run's output, read back: by offset while it grows, by line, or whole. jobs/supervisor/capture.py writes it."""
+"""A run's output, read back: by offset while it grows, by line, or whole.
+
+It is kept in files of this machine (output_files.py), or, on PostgreSQL, in the database (output_pieces.py).
+"""
 
 from __future__ import annotations
 
 import codecs
-import contextlib
-import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
-from django.conf import settings
-
+from core.database.server import is_postgres
+from jobs.execution import output_files, output_pieces
+from jobs.execution.output_chunk import Chunk
 from jobs.models import JobRun
 
 LINES_SHOWN = 200
 _LINE_BYTES = 1000
 _TEXT_BYTES = 256 * 1024
-RUNS_PER_FOLDER = 1000
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """A piece of output. `skipped` bytes before it were left out, because the output was over its limit."""
+class _Store(Protocol):
+    """Where output is kept."""
 
-    data: bytes
-    skipped: int
-    next_offset: int
+    def read(self, run_id: int, offset: int = 0, limit: int = 65536) -> Chunk: ...
+    def tail(self, run_id: int, budget: int) -> tuple[bytes, bool]: ...
+    def end(self, run_id: int) -> int: ...
+    def growth(self, run_id: int) -> AbstractContextManager[Callable[[], bool]]: ...
+    def size_on_disk(self, run_id: int) -> int: ...
+    def times(self, run_id: int) -> list[tuple[int, int]]: ...
+    def delete(self, run_id: int) -> None: ...
+    def sizes_by_run(self) -> dict[int, int]: ...
 
 
 @dataclass(frozen=True)
@@ -37,29 +44,9 @@ class Text:
     complete: bool
 
 
-def output_path(run_id: int) -> pathlib.Path:
-    return settings.STATE_DIR / "runs" / str(run_id // RUNS_PER_FOLDER) / f"{run_id}.log"
-
-
-def result_path(run_id: int) -> pathlib.Path:
-    """Return the file in which the run's supervisor leaves how it ended, until the daemon has recorded it."""
-    return output_path(run_id).with_suffix(".result")
-
-
 def read(run_id: int, offset: int = 0, limit: int = 65536) -> Chunk:
     """Return output from an offset of the stream on; empty when there is none yet."""
-    skipped = 0
-    for start, path in _parts(run_id):
-        with contextlib.suppress(FileNotFoundError):  # a segment may be dropped while we look
-            size = path.stat().st_size
-            if offset >= start + size:
-                continue
-            skipped = max(0, start - offset)
-            with path.open("rb") as file:
-                file.seek(max(0, offset - start))
-                data = file.read(limit)
-            return Chunk(data, skipped, max(offset, start) + len(data))
-    return Chunk(b"", 0, offset)
+    return _store().read(run_id, offset, limit)
 
 
 def whole(run_id: int, offset: int = 0) -> Iterator[bytes]:
@@ -85,18 +72,7 @@ def read_text(run: JobRun, offset: int) -> Text:
 
 def tail(run_id: int, budget: int) -> tuple[bytes, bool]:
     """Return the last bytes of what was kept, at most `budget`, and whether there was more before them."""
-    data = b""
-    cut = False
-    for start, path in reversed(_parts(run_id)):
-        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-            size = file.seek(0, 2)
-            wanted = min(size, budget - len(data))
-            file.seek(size - wanted)
-            data = file.read(wanted) + data
-            cut = cut or wanted < size or start > 0
-        if len(data) >= budget:
-            break
-    return data, cut
+    return _store().tail(run_id, budget)
 
 
 def last_lines(run_id: int) -> str:
@@ -110,71 +86,34 @@ def last_lines(run_id: int) -> str:
 
 def end(run_id: int) -> int:
     """Return the offset up to which the stream has been written, in bytes."""
-    for start, path in reversed(_parts(run_id)):
-        with contextlib.suppress(FileNotFoundError):
-            return start + path.stat().st_size
-    return 0
+    return _store().end(run_id)
 
 
-def growing_files(run_id: int) -> list[pathlib.Path]:
-    """Return the files of which one grows at least once a second while the run prints: its newest part, the times."""
-    return [_parts(run_id)[-1][1], _times_path(run_id)]
-
-
-def sizes(files: Sequence[pathlib.Path]) -> list[int]:
-    """Return the sizes of files; 0 for what does not exist."""
-    return [_size(path) for path in files]
+def growth(run_id: int) -> AbstractContextManager[Callable[[], bool]]:
+    """Watch a run; give what says whether it has printed since. It may be asked often."""
+    return _store().growth(run_id)
 
 
 def size_on_disk(run_id: int) -> int:
     """Return the bytes that the run's output takes."""
-    total = 0
-    for _, path in _parts(run_id):
-        with contextlib.suppress(FileNotFoundError):
-            total += path.stat().st_size
-    return total
+    return _store().size_on_disk(run_id)
 
 
 def times(run_id: int) -> list[tuple[int, int]]:
     """Return where the output of each second begins, with the time in seconds since 1970; empty where not noted."""
-    try:
-        lines = _times_path(run_id).read_text().splitlines()
-    except (OSError, ValueError):
-        return []
-    pairs = (line.split() for line in lines)
-    return [(int(pair[0]), int(pair[1])) for pair in pairs if len(pair) == 2 and all(map(str.isdecimal, pair))]
+    return _store().times(run_id)
 
 
 def delete(run_id: int) -> None:
-    """Remove all files of the run; none need exist."""
-    for _, path in _parts(run_id):
-        path.unlink(missing_ok=True)
-    _times_path(run_id).unlink(missing_ok=True)
-    result_path(run_id).unlink(missing_ok=True)
+    """Remove the output of the run, and whatever this machine has of it."""
+    _store().delete(run_id)
+    output_files.delete(run_id)
 
 
-def delete_results() -> None:
-    """Remove what supervisors left of how their runs ended; for when all that is recorded and none is running."""
-    for pattern in ("*.result", "*.result.new"):
-        for path in (settings.STATE_DIR / "runs").glob(f"*/{pattern}"):
-            with contextlib.suppress(OSError):  # it does no harm, and the next start tries again
-                path.unlink()
+def sizes_by_run() -> dict[int, int]:
+    """Return the bytes that the output of each run takes, of those that have any."""
+    return _store().sizes_by_run()
 
 
-def _size(path: pathlib.Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _times_path(run_id: int) -> pathlib.Path:
-    head = output_path(run_id)
-    return head.with_name(f"{head.name}.times")
-
-
-def _parts(run_id: int) -> list[tuple[int, pathlib.Path]]:
-    """Return head and segments with where each begins in the stream."""
-    head = output_path(run_id)
-    segments = ((path.suffix[1:], path) for path in head.parent.glob(f"{head.name}.*"))
-    return sorted([(0, head), *((int(start), path) for start, path in segments if start.isdigit())])
+def _store() -> _Store:
+    return output_pieces if is_postgres() else output_files

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import pathlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +14,7 @@ from django.db.models import Count
 from django_apscheduler.models import DjangoJobExecution
 
 from core.timestamps import utc_now
-from jobs.execution import output
+from jobs.execution import output, output_files
 from jobs.models import ACTIVE, Alert, Delivery, JobRun, RaisedAlert
 
 _BATCH = 200
@@ -49,7 +47,7 @@ def prune() -> Pruned:
     pruned.alerts = _remove(Alert.objects.filter(created_at__lt=oldest).exclude(state=Delivery.PENDING))
     pruned.alerts += _remove(RaisedAlert.objects.filter(resolved_at__lt=oldest))
     pruned.wakes = _remove(DjangoJobExecution.objects.filter(run_time__lt=now - _WAKES_KEPT))
-    sizes = _sizes_by_run()
+    sizes = output.sizes_by_run()
     pruned.orphans = _remove_orphans(sizes)
     pruned.outputs = _remove_oldest_outputs(sizes)
     return pruned
@@ -102,23 +100,6 @@ def _remove(rows: models.QuerySet[models.Model]) -> int:
     return removed
 
 
-def _sizes_by_run() -> dict[int, int]:
-    """Return the bytes on disk of each run that has any file."""
-    sizes: dict[int, int] = {}
-    for folder in _folders():
-        for entry in os.scandir(folder):
-            number = entry.name.partition(".")[0]
-            if number.isdigit():
-                with contextlib.suppress(FileNotFoundError):
-                    sizes[int(number)] = sizes.get(int(number), 0) + entry.stat().st_size
-    return sizes
-
-
-def _folders() -> list[pathlib.Path]:
-    root = settings.STATE_DIR / "runs"
-    return [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-
-
 def _remove_orphans(sizes: dict[int, int]) -> int:
     """Remove files of runs that have no row. The row is always there first, and its number is never used again."""
     orphans: list[int] = []
@@ -135,9 +116,9 @@ def _remove_orphans(sizes: dict[int, int]) -> int:
 def _remove_empty_folders() -> None:
     """Remove all but those in which a run may be about to write."""
     newest = JobRun.objects.order_by("-id").values_list("pk", flat=True).first() or 0
-    ids = [newest, newest + output.RUNS_PER_FOLDER, *JobRun.objects.active().values_list("pk", flat=True)]
-    in_use = {output.output_path(pk).parent for pk in ids}
-    for folder in _folders():
+    ids = [newest, newest + output_files.RUNS_PER_FOLDER, *JobRun.objects.active().values_list("pk", flat=True)]
+    in_use = {output_files.output_path(pk).parent for pk in ids}
+    for folder in output_files.folders():
         if folder not in in_use:
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()

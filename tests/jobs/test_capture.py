@@ -10,7 +10,7 @@ import pytest
 from django.conf import LazySettings
 
 from jobs import supervisor
-from jobs.execution import output
+from jobs.execution import output, output_files
 
 PARENT = str(pathlib.Path(supervisor.__path__[0]))
 sys.path.insert(0, PARENT)
@@ -29,7 +29,7 @@ def state(tmp_path: pathlib.Path, settings: LazySettings) -> pathlib.Path:
 def write(lines: int, limit: int, width: int = 99) -> bytes:
     """Numbered lines, written in odd pieces; returns all of them."""
     data = b"".join(f"{number:0{width}d}\n".encode() for number in range(lines))
-    capture = Capture(str(output.output_path(RUN)), limit, [])
+    capture = Capture(str(output_files.output_path(RUN)), limit, [])
     for at in range(0, len(data), 777):
         capture.write(data[at : at + 777])
     capture.close()
@@ -65,11 +65,11 @@ def test_every_offset_of_what_is_kept_gives_the_bytes_that_were_there(state: pat
 
 def test_no_character_is_cut_between_head_and_segments(state: pathlib.Path) -> None:
     text = "ä🦞€x" * 20_000 + "\n"
-    capture = Capture(str(output.output_path(RUN)), 10_000, [])
+    capture = Capture(str(output_files.output_path(RUN)), 10_000, [])
     for piece in range(0, len(text), 1000):
         capture.write(text[piece : piece + 1000].encode())
     capture.close()
-    for path in output.output_path(RUN).parent.iterdir():
+    for path in output_files.output_path(RUN).parent.iterdir():
         assert "\ufffd" not in path.read_bytes().decode()
 
 
@@ -81,7 +81,7 @@ def test_the_last_200_lines_are_marked_as_cut(state: pathlib.Path) -> None:
 
 
 def test_a_full_disk_is_told_and_raises_nothing(state: pathlib.Path) -> None:
-    path = output.output_path(RUN)
+    path = output_files.output_path(RUN)
     path.parent.mkdir(parents=True)
     path.symlink_to("/dev/full")
     capture = Capture(str(path), 1000, [])
@@ -110,7 +110,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     "size", [pytest.param(64 * 2**20, id="64 MB"), pytest.param(2**30, id="1 GB", marks=pytest.mark.soak)]
 )
 def test_a_flood_of_output_takes_no_memory(state: pathlib.Path, size: int, line: str) -> None:
-    path = output.output_path(RUN)
+    path = output_files.output_path(RUN)
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, PARENT, str(path), str(size), line], capture_output=True, text=True, check=True
     )

@@ -8,7 +8,7 @@ import pytest
 from django.conf import LazySettings
 from django.test import Client
 
-from jobs.execution import output, runs
+from jobs.execution import output_files, runs, shipping
 from jobs.models import Job, JobRun, State, Trigger
 from tests.support.jobs import capture
 
@@ -22,7 +22,8 @@ def run(db: None, tmp_path: pathlib.Path, settings: LazySettings, operator_clien
     settings.STATE_DIR = tmp_path
     job = Job.objects.create(name="talks", script="talks.sh", schedule="@daily")
     run = runs.request_run(name="talks", trigger=Trigger.OPERATOR, requested_by="olga")
-    capture(output.output_path(run.pk), TEXT, limit=LIMIT)
+    capture(output_files.output_path(run.pk), TEXT, limit=LIMIT)
+    shipping.shipper().take_in(run.pk)
     JobRun.objects.filter(job=job).update(state=State.SUCCESS, output_bytes=len(TEXT.encode()))
     return run
 

@@ -12,7 +12,7 @@ from django_apscheduler.models import DjangoJob, DjangoJobExecution
 
 from core.timestamps import utc_now
 from jobs import services
-from jobs.execution import output
+from jobs.execution import output, output_files, shipping
 from jobs.execution.retention import prune
 from jobs.models import Alert, Job, JobRun, State, Trigger
 
@@ -37,9 +37,10 @@ def runs_of(job: Job, count: int = 1, *, days: float = 0, state: str = State.SUC
         for _ in range(count)
     ]
     for run in made:
-        path = output.output_path(run.pk)
+        path = output_files.output_path(run.pk)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * size)
+        shipping.shipper().take_in(run.pk)
     return made
 
 

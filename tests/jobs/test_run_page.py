@@ -12,7 +12,7 @@ from django.test import Client
 
 from events.readers import readers
 from jobs import services
-from jobs.execution import output, runs
+from jobs.execution import output, output_files, runs, shipping
 from jobs.execution.runs import Ending, Process
 from jobs.models import Alert, JobRun, State, Trigger
 from tests.support.installation import wait_for
@@ -29,13 +29,20 @@ def state(tmp_path: pathlib.Path, settings: LazySettings) -> None:
     services.define_job(fields={"name": "import", "script": "hello.py", "schedule": "@daily"}, actor="t")
 
 
-def ended_run(printed: str, state: str = State.FAILED, code: int = 3) -> JobRun:
+def write_output(run: JobRun, printed: str, times: str = "") -> None:
+    """Write what a run's supervisor would have, and bring it to where it is read."""
+    path = output_files.output_path(run.pk)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(printed)
+    path.with_name(f"{path.name}.times").write_text(times)
+    shipping.shipper().take_in(run.pk)
+
+
+def ended_run(printed: str, state: str = State.FAILED, code: int = 3, *, times: str = "") -> JobRun:
     """A run that printed something and ended so."""
     run = runs.request_run(name="import", trigger=Trigger.OPERATOR, requested_by="olga")
     assert runs.record_start(run, Process(1, 1, "a boot"))
-    path = output.output_path(run.pk)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(printed)
+    write_output(run, printed, times)
     runs.record_end(run, Ending(state, exit_code=code, duration=2.0, output_bytes=len(printed)))
     run.refresh_from_db()
     return run
@@ -112,13 +119,12 @@ def test_groups_are_steps_that_fold_and_errors_are_marked(operator_client: Clien
 
 
 def test_lines_have_the_time_at_which_they_were_printed(operator_client: Client) -> None:
-    run = ended_run("first\nsecond\n", State.SUCCESS, 0)
-    path = output.output_path(run.pk)
-    path.with_name(f"{path.name}.times").write_text("0 1771243200\n6 1771243205\nbroken\n")
+    run = ended_run("first\nsecond\n", State.SUCCESS, 0, times="0 1771243200\n6 1771243205\nbroken\n")
     page = text(operator_client, page_of(run))
     assert re.findall(r'data-at="([^"]*)"', page) == ["12:00:00", "12:00:05"]
     output.delete(run.pk)
-    assert list(path.parent.glob("*")) == []
+    assert not output.times(run.pk)
+    assert list(output_files.output_path(run.pk).parent.glob("*")) == []
 
 
 def test_a_run_is_repeated_with_other_arguments(operator_client: Client) -> None:
@@ -146,9 +152,7 @@ def started_run(printed: str) -> JobRun:
     """A run that is running, and has printed something."""
     run = runs.request_run(name="import", trigger=Trigger.OPERATOR, requested_by="olga")
     assert runs.record_start(run, Process(1, 1, "a boot"))
-    path = output.output_path(run.pk)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(printed)
+    write_output(run, printed)
     return run
 
 
@@ -159,8 +163,9 @@ def live(client: Client, run: JobRun, offset: int, seen: int | None) -> str:
 
 def print_once_somebody_waits(run: JobRun, printed: str) -> None:
     wait_for(lambda: not readers().is_empty())
-    with output.output_path(run.pk).open("a") as file:
+    with output_files.output_path(run.pk).open("a") as file:
         file.write(printed)
+    shipping.shipper().take_in(run.pk)
 
 
 def test_an_answer_waits_for_the_next_line_and_names_what_to_wait_for_then(operator_client: Client) -> None:

@@ -15,7 +15,7 @@ from broker.services import register_task
 from core.callers import Caller, Role
 from core.errors import Conflict
 from jobs import services as job_services
-from jobs.execution import output, runs
+from jobs.execution import output, output_files, runs, shipping
 from jobs.models import Daemon, Job, JobRun, JobState, State, Trigger
 from ops import demo
 from tasks import services
@@ -145,11 +145,12 @@ def test_a_viewer_sees_no_buttons_and_can_press_none(fleet: None) -> None:
 def test_output_is_coloured_by_classes_and_never_markup(operator_client: Client) -> None:
     job = Job.objects.all()[0]
     run = runs.request_run(name=job.name, trigger=Trigger.OPERATOR, requested_by="olga")
-    path = output.output_path(run.pk)
+    path = output_files.output_path(run.pk)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         "10 %\r50 %\r100 %\n\033[1;31m<script>alert(1)</script>\nstill\033[0m plain\033]0;title\a\nunfinished"
     )
+    shipping.shipper().take_in(run.pk)
     try:
         page = text(operator_client, f"/admin/jobs/jobrun/{run.pk}/live/")
         lines = re.findall(r'<span class="line " id="L(\d+)"><a [^>]*></a>(.*?)\n</span>', page)
