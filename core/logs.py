@@ -54,6 +54,7 @@ def configuration() -> dict[str, Any]:
             "django.request": {"level": "ERROR"},
             "django.security.DisallowedHost": {"level": "CRITICAL"},  # a traceback for each is a stranger's to cause
             "httpx2": {"level": "WARNING"},
+            "procrastinate": {"level": "WARNING"},
         },
     }
 

@@ -63,7 +63,7 @@ def wait_for_end(
                 + (", and the run follows" if run.state == State.QUEUED else ", and it settles the run")
             )
         reason = queue_reasons.for_run(run)
-        if tell and reason and reason not in (last_reason, queue_reasons.NEXT_LOOK):
+        if tell and reason and reason not in (last_reason, queue_reasons.NEXT_LOOK, queue_reasons.NEXT_FREE):
             tell(f"Run {run.pk} is queued; it waits for {reason}.")
             last_reason = reason
         time.sleep(_POLL_SECONDS)

@@ -183,8 +183,12 @@ DB_CONNECTIONS = env.integer("LOBWIFE_DB_CONNECTIONS", 0, at_most=1000)
 _DB_TIMEOUT = env.integer("LOBWIFE_DB_TIMEOUT", 20, at_least=1, at_most=600)
 _DATABASE_URL = env.text("LOBWIFE_DATABASE_URL")  # it has a password: in no setting that a page of errors shows
 if _DATABASE_URL:
-    if importlib.util.find_spec("psycopg") is None:
-        raise ImproperlyConfigured("LOBWIFE_DATABASE_URL needs psycopg: pip install -r requirements-postgres.txt")
+    if not all(importlib.util.find_spec(name) for name in ("psycopg", "procrastinate")):
+        raise ImproperlyConfigured(
+            "LOBWIFE_DATABASE_URL needs psycopg and procrastinate: pip install -r requirements-postgres.txt"
+        )
+    INSTALLED_APPS.append("procrastinate.contrib.django")  # its tables: the queue of runs
+    PROCRASTINATE_AUTODISCOVER_MODULE_NAME = ""
     _settings_of = importlib.import_module("core.postgres.url").settings_of
     DATABASES = {
         "default": _settings_of("LOBWIFE_DATABASE_URL", _DATABASE_URL, connections=DB_CONNECTIONS, timeout=_DB_TIMEOUT)

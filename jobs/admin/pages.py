@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
@@ -27,9 +28,14 @@ from jobs.execution import runs
 from jobs.models import FAILURES, Job, JobRun, Secret, State, Trigger
 from jobs.scheduling import cron
 
-# Their action would run jobs within the web process.
+# What their pages can do, such as running jobs within the web process, is done by the services.
 for model in (DjangoJob, DjangoJobExecution):
     admin.site.unregister(model)
+for model in (
+    apps.get_app_config("procrastinate").get_models() if apps.is_installed("procrastinate.contrib.django") else ()
+):
+    if admin.site.is_registered(model):
+        admin.site.unregister(model)
 
 
 class EnabledFilter(admin.SimpleListFilter):
@@ -89,7 +95,7 @@ class JobAdmin(DeletesOneByOne):
     live_events = "run.*,admin.changed"
     change_form_template = "admin/jobs/job_form.html"
     fieldsets: ClassVar = [
-        ("What runs", {"fields": ("name", "description", "script", "arguments", "working_directory")}),
+        ("What runs", {"fields": ("name", "description", "script", "arguments", "working_directory", "runs_on")}),
         ("When", {"fields": (("schedule", "timezone"), "next_firings")}),
         ("Limits", {"fields": ("timeout_seconds", ("concurrency", "max_parallel"))}),
         ("Retries", {"fields": ("retries", ("retry_delay_seconds", "retry_delay_max_seconds"))}),
@@ -305,7 +311,7 @@ class JobRunAdmin(RunList):
     fieldsets: ClassVar = [
         (None, {"fields": ("job", "outcome", "note", "ended_how")}),
         ("When (UTC)", {"fields": ("scheduled_for", "queued_at", "not_before", "started_at", "ended_at", "took")}),
-        ("Why", {"fields": ("trigger", "requested_by", "attempt", "retry_of", "abort_requested_by")}),
+        ("Why", {"fields": ("trigger", "requested_by", "attempt", "retry_of", "node", "abort_requested_by")}),
     ]
     readonly_fields = ("outcome", "ended_how", "took")
 

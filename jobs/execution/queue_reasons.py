@@ -8,14 +8,17 @@ from datetime import datetime
 
 from django.conf import settings
 
+from core.database.server import is_postgres
 from core.timestamps import seconds_text, utc_now
-from jobs.models import Daemon, JobRun, State
+from jobs.models import DEFAULT_LABEL, Daemon, JobRun, Node, State
 
 NEXT_LOOK = "the daemon's next look"
+_DAEMON_DOWN = "the daemon, which is down"
+NEXT_FREE = "the next runner that is free"
 
 
 def for_runs(runs: Iterable[JobRun]) -> dict[int, str]:
-    """Return what each run that is queued waits for, by run id; at most three queries, none when none is queued.
+    """Return what each run that is queued waits for, by run id; at most four queries, none when none is queued.
 
     Their jobs must have been fetched with them.
     """
@@ -29,6 +32,9 @@ def for_runs(runs: Iterable[JobRun]) -> dict[int, str]:
     running: dict[int, list[int]] = defaultdict(list)
     for pk, job in JobRun.objects.filter(state=State.RUNNING).order_by("id").values_list("pk", "job_id"):
         running[job].append(pk)
+    if is_postgres():
+        served = {label for labels in Node.objects.alive().values_list("labels", flat=True) for label in labels}
+        return {run.pk: _for_job(run, now, running[run.job_id]) or _for_runner(run.label, served) for run in queued}
     active = sum(map(len, running.values()))
     places: dict[int, int] = {}
     if active >= settings.JOB_MAX_PARALLEL:
@@ -52,8 +58,8 @@ def with_note(note: str, reason: str | None) -> str:
 def _for_all(now: datetime) -> str | None:
     """Return what keeps every run from starting."""
     daemon = Daemon.load()
-    if not daemon.is_alive(now):
-        return "the daemon, which is down"
+    if not daemon.is_alive(now) and not is_postgres():
+        return _DAEMON_DOWN
     if daemon.paused_at:
         return f"starts to be resumed; {daemon.paused_by or 'a caller over REST'} paused them"
     return None
@@ -68,6 +74,13 @@ def _for_job(run: JobRun, now: datetime, running: list[int]) -> str | None:
     if len(running) == 1:
         return f"run {running[0]} of this job"
     return f"one of {len(running)} runs of this job: {', '.join(map(str, running))}"
+
+
+def _for_runner(label: str, served: set[str]) -> str:
+    """Return what a run waits for where runners on several machines share them."""
+    if label in served:
+        return NEXT_FREE
+    return _DAEMON_DOWN if label == DEFAULT_LABEL else f"a runner for {label}: none is up (manage.py runner)"
 
 
 def _for_slot(active: int, before: int) -> str:

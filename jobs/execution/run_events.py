@@ -25,9 +25,9 @@ def append_run_event(run: JobRun, *, actor: str | None = None, **changes: Any) -
     feed.append_all([_event(run, actor, changes)])
 
 
-def append_run_events(runs: Iterable[JobRun]) -> None:
+def append_run_events(runs: Iterable[JobRun], *, actor: str | None = None) -> None:
     """Append the states of runs, as they are now."""
-    feed.append_all(_event(run, None, {}) for run in runs)
+    feed.append_all(_event(run, actor, {}) for run in runs)
 
 
 def _event(run: JobRun, actor: str | None, changes: Mapping[str, Any]) -> feed.NewEvent:

@@ -1,4 +1,4 @@
-"""The runner: starts what is queued, forwards aborts, records how runs ended. Only the daemon has one."""
+"""The runner: starts what is queued, forwards aborts, records how runs ended. Each daemon has one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,9 +20,11 @@ from django.db import DatabaseError
 from core.errors import LobwifeError
 from core.timestamps import utc_now
 from jobs import secrets, services
-from jobs.execution import output, process, runs, script_paths
+from jobs.execution import output, output_files, process, runs, script_paths
+from jobs.execution.queues import queue
 from jobs.execution.runs import Ending, Process
-from jobs.models import JobRun, State
+from jobs.execution.shipping import shipper
+from jobs.models import DEFAULT_LABEL, JobRun, Node, NodeKind, State
 
 log = logging.getLogger(__name__)
 _SUPERVISOR = str(pathlib.Path(__file__).parent.parent / "supervisor")
@@ -52,21 +55,45 @@ class Execution:
 class Runner:
     """Executes runs. Its state is only what it needs to talk to its children; the rows say everything else."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        labels: Sequence[str] = (DEFAULT_LABEL,),
+        *,
+        slots: int | None = None,
+        node: Node | None = None,
+        wake: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Execute runs that these labels are served for, so many at a time, as this node.
+
+        `wake` is called, maybe by another thread, when there may be a run to start.
+        """
         self._executions: dict[int, Execution] = {}
+        self._slots = slots or settings.JOB_MAX_PARALLEL
+        self._node = node
+        self._is_daemon = node is None or node.kind == NodeKind.DAEMON
+        self._source = queue().source(labels, self._slots, wake)
+        self._shipper = shipper()
+        self._unsure: list[tuple[JobRun, Process]] = []  # claimed, maybe: the database did not answer
         self.stopping = False
         self.trouble = ""  # in a sentence: what keeps runs from being kept
 
+    def start(self) -> None:
+        """Begin to look for runs; the node has to be stored by now."""
+        self._source.start()
+
     def tick(self) -> None:
-        """Handle everything once: ends, aborts, starts. Raises DatabaseError, after which it can be called again."""
+        """Handle everything once: ends, aborts, output, starts. Raises DatabaseError; then it can be called again."""
+        self._take_back()
         self._collect()
         self._forward_aborts()
+        self._shipper.ship(self._executions)
         if not self.stopping:
             self._start_waiting()
 
-    def collect_ended(self) -> None:
-        """Handle only the ends: cheap, for every turn of the loop, since no row tells of them."""
-        if any(execution.result or execution.has_ended for execution in self._executions.values()):
+    def handle_soon(self) -> None:
+        """Handle what no row tells of, ends and runs that were fetched: cheap, for every turn of the loop."""
+        is_ended = any(execution.result or execution.has_ended for execution in self._executions.values())
+        if is_ended or self._source.has_fetched():
             self.tick()
 
     @property
@@ -74,48 +101,61 @@ class Runner:
         return len(self._executions)
 
     def settle_leftovers(self) -> int:
-        """Close what an earlier daemon left running; its living processes are ended first. Return how many."""
-        left = list(JobRun.objects.select_related("job").filter(state=State.RUNNING).order_by("id"))
+        """Close what an earlier process left running; its living processes are ended first. Return how many."""
+        left = self._source.leftovers()
         for run in left:
             supervisor = Process(run.pid, run.pid_started, run.boot_id) if run.pid and run.pid_started else None
             grace = settings.JOB_SHUTDOWN_GRACE_SECONDS
-            survivors = process.end_run(output.output_path(run.pk), supervisor, grace=grace)
-            if _never_started(run) and not run.abort_requested_at:
-                runs.requeue(run)
+            survivors = process.end_run(output_files.output_path(run.pk), supervisor, grace=grace)
+            if supervisor and _never_started(run) and not run.abort_requested_at:
+                runs.requeue(run, supervisor)
             else:
+                self._shipper.ship_rest(run.pk)
                 ending = _parsed(_result_file(run))
-                died = _lost(run, State.LOST, "the daemon died while it ran", survivors)
+                died = _lost(
+                    run,
+                    State.LOST,
+                    f"{run.node and 'its runner '}{run.node or 'the daemon'} died while it ran",
+                    survivors,
+                )
                 runs.record_end(run, died if ending is None or survivors else ending)
-        output.delete_results()
+                queue().close(run.pk)
+        self._shipper.tidy()
         return len(left)
 
     def shut_down(self, deadline: float) -> None:
         """Start nothing more, end what runs with its grace, and record it; until the monotonic deadline."""
         self.stopping = True
+        self._source.stop()
         for execution in self._executions.values():
-            self._stop(execution, settings.JOB_SHUTDOWN_GRACE_SECONDS, by="the shutdown of the daemon")
+            self._stop(
+                execution,
+                settings.JOB_SHUTDOWN_GRACE_SECONDS,
+                by="the shutdown of the daemon" if self._is_daemon else "the shutdown of its runner",
+            )
         while self._executions and time.monotonic() < deadline:
             try:
                 self._collect()
             except DatabaseError as error:  # a lock or a full disk may pass; else the next start settles it
                 log.error("how runs ended could not be recorded yet: %s", error)
             time.sleep(0.02)
+        self._source.close(deadline)
 
     # --- starting
     def _start_waiting(self) -> None:
-        free = settings.JOB_MAX_PARALLEL - len(self._executions)
-        ready = JobRun.objects.ready(utc_now()).select_related("job")
-        if free <= 0 or not ready.exists() or services.pause():
+        free = self._slots - len(self._executions)
+        if free <= 0 or not self._source.has_runs() or services.pause():
             return
         running_of = Counter(execution.run.job_id for execution in self._executions.values())
-        full: set[int] = set()
-        while free > 0 and (run := ready.exclude(job__in=full).first()):
-            job = run.job
-            if running_of[job.pk] >= job.most_at_once:
-                full.add(job.pk)
-            elif self._start(run):
+        for run in self._source.runs(running_of):
+            if self._start(run):
+                self._source.started(run.pk)
+                running_of[run.job.pk] += 1
                 free -= 1
-                running_of[job.pk] += 1
+            else:
+                self._source.not_started(run)
+            if free <= 0:
+                return
 
     def _start(self, run: JobRun) -> bool:
         """Start one run; false when it could not be, which its row then says."""
@@ -132,11 +172,15 @@ class Runner:
         except (LookupError, TypeError, ValueError) as error:  # edited by hand: one row must not stop the daemon
             runs.record_end(run, Ending(State.ERROR, f"its definition can't be used: {error!r}"))
             return False
+        most = run.job.most_at_once if self._source.counts_others() else None
         try:
-            claimed = runs.record_start(run, process.identify(supervisor.pid))
+            claimant = process.identify(supervisor.pid)
+            self._unsure.append((run, claimant))
+            claimed = runs.record_start(run, claimant, node=self._node, most_at_once=most)
         except BaseException:
             supervisor.communicate()
             raise
+        self._unsure.pop()
         if not claimed:
             supervisor.communicate()  # without its order it starts nothing
             return False
@@ -145,13 +189,23 @@ class Runner:
         log.info("run %s of job %s started (%s)", run.pk, run.job.name, run.trigger)
         return True
 
+    def _take_back(self) -> None:
+        """Queue again what was claimed although the database did not say so: nothing of it was started."""
+        while self._unsure:
+            runs.requeue(*self._unsure[-1])
+            self._unsure.pop()
+
     # --- stopping
     def _forward_aborts(self) -> None:
+        """End what somebody wants ended, and what others took for lost: this runner was not heard of for a while."""
         if not self._executions:
             return
-        asked = JobRun.objects.filter(pk__in=self._executions, abort_requested_at__isnull=False)
-        for pk, by in asked.values_list("pk", "abort_requested_by"):
-            self._stop(self._executions[pk], settings.JOB_GRACE_SECONDS, by=by)
+        running = JobRun.objects.filter(pk__in=self._executions, state=State.RUNNING)
+        asked = {pk: (at, by) for pk, at, by in running.values_list("pk", "abort_requested_at", "abort_requested_by")}
+        for pk, execution in self._executions.items():
+            at, by = asked.get(pk, (utc_now(), "others, who took its runner for dead"))
+            if at is not None:
+                self._stop(execution, settings.JOB_GRACE_SECONDS, by=by)
 
     def _stop(self, execution: Execution, grace: float, *, by: str) -> None:
         if not execution.stop_sent:
@@ -165,11 +219,12 @@ class Runner:
             if execution.result is None and execution.has_ended:
                 execution.result, execution.trouble = _outcome(execution)
             if execution.result is not None:
+                self._shipper.ship_rest(pk)
                 runs.record_end(execution.run, execution.result)
                 del self._executions[pk]
                 self.trouble = execution.trouble
-                with contextlib.suppress(OSError):
-                    output.result_path(pk).unlink(missing_ok=True)
+                self._source.finished(pk)
+                self._shipper.let_go(pk)
 
 
 def _spawn_supervisor(run: JobRun) -> subprocess.Popen[bytes]:
@@ -195,7 +250,7 @@ def _spec(run: JobRun) -> dict[str, Any]:
         **opened,
         "LOBWIFE_REQUEST_ID": str(definition.get("request_id") or ""),
         process.RUN_ID_VARIABLE: str(run.pk),
-        process.OUTPUT_VARIABLE: str(output.output_path(run.pk)),
+        process.OUTPUT_VARIABLE: str(output_files.output_path(run.pk)),
     }
     return {
         "command": [*script_paths.command(path), *definition["arguments"]],
@@ -203,9 +258,9 @@ def _spec(run: JobRun) -> dict[str, Any]:
         "directory": definition["working_directory"] or environment.get("HOME") or "/",
         "timeout": definition["timeout_seconds"],
         "grace": settings.JOB_GRACE_SECONDS,
-        "output": str(output.output_path(run.pk)),
+        "output": str(output_files.output_path(run.pk)),
         "output_limit": settings.JOB_OUTPUT_LIMIT_BYTES,
-        "result": str(output.result_path(run.pk)),
+        "result": str(output_files.result_path(run.pk)),
         "secrets": [value for name, value in environment.items() if name in opened or secrets.is_secret(name)],
     }
 
@@ -231,7 +286,7 @@ def _outcome(execution: Execution) -> tuple[Ending, str]:
     line, _ = supervisor.communicate()
     ending = _parsed(line) or _parsed(_result_file(run))
     if ending is None or supervisor.returncode:
-        survivors = process.end_run(output.output_path(run.pk), None, grace=1)
+        survivors = process.end_run(output_files.output_path(run.pk), None, grace=1)
         code = supervisor.returncode
         how = f"exit code {code}" if code >= 0 else f"signal {-code}"
         return _lost(run, State.ERROR, f"its parent process ended unexpectedly ({how})", survivors), ""
@@ -242,7 +297,7 @@ def _outcome(execution: Execution) -> tuple[Ending, str]:
 
 def _never_started(run: JobRun) -> bool:
     """Certain only within one boot: the supervisor makes the output file before it starts the script."""
-    return run.boot_id == process.boot_id() and not output.output_path(run.pk).exists() and not _result_file(run)
+    return run.boot_id == process.boot_id() and not output_files.output_path(run.pk).exists() and not _result_file(run)
 
 
 def _lost(run: JobRun, state: State, cause: str, survivors: list[int]) -> Ending:
@@ -253,7 +308,7 @@ def _lost(run: JobRun, state: State, cause: str, survivors: list[int]) -> Ending
 
 def _result_file(run: JobRun) -> bytes:
     try:
-        return output.result_path(run.pk).read_bytes()
+        return output_files.result_path(run.pk).read_bytes()
     except OSError:
         return b""
 

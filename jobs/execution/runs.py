@@ -18,14 +18,15 @@ from core.timestamps import iso_text, utc_now
 from jobs import services
 from jobs.alerts import rules
 from jobs.execution import output, reasons
-from jobs.execution.run_events import append_run_event
-from jobs.models import ACTIVE, FAILURES, Concurrency, Job, JobRun, JobRunQuerySet, JobState, State, Trigger
+from jobs.execution.queues import queue
+from jobs.execution.run_events import append_run_event, append_run_events
+from jobs.models import ACTIVE, FAILURES, Concurrency, Job, JobRun, JobRunQuerySet, JobState, Node, State, Trigger
 
 # The contract's `last_status` has fewer words: an aborted or lost run failed, for callers.
 _LAST_STATUS = {State.ABORTED: State.FAILED, State.LOST: State.FAILED}
 _KEPT_COLUMNS = (
     *("script", "schedule", "timezone", "timeout_seconds", "concurrency"),
-    *("environment", "secrets", "working_directory"),
+    *("environment", "secrets", "working_directory", "runs_on"),
 )
 log = logging.getLogger(__name__)
 
@@ -61,8 +62,14 @@ def definition_of(job: Job, arguments: Sequence[str] | None = None) -> dict[str,
 def new_run(
     job: Job, trigger: Trigger, now: datetime, *, arguments: Sequence[str] | None = None, **fields: Any
 ) -> JobRun:
-    """Return a run of the job that is queued from now on; the caller inserts it."""
+    """Return a run of the job that is queued from now on; `insert()` stores it."""
     return JobRun(job=job, trigger=trigger, queued_at=now, definition=definition_of(job, arguments), **fields)
+
+
+def insert(new: Sequence[JobRun], *, actor: str | None = None) -> None:
+    """Store new runs, with their events, and offer those that are queued to runners; within a transaction."""
+    append_run_events(JobRun.objects.bulk_create(new), actor=actor)
+    queue().offer([run for run in new if run.state == State.QUEUED])
 
 
 def request_run(
@@ -87,8 +94,7 @@ def request_run(
         )
         # The request's id goes along: the daemon and the script log it too.
         run.definition["request_id"] = current_request_id()
-        run.save(force_insert=True)
-        append_run_event(run, actor=requested_by)
+        insert([run], actor=requested_by)
     log.info("run %s of job %s was asked for by %s", run.pk, name, requested_by or trigger, extra=_log_fields(run))
     return run
 
@@ -122,6 +128,7 @@ def _end_queued(runs: JobRunQuerySet, state: State, now: datetime, reason: str, 
     """End those of the runs that are queued, each with its event; return how many."""
     queued = list(runs.filter(state=State.QUEUED).order_by("id").values_list("pk", flat=True))
     count = runs.end_queued(state, now, reason, **values)
+    queue().withdraw(queued)
     for run in JobRun.objects.filter(pk__in=queued).select_related("job").order_by("id"):
         append_run_event(run, actor=values.get("abort_requested_by"))
     return count
@@ -177,12 +184,19 @@ def get_run(run_id: int) -> JobRun:
     return run
 
 
-def record_start(run: JobRun, process: Process) -> bool:
-    """Claim a queued run for its supervisor; return False when it is no longer queued."""
+def record_start(run: JobRun, process: Process, *, node: Node | None = None, most_at_once: int | None = None) -> bool:
+    """Claim a queued run for its supervisor; return False when it is no longer queued, or its job has no place for it.
+
+    `most_at_once`: of the job's runs, where those of other nodes count too.
+    """
     now = utc_now()
     supervisor = {"pid": process.pid, "pid_started": process.started, "boot_id": process.boot_id}
+    if node is not None:
+        supervisor |= {"node": node.name, "node_row": node.pk}
     where = {"definition": run.definition} if isinstance(run.definition, dict) else {}  # it has the script's path now
     with transaction.atomic():
+        if most_at_once is not None and running_of(run.job_id) >= most_at_once:
+            return False
         if not run.change([State.QUEUED], state=State.RUNNING, started_at=now, **supervisor, **where):
             return False
         services.count_start(run.job.name, started=iso_text(now))
@@ -193,14 +207,22 @@ def record_start(run: JobRun, process: Process) -> bool:
     return True
 
 
-def requeue(run: JobRun) -> None:
-    """Queue a claimed run again whose script was certainly not started: the daemon died in between."""
-    nobody = {"pid": None, "pid_started": None, "boot_id": ""}
+def running_of(job_id: int) -> int:
+    """Return how many runs of a job are running, on whichever node."""
+    return JobRun.objects.filter(job=job_id, state=State.RUNNING).count()
+
+
+def requeue(run: JobRun, process: Process) -> None:
+    """Queue a run again that was claimed for a supervisor, and whose script was certainly not started."""
+    claimed = JobRun.objects.filter(
+        pk=run.pk, state=State.RUNNING, pid=process.pid, pid_started=process.started, boot_id=process.boot_id
+    )
+    nobody = {"pid": None, "pid_started": None, "boot_id": "", "node": "", "node_row": None}
     with transaction.atomic():
-        if run.change([State.RUNNING], state=State.QUEUED, started_at=None, **nobody):
+        if claimed.update(state=State.QUEUED, started_at=None, **nobody):
             services.uncount_start(run.job.name)
             append_run_event(run, state=State.QUEUED)
-    log.info("run %s of job %s had not started when the daemon died: it is queued again", run.pk, run.job.name)
+            log.info("run %s of job %s was claimed and not started: it is queued again", run.pk, run.job.name)
 
 
 def record_end(run: JobRun, ending: Ending) -> None:
@@ -266,5 +288,4 @@ def _queue_retry(run: JobRun, state: str, now: datetime) -> None:
         retry_of=run,
         note=f"attempt {run.attempt + 1} of {job.retries + 1}, {wait} s after run {run.pk}",
     )
-    retry.save(force_insert=True)
-    append_run_event(retry)
+    insert([retry])

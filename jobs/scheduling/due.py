@@ -21,7 +21,6 @@ from core.errors import Invalid
 from core.timestamps import parse, utc_now
 from jobs import services
 from jobs.execution import runs
-from jobs.execution.run_events import append_run_events
 from jobs.models import Job, JobRun, JobState, Misfire, State, Trigger
 from jobs.scheduling import cron
 
@@ -157,7 +156,7 @@ def insert_runs(batch: Sequence[DueFirings], now: datetime) -> None:
         existing = _existing_runs(batch)
         busy = set(JobRun.objects.active().filter(job__in=keys).values_list("job_id", flat=True))
         new = [run for due in batch for run in _new_runs(due, now, existing, is_busy=due.job.pk in busy)]
-        append_run_events(JobRun.objects.bulk_create(new))
+        runs.insert(new)
         jobs_by_next: dict[datetime | None, list[int]] = defaultdict(list)
         for due in batch:
             jobs_by_next[due.next_firing].append(due.job.pk)

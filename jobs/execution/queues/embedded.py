@@ -1,0 +1,71 @@
+"""The queue of one daemon: its runs are the rows that are ready, whatever they run on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from core.timestamps import utc_now
+from jobs.models import JobRun, State
+
+
+class EmbeddedQueue:
+    """A queued row is all that it takes: the daemon notices each commit."""
+
+    def offer(self, runs: Sequence[JobRun]) -> None:
+        """Do nothing."""
+
+    def withdraw(self, run_ids: Sequence[int]) -> None:
+        """Do nothing."""
+
+    def close(self, run_id: int) -> None:
+        """Do nothing."""
+
+    def mend(self) -> None:
+        """Do nothing."""
+
+    def source(self, labels: Sequence[str], slots: int, wake: Callable[[], object]) -> ReadyRows:
+        return ReadyRows()
+
+
+class ReadyRows:
+    """The rows that are ready, in their order, but for those of jobs that have no place."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def has_fetched(self) -> bool:
+        return False
+
+    def has_runs(self) -> bool:
+        return JobRun.objects.ready(utc_now()).exists()
+
+    def runs(self, running_of: Counter[int]) -> Iterator[JobRun]:
+        full: set[int] = set()
+        ready = JobRun.objects.ready(utc_now()).select_related("job")
+        while run := ready.exclude(job__in=full).first():
+            if running_of[run.job.pk] >= run.job.most_at_once:
+                full.add(run.job.pk)
+            else:
+                yield run
+
+    def counts_others(self) -> bool:
+        return False
+
+    def started(self, run_id: int) -> None:
+        """Do nothing."""
+
+    def not_started(self, run: JobRun) -> None:
+        """Do nothing: its row says what became of it."""
+
+    def finished(self, run_id: int) -> None:
+        """Do nothing."""
+
+    def leftovers(self) -> list[JobRun]:
+        return list(JobRun.objects.select_related("job").filter(state=State.RUNNING).order_by("id"))
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+    def close(self, deadline: float) -> None:
+        """Do nothing."""
