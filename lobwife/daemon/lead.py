@@ -99,6 +99,21 @@ class SingleDaemon:
         """Keep the lock until the process ends."""
 
 
+class NoCandidacy:
+    """Never leads: a runner."""
+
+    lead: Lead | None = None
+
+    def stand(self) -> None:
+        """Do nothing."""
+
+    def resign(self) -> None:
+        """Do nothing."""
+
+    def withdraw(self) -> None:
+        """Do nothing."""
+
+
 class Election:
     """Stands for leader in a thread of its own, which keeps the lock while this daemon has it.
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from logging.handlers import RotatingFileHandler
 
 from django.conf import settings
@@ -23,11 +24,11 @@ from jobs import nodes
 from jobs.alerts import rules
 from jobs.execution.process import boot_id
 from jobs.execution.runner import Runner
+from jobs.models import DEFAULT_LABEL, NodeKind
 from jobs.models import Daemon as DaemonRow
-from jobs.models import NodeKind
 from jobs.scheduling.due import settle_foreign_runs
 from lobwife import __version__
-from lobwife.daemon.lead import Candidacy, Lead, candidacy
+from lobwife.daemon.lead import Candidacy, Lead, NoCandidacy, candidacy
 from lobwife.daemon.scheduler import Clock
 from lobwife.daemon.work import Work, of_lead
 
@@ -46,17 +47,21 @@ _LOG_BYTES, _OLD_LOGS = 5 * 2**20, 3
 class Daemon:
     """A daemon: it executes runs and, while it leads, does what one does for all. `run()` returns its exit code.
 
-    Of a state directory there is one, which leads; on a database with a server any number, of which one leads.
+    Of a state directory there is one, which leads; on a database with a server any number, of which one leads. A runner
+    is one that never leads, and serves other labels.
     """
 
-    def __init__(self) -> None:
-        self.runner = Runner()
+    def __init__(
+        self, kind: NodeKind = NodeKind.DAEMON, labels: Sequence[str] = (DEFAULT_LABEL,), slots: int | None = None
+    ) -> None:
+        self.kind = kind
+        self._heartbeat = nodes.Heartbeat(kind, labels)
+        self.runner = Runner(labels, slots=slots, node=self._heartbeat.node, wake=self._wake)
         self.work: Work | None = None  # while it leads
-        self._candidacy: Candidacy = candidacy()
-        self._heartbeat = nodes.Heartbeat(NodeKind.DAEMON)
+        self._candidacy: Candidacy = NoCandidacy() if kind == NodeKind.RUNNER else candidacy()
         self._clock = Clock()
         self._stop_requested = self._plan_again = False
-        self._signal_pipe = -1
+        self._signal_pipe = self._wake_end = -1
         self._commits: Listener
         self._seen_version: tuple[object, int] | None = None
         self._runs_checked = self._beaten = self._refreshed = 0.0
@@ -67,15 +72,18 @@ class Daemon:
     def run(self) -> int:
         """Work until SIGTERM or SIGINT; raises Conflict when another daemon has this state directory."""
         self._candidacy.stand()
-        _log_to_file()
+        if self.kind == NodeKind.DAEMON:
+            _log_to_file()
         self._listen_for_signals()
         leftovers = self.runner.settle_leftovers()
         settled = f"; {leftovers} runs settled" if leftovers else ""
-        log.info("the daemon starts (version %s, pid %s)%s", __version__, os.getpid(), settled)
+        log.info("the %s starts (version %s, pid %s)%s", self.kind, __version__, os.getpid(), settled)
+        self._beat()
+        self.runner.start()
         try:
             code = self._work()
         except Exception:
-            log.critical("an unexpected failure; the daemon exits, to be started again", exc_info=True)
+            log.critical("an unexpected failure; the %s exits, to be started again", self.kind, exc_info=True)
             code = 1
         self._end()
         return code
@@ -91,7 +99,7 @@ class Daemon:
             self.runner.tick()
             self._runs_checked = now
         else:
-            self.runner.collect_ended()
+            self.runner.handle_soon()
         if self.work and (written or clock_set):
             self.work.wake()
         self._is_refresh_due |= written or clock_set
@@ -158,17 +166,22 @@ class Daemon:
 
         Through a pipe and not an Event, whose lock is not for signal handlers to take.
         """
-        self._signal_pipe, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        self._signal_pipe, self._wake_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._wake_end, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+
+    def _wake(self) -> None:
+        """Have the loop turn at once, by whichever thread this is called."""
+        with contextlib.suppress(OSError):  # full: a turn is due anyway
+            os.write(self._wake_end, b"\0")
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._stop_requested = True
 
     def _end(self) -> None:
-        log.info("the daemon stops; %s runs are given their grace", self.runner.running)
+        log.info("the %s stops; %s runs are given their grace", self.kind, self.runner.running)
         # An abort that is under way has its own, longer grace.
         deadline = time.monotonic() + max(settings.JOB_SHUTDOWN_GRACE_SECONDS, settings.JOB_GRACE_SECONDS) + 2
         leads = self.work is not None and not self.work.lead.over.is_set()
@@ -185,7 +198,7 @@ class Daemon:
         if self.work:
             self.work.wait(deadline)
         self._candidacy.withdraw()
-        log.info("the daemon stopped")
+        log.info("the %s stopped", self.kind)
 
     def _trouble(self) -> str:
         """Return what the daemon can't do now, as a sentence; empty, as the column has it, when there is nothing."""

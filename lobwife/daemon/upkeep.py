@@ -19,6 +19,7 @@ from jobs import nodes
 from jobs.alerts.delivery import AlertSender, PingSender
 from jobs.alerts.rules import Watch, on_task_failed
 from jobs.execution import retention
+from jobs.execution.dead_runners import DeadRunners
 from lobwife.daemon.loop import Loop
 from ops.alerts.watch import Watch as ConditionWatch
 from tasks.costs.prices import Pricer
@@ -52,8 +53,9 @@ def loops() -> list[Loop]:
         Loop("the hourly copy of the database", copies.keep_when_due, every_seconds=60, idle_seconds=60),
         Loop("the weekly restore test", restore_test.run_when_due, every_seconds=600, idle_seconds=600),
     ]
+    server = [Loop("settle runs of dead runners", DeadRunners().tick, every_seconds=2, idle_seconds=2)]
     return [
-        *(() if is_postgres() else file),
+        *(server if is_postgres() else file),
         Loop("the broker's follower", Follower().tick, every_seconds=0.5),
         Loop(
             "the vault's follower",

@@ -21,19 +21,24 @@ class Command(BaseCommand):
         " PostgreSQL any number, of which one leads."
     )
     requires_system_checks: list[str] = []
+    title = "lobwife-daemon"
 
     def handle(self, *args: Any, **options: Any) -> None:
         stop_with_supervisor()
         executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
         if executor.migration_plan(executor.loader.graph.leaf_nodes()):
             raise CommandError("The database is not up to date: run `manage.py migrate` first.")
-        setproctitle("lobwife-daemon")
+        setproctitle(self.title)
         warn_if_open()
         try:
-            code = Daemon().run()
+            code = self.process(**options).run()
         except LobwifeError as error:
             raise CommandError(str(error)) from None
         except DatabaseError as error:
-            raise CommandError(f"The daemon could not start: {error}.") from None
+            raise CommandError(f"It could not start: {error}.") from None
         if code:
             raise SystemExit(code)
+
+    def process(self, **options: Any) -> Daemon:
+        """Return what runs; raises CommandError."""
+        return Daemon()
