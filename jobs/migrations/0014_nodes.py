@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("jobs", "0012_question_alerts"),
+        ("jobs", "0013_runs_of_job"),
     ]
 
     operations = [
