@@ -92,7 +92,7 @@ def test_output_is_read_while_it_is_written_and_an_abort_arrives_at_once(both: R
     asked = time.monotonic()
     runs.abort_run(run_id=run.pk, actor="olga")
     over = ended(run)
-    assert time.monotonic() - asked < 10  # half a second, where the machine has nothing else to do
+    assert time.monotonic() - asked < 10  # 2 s on a machine that is not overloaded
     assert (over.state, over.note) == ("aborted", "aborted by olga")
     assert not is_running(int((both.here / f"pid-{run.pk}").read_text()))
     wait_for(lambda: not list(both.folder.glob(f"state-*/runs/*/{run.pk}.*")), what="its files are gone")
