@@ -5,8 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("jobs", "0013_nodes"),
-        ("jobs", "0013_runs_of_job"),
+        ("jobs", "0014_nodes"),
     ]
 
     operations = [
