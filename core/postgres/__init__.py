@@ -1,4 +1,4 @@
 """A database backend: Django's PostgreSQL with one writer at a time by default, and commits that are listened for.
 
-Imported when `LOBWIFE_DATABASE_URL` is set, and only then: it needs psycopg.
+Its modules but `dump` are imported when `LOBWIFE_DATABASE_URL` is set, and only then: they need psycopg.
 """

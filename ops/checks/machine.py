@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
@@ -19,8 +20,11 @@ from django.db.migrations.executor import MigrationExecutor
 
 from broker.github.client import GitHub
 from core.database.server import is_postgres, server
+from core.display import duration
 from core.errors import LobwifeError
-from core.timestamps import parse
+from core.postgres import dump
+from core.sqlite.copies import folder
+from core.timestamps import parse, utc_now
 from jobs.alerts import kinds
 from ops.checks import Finding, bad, fleet, good, state, warn
 from tasks.models import Task, TaskEvent
@@ -138,13 +142,22 @@ def _unreadable_rows() -> Iterator[Finding]:
 def copies() -> Iterator[Finding]:
     """Check the copies of the database; an installation that runs has at least one."""
     if is_postgres():
-        yield good("copies", "made with the database's own tools, not here: docs/postgres.md")
+        yield _dump()
         return
     kept = state.copies()
     if not kept.kept:
         remedy = "start the daemon, which keeps one an hour, or run `manage.py backup`"
         yield bad("copies", "none is kept yet", remedy)
     yield from fleet.copies(kept, _limits())
+
+
+def _dump() -> Finding:
+    own = "made with the database's own tools (docs/postgres.md)"
+    newest = dump.newest(folder())
+    if newest is None:
+        return good("copies", f"{own}; none by `manage.py backup` is here")
+    age = (utc_now() - datetime.fromtimestamp(newest.stat().st_mtime, UTC)).total_seconds()
+    return good("copies", f"{own}; the newest by `manage.py backup` is {duration(age)} old")
 
 
 def daemon() -> Iterator[Finding]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+import subprocess
 from io import StringIO
 
 import psycopg
@@ -11,7 +13,7 @@ from django.core.management.base import CommandError
 from django.db import connection
 
 from core.postgres.requirements import obstacles
-from tests.support.postgres import url_of_run
+from tests.support.postgres import program, url_of_run
 
 pytestmark = pytest.mark.django_db
 
@@ -57,6 +59,24 @@ def test_a_database_that_takes_no_writes_is_refused() -> None:
 
 
 def test_what_is_about_a_file_steps_aside() -> None:
-    for command in (["backup"], ["restore", "any.db"]):
-        with pytest.raises(CommandError, match=r"PostgreSQL, whose copies are made .* with its own tools"):
-            call_command(*command, stdout=StringIO())
+    with pytest.raises(CommandError, match=r"PostgreSQL, whose copies are made .* with its own tools"):
+        call_command("restore", "any.db", stdout=StringIO())
+
+
+def test_a_copy_is_made_by_pg_dump(tmp_path: pathlib.Path) -> None:
+    target = tmp_path / "copies" / "now.dump"
+    call_command("backup", str(target), stdout=StringIO())
+    listed = subprocess.run(
+        [program("pg_restore"), "--list", target], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    assert "TABLE DATA public tasks " in listed
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_without_pg_dump_a_sentence_says_what_to_install(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CommandError, match="install Debian's postgresql-client"):
+        call_command("backup", str(tmp_path / "now.dump"), stdout=StringIO())
+    assert list(tmp_path.iterdir()) == []

@@ -56,7 +56,7 @@ class Cluster:
         options = [part for name, value in self._options.items() for part in ("-c", f"{name}={value}")]
         log = (self.folder / "log").open("ab")
         self._process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "QUIT", str(_program("postgres")), "-D", str(self._data), *options],
+            ["setpriv", "--pdeathsig", "QUIT", str(program("postgres")), "-D", str(self._data), *options],
             stdout=log,
             stderr=log,
             cwd=self.folder,
@@ -83,13 +83,13 @@ class Cluster:
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _run(self, program: str, *arguments: str) -> None:
-        command = [str(_program(program)), *arguments]
+    def _run(self, name: str, *arguments: str) -> None:
+        command = [str(program(name)), *arguments]
         done = subprocess.run(
             command, capture_output=True, text=True, cwd=self.folder, timeout=_SECONDS, **self._account
         )
         if done.returncode:
-            raise RuntimeError(f"{program}: {done.stderr}")
+            raise RuntimeError(f"{name}: {done.stderr}")
 
 
 def url_of_run() -> str:
@@ -102,7 +102,7 @@ def url_of_run() -> str:
     return os.environ[variable]
 
 
-def _program(name: str) -> pathlib.Path:
+def program(name: str) -> pathlib.Path:
     """Return the newest of Debian's, or what is in PATH; there has to be one."""
     for folder in sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: -float(path.split("/")[4])):
         if os.access(f"{folder}/{name}", os.X_OK):

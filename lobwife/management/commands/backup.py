@@ -8,14 +8,17 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
+from core.database.server import server
 from core.errors import LobwifeError
-from core.sqlite.copies import copy_to, keep_copy, kept_copies, refuse_on_server
+from core.postgres import dump
+from core.sqlite.copies import copy_to, folder, keep_copy, kept_copies
+from core.timestamps import utc_now
 
 
 class Command(BaseCommand):
     help = (
         "Copy the database, at any time: into FILE, compressed if it ends in .gz, or into backups/ of the state"
-        " directory. The hourly copies remove neither."
+        " directory. The hourly copies remove neither. On PostgreSQL pg_dump makes the copy."
     )
     requires_system_checks: list[str] = []
 
@@ -24,8 +27,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, file: pathlib.Path | None, **options: Any) -> None:
         try:
-            refuse_on_server()
             connection.ensure_connection()  # before anything is left in a folder without a database
+            if database := server():
+                target = file.absolute() if file else folder() / f"{utc_now():%Y-%m-%dT%H%M%SZ}-by-hand{dump.SUFFIX}"
+                dump.dump(database, target)
+                self.stdout.write(str(target))
+                return
             if file is not None:
                 copy_to(file.absolute())
                 self.stdout.write(str(file.absolute()))
