@@ -35,7 +35,7 @@ class Shipper(Protocol):
         """Remove what is needed no longer of a run whose end is recorded."""
 
     def tidy(self) -> None:
-        """Remove what earlier processes left here of runs that are over."""
+        """Bring what is still missing of runs that are over, then remove what is left of them here."""
 
 
 def shipper() -> Shipper:
@@ -92,7 +92,8 @@ class ToDatabase:
 
     def take_in(self, run_id: int) -> None:
         while pieces := self._new_pieces(run_id):
-            self._write({run_id: pieces}, State.values)
+            if not self._write({run_id: pieces}, State.values):
+                return
 
     def let_go(self, run_id: int) -> None:
         self._shipped.pop(run_id, None)
@@ -104,6 +105,7 @@ class ToDatabase:
         running = set(JobRun.objects.filter(pk__in=run_ids, state=State.RUNNING).values_list("pk", flat=True))
         for run_id in run_ids:
             if run_id not in running:
+                self.take_in(run_id)  # an installation that was moved here has all its output in files
                 self.let_go(run_id)
 
     def _new_pieces(self, run_id: int) -> list[OutputPiece]:
