@@ -38,7 +38,6 @@ def job_detail(name: str) -> dict[str, Any]:
         **_summary(job, state, running, utc_now()),
         "script": job.script,
         "concurrency": job.concurrency,
-        "runs_on": job.runs_on,
         "last_output": state.last_output,
     }
 

@@ -33,7 +33,6 @@ class JobDetail(JobShown):
     name: str
     script: str
     concurrency: str
-    runs_on: str
     last_output: str | None
 
 

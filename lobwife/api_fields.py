@@ -96,7 +96,6 @@ FIELDS = {
     "job": "The name of the job.",
     "script": "The file name of the script.",
     "description": "What it is, in words.",
-    "runs_on": "The label of the runners that execute it; empty: the daemons do.",
     "concurrency": "What happens to a run while another one is running: forbid, queue, replace or allow.",
     "timezone": "The time zone of the schedule.",
     "next": "Where to go on; null where there is no more.",

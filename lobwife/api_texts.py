@@ -166,7 +166,6 @@ _SAMPLES: dict[str, Any] = {
     "last_duration": 12.5,
     "last_output": "wrote 14 rows",
     "concurrency": "forbid",
-    "runs_on": "",
     "message": "Job nightly-report triggered",
     "error": "Task T42 not found",
 }

@@ -36,5 +36,5 @@ def test_psycopg_is_imported_where_a_url_asks_for_it_and_only_there(tmp_path: pa
 
 def test_where_it_is_not_installed_a_sentence_says_how_to(tmp_path: pathlib.Path) -> None:
     refused = _python(_WITHOUT_PSYCOPG, tmp_path, LOBWIFE_DATABASE_URL="postgresql://ann:hunter2@h/fleet")
-    assert "needs psycopg: pip install -r requirements-postgres.txt" in refused.stderr
+    assert "needs psycopg and procrastinate: pip install -r requirements-postgres.txt" in refused.stderr
     assert "hunter2" not in refused.stderr

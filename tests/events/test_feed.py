@@ -356,7 +356,7 @@ def _change_a_run(chance: random.Random, made: list[Job]) -> None:
             enqueue_due,  # type: ignore[list-item]
             lambda: runs.record_start(run, Process(1, 1, "boot")),  # type: ignore[list-item,return-value]
             lambda: runs.record_end(run, Ending(state)),  # type: ignore[list-item,return-value]
-            lambda: runs.requeue(run),  # type: ignore[list-item,return-value]
+            lambda: runs.requeue(run, Process(1, 1, "boot")),  # type: ignore[list-item,return-value]
             lambda: runs.abort_run(run_id=run.pk, actor="x"),
         ]
     chance.choice(choices)()
