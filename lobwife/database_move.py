@@ -29,6 +29,7 @@ from django.db.utils import DatabaseError, IntegrityError
 
 from core.errors import Conflict, Invalid, Unavailable
 from core.text import one_line
+from jobs.models import Node
 
 SQLITE = "sqlite"
 _TARGET = "target"
@@ -333,13 +334,16 @@ def _carry_highest_id(model: type[models.Model]) -> None:
 
 
 def _in_order() -> list[type[models.Model]]:
-    """Return the models that both databases have tables of, each after those that its rows refer to."""
+    """Return the models that both databases have tables of, each after those that its rows refer to.
+
+    Not the nodes: those of the target are other processes.
+    """
     source = set(connections[DEFAULT_DB_ALIAS].introspection.table_names())
     target = set(connections[_TARGET].introspection.table_names())
     present = {
         model._meta.db_table: model
         for model in apps.get_models(include_auto_created=True)
-        if not model._meta.proxy and model._meta.db_table in source & target
+        if not model._meta.proxy and model is not Node and model._meta.db_table in source & target
     }
     ordered: dict[str, type[models.Model]] = {}
 

@@ -225,7 +225,7 @@ def test_metrics_count_the_nodes_and_health_is_well(fleet: Fleet) -> None:
     fleet.roles()
     lines = fleet.web.get("/metrics").body.decode()
     assert re.search(r'^lobwife_nodes\{kind="daemon"\} 2\.0$', lines, re.MULTILINE)
-    assert fleet.web.get("/health").json["status"] == "ok"
+    wait_for(lambda: fleet.web.get("/health").json["status"] == "ok", 30, "the leader has beaten")
 
 
 def test_serve_brings_a_web_and_a_daemon_that_follows(fleet: Fleet, tmp_path: pathlib.Path) -> None:
@@ -236,6 +236,7 @@ def test_serve_brings_a_web_and_a_daemon_that_follows(fleet: Fleet, tmp_path: pa
     kinds = "SELECT kind, count(*) FROM jobs_node WHERE beat_at > now() - interval '12 s' GROUP BY kind"
     try:
         wait_for(lambda: ("daemon", 3) in fleet.query(kinds), START_SECONDS, "its daemon beats")
+        wait_for(third._answers, START_SECONDS, "its web answers")
         assert third.get("/health").json["daemon"]["alive"] is True
         assert fleet.term() == term
     finally:

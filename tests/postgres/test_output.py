@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 
 def test_what_a_moved_installation_has_in_files_is_taken_in(settings: LazySettings, tmp_path: pathlib.Path) -> None:
     settings.STATE_DIR = tmp_path
-    job = Job.objects.all()[0]
+    job = Job.objects.create(name="talks", script="hello.py", schedule="@daily")
     run = JobRun.objects.create(job=job, state=State.SUCCESS, trigger=Trigger.REST, queued_at=utc_now())
     text = b"a line of output\n" * 100_000
     files = {run.pk: output_files.output_path(run.pk), run.pk + 1: output_files.output_path(run.pk + 1)}
