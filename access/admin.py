@@ -13,7 +13,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q, QuerySet
+from django.db.models import ManyToManyField, Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
@@ -34,10 +34,16 @@ from tasks.ids import parse_typed_id
 
 _CALLERS_SHOWN = 50
 
+# A browser's own list works by keyboard and for screen readers; Django's picker of two boxes does not.
+_PLAIN_LISTS = {"formfield_overrides": {ManyToManyField: {"widget": forms.SelectMultiple(attrs={"size": 10})}}}
 # The lists of other packages take no more lookups than ours.
 _OF_OTHERS: dict[Any, dict[str, Any]] = {
-    User: {"list_display": ("username", "email", "is_active", "is_superuser", "last_login")},
-    Group: {},
+    User: {
+        "list_display": ("username", "email", "is_active", "is_superuser", "last_login"),
+        "readonly_fields": ("last_login", "date_joined"),
+        **_PLAIN_LISTS,
+    },
+    Group: _PLAIN_LISTS,
     AccessAttempt: {
         "empty_text": "Wrong passwords appear here, by name and address; after ten no more are tried for a while."
     },
