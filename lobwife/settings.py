@@ -187,7 +187,8 @@ if _DATABASE_URL:
         raise ImproperlyConfigured(
             "LOBWIFE_DATABASE_URL needs psycopg and procrastinate: pip install -r requirements-postgres.txt"
         )
-    INSTALLED_APPS.append("procrastinate.contrib.django")  # its tables: the queue of runs
+    # Its tables, the queue of runs; before jobs, whose admin unregisters its pages.
+    INSTALLED_APPS.insert(INSTALLED_APPS.index("jobs"), "procrastinate.contrib.django")
     PROCRASTINATE_AUTODISCOVER_MODULE_NAME = ""
     _settings_of = importlib.import_module("core.postgres.url").settings_of
     DATABASES = {

@@ -20,6 +20,8 @@ from jobs.execution.runs import Ending, Process
 from jobs.models import Daemon, Job, JobRun, State, Trigger
 
 pytestmark = pytest.mark.django_db
+# On PostgreSQL runs wait for runners: tests/postgres/test_runners.py.
+EMBEDDED = pytest.mark.sqlite("the daemon's own queue of runs")
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +52,7 @@ def waits_for(run: JobRun) -> str | None:
     return shown
 
 
+@EMBEDDED
 def test_only_what_is_queued_waits() -> None:
     define("one")
     run = queue("one")
@@ -67,6 +70,7 @@ def test_a_run_waits_for_a_daemon_that_is_down_or_was_before_the_clock_was_set_b
         assert queries.daemon_is_alive() is False
 
 
+@EMBEDDED
 def test_a_retry_is_not_put_off_by_a_clock_that_was_set_back() -> None:
     define("one", retries=1, retry_delay_seconds=600)
     runs.record_end(start("one"), Ending(State.FAILED))
@@ -98,6 +102,7 @@ def test_a_run_waits_for_others_of_its_job() -> None:
     assert waits_for(third) == f"one of 2 runs of this job: {several[0].pk}, {several[1].pk}"
 
 
+@EMBEDDED
 def test_a_run_waits_for_a_free_slot_behind_those_that_were_asked_for_before(settings: LazySettings) -> None:
     for name in ("a", "b", "c", "d", "e"):
         define(name)
@@ -110,6 +115,7 @@ def test_a_run_waits_for_a_free_slot_behind_those_that_were_asked_for_before(set
     ]
 
 
+@EMBEDDED
 def test_lists_say_it_in_a_constant_number_of_queries(client: Client) -> None:
     client.force_login(User.objects.create_superuser("olga"))
     for number in range(20):

@@ -91,6 +91,7 @@ def test_an_active_run_is_never_touched(settings: LazySettings, state: str) -> N
     assert has_output([active]) == [True]
 
 
+@pytest.mark.sqlite("output in files: in the database it goes with the row")
 def test_output_of_a_deleted_job_goes(tmp_path: pathlib.Path) -> None:
     stays = runs_of(define("stays"))
     goes = runs_of(define("goes"), 3)

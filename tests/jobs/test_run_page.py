@@ -168,6 +168,7 @@ def print_once_somebody_waits(run: JobRun, printed: str) -> None:
     shipping.shipper().take_in(run.pk)
 
 
+@pytest.mark.sqlite("output in files: tests/postgres/test_runners.py has it in the database")
 def test_an_answer_waits_for_the_next_line_and_names_what_to_wait_for_then(operator_client: Client) -> None:
     run = started_run("one\n")
     assert "seen=4" in text(operator_client, page_of(run))
