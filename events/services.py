@@ -12,7 +12,7 @@ import orjson
 from django.db import connection
 from django.db.transaction import TransactionManagementError
 
-from core.database.statements import in_order_of_commits, last_id, write
+from core.database.statements import last_id, write
 from core.errors import Gone
 from core.timestamps import utc_now
 from events.types import TYPES
@@ -110,7 +110,6 @@ def append_all(events: Iterable[NewEvent]) -> None:
         text = orjson.dumps(data, option=orjson.OPT_UTC_Z).decode().replace(r"\u0000", r"\ufffd")
         who = (_shortened(event.actor), _shortened(event.caller))
         rows.append((event.type, now, _shortened(event.subject), *who, text, data.get("task_id")))
-    in_order_of_commits()
     insert = _INSERT.format(last_id=last_id(_TABLE))
     if len(rows) == 1:  # as almost always: past Django's cursor, while all other writers wait
         write(insert, rows[0])
@@ -129,7 +128,7 @@ def read_after(
     The one place that readers read from. An event that is seen here is never followed by one with a smaller id: ids are
     given out in the order of commits. SQLite has a single writer. PostgreSQL has many, and a sequence would give 5 to
     one that commits after another's 6: a cursor that has passed 6 would never see 5. So whoever appends holds a lock
-    until the COMMIT (`in_order_of_commits()`), and the id is one more than the newest, than which none can become
+    until the COMMIT, and the id is one more than the newest, than which none can become
     visible that is smaller. There are no gaps either, since what is rolled back gives its ids back.
     """
     until = cursor + _WINDOW if task is None else _LARGEST

@@ -61,11 +61,6 @@ def last_id(table: str) -> str:
     return str(connections[DEFAULT_DB_ALIAS].ops.last_id(table))  # type: ignore[attr-defined]
 
 
-def in_order_of_commits() -> None:
-    """Let no other transaction that calls this come between here and the COMMIT of this one."""
-    connections[DEFAULT_DB_ALIAS].in_order_of_commits()  # type: ignore[attr-defined]
-
-
 def _wrapper() -> Any:
     """Return Django's connection itself: each look through `django.db.connection` takes half a microsecond."""
     wrapper = connections[DEFAULT_DB_ALIAS]

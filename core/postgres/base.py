@@ -266,9 +266,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 raise OperationalError(_FENCED) from error
             raise
 
-    def in_order_of_commits(self) -> None:
-        """Do nothing: a transaction has the lock of writers from its beginning."""
-
     @contextlib.contextmanager
     def one_at_a_time(self, name: str) -> Iterator[None]:
         """Hold a lock of this name for a block, over several transactions; wait as long as another holds it."""

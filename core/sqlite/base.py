@@ -231,9 +231,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
         finally:
             self._leave_gate()
 
-    def in_order_of_commits(self) -> None:
-        """Do nothing: a transaction is the only writer from its beginning."""
-
     def execute_prepared(self, sql: str, parameters: Any) -> Any:
         """Execute a statement past Django's cursors; sqlite3 keeps what it has compiled."""
         return self.connection.execute(native_sql(sql), parameters)

@@ -12,7 +12,7 @@ from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from jobs.execution import ansi, output
-from jobs.execution.output_chunk import Chunk
+from jobs.execution.output_files import Chunk
 
 WINDOW_BYTES = 64 * 1024
 WINDOW_LINES = 2000

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from core.database.server import is_postgres
 from jobs.execution import output_files, output_pieces
-from jobs.execution.output_chunk import Chunk
+from jobs.execution.output_files import Chunk
 from jobs.models import JobRun
 
 LINES_SHOWN = 200

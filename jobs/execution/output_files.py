@@ -6,12 +6,20 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from django.conf import settings
 
-from jobs.execution.output_chunk import Chunk
-
 RUNS_PER_FOLDER = 1000
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of output. `skipped` bytes before it were left out, because the output was over its limit."""
+
+    data: bytes
+    skipped: int
+    next_offset: int
 
 
 def output_path(run_id: int) -> pathlib.Path:

@@ -13,7 +13,7 @@ from django.db import close_old_connections, connection
 from django.db.models import F, Max, Sum
 
 from core.database.watcher import watcher
-from jobs.execution.output_chunk import Chunk
+from jobs.execution.output_files import Chunk
 from jobs.models import OutputPiece
 
 PIECE_BYTES = 65536
