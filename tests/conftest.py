@@ -57,11 +57,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_for_this_database(item: pytest.Item) -> bool:
-    """On PostgreSQL all tests within a process but those of SQLite; on SQLite all but those of PostgreSQL."""
+    """On PostgreSQL all tests within a process that ask a database, but those of SQLite; on SQLite all but its own."""
     if not is_postgres():
         return ON_POSTGRES not in item.path.parents
     if ON_POSTGRES in item.path.parents:
         return True
+    if UNIT in item.path.parents:
+        return False
     return item.get_closest_marker("fast") is not None and item.get_closest_marker("sqlite") is None
 
 
