@@ -17,6 +17,8 @@ from lobwife import __version__
 from tests.support.installation import ROOT, Installation, wait_for
 from tests.support.old_service import dump, make_database, make_json
 
+pytestmark = pytest.mark.slow
+
 ENTRY = ROOT / "deploy" / "bin" / "lobwife"
 LET_THROUGH = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
 # A user who is not root, as in the container, who may nevertheless read this checkout wherever it is.

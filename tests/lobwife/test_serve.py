@@ -20,6 +20,8 @@ from tests.support.installation import ROOT, Installation, free_ports, wait_for
 from tests.support.processes import Process as Running
 from tests.support.processes import alive, tree
 
+pytestmark = pytest.mark.slow
+
 STUBBORN = "trap '' TERM\necho $$ > \"$HOME/script.pid\"\nwhile :; do sleep 0.2; done\n"
 
 
