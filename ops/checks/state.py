@@ -152,13 +152,14 @@ def failing_jobs() -> list[FailingJob]:
     judged = JobRun.objects.filter(pk__in=newest, state__in=(State.SUCCESS, *FAILURES)).defer("definition")
     for run in judged.order_by("-id"):
         runs[run.job_id].append(run)
+    failures = {pk: list(itertools.takewhile(lambda run: run.state in FAILURES, runs[pk])) for pk in names}
+    last = {pk: in_a_row[0] for pk, in_a_row in failures.items() if in_a_row}
+    why = reasons.by_run(itertools.islice(last.values(), _MOST_REASONS))  # each may read a file
     failing: list[FailingJob] = []
-    for pk, (name, since) in names.items():
-        failures = list(itertools.takewhile(lambda run: run.state in FAILURES, runs[pk]))
-        if failures:
-            began, newest_run = since or failures[-1].queued_at, failures[0]
-            reason = reasons.reason(newest_run) if len(failing) < _MOST_REASONS else ""  # each reads a file
-            failing.append(FailingJob(pk, name, len(failures), began, newest_run.pk, reason))
+    for pk, run in last.items():
+        name, since = names[pk]
+        began = since or failures[pk][-1].queued_at
+        failing.append(FailingJob(pk, name, len(failures[pk]), began, run.pk, why.get(run.pk, "")))
     return failing
 
 
