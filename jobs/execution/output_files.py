@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -61,6 +61,11 @@ def tail(run_id: int, budget: int) -> tuple[bytes, bool]:
         if len(data) >= budget:
             break
     return data, cut
+
+
+def tails(run_ids: Sequence[int], budget: int) -> dict[int, bytes]:
+    """Return the last bytes of each run's output, at most `budget`."""
+    return {run_id: tail(run_id, budget)[0] for run_id in run_ids}
 
 
 def end(run_id: int) -> int:

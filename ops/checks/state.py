@@ -153,7 +153,7 @@ def failing_jobs() -> list[FailingJob]:
             judged[job].append((run, state, queued_at))
     failures = {pk: list(itertools.takewhile(lambda run: run[1] in FAILURES, runs)) for pk, runs in judged.items()}
     explained = [runs[0][0] for runs in failures.values() if runs][:_MOST_REASONS]  # each reads a file
-    words = {run.pk: reasons.reason(run) for run in JobRun.objects.filter(pk__in=explained).defer("definition")}
+    words = reasons.by_run(JobRun.objects.filter(pk__in=explained).defer("definition"))
     return [
         FailingJob(pk, name, len(runs), since or _in_utc(runs[-1][2]), runs[0][0], words.get(runs[0][0], ""))
         for pk, (name, since) in names.items()

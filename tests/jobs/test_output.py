@@ -8,7 +8,7 @@ import pytest
 from django.conf import LazySettings
 from django.test import Client
 
-from jobs.execution import output_files, runs, shipping
+from jobs.execution import output, output_files, runs, shipping
 from jobs.models import Job, JobRun, OutputPiece, State, Trigger
 from tests.support.jobs import capture
 
@@ -67,3 +67,16 @@ def test_output_of_an_installation_that_came_back_from_postgresql_is_in_files_ag
     assert b"".join(files().values()) == b"".join(before.values())
     assert output_files.times(run.pk) == times != []
     assert not OutputPiece.objects.exists()
+
+
+@pytest.mark.parametrize("budget", [1, 20, 8192])
+def test_the_ends_of_several_outputs_are_what_each_ends_with(run: JobRun, budget: int) -> None:
+    short = JobRun.objects.create(job=run.job, state=State.FAILED, trigger=Trigger.REST, queued_at=run.queued_at)
+    silent = JobRun.objects.create(job=run.job, state=State.FAILED, trigger=Trigger.REST, queued_at=run.queued_at)
+    for piece in (b"a first piece, ", b"a second one\n"):
+        with output_files.output_path(short.pk).open("ab") as file:
+            file.write(piece)
+        shipping.shipper().take_in(short.pk)
+    tails = output.tails([run.pk, short.pk, silent.pk], budget)
+    assert tails.pop(silent.pk, b"") == b""
+    assert tails == {run.pk: TEXT.encode()[-budget:], short.pk: b"a first piece, a second one\n"[-budget:]}

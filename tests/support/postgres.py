@@ -44,6 +44,11 @@ class Cluster:
         self._run("initdb", "-D", str(self._data), *arguments)
         self.start()
 
+    @property
+    def pid(self) -> int:
+        """The server's first process, the parent of all others; 0 while it is stopped."""
+        return self._process.pid if self._process is not None else 0
+
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://lobwife@/{database}?host={self.folder}"
 
