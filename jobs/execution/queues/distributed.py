@@ -22,7 +22,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 
-from core.timestamps import utc_now
+from core.database.clock import database_now
 from jobs.execution.queues.fetched import STALLED_SECONDS, TASK, FetchedRuns
 from jobs.models import JobRun, State
 
@@ -69,7 +69,7 @@ class DistributedQueue:
             state = states.get(run_id)
             if state == State.QUEUED:
                 with transaction.atomic(), _as_django_errors():
-                    self._manager.retry_job_by_id(job_id, retry_at=utc_now())
+                    self._manager.retry_job_by_id(job_id, retry_at=database_now())
             elif state != State.RUNNING:
                 self._delete(job_id)
         if without := list(_without_job()[:_AT_ONCE]):
