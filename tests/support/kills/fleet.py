@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 
-from tests.support import commands
 from tests.support.installation import ROOT, Installation, wait_for
 from tests.support.postgres import Cluster
 from tests.support.proxy import Proxy
@@ -33,14 +35,14 @@ class Node:
     installation: Installation
     proxy: Proxy
     arguments: tuple[str, ...]
-    process: commands.Process | None = field(default=None, init=False)
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
     def name(self) -> str:
         return self.installation.folder.name
 
     def start(self) -> None:
-        self.process = self.installation.fork(*self.arguments)
+        self.process = self.installation.start(sys.executable, *self.arguments)
 
     def signal(self, number: int) -> None:
         """Send it to the process, and to those of web that it started; scripts of runs have sessions of their own."""
@@ -123,6 +125,13 @@ class Fleet:
             return next((node for node in self.of("daemon") if node.process and node.process.pid in leading), None)
         return None
 
+    def define(self, definitions: dict[str, Any]) -> None:
+        """Import definitions of jobs and webhooks; JSON is YAML."""
+        file = self.folder / "definitions.yaml"
+        file.write_text(json.dumps(definitions))
+        for what in definitions:
+            self.nodes[0].installation.manage(what, "import", str(file))
+
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Ask the database past all proxies."""
         with psycopg.connect(self.url) as connection:
@@ -141,7 +150,7 @@ class Fleet:
             self.folder / f"{kind}-{number}",
             LOBWIFE_DATABASE_URL=url,
             LOBWIFE_SCRIPTS_DIR=str(self.scripts),
-            LOBWIFE_LEASE_STRIKES="default=100000",
+            LOBWIFE_LEASE_STRIKES="default=1000",
             LOBWIFE_LEASE_BACKOFF_SECONDS="1",
             LOBWIFE_WEB_REPLICAS="1",
         )

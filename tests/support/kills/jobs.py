@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from typing import Any
 
@@ -27,10 +26,10 @@ def write_scripts(folder: pathlib.Path, marks: pathlib.Path) -> None:
         (folder / f"kills-{name}.sh").write_text(text)
 
 
-def definitions(webhook: str) -> str:
-    """Return jobs and webhook as a file to import: JSON is YAML."""
+def definitions(webhook: str) -> dict[str, Any]:
+    """Return jobs and webhook to import."""
     jobs = {name: {"script": f"kills-{name}.sh", "schedule": "0 0 29 2 *", **fields} for name, fields in JOBS.items()}
-    return json.dumps({"jobs": jobs, "webhooks": {"kills": {"url": webhook, "types": ["task.created", "run.ended"]}}})
+    return {"jobs": jobs, "webhooks": {"kills": {"url": webhook, "types": ["task.created", "run.ended"]}}}
 
 
 def output_of(job: str, run: int) -> bytes:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from tests.support.installation import wait_for
 from tests.support.kills.account import Entry, account
 from tests.support.kills.fleet import Fleet, Node
-from tests.support.kills.jobs import definitions, write_scripts
+from tests.support.kills.jobs import JOBS, definitions, write_scripts
 from tests.support.kills.load import Load, digest
 from tests.support.receiver import receiver
 
@@ -46,7 +46,7 @@ class Killing:
             (1, self._stop_in_order),
         ]
 
-    def go_on(self, seconds: float, *, pause: tuple[float, float] = (1.0, 6.0)) -> None:
+    def go_on(self, seconds: float, *, pause: tuple[float, float] = (2.0, 10.0)) -> None:
         """Kill for so long."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -156,9 +156,8 @@ def kill_for(seconds: float, folder: pathlib.Path, *, seed: int, say: Callable[[
     """Start everything, kill for so long under load, let it settle; return the account."""
     with receiver() as webhook, Fleet(folder) as fleet:
         write_scripts(fleet.scripts, fleet.marks)
-        (folder / "definitions.yaml").write_text(definitions(f"http://127.0.0.1:{webhook.port}/"))
-        for what in ("jobs", "webhooks"):
-            fleet.nodes[0].installation.manage(what, "import", str(folder / "definitions.yaml"))
+        fleet.define(definitions(f"http://127.0.0.1:{webhook.port}/"))
+        fleet.query(f"DELETE FROM jobs_job WHERE name NOT IN {tuple(JOBS)} RETURNING id")  # what a new one has
         fleet.start()
         load = Load(fleet.front.port, seed=seed)
         load.start()

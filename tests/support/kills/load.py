@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.access import bearer
 from tests.support.installation import Answer
 
 LEASE_SECONDS = 15
@@ -177,7 +176,8 @@ class Load:
                 self._stop.wait(0.2)
                 continue
             task = claimed.json
-            number, fence, agent = task["id"], task["lease"]["fence"], bearer(task["key"])
+            number, fence = task["id"], task["lease"]["fence"]
+            agent = {"Authorization": f"Bearer {task['key']}"}
             if (number, fence) in self.claims:
                 self.errors.append(f"fence {fence} of T{number} was handed out twice")
             self.claims[number, fence] = time.monotonic()
