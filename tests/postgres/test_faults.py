@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import shutil
 import signal
 import sys
@@ -96,7 +97,8 @@ def test_a_lease_lasts_as_long_on_a_web_whose_clock_is_half_a_minute_ahead(fleet
     wait_for(lambda: right.get(f"/api/v1/tasks/{number}").json["status"] == "queued", 12, "its lease expires")
     assert ahead.post(f"/api/v1/tasks/{number}/heartbeat", beat, headers=agent).status == 409
     right.request("DELETE", f"/api/v1/tasks/{number}")
-    assert "30 s ahead of the database's" in right.manage("doctor", check=False).stdout
+    findings = right.manage("doctor", check=False).stdout
+    assert re.search(r"clock is \d\d s ahead of the database's", findings), findings
 
 
 def test_an_abort_reaches_a_runner_that_another_node_asks(fleet: Fleet) -> None:

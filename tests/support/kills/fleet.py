@@ -7,13 +7,12 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 
+from tests.support import commands
 from tests.support.installation import ROOT, Installation, wait_for
 from tests.support.postgres import Cluster
 from tests.support.proxy import Proxy
@@ -35,14 +34,17 @@ class Node:
     installation: Installation
     proxy: Proxy
     arguments: tuple[str, ...]
-    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    process: commands.Process | None = field(default=None, init=False)
 
     @property
     def name(self) -> str:
         return self.installation.folder.name
 
     def start(self) -> None:
-        self.process = self.installation.start(sys.executable, *self.arguments)
+        self.process = self.installation.fork(*self.arguments)
+
+    def has_ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
 
     def signal(self, number: int) -> None:
         """Send it to the process, and to those of web that it started; scripts of runs have sessions of their own."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from tests.support.installation import wait_for
 from tests.support.kills.account import Entry, account
-from tests.support.kills.fleet import Fleet, Node
+from tests.support.kills.fleet import START_SECONDS, Fleet, Node
 from tests.support.kills.jobs import JOBS, definitions, write_scripts
 from tests.support.kills.load import Load, digest
 from tests.support.receiver import receiver
@@ -46,7 +46,7 @@ class Killing:
             (1, self._stop_in_order),
         ]
 
-    def go_on(self, seconds: float, *, pause: tuple[float, float] = (2.0, 10.0)) -> None:
+    def go_on(self, seconds: float, *, pause: tuple[float, float] = (1.0, 7.0)) -> None:
         """Kill for so long."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -58,10 +58,12 @@ class Killing:
                 self._say(what)
             self._wait(min(self._chance.uniform(*pause), until - time.monotonic()))
 
-    def mend(self) -> None:
-        """Let all that was killed start."""
-        while self._later:
-            self._wait(0.5)
+    def wait_until_well(self) -> None:
+        """Let all that was killed start, and wait for it."""
+        until = time.monotonic() + START_SECONDS
+        while self._later or not self._fleet.is_well():
+            assert time.monotonic() < until, "not every node is well"
+            self._wait(1)
 
     def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -71,6 +73,11 @@ class Killing:
             self._later = [each for each in self._later if each not in due]
             for _, act in due:
                 act()
+            for node in self._fleet.nodes:
+                if node.has_ended() and node.name not in self._busy:  # as one that finds no database at its start does
+                    self.count["ended by itself"] += 1
+                    self._say(f"ended by itself: {node.name}")
+                    self._after(1, node.start, node)
 
     def _after(self, seconds: float, act: Callable[[], object], node: Node | None = None) -> None:
         def do() -> None:
@@ -164,10 +171,9 @@ def kill_for(seconds: float, folder: pathlib.Path, *, seed: int, say: Callable[[
         say(f"everything is up; kills for {seconds:.0f} s, seed {seed}")
         killing = Killing(fleet, seed, say)
         killing.go_on(seconds)
-        killing.mend()
         say(f"{sum(killing.count.values())} in all: {', '.join(f'{n} {what}' for what, n in killing.count.items())}")
         began = time.monotonic()
-        fleet.wait_until_well()
+        killing.wait_until_well()
         say(f"all are well again after {time.monotonic() - began:.0f} s")
         load.stop()
         fleet.nodes[0].installation.post("/api/jobs/minutely/disable")
