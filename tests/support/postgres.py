@@ -30,18 +30,26 @@ _OPTIONS = {
 
 
 class Cluster:
-    """A running PostgreSQL that only this machine reaches, by a socket in its folder."""
+    """A running PostgreSQL that only this machine reaches, by a socket in its folder.
 
-    def __init__(self, **options: str) -> None:
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lobwife-postgres-"))
+    With a primary it is a standby, which follows that one. `folder` is an empty one, else it makes one.
+    """
+
+    def __init__(self, *, primary: Cluster | None = None, folder: pathlib.Path | None = None, **options: str) -> None:
+        self.folder = folder or pathlib.Path(tempfile.mkdtemp(prefix="lobwife-postgres-"))
         self._data = self.folder / "data"
         self._options = {**_OPTIONS, "unix_socket_directories": str(self.folder), **options}
         self._process: subprocess.Popen[bytes] | None = None
         self._account = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
         if self._account:
             os.chown(self.folder, _NOBODY, _NOBODY)
-        arguments = ["--auth=trust", "--username=lobwife", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
-        self._run("initdb", "-D", str(self._data), *arguments)
+        if primary is not None:
+            self._run(
+                "pg_basebackup", "-d", primary.url(), "-D", str(self._data), "-R", "--checkpoint=fast", "--no-sync"
+            )
+        else:
+            arguments = ["--auth=trust", "--username=lobwife", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
+            self._run("initdb", "-D", str(self._data), "--wal-segsize=1" if folder else "--wal-segsize=16", *arguments)
         self.start()
 
     @property
@@ -54,9 +62,20 @@ class Cluster:
 
     def make_database(self, name: str, options: str = "") -> str:
         """Make a database and return its URL."""
-        with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" {options}')
+        self.execute(f'CREATE DATABASE "{name}" {options}')
         return self.url(name)
+
+    @property
+    def socket(self) -> pathlib.Path:
+        return self.folder / ".s.PGSQL.5432"
+
+    def execute(self, sql: str) -> None:
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(sql)
+
+    def has_ended(self) -> bool:
+        """Return whether it ended by itself."""
+        return self._process is None or self._process.poll() is not None
 
     def start(self) -> None:
         options = [part for name, value in self._options.items() for part in ("-c", f"{name}={value}")]
