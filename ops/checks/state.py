@@ -32,7 +32,7 @@ from core.timestamps import utc_now
 from core.write_deadline import writing_until
 from jobs.alerts.rules import destinations
 from jobs.execution import reasons
-from jobs.models import FAILURES, Alert, Delivery, Job, JobRun, Node, State, is_fresh
+from jobs.models import DEFAULT_LABEL, FAILURES, Alert, Delivery, Job, JobRun, JobState, Node, State, is_fresh
 from jobs.nodes import are_kept
 from ops import queries
 from tasks.models import LeaseEnd, Status, Task, TaskLease
@@ -153,7 +153,7 @@ def failing_jobs() -> list[FailingJob]:
             judged[job].append((run, state, queued_at))
     failures = {pk: list(itertools.takewhile(lambda run: run[1] in FAILURES, runs)) for pk, runs in judged.items()}
     explained = [runs[0][0] for runs in failures.values() if runs][:_MOST_REASONS]  # each reads a file
-    words = {run.pk: reasons.reason(run) for run in JobRun.objects.filter(pk__in=explained).defer("definition")}
+    words = reasons.by_run(JobRun.objects.filter(pk__in=explained).defer("definition"))
     return [
         FailingJob(pk, name, len(runs), since or _in_utc(runs[-1][2]), runs[0][0], words.get(runs[0][0], ""))
         for pk, (name, since) in names.items()
@@ -177,6 +177,15 @@ def daemon() -> DaemonState:
 def nodes() -> list[Any]:
     """Return the nodes, each with `is_alive`; none on SQLite, where there is one daemon."""
     return list(Node.objects.with_life()) if are_kept() else []
+
+
+def jobs_by_label() -> dict[str, list[str]]:
+    """Return the names of enabled jobs by the label that they run on."""
+    disabled = JobState.objects.filter(enabled=False).values("name")
+    names: dict[str, list[str]] = {}
+    for label, name in Job.objects.exclude(name__in=disabled).order_by("id").values_list("runs_on", "name"):
+        names.setdefault(label or DEFAULT_LABEL, []).append(name)
+    return names
 
 
 def github() -> GitHub:
