@@ -232,6 +232,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
             psycopg.connect(**{**self._plain_parameters(), "connect_timeout": _REASON_SECONDS}).close()
             raise
 
+    def _set_autocommit(self, autocommit: bool) -> None:
+        """Do nothing where nothing changes: Django asks at each connect and after each transaction."""
+        if self.connection.autocommit != autocommit:
+            super()._set_autocommit(autocommit)  # type: ignore[misc]
+
     # --- transactions
     def _start_transaction_under_autocommit(self) -> None:
         """Begin, and take the lock of writers."""
