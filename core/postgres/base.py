@@ -206,6 +206,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """Execute a statement past Django's cursors, prepared by the server: to plan it takes longer than to run it."""
         return psycopg.Cursor(self.connection).execute(sql, parameters, prepare=True)
 
+    def execute_alone(self, sql: str, parameters: Any) -> psycopg.Cursor[Any]:
+        """Execute a write as a transaction of its own, without the lock of writers: nothing with an id comes of it."""
+        if not self._fence:
+            return self.execute_prepared(sql, parameters)
+        with atomic(using=self.alias, savepoint=False):
+            return self.execute_prepared(sql, parameters)
+
     # --- connections
     def get_connection_params(self) -> dict[str, Any]:
         parameters: dict[str, Any] = super().get_connection_params()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 
-from core.database.statements import index_hint, read_all, read_one, write, write_returning
+from core.database.statements import index_hint, read_all, read_one, write, write_alone, write_returning
 from core.timestamps import iso_text, seconds_text
 from tasks.models import Task, TaskLease, read_repos
 
@@ -237,9 +237,9 @@ def insert_lease(
 
 
 def beat(lease_id: int, *, now: datetime, expires_at: datetime, progress: str | None = None) -> bool:
-    """Renew a lease; returns whether it was alive."""
+    """Renew a lease, in a transaction of its own; returns whether it was alive."""
     moment = _moment(now)
-    return bool(write(_BEAT, (moment, _moment(expires_at), progress, lease_id, moment)))
+    return bool(write_alone(_BEAT, (moment, _moment(expires_at), progress, lease_id, moment)))
 
 
 def end(lease_id: int, *, now: datetime, how: str, outcome: str = "", reason: str = "") -> bool:
