@@ -23,9 +23,9 @@ from access.throttle import TokenBuckets, limited_address
 from broker import audit
 from broker.models import Action, Outcome
 from core.callers import LOCAL, UNIDENTIFIED, Caller
+from core.database.clock import database_now
 from core.errors import Forbidden, LobwifeError, NotFound, TooManyRequests, Unauthorized
 from core.rest import json_body
-from core.timestamps import utc_now
 from core.write_deadline import writing_until
 from tasks.ids import parse_path_id
 from tasks.leases.ends import is_alive
@@ -105,7 +105,7 @@ class Gate:
         That is no sign of life: the lease of an agent is not renewed by it.
         """
         if caller.fence is not None:
-            return is_alive(caller.task_id or 0, caller.fence, utc_now())
+            return is_alive(caller.task_id or 0, caller.fence, database_now())
         authorization = request.META.get("HTTP_AUTHORIZATION")
         try:
             if authorization and caller.identity:

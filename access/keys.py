@@ -16,6 +16,7 @@ from django.db.utils import DatabaseError
 from access import queries
 from access.models import ApiKey, LeaseKey
 from core.callers import Caller, Role
+from core.database.clock import database_now
 from core.errors import Conflict, Invalid, NotFound
 from core.timestamps import utc_now
 from events import services as feed
@@ -113,7 +114,7 @@ def authenticate(key: str, address: str, *, renews_lease: bool = True) -> Caller
     prefix = match[1] if match else ""
     stored, of_lease = queries.valid_keys(prefix, now)
     if of_lease is not None:
-        return _lease_caller(of_lease, key, address, now, renews_lease=renews_lease)
+        return _lease_caller(of_lease, key, address, database_now(), renews_lease=renews_lease)
     is_right = hmac.compare_digest(_digest(key), stored.digest if stored else _NO_DIGEST)
     if stored is None or not is_right:
         return None

@@ -12,8 +12,8 @@ from access import keys
 from broker import audit, registrations
 from broker import services as broker
 from core.callers import Caller
+from core.database.clock import database_now
 from core.errors import LobwifeError
-from core.timestamps import utc_now
 from tasks.leases import queries
 from tasks.leases.queries import NewLease, Wanted
 from tasks.leases.services import claim_task
@@ -33,7 +33,7 @@ class Claim:
 def claim(*, wanted: Wanted, seconds: int, runner: str, caller: Caller) -> Claim | None:
     """Claim the next task that fits; None when there is none, which is found out without keeping writers waiting."""
     lanes = queries.lanes_of(wanted)
-    candidate = queries.first_ready(lanes, utc_now()) if lanes is not None else None
+    candidate = queries.first_ready(lanes, database_now()) if lanes is not None else None
     if lanes is None or candidate is None:
         return None
     with transaction.atomic():

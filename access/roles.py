@@ -15,9 +15,9 @@ from django.http import HttpRequest
 from broker import registrations
 from broker.tokens.scope import agent_permissions, at_most
 from core.callers import Caller, Role
+from core.database.clock import database_now
 from core.errors import Forbidden, Invalid, NotFound
 from core.rest import json_body, validate
-from core.timestamps import utc_now
 from tasks.ids import parse_path_id
 from tasks.leases.queries import live_lease
 from tasks.models import Task, TaskPlan, read_repos
@@ -85,7 +85,7 @@ def _require_held(caller: Caller, number: int) -> None:
     if caller.role is not _RUNNER:
         return
     lease = live_lease(number)
-    if lease is None or lease.holder != caller.name or not lease.is_alive(utc_now()):
+    if lease is None or lease.holder != caller.name or not lease.is_alive(database_now()):
         raise NotFound(f"{caller.name} holds no lease of task T{number}")
 
 

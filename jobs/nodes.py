@@ -12,11 +12,13 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
+from core.database.clock import clock
 from core.database.server import is_postgres
 from core.timestamps import utc_now
 from jobs.models import Daemon, Node, NodeKind
 
 BEAT_SECONDS = 5.0
+_CLOCKS_APART = timedelta(seconds=5)
 _KEPT = timedelta(days=1)
 
 
@@ -43,9 +45,11 @@ class Heartbeat:
         return self._row if are_kept() else None
 
     def beat(self, *, leads: bool = False, running: int = 0, trouble: str = "") -> None:
-        """Give a sign of life: one write, in no transaction, that nobody is notified of."""
+        """Give a sign of life: one write, in no transaction, that nobody is notified of. It compares clocks as well."""
         if not are_kept():
             return
+        clock().compare()
+        trouble = "; ".join(filter(None, [trouble, _clock_trouble()]))
         values = {"beat_at": Now(), "leads": leads, "running": running, "trouble": trouble}
         if not Node.objects.filter(pk=self._row.pk).update(**values):
             self._row.pk = None
@@ -57,6 +61,15 @@ class Heartbeat:
         """Take the row away: the process ends in order."""
         if self._row.pk is not None:
             Node.objects.filter(pk=self._row.pk).delete()
+
+
+def _clock_trouble() -> str:
+    """Return a sentence about a clock that is far off; work goes on, and is shown at other times than it happened."""
+    ahead = clock().ahead
+    if abs(ahead) < _CLOCKS_APART:
+        return ""
+    seconds, way = abs(ahead.total_seconds()), "behind" if ahead > timedelta(0) else "ahead of"
+    return f"its machine's clock is {seconds:.0f} s {way} the database's: keep both by NTP"
 
 
 def are_kept() -> bool:

@@ -47,6 +47,7 @@ def findings(now: datetime, facts: Facts | None = None) -> list[Finding]:
     checked = [
         *fleet.daemon(facts.daemon),
         *fleet.nodes(facts.nodes),
+        *fleet.labels(facts.nodes),
         *fleet.jobs(state.failing_jobs()),
         *fleet.alerts(state.alerts()),
         *fleet.tasks(now, facts.limits),

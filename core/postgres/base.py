@@ -8,6 +8,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -345,6 +346,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self.ensure_connection()
         with self.wrap_database_errors:
             return self.connection.execute("SELECT pg_current_snapshot()::text").fetchone()[0], 0
+
+    def server_time(self) -> datetime:
+        self.ensure_connection()
+        with self.wrap_database_errors:
+            time: datetime = self.connection.execute("SELECT clock_timestamp()").fetchone()[0]
+            return time
 
     def size_bytes(self) -> int:
         self.ensure_connection()

@@ -38,10 +38,10 @@ class DeadRunners:
         for run in missed:
             if now - self._missed_since[run.pk] >= self._patience:
                 _settle(run)
-        if now - self._mended >= _MEND_SECONDS:
-            queue().mend()
-            self._mended = now
         self._looked = time.monotonic()
+        if now - self._mended >= _MEND_SECONDS:
+            self._mended = now
+            queue().mend()
         return False
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -104,6 +104,22 @@ def times(run_id: int) -> list[tuple[int, int]]:
         return []
     pairs = (line.split() for line in lines)
     return [(int(pair[0]), int(pair[1])) for pair in pairs if len(pair) == 2 and all(map(str.isdecimal, pair))]
+
+
+def write(run_id: int, pieces: Iterable[tuple[int, bytes]], times: Iterable[tuple[int, int]]) -> None:
+    """Write pieces of output, each with where it begins, and the times as `times` reads them; what was there goes."""
+    delete(run_id)
+    head = output_path(run_id)
+    head.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path, end = head, 0
+    head.touch(mode=0o600)
+    for begin, data in pieces:
+        if begin != end:  # what was between was left out
+            path = head.with_name(f"{head.name}.{begin}")
+        with path.open("ab") as file:
+            file.write(data)
+        end = begin + len(data)
+    _times_path(run_id).write_text("".join(f"{begin} {second}\n" for begin, second in times))
 
 
 def delete(run_id: int) -> None:

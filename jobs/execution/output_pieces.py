@@ -91,6 +91,12 @@ def times(run_id: int) -> list[tuple[int, int]]:
     return [(begins, second) for pairs in rows for begins, second in pairs]
 
 
+def each(run_id: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the pieces of the run's output, each with where it begins in the stream."""
+    pieces = OutputPiece.objects.filter(run=run_id).order_by("offset").values_list("offset", "data")
+    yield from ((begins, bytes(data)) for begins, data in pieces.iterator(chunk_size=_READ_AT_ONCE))
+
+
 def delete(run_id: int) -> None:
     """Remove the output of the run."""
     OutputPiece.objects.filter(run=run_id).delete()

@@ -17,6 +17,7 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError
 
+from core.database.clock import database_now
 from core.errors import LobwifeError
 from core.timestamps import utc_now
 from jobs import secrets, services
@@ -269,7 +270,7 @@ def _past_deadline(run: JobRun) -> str:
     deadline = run.job.start_deadline_seconds
     if deadline is None or run.scheduled_for is None:
         return ""
-    late = (utc_now() - run.scheduled_for).total_seconds()
+    late = (database_now() - run.scheduled_for).total_seconds()
     return f"{late:.0f} s late, past its start deadline of {deadline} s" if late > deadline else ""
 
 

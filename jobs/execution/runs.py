@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import F
 
 from core import processes
+from core.database.clock import clock
 from core.errors import Conflict, Invalid, NotFound
 from core.logs import current_request_id
 from core.timestamps import iso_text, utc_now
@@ -283,7 +284,7 @@ def _queue_retry(run: JobRun, state: str, now: datetime) -> None:
         now,
         arguments=run.definition.get("arguments"),
         requested_by=run.requested_by,
-        not_before=now + timedelta(seconds=wait),
+        not_before=now + clock().ahead + timedelta(seconds=wait),
         attempt=run.attempt + 1,
         retry_of=run,
         note=f"attempt {run.attempt + 1} of {job.retries + 1}, {wait} s after run {run.pk}",

@@ -11,6 +11,7 @@ from access.keys import prune_lease_keys
 from broker.audit import SYSTEM
 from broker.follower import Follower
 from broker.tokens.issue import issue_service_token
+from core.database.clock import clock
 from core.database.server import is_postgres
 from core.sqlite import copies, restore_test
 from core.sqlite.upkeep import checkpoint, optimize
@@ -63,7 +64,7 @@ def loops() -> list[Loop]:
             every_seconds=0.1,
             idle_seconds=min(10, settings.VAULT_SYNC_INTERVAL),
         ),
-        Loop("expiry of leases", Expiry(on_task_failed).tick, every_seconds=1),
+        Loop("expiry of leases", _expiry(), every_seconds=1),
         Loop("observer for late and long runs", Watch().tick, every_seconds=5),
         Loop("observer of what is not well", ConditionWatch().tick, every_seconds=10, idle_seconds=60),
         Loop("look up prices", Pricer().tick, every_seconds=2),
@@ -71,6 +72,17 @@ def loops() -> list[Loop]:
         Loop("send alerts", AlertSender().tick, every_seconds=1),
         Loop("call watchdogs", PingSender().tick, every_seconds=1),
     ]
+
+
+def _expiry() -> Callable[[], bool | float]:
+    """Return the tick that ends leases, by the database's clock as it is now."""
+    expiry = Expiry(on_task_failed)
+
+    def tick() -> bool | float:
+        clock().compare()
+        return expiry.tick()
+
+    return tick
 
 
 def vault_token() -> str | None:

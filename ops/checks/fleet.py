@@ -75,6 +75,17 @@ def nodes(current: Iterable[Any]) -> Iterator[Finding]:
             yield good("nodes", f"The {node} is alive{', and leads' if node.leads else ''}.")
 
 
+def labels(current: Iterable[Any]) -> Iterator[Finding]:
+    """Check that each label that enabled jobs run on is served by a node; on SQLite there are none to serve any."""
+    alive = [node for node in current if node.is_alive]
+    served = {label for node in alive for label in node.labels}
+    for label, names in state.jobs_by_label().items() if alive else ():
+        if label not in served:
+            named = ", ".join(names[:_MOST_NAMED]) + (" …" if len(names) > _MOST_NAMED else "")
+            remedy = f"Start one with “manage.py runner --labels {label}”, or let the jobs run on another label."
+            yield warn("nodes", f"No runner serves {label}: runs of {named} wait.", remedy, key=f"label {label}")
+
+
 def jobs(failing: Iterable[FailingJob]) -> Iterator[Finding]:
     """Check for enabled jobs that fail."""
     for each in failing:

@@ -164,7 +164,9 @@ def daemon() -> Iterator[Finding]:
     current = state.daemon()
     yield from fleet.daemon(current)
     yield from fleet.clock(current)
-    yield from fleet.nodes(state.nodes())
+    nodes = state.nodes()
+    yield from fleet.nodes(nodes)
+    yield from fleet.labels(nodes)
 
 
 def alerts() -> Iterator[Finding]:

@@ -32,7 +32,7 @@ from core.timestamps import utc_now
 from core.write_deadline import writing_until
 from jobs.alerts.rules import destinations
 from jobs.execution import reasons
-from jobs.models import FAILURES, Alert, Delivery, Job, JobRun, Node, State, is_fresh
+from jobs.models import DEFAULT_LABEL, FAILURES, Alert, Delivery, Job, JobRun, JobState, Node, State, is_fresh
 from jobs.nodes import are_kept
 from ops import queries
 from tasks.models import LeaseEnd, Status, Task, TaskLease
@@ -147,20 +147,18 @@ class FailingJob:
 def failing_jobs() -> list[FailingJob]:
     """Return the enabled jobs whose newest run failed; an aborted one neither counts nor ends a row of failures."""
     names = queries.failing_jobs()
-    runs: dict[int, list[JobRun]] = {pk: [] for pk in names}
-    newest = [row[1] for row in queries.newest_runs(_MOST_IN_A_ROW, list(names))]
-    judged = JobRun.objects.filter(pk__in=newest, state__in=(State.SUCCESS, *FAILURES)).defer("definition")
-    for run in judged.order_by("-id"):
-        runs[run.job_id].append(run)
-    failures = {pk: list(itertools.takewhile(lambda run: run.state in FAILURES, runs[pk])) for pk in names}
-    last = {pk: in_a_row[0] for pk, in_a_row in failures.items() if in_a_row}
-    why = reasons.by_run(itertools.islice(last.values(), _MOST_REASONS))  # each may read a file
-    failing: list[FailingJob] = []
-    for pk, run in last.items():
-        name, since = names[pk]
-        began = since or failures[pk][-1].queued_at
-        failing.append(FailingJob(pk, name, len(failures[pk]), began, run.pk, why.get(run.pk, "")))
-    return failing
+    judged: dict[int, list[tuple[int, str, datetime]]] = {pk: [] for pk in names}
+    for job, run, state, _, queued_at in reversed(queries.newest_runs(_MOST_IN_A_ROW, list(names))):
+        if state == State.SUCCESS or state in FAILURES:
+            judged[job].append((run, state, queued_at))
+    failures = {pk: list(itertools.takewhile(lambda run: run[1] in FAILURES, runs)) for pk, runs in judged.items()}
+    explained = [runs[0][0] for runs in failures.values() if runs][:_MOST_REASONS]  # each reads a file
+    words = reasons.by_run(JobRun.objects.filter(pk__in=explained).defer("definition"))
+    return [
+        FailingJob(pk, name, len(runs), since or _in_utc(runs[-1][2]), runs[0][0], words.get(runs[0][0], ""))
+        for pk, (name, since) in names.items()
+        if (runs := failures[pk])
+    ]
 
 
 def alerts() -> Alerts:
@@ -179,6 +177,15 @@ def daemon() -> DaemonState:
 def nodes() -> list[Any]:
     """Return the nodes, each with `is_alive`; none on SQLite, where there is one daemon."""
     return list(Node.objects.with_life()) if are_kept() else []
+
+
+def jobs_by_label() -> dict[str, list[str]]:
+    """Return the names of enabled jobs by the label that they run on."""
+    disabled = JobState.objects.filter(enabled=False).values("name")
+    names: dict[str, list[str]] = {}
+    for label, name in Job.objects.exclude(name__in=disabled).order_by("id").values_list("runs_on", "name"):
+        names.setdefault(label or DEFAULT_LABEL, []).append(name)
+    return names
 
 
 def github() -> GitHub:

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from core.callers import Caller, Role
+from core.database.clock import database_now
 from core.errors import Conflict
-from core.timestamps import utc_now
 from tasks.costs.spent import spent_budget_of
 from tasks.events import FeedEvent, append_event, append_lease_end, lease_fields
 from tasks.leases import queries
@@ -37,12 +37,12 @@ def check_lease(caller: Caller | None, task_id: int | None = None) -> None:
     """
     if caller is not None and caller.role is Role.RUNNER:
         lease = queries.live_lease(task_id or 0)
-        if lease is None or lease.holder != caller.name or not lease.is_alive(utc_now()):
+        if lease is None or lease.holder != caller.name or not lease.is_alive(database_now()):
             raise Conflict(f"{caller.name} holds no lease of task T{task_id}")
         return
     if caller is None or caller.fence is None:
         return
-    if not is_alive(caller.task_id or 0, caller.fence, utc_now()):
+    if not is_alive(caller.task_id or 0, caller.fence, database_now()):
         raise over(caller.task_id or 0, caller.fence)
 
 
@@ -90,7 +90,7 @@ def end_by_status(
     lease: TaskLease, status: str, who: str, now: str, caller: Caller | None, *, is_own: bool = False
 ) -> None:
     """End the lease of a task that has got a status other than active."""
-    moment = utc_now()
+    moment = database_now()
     if is_own:
         queries.end(lease.pk, now=moment, how=LeaseEnd.RELEASED, outcome=status)
         if status in OVER:
@@ -111,7 +111,7 @@ def take_lease_away(
     lease: TaskLease, reason: str, actor: str | None, now: str, status: str, caller: Caller | None
 ) -> None:
     """End a lease against its holder, who is told at its next heartbeat; the tokens of the task end with it."""
-    queries.end(lease.pk, now=utc_now(), how=LeaseEnd.TAKEN_AWAY, reason=reason)
+    queries.end(lease.pk, now=database_now(), how=LeaseEnd.TAKEN_AWAY, reason=reason)
     end_registration(lease.task_id)
     detail = f"Taken away from {lease.who} (fence {lease.fence}): {reason}"
     tells = FeedEvent("lease.taken_away", lease_fields(lease, reason=reason))

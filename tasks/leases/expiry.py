@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import DateTimeField, ExpressionWrapper, F, Min
 
-from core.timestamps import utc_now
+from core.database.clock import database_now
 from tasks.leases.services import OnFailed, expire_leases
 from tasks.models import TaskLease
 
@@ -29,14 +29,14 @@ class Expiry:
         if expire_leases(self._on_failed):
             return True
         soonest = TaskLease.objects.filter(ended_at=None).aggregate(soonest=Min("expires_at"))["soonest"]
-        return False if soonest is None else max(_SHORTEST_WAIT, (soonest - utc_now()).total_seconds())
+        return False if soonest is None else max(_SHORTEST_WAIT, (soonest - database_now()).total_seconds())
 
     def _follow_clock(self) -> None:
         """Move the leases along when the clock was set, since no agent lost time by that.
 
         What was set back while no daemon ran shows too: no lease lasts longer than it was taken for.
         """
-        now, ticks = utc_now(), time.monotonic()
+        now, ticks = database_now(), time.monotonic()
         if self._seen is not None:
             before, ticks_before = self._seen
             jump = now - before - timedelta(seconds=ticks - ticks_before)

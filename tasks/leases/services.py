@@ -12,8 +12,9 @@ from django.db.models import F
 
 from core import processes
 from core.callers import Caller, Role
+from core.database.clock import database_now
 from core.errors import Conflict, Forbidden, Invalid, NotFound
-from core.timestamps import seconds_text, utc_now
+from core.timestamps import seconds_text
 from tasks import queries as task_queries
 from tasks.events import FeedEvent, append_event, append_lease_end, lease_fields
 from tasks.leases import ends, queries
@@ -56,7 +57,7 @@ def claim_task(*, lanes: Lanes, candidate: int, seconds: int, runner: str, calle
 
     Call it within a transaction, in which the caller's key for the lease is made too.
     """
-    now = utc_now()
+    now = database_now()
     # The name that a runner gives itself could be that of a Kubernetes job, whose agent would then get this task.
     assigned_to = caller.name if caller.role is Role.RUNNER else runner or caller.name
     task_id = queries.take(lanes, candidate, assigned_to, now)
@@ -88,7 +89,7 @@ def claim_task(*, lanes: Lanes, candidate: int, seconds: int, runner: str, calle
 def heartbeat(*, task_id: int, fence: int, caller: Caller, progress: str | None = None) -> Beat:
     """Renew a lease and say whether to stop; raises NotFound, Forbidden, and Conflict for one that is over."""
     lease = _lease(task_id, fence, caller)
-    now = utc_now()
+    now = database_now()
     reason = ends.stop_reason(lease)
     if not lease.is_alive(now):
         if reason is None:
@@ -126,7 +127,7 @@ def release_task(*, task_id: int, fence: int, outcome: str, reason: str, caller:
             sentence = f"fence {fence} of task T{task_id} was released as {lease.outcome}, not as {outcome}"
             raise Conflict(sentence, code=ends.code_of(lease.end))
         return Release(task_id, fence, outcome, lease.ended_at)
-    now = utc_now()
+    now = database_now()
     if not lease.is_alive(now):
         raise ends.over(task_id, fence)
     text = seconds_text(now)
@@ -156,7 +157,7 @@ def take_away(
         lease = queries.live_lease(task_id)
         if lease is None or fence not in (None, lease.fence):
             raise Conflict(f"nobody holds task T{task_id}" if lease is None else f"{lease.who} holds it by now")
-        now = utc_now()
+        now = database_now()
         status = Status.QUEUED if queries.set_status(task_id, Status.QUEUED, now) else task_queries.task_status(task_id)
         sentence = reason or f"{actor} took task T{task_id} away"
         ends.take_lease_away(lease, sentence, actor, seconds_text(now), str(status), caller)
@@ -165,7 +166,7 @@ def take_away(
 
 def expire_leases(on_failed: OnFailed) -> bool:
     """End leases whose time is over; returns whether there may be more. `on_failed` is called in the transaction."""
-    now = utc_now()
+    now = database_now()
     overdue = list(
         TaskLease.objects.filter(ended_at=None, expires_at__lte=now).order_by("expires_at")[:_EXPIRED_AT_ONCE]
     )

@@ -16,9 +16,9 @@ from typing import TypeVar
 from django.conf import settings
 from django.db import close_old_connections
 
+from core.database.clock import database_now
 from core.database.watcher import Watcher, watcher
 from core.errors import TooManyRequests
-from core.timestamps import utc_now
 from tasks.leases import queries
 from tasks.leases.queries import Wanted
 
@@ -74,7 +74,7 @@ class WaitingRoom:
             asleep = [waiter for waiter in waiters if not waiter.is_woken.is_set()]
             if not asleep:
                 continue
-            ready = queries.ready_count(wanted, utc_now(), most=len(waiters))
+            ready = queries.ready_count(wanted, database_now(), most=len(waiters))
             for waiter in asleep[: max(0, ready - (len(waiters) - len(asleep)))]:
                 waiter.is_woken.set()
 

@@ -204,6 +204,8 @@ def test_of_500_jobs_the_failing_ones_come_first_and_the_page_stays_small(operat
     wire = {name: len(gzip.compress(part.encode())) for name, part in (("live", live), ("frame", frame))}
     assert max(wire.values()) < 5_000, wire
     assert "50 problems" in live
+    assert "<summary>44 more</summary>" in live
+    assert "Job job-207 failed." in live[live.index("44 more") :]
     assert 'data-problems="50"' in frame
 
 

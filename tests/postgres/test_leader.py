@@ -53,7 +53,7 @@ class Fleet:
         self.daemons: dict[str, Installation] = {}
         self.pids: dict[str, int] = {}
         for name in ("first", "second"):
-            proxy = self.proxies[name] = Proxy(self.cluster.folder / ".s.PGSQL.5432")
+            proxy = self.proxies[name] = Proxy(self.cluster.socket)
             url = f"postgresql://lobwife@127.0.0.1:{proxy.port}/{DATABASE}?gssencmode=disable&sslmode=disable"
             self.daemons[name] = Installation(folder / name, LOBWIFE_DATABASE_URL=url)
             self.start(name)

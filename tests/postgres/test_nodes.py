@@ -6,17 +6,22 @@ import threading
 from datetime import timedelta
 
 import pytest
+import time_machine
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.db.utils import OperationalError
 from django.test import Client
 
+from core.database.clock import clock, database_now
+from core.timestamps import utc_now
 from jobs import nodes
-from jobs.models import Daemon, Node, NodeKind
+from jobs.models import Daemon, Job, Node, NodeKind
+from jobs.services import define_job, set_enabled
 from lobwife.daemon.lead import Lead
 from ops.checks import fleet, state
 from tasks.models import Task
+from tests.support.jobs import NEVER
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -52,6 +57,32 @@ def test_an_older_version_and_trouble_are_named_and_one_that_is_long_gone_is_not
     beating(NodeKind.WEB, name="c/3", beat_at=ago(hours=2))
     sentences = [finding.sentence for finding in fleet.nodes(state.nodes())]
     assert sentences == ["The runner b/2 says: the disk is full", "The web a/1 runs version 0.9."]
+
+
+def test_a_label_that_no_living_node_serves_is_named_with_its_jobs() -> None:
+    Job.objects.all().delete()
+    for name, label in (("render", "gpu"), ("train", "gpu"), ("pack", "build"), ("any", ""), ("off", "old")):
+        define_job(fields={"name": name, "script": "a.sh", "schedule": NEVER, "runs_on": label}, actor="olga")
+    set_enabled(name="off", enabled=False, actor="olga")
+    beating(NodeKind.DAEMON, labels=["default"])
+    beating(NodeKind.RUNNER, labels=["build"])
+    beating(NodeKind.RUNNER, labels=["gpu"], beat_at=ago(minutes=1))
+    sentences = [finding.sentence for finding in fleet.labels(state.nodes())]
+    assert sentences == ["No runner serves gpu: runs of render, train wait."]
+
+
+def test_a_node_whose_clock_is_far_off_says_so_and_knows_the_databases() -> None:
+    try:
+        with time_machine.travel(utc_now() + timedelta(seconds=40)):
+            beating(NodeKind.WEB, name="a/1")
+            assert abs(utc_now() - database_now() - timedelta(seconds=40)) < timedelta(seconds=2)
+        (finding,) = fleet.nodes(state.nodes())
+        assert (
+            finding.sentence
+            == "The web a/1 says: its machine's clock is 40 s ahead of the database's: keep both by NTP"
+        )
+    finally:
+        clock().ahead = timedelta(0)
 
 
 def test_a_node_comes_back_that_was_removed_and_is_gone_once_it_left() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from procrastinate.contrib.django.models import ProcrastinateJob
 
@@ -235,6 +235,21 @@ def test_what_is_queued_without_a_job_of_procrastinate_gets_one(job: Job) -> Non
     queue().mend()
     queue().mend()
     assert jobs_of(run) == [("todo", "tpu")]
+
+
+def test_what_a_runner_fetched_that_died_is_offered_again_or_forgotten(job: Job) -> None:
+    Job.objects.update(concurrency=Concurrency.ALLOW, max_parallel=9)
+    job.refresh_from_db()
+    asked = request_many(job, 3)
+    assert runs.record_start(asked[1], Process(1, 1, "a boot"))
+    with connection.cursor() as cursor:  # of a worker that is gone
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'doing', worker_id = NULL")
+    runs.record_end(asked[2], Ending(State.SKIPPED, "it was late"))
+    queue().mend()
+    assert [jobs_of(run) for run in asked] == [[("todo", "tpu")], [("doing", "tpu")], []]
+    DeadRunners(patience=0).tick()
+    assert state_of(asked[1]) == State.LOST
+    assert jobs_of(asked[1]) == []
 
 
 def test_a_starting_node_settles_what_no_living_node_executes(job: Job) -> None:

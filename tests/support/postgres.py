@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import glob
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -29,18 +30,26 @@ _OPTIONS = {
 
 
 class Cluster:
-    """A running PostgreSQL that only this machine reaches, by a socket in its folder."""
+    """A running PostgreSQL that only this machine reaches, by a socket in its folder.
 
-    def __init__(self, **options: str) -> None:
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lobwife-postgres-"))
+    With a primary it is a standby, which follows that one. `folder` is an empty one, else it makes one.
+    """
+
+    def __init__(self, *, primary: Cluster | None = None, folder: pathlib.Path | None = None, **options: str) -> None:
+        self.folder = folder or pathlib.Path(tempfile.mkdtemp(prefix="lobwife-postgres-"))
         self._data = self.folder / "data"
         self._options = {**_OPTIONS, "unix_socket_directories": str(self.folder), **options}
         self._process: subprocess.Popen[bytes] | None = None
         self._account = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
         if self._account:
             os.chown(self.folder, _NOBODY, _NOBODY)
-        arguments = ["--auth=trust", "--username=lobwife", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
-        self._run("initdb", "-D", str(self._data), *arguments)
+        if primary is not None:
+            self._run(
+                "pg_basebackup", "-d", primary.url(), "-D", str(self._data), "-R", "--checkpoint=fast", "--no-sync"
+            )
+        else:
+            arguments = ["--auth=trust", "--username=lobwife", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
+            self._run("initdb", "-D", str(self._data), "--wal-segsize=1" if folder else "--wal-segsize=16", *arguments)
         self.start()
 
     @property
@@ -53,9 +62,20 @@ class Cluster:
 
     def make_database(self, name: str, options: str = "") -> str:
         """Make a database and return its URL."""
-        with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" {options}')
+        self.execute(f'CREATE DATABASE "{name}" {options}')
         return self.url(name)
+
+    @property
+    def socket(self) -> pathlib.Path:
+        return self.folder / ".s.PGSQL.5432"
+
+    def execute(self, sql: str) -> None:
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(sql)
+
+    def has_ended(self) -> bool:
+        """Return whether it ended by itself."""
+        return self._process is None or self._process.poll() is not None
 
     def start(self) -> None:
         options = [part for name, value in self._options.items() for part in ("-c", f"{name}={value}")]
@@ -108,11 +128,13 @@ def url_of_run() -> str:
 
 
 def program(name: str) -> pathlib.Path:
-    """Return the newest of Debian's, or what is in PATH; there has to be one."""
-    for folder in sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: -float(path.split("/")[4])):
-        if os.access(f"{folder}/{name}", os.X_OK):
-            return pathlib.Path(folder, name)
-    path = shutil.which(name)
+    """Return the newest of Debian's, or what the package pgserver brings, or what is in PATH; there has to be one."""
+    folders = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: -float(path.split("/")[4]))
+    package = importlib.util.find_spec("pgserver")  # not imported: it would prepare a server of its own
+    if package is not None and package.origin is not None:
+        folders.append(f"{pathlib.Path(package.origin).parent}/pginstall/bin")
+    folders += os.environ.get("PATH", "").split(os.pathsep)
+    path = shutil.which(name, path=os.pathsep.join(folders))
     if path is None:
         raise RuntimeError("PostgreSQL is not installed: apt-get install postgresql")
     return pathlib.Path(path)

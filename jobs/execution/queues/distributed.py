@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 
 from asgiref.sync import async_to_sync
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet, TextField, Value
-from django.db.models.functions import Cast, Concat
+from django.db.models import Exists, OuterRef, Q, QuerySet, TextField, Value
+from django.db.models.functions import Cast, Concat, Now
 from django.db.utils import OperationalError
 from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -22,7 +23,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 
-from core.timestamps import utc_now
+from core.database.clock import database_now
 from jobs.execution.queues.fetched import STALLED_SECONDS, TASK, FetchedRuns
 from jobs.models import JobRun, State
 
@@ -61,15 +62,13 @@ class DistributedQueue:
         Such rows come from a file of SQLite, or from before an update. Of a run that is over the job is deleted; of one
         that goes on it stays, since its runner may merely have lost its connection.
         """
-        with _as_django_errors():
-            stalled = async_to_sync(self._manager.get_stalled_jobs)(seconds_since_heartbeat=STALLED_SECONDS)
-        ids = {run: job.id for job in stalled if job.id and isinstance(run := job.task_kwargs.get("run_id"), int)}
+        ids = {run: job_id for job_id, run in _stalled_jobs()}
         states = dict(JobRun.objects.filter(pk__in=ids).values_list("pk", "state"))
         for run_id, job_id in ids.items():
             state = states.get(run_id)
             if state == State.QUEUED:
                 with transaction.atomic(), _as_django_errors():
-                    self._manager.retry_job_by_id(job_id, retry_at=utc_now())
+                    self._manager.retry_job_by_id(job_id, retry_at=database_now())
             elif state != State.RUNNING:
                 self._delete(job_id)
         if without := list(_without_job()[:_AT_ONCE]):
@@ -82,6 +81,13 @@ class DistributedQueue:
     def _delete(self, job_id: int) -> None:
         with transaction.atomic(), _as_django_errors():
             async_to_sync(self._manager.finish_job_by_id_async)(job_id, Status.ABORTED, delete_job=True)
+
+
+def _stalled_jobs() -> QuerySet[ProcrastinateJob, tuple[int, int]]:
+    """Return id and run of the jobs whose worker is gone; past procrastinate, which can't read arguments by Django."""
+    is_gone = Q(worker=None) | Q(worker__last_heartbeat__lt=Now() - timedelta(seconds=STALLED_SECONDS))
+    doing = ProcrastinateJob.objects.filter(is_gone, status=Status.DOING.value, task_name=TASK)
+    return doing.values_list("id", "args__run_id")
 
 
 def _without_job() -> QuerySet[JobRun]:

@@ -24,8 +24,8 @@ from procrastinate.contrib.django.utils import connector_params
 from procrastinate.jobs import Job
 from procrastinate.psycopg_connector import PsycopgConnector
 
+from core.database.clock import database_now
 from core.processes import backoff
-from core.timestamps import utc_now
 from jobs.execution import output_files, runs
 from jobs.execution.process import boot_id
 from jobs.models import JobRun, State
@@ -57,7 +57,7 @@ class _PutBack(BaseRetryStrategy):
             return RetryDecision(retry_at=_LONG_AGO)
         if isinstance(exception, PutBack):
             after = timedelta(seconds=exception.seconds)
-            return RetryDecision(retry_at=utc_now() + after if after else _LONG_AGO)
+            return RetryDecision(retry_at=database_now() + after if after else _LONG_AGO)
         return None
 
 
