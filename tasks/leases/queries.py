@@ -31,7 +31,7 @@ NOT_NOW = (
     " WHERE d.task_id = t.id AND o.status IS DISTINCT FROM 'completed')",
     # it is put off, its back-off is not over, or a task of its group is active
     "EXISTS (SELECT 1 FROM tasks_taskplan p WHERE p.task_id = t.id AND (p.not_before > %(now)s OR p.retry_at > %(now)s"
-    ' OR p."group" IN (SELECT g."group" FROM tasks a CROSS JOIN tasks_taskplan g'
+    ' OR p."group" IS NOT NULL AND p."group" IN (SELECT g."group" FROM tasks a CROSS JOIN tasks_taskplan g'
     " WHERE g.task_id = a.id AND a.status = 'active' AND g.\"group\" IS NOT NULL)))",
     # a budget of it is spent
     "EXISTS (SELECT 1 FROM tasks_spentbudget s JOIN tasks_budget b ON b.id = s.budget_id"
