@@ -211,7 +211,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """Execute a write as a transaction of its own, without the lock of writers: nothing with an id comes of it."""
         if not self._fence:
             return self.execute_prepared(sql, parameters)
-        with atomic(using=self.alias, savepoint=False):
+        with atomic(using=self.alias):
             return self.execute_prepared(sql, parameters)
 
     # --- connections

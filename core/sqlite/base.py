@@ -238,7 +238,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def execute_alone(self, sql: str, parameters: Any) -> Any:
         """Execute a write as a transaction of its own."""
-        with atomic(using=self.alias, savepoint=False):
+        with atomic(using=self.alias):
             return self.execute_prepared(sql, parameters)
 
     # --- commits

@@ -19,13 +19,6 @@ FROM generate_series(1, 20000) n
 MOST_PAGES = 100  # of some hundred that the indexes have
 
 
-@pytest.fixture
-def queue() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(QUEUE)
-        cursor.execute("ANALYZE tasks")
-
-
 def pages_read(lanes: Lanes) -> int:
     moment = connection.ops.adapt_datetimefield_value(utc_now())
     values = {**lanes.parameters, "now": moment, "today": utc_now().date().isoformat(), "most": 1}
@@ -37,12 +30,12 @@ def pages_read(lanes: Lanes) -> int:
     return sum(map(int, re.findall(r"(?:hit|read)=(\d+)", buffers[1])))
 
 
-@pytest.mark.usefixtures("queue")
-@pytest.mark.parametrize(
-    "wanted",
-    [Wanted(), Wanted(types=("swe",)), Wanted(types=("swe", "qa")), Wanted(types=("swe",), repos=("org/repo-9",))],
-)
-def test_a_claim_reads_a_few_pages(wanted: Wanted) -> None:
-    lanes = lanes_of(wanted)
-    assert lanes is not None
-    assert pages_read(lanes) < MOST_PAGES
+def test_a_claim_reads_a_few_pages() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(QUEUE)
+        cursor.execute("ANALYZE tasks")
+    claims = [{}, {"types": ("swe",)}, {"types": ("swe", "qa")}, {"types": ("swe",), "repos": ("org/repo-9",)}]
+    for wanted in claims:
+        lanes = lanes_of(Wanted(**wanted))
+        assert lanes is not None
+        assert pages_read(lanes) < MOST_PAGES, wanted
