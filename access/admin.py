@@ -11,7 +11,7 @@ from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.core.exceptions import PermissionDenied
 from django.db.models import ManyToManyField, Q, QuerySet
 from django.forms import ModelForm
@@ -21,6 +21,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.views.decorators.http import require_POST
 
 from access import keys, policy
@@ -34,16 +35,33 @@ from tasks.ids import parse_typed_id
 
 _CALLERS_SHOWN = 50
 
-# A browser's own list works by keyboard and for screen readers; Django's picker of two boxes does not.
-_PLAIN_LISTS = {"formfield_overrides": {ManyToManyField: {"widget": forms.SelectMultiple(attrs={"size": 10})}}}
+
+class PermissionsField(forms.ModelMultipleChoiceField):
+    """Permissions by what they allow: `Change task`, where Django writes `Tasks | task | Can change task`."""
+
+    def label_from_instance(self, permission: Permission) -> str:
+        return capfirst(permission.name.removeprefix("Can "))
+
+
+class _Checkboxes:
+    """Groups and permissions as checkboxes: Django's lists need a second key, its picker a script."""
+
+    def formfield_for_manytomany(
+        self, db_field: ManyToManyField[Any, Any], request: HttpRequest, **options: Any
+    ) -> Any:
+        options["widget"] = forms.CheckboxSelectMultiple(attrs={"class": "choices"})
+        if db_field.remote_field.model is Permission:
+            options["form_class"] = PermissionsField
+        return super().formfield_for_manytomany(db_field, request, **options)  # type: ignore[misc]
+
+
 # The lists of other packages take no more lookups than ours.
 _OF_OTHERS: dict[Any, dict[str, Any]] = {
     User: {
         "list_display": ("username", "email", "is_active", "is_superuser", "last_login"),
         "readonly_fields": ("last_login", "date_joined"),
-        **_PLAIN_LISTS,
     },
-    Group: _PLAIN_LISTS,
+    Group: {},
     AccessAttempt: {
         "empty_text": "Wrong passwords appear here, by name and address; after ten no more are tried for a while."
     },
@@ -51,7 +69,7 @@ _OF_OTHERS: dict[Any, dict[str, Any]] = {
 for model, attributes in _OF_OTHERS.items():
     admin_class = type(admin.site.get_model_admin(model))
     admin.site.unregister(model)
-    admin.site.register(model, type(admin_class.__name__, (RecordedAdmin, admin_class), attributes))
+    admin.site.register(model, type(admin_class.__name__, (_Checkboxes, RecordedAdmin, admin_class), attributes))
 for model in (AccessLog, AccessFailureLog):  # nothing is written there
     if admin.site.is_registered(model):
         admin.site.unregister(model)

@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model, QuerySet
+from django.db.models import Model, QuerySet, TextField
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -34,6 +35,10 @@ from tasks.models import OVER, Task, read_repos
 NONE = "–"
 _LONGEST_NAME = 80
 _FIRST_REPOSITORIES = 5
+_HOW_TO_CONFIGURE = (
+    "Agents get no tokens until GH_APP_ID, GH_APP_INSTALL_ID and GH_APP_PEM are set and lobwife is restarted:"
+    " docs/broker.md shows each step."
+)
 
 
 class LowercaseChoicesFilter(admin.ChoicesFieldListFilter):
@@ -307,7 +312,8 @@ class GitHubStateAdmin(ReadOnlyAdmin):
 
     @admin.display(description="configured")
     def configured(self, obj: GitHubState) -> str:
-        return app.problem() or "yes"
+        problem = app.problem()
+        return f"{problem}. {_HOW_TO_CONFIGURE}" if problem else "yes"
 
     @admin.display(description="installation")
     def installation(self, obj: GitHubState) -> str:
@@ -335,6 +341,7 @@ class AllowedServiceAdmin(RecordedAdmin):
     list_display = ("name", "note")
     empty_text = "A service that may have tokens for all repositories, besides those of LOBWIFE_BROKER_SERVICES."
     fields = ("name", "note")
+    formfield_overrides: ClassVar = {TextField: {"widget": AdminTextInputWidget}}
 
     def delete_model(self, request: HttpRequest, obj: AllowedService) -> None:
         services.disallow_service(name=obj.name)

@@ -51,10 +51,15 @@ def raise_open_files() -> int:
     return most
 
 
+def is_under_gevent() -> bool:
+    """Return whether threads of this process are greenlets."""
+    monkey = sys.modules.get("gevent.monkey")  # only web imports it: that takes 30 ms
+    return monkey is not None and monkey.is_module_patched("threading")
+
+
 def in_native_thread(function: Callable[..., T], *arguments: Any) -> T:
     """Call the function in gevent's thread pool; directly in processes that don't run under gevent."""
-    monkey = sys.modules.get("gevent.monkey")  # only web imports it: that takes 30 ms
-    if monkey is None or not monkey.is_module_patched("threading"):
+    if not is_under_gevent():
         return function(*arguments)
     result, error = sys.modules["gevent"].get_hub().threadpool.apply(_outcome, (function, arguments))
     if error is not None:

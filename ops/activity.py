@@ -98,10 +98,12 @@ def _runs(asked: Asked) -> Iterator[Entry]:
         runs = runs.filter(state__in=FAILURES)
     elif not asked.who:
         runs = runs.exclude(state=State.SUCCESS)
-    for run in runs.defer("definition").order_by("-queued_at", "-id")[:PAGE]:
+    listed = runs.defer("definition").order_by("-queued_at", "-id")[:PAGE]
+    why = reasons.by_run(listed)
+    for run in listed:
         url = reverse("admin:jobs_jobrun_change", args=[run.pk])
         what = f"run {run.pk} of {run.job.name}: {run.state}"
-        yield Entry(run.queued_at, "run", run.requested_by or run.trigger, what, reasons.reason(run), url, run.state)
+        yield Entry(run.queued_at, "run", run.requested_by or run.trigger, what, why[run.pk], url, run.state)
 
 
 def _successes(asked: Asked) -> Iterator[Entry]:

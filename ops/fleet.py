@@ -20,7 +20,7 @@ from jobs.alerts import kinds
 from tasks import overdue, services
 from tasks.models import OVER, Status, Task, TaskEvent, TaskLease
 
-MOST_LANES, MOST_CARDS = 200, 30
+MOST_LANES, LANES_SHOWN, MOST_CARDS = 200, 100, 30
 _OVER_FOR = timedelta(days=1)  # the board shows of those that are over what ended in the last day
 _FILTERS = ("type", "repo", "agent", "priority", "q")
 _AWAY = {"status": Status.QUEUED, "assigned_to": None, "assigned_at": None, "completed_at": None}

@@ -162,8 +162,13 @@ class OperationsSite(AdminSite):
             context["columns"] = fleet.board(filters)
         else:
             lanes = fleet.lanes(filters)
-            queued = filters.apply(Task.objects.filter(status=Status.QUEUED)).count()
-            context |= {"lanes": lanes, "stuck": sum(lane.is_stuck for lane in lanes), "queued": queued}
+            counts = {
+                status: filters.apply(Task.objects.filter(status=status)).count()
+                for status in (Status.ACTIVE, Status.QUEUED)
+            }
+            context |= {"lanes": lanes[: fleet.LANES_SHOWN], "stuck": sum(lane.is_stuck for lane in lanes)}
+            context |= {"active": counts[Status.ACTIVE], "queued": counts[Status.QUEUED]}
+            context["more"] = counts[Status.ACTIVE] - len(context["lanes"])
         return TemplateResponse(request, "ops/fleet.html", context)
 
     def charts(self, request: HttpRequest) -> HttpResponse:

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import gc
 import importlib
 import pathlib
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,7 +41,8 @@ __all__ = [
     "world",
 ]
 
-ON_POSTGRES = pathlib.Path(__file__).parent / "postgres"
+# What the database of this run has nothing to do with: without one, or with processes of their own on SQLite.
+collect_ignore = ["browser", "scripts", "unit"] if is_postgres() else ["postgres"]
 UNIT = pathlib.Path(__file__).parent / "unit"
 
 
@@ -57,12 +59,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_for_this_database(item: pytest.Item) -> bool:
-    """On PostgreSQL all tests within a process but those of SQLite; on SQLite all but those of PostgreSQL."""
-    if not is_postgres():
-        return ON_POSTGRES not in item.path.parents
-    if ON_POSTGRES in item.path.parents:
+    """On PostgreSQL its own tests, and those within a process that are not about SQLite or git."""
+    if not is_postgres() or item.path.parent.name == "postgres":
         return True
-    return item.get_closest_marker("fast") is not None and item.get_closest_marker("sqlite") is None
+    names = {mark.name for mark in item.iter_markers()}
+    return "fast" in names and not names & {"sqlite", "git"}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage among what is imported, neither meanwhile nor later: all of it stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -9,6 +9,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from importlib import import_module
 from typing import Any, ClassVar
 
 import psycopg
@@ -27,6 +28,7 @@ from core.postgres import messages
 from core.postgres.leadership import LeaderLock
 from core.postgres.notification import CHANNEL, Listener
 from core.postgres.requirements import VERSION_AT_LEAST, Obstacle, obstacles
+from core.processes import is_under_gevent
 from core.write_deadline import write_timeout
 
 # Of all transactions, so that they are one after the other, as on SQLite; "lobwife" in ASCII.
@@ -44,8 +46,10 @@ _WHOLE = ("IntegerField", "PositiveIntegerField")
 _SMALL = ("SmallIntegerField", "PositiveSmallIntegerField")
 _WRITES = ("INSERT", "UPDATE", "DELETE")
 _FENCE = "DO $$BEGIN PERFORM 1 FROM ({} FOR SHARE) AS fence; IF NOT FOUND THEN RAISE EXCEPTION 'fenced'; END IF; END$$;"
+_COMMIT = f"NOTIFY {CHANNEL}; COMMIT"
 _FENCED = "another daemon leads since: nothing of this transaction was committed"
 _REASON_SECONDS = 2
+_NONE_BY_ITSELF = 2**31  # with None, psycopg prepares no statement at all, not even when it is told to
 _REPLACEMENT = "\ufffd"
 _TIME = r"^[1-9]\d{3}-(0[1-9]|1[0-2])-\d\d[ T]\d\d:\d\d:\d\d"
 
@@ -150,6 +154,14 @@ def _json_text(encoder: type[json.JSONEncoder] | None, value: Any) -> str:
     return json.dumps(value, cls=encoder).replace(r"\u0000", rf"\u{ord(_REPLACEMENT):04x}")
 
 
+def _connection_class() -> type[psycopg.Connection[Any]]:
+    """Return the class of a pool's connections; gevent is imported only by processes that run under it."""
+    if not is_under_gevent():
+        return psycopg.Connection
+    kind: type[psycopg.Connection[Any]] = import_module("core.postgres.gevent_connection").GeventConnection
+    return kind
+
+
 def _check(connection: psycopg.Connection[Any]) -> None:
     """Raise for a pooled connection that the server closed: it has said so by now. It costs no round trip."""
     connection.pgconn.consume_input()
@@ -171,7 +183,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     A transaction is the only one: it takes an advisory lock as it begins, in the same round trip, and waits for it no
     longer than the write deadline. So what a service has read within is true until its COMMIT, and ids of events are
-    in the order of commits. After each COMMIT, in its round trip too, listeners are notified.
+    in the order of commits. With each COMMIT, in its round trip too, listeners are notified.
 
     Texts are compared by their bytes, and whole numbers have 64 bits, whatever the column's field says.
     """
@@ -201,6 +213,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         parameters: dict[str, Any] = super().get_connection_params()
         parameters.pop("timeout", None)
         parameters["context"] = _adapters(parameters["context"])
+        parameters["prepare_threshold"] = _NONE_BY_ITSELF
         return parameters
 
     @property
@@ -208,8 +221,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """This process's pool; Django's, with a check that asks the server nothing."""
         if self.alias not in self._connection_pools and (options := self.settings_dict["OPTIONS"].get("pool")):
             parameters = {**self.get_connection_params(), "autocommit": True}
-            configure = self._configure_connection  # type: ignore[attr-defined]
-            made = ConnectionPool(kwargs=parameters, open=False, configure=configure, check=_check, **options)
+            how = {"configure": self._configure_connection, "check": _check}  # type: ignore[attr-defined]
+            made = ConnectionPool(connection_class=_connection_class(), kwargs=parameters, open=False, **how, **options)
             self._connection_pools.setdefault(self.alias, made)
         return super().pool  # type: ignore[no-any-return]
 
@@ -241,17 +254,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
         status = self.connection.pgconn.transaction_status
         if status == pq.TransactionStatus.IDLE:
             return
-        if self._fence and status == pq.TransactionStatus.INTRANS:
+        if status == pq.TransactionStatus.INERROR:
+            raise OperationalError("the transaction is rolled back, since one of its statements had failed")
+        if self._fence:
             self._commit_fenced()
-            return
-        if self._run(f"COMMIT; NOTIFY {CHANNEL}") == "ROLLBACK":
-            raise OperationalError("the transaction was rolled back, since one of its statements had failed")
+        else:
+            self._run(_COMMIT)
 
-    def _run(self, sql: str) -> str:
-        """Execute some statements in one round trip; return what the first one answered."""
+    def _run(self, sql: str) -> None:
+        """Execute some statements in one round trip."""
         with self.wrap_database_errors:
-            cursor = self.connection.execute(sql, prepare=False)
-            return str(cursor.statusmessage)
+            self.connection.execute(sql, prepare=False)
 
     def set_fence(self, query: str) -> None:
         """Commit from now on only while this query has a row, which it locks until then; "" for all that is to come.
@@ -263,7 +276,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _commit_fenced(self) -> None:
         try:
-            self._run(f"{_FENCE.format(self._fence)} COMMIT; NOTIFY {CHANNEL}")
+            self._run(f"{_FENCE.format(self._fence)} {_COMMIT}")
         except DatabaseError as error:
             if isinstance(error.__cause__, errors.RaiseException):
                 raise OperationalError(_FENCED) from error

@@ -1,7 +1,8 @@
 """Notification of commits by LISTEN and NOTIFY, on one channel of the database.
 
-It carries no news: who is notified looks for what changed. NOTIFY comes after COMMIT and not within the transaction,
-where it would keep all other commits waiting for ours to reach the disk.
+It carries no news: who is notified looks for what changed. NOTIFY is the last statement of a transaction: after it, it
+would be a commit of its own, which waits for the disk once more. That it keeps other commits waiting changes nothing,
+since transactions are one after the other anyway.
 """
 
 from __future__ import annotations

@@ -123,8 +123,9 @@ class RunList(ReadOnlyAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
         waits_for = queue_reasons.for_runs(changelist.result_list)
+        why = reasons.by_run(changelist.result_list)
         for run in changelist.result_list:  # never saved: the list is all that they are for
-            run.reason = queue_reasons.with_note(reasons.reason(run), waits_for.get(run.pk))
+            run.reason = queue_reasons.with_note(why[run.pk], waits_for.get(run.pk))
         return changelist
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
@@ -248,10 +249,11 @@ def summary(chosen: time_range.TimeRange, job_name: str) -> tuple[list[JobSummar
         row.name = names.get(row.job_id, "")
     rows = sorted(by_job.values(), key=lambda row: (-row.failed, row.name))[:_SUMMARY_ROWS]
     failed = JobRun.objects.defer("definition").in_bulk([row.last_failed for row in rows if row.last_failed])
+    why = reasons.by_run(failed.values())
     for row in rows:
         if row.last_failed in failed:
             run = failed[row.last_failed]
-            row.reason, row.last_failed_at = reasons.reason(run), run.queued_at
+            row.reason, row.last_failed_at = why[run.pk], run.queued_at
     return rows, len(by_job) - len(rows)
 
 

@@ -6,7 +6,7 @@ It is kept in files of this machine (output_files.py), or, on PostgreSQL, in the
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,6 +26,7 @@ class _Store(Protocol):
 
     def read(self, run_id: int, offset: int = 0, limit: int = 65536) -> Chunk: ...
     def tail(self, run_id: int, budget: int) -> tuple[bytes, bool]: ...
+    def tails(self, run_ids: Sequence[int], budget: int) -> dict[int, bytes]: ...
     def end(self, run_id: int) -> int: ...
     def growth(self, run_id: int) -> AbstractContextManager[Callable[[], bool]]: ...
     def size_on_disk(self, run_id: int) -> int: ...
@@ -73,6 +74,11 @@ def read_text(run: JobRun, offset: int) -> Text:
 def tail(run_id: int, budget: int) -> tuple[bytes, bool]:
     """Return the last bytes of what was kept, at most `budget`, and whether there was more before them."""
     return _store().tail(run_id, budget)
+
+
+def tails(run_ids: Sequence[int], budget: int) -> dict[int, bytes]:
+    """Return the last bytes of each run's output, at most `budget`; runs without any may be left out."""
+    return _store().tails(run_ids, budget)
 
 
 def last_lines(run_id: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -63,6 +63,11 @@ def tail(run_id: int, budget: int) -> tuple[bytes, bool]:
     return data, cut
 
 
+def tails(run_ids: Sequence[int], budget: int) -> dict[int, bytes]:
+    """Return the last bytes of each run's output, at most `budget`."""
+    return {run_id: tail(run_id, budget)[0] for run_id in run_ids}
+
+
 def end(run_id: int) -> int:
     """Return the offset up to which the stream has been written, in bytes."""
     for start, path in reversed(parts(run_id)):
@@ -99,6 +104,22 @@ def times(run_id: int) -> list[tuple[int, int]]:
         return []
     pairs = (line.split() for line in lines)
     return [(int(pair[0]), int(pair[1])) for pair in pairs if len(pair) == 2 and all(map(str.isdecimal, pair))]
+
+
+def write(run_id: int, pieces: Iterable[tuple[int, bytes]], times: Iterable[tuple[int, int]]) -> None:
+    """Write pieces of output, each with where it begins, and the times as `times` reads them; what was there goes."""
+    delete(run_id)
+    head = output_path(run_id)
+    head.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path, end = head, 0
+    head.touch(mode=0o600)
+    for begin, data in pieces:
+        if begin != end:  # what was between was left out
+            path = head.with_name(f"{head.name}.{begin}")
+        with path.open("ab") as file:
+            file.write(data)
+        end = begin + len(data)
+    _times_path(run_id).write_text("".join(f"{begin} {second}\n" for begin, second in times))
 
 
 def delete(run_id: int) -> None:

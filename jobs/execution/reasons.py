@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from core.text import one_line
 from jobs.execution import output
 from jobs.execution.ansi import plain_text
@@ -21,12 +23,14 @@ def ended(run: JobRun) -> str:
     return "" if run.exit_code is None else f"exit {run.exit_code}"
 
 
-def reason(run: JobRun) -> str:
-    """Return `exit 3 · cannot open /data/yesterday.csv` of a run that failed; its note where it has one."""
-    if run.state not in FAILURES or _SEPARATOR in run.note:
-        return run.note
-    what = ended(run) if run.state == State.FAILED else str(run.state)
-    return run.note if what and what in run.note else _joined(what, run.note or last_line(run.pk))
+def by_run(runs: Iterable[JobRun]) -> dict[int, str]:
+    """Return `exit 3 · cannot open /data/yesterday.csv` of a run that failed; its note where it has one.
+
+    Output is asked for once for all of them.
+    """
+    listed = list(runs)
+    tails = output.tails([run.pk for run in listed if run.state in FAILURES and not run.note], _TAIL_BYTES)
+    return {run.pk: _reason(run, tails.get(run.pk, b"")) for run in listed}
 
 
 def of_ending(run_id: int, exit_code: int | None, note: str) -> str:
@@ -36,7 +40,17 @@ def of_ending(run_id: int, exit_code: int | None, note: str) -> str:
 
 def last_line(run_id: int) -> str:
     """Return the last line of output that says something; empty where there is none."""
-    data, _ = output.tail(run_id, _TAIL_BYTES)
+    return _last_line(output.tail(run_id, _TAIL_BYTES)[0])
+
+
+def _reason(run: JobRun, tail: bytes) -> str:
+    if run.state not in FAILURES or _SEPARATOR in run.note:
+        return run.note
+    what = ended(run) if run.state == State.FAILED else str(run.state)
+    return run.note if what and what in run.note else _joined(what, run.note or _last_line(tail))
+
+
+def _last_line(data: bytes) -> str:
     for line in reversed(plain_text(data.decode(errors="replace")).splitlines()):
         text = " ".join(one_line(line).split()).removeprefix(_ERROR)
         if text and not text.startswith(_COMMANDS):

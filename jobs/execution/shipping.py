@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
@@ -15,6 +16,7 @@ from core.database.server import is_postgres
 from jobs.execution import output_files, output_pieces
 from jobs.models import JobRun, OutputPiece, State
 
+log = logging.getLogger(__name__)
 _EVERY_SECONDS = 0.5
 _MOST_BYTES = 2**20  # of a run, in one transaction
 
@@ -61,6 +63,13 @@ class InPlace:
 
     def tidy(self) -> None:
         output_files.delete_results()
+        for run_id in output_pieces.sizes_by_run():  # of an installation that was moved here from PostgreSQL
+            try:
+                output_files.write(run_id, output_pieces.each(run_id), output_pieces.times(run_id))
+            except OSError as error:
+                log.error("the output of run %s can't be written; the next start tries again: %s", run_id, error)
+            else:
+                output_pieces.delete(run_id)
 
 
 @dataclass

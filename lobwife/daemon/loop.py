@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -15,6 +16,15 @@ from core import processes
 log = logging.getLogger(__name__)
 _FAILURES_REPORTED = 3
 _LONGEST_BACKOFF = 60.0
+_REST, _LONGEST_REST = 20.0, 1.0
+
+
+def rest_after(processor_seconds: float) -> float:
+    """Return the seconds to pause after work that took so much of a processor.
+
+    Where commits come one after the other, what follows them must not take the processor from those who write.
+    """
+    return min(processor_seconds * _REST, _LONGEST_REST)
 
 
 @dataclass
@@ -22,8 +32,8 @@ class Loop:
     """A tick that is repeated, with back-off.
 
     A tick returns True to be called again at once, else it is called when the database has changed or `idle_seconds`
-    have passed, or fewer if it returns a number of seconds; but never sooner than `every_seconds`. So what time alone
-    makes due is late by `idle_seconds` at most.
+    have passed, or fewer if it returns a number of seconds; but never sooner than `every_seconds`, and after a rest
+    (`rest_after`). So what time alone makes due is late by `idle_seconds` at most.
     """
 
     name: str
@@ -48,6 +58,7 @@ class Loop:
         while not stop.is_set():
             self._woken.clear()
             again: bool | float = False
+            began = time.thread_time()
             try:
                 close_old_connections()
                 again = self.tick()
@@ -58,13 +69,15 @@ class Loop:
             except Exception:  # one bad tick must not end the loop; the log has it
                 self.failures += 1
                 log.exception("%s failed; it is tried again", self.name)
-            self._wait(again, stop)
+            self._wait(again, stop, rest_after(time.thread_time() - began))
         connection.close()
 
-    def _wait(self, again: bool | float, stop: threading.Event) -> None:
+    def _wait(self, again: bool | float, stop: threading.Event, rest: float) -> None:
         if again is True:
             return
         if self.failures:
             stop.wait(processes.backoff(self.failures, self.every_seconds, _LONGEST_BACKOFF))
-        elif not stop.wait(self.every_seconds):
-            self._woken.wait(min(again or self.idle_seconds, self.idle_seconds) - self.every_seconds)
+            return
+        pause = max(self.every_seconds, rest)
+        if not stop.wait(pause):
+            self._woken.wait(min(again or self.idle_seconds, self.idle_seconds) - pause)

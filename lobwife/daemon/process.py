@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0  # without a commit: a write of the sqlite3 shell, and a clock that was set, are noticed so late
 _SHORTEST_TICK_SECONDS = 0.03
 _RUNS_SECONDS = 2.0
-_REFRESH_SECONDS = 0.2  # an edited job may be planned so much later, for not every commit is one
+_REFRESH_SECONDS = 1.0  # an edited job may be planned so much later, for not every commit is one
 _REFRESH_ANYWAY_SECONDS = 30.0
 _LONGEST_BACKOFF = 5.0
 _STEP_DOWN_SECONDS = 60.0
@@ -139,7 +139,7 @@ class Daemon:
                 self._commits.drain()
                 self.tick()
                 self._failures = 0
-                wait = _REFRESH_SECONDS if self._is_refresh_due else _TICK_SECONDS
+                wait = _TICK_SECONDS
             except (DatabaseError, InterfaceError, OSError) as error:
                 self._failures += 1
                 wait = processes.backoff(self._failures, _SHORTEST_TICK_SECONDS, _LONGEST_BACKOFF)

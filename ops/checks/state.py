@@ -147,19 +147,18 @@ class FailingJob:
 def failing_jobs() -> list[FailingJob]:
     """Return the enabled jobs whose newest run failed; an aborted one neither counts nor ends a row of failures."""
     names = queries.failing_jobs()
-    runs: dict[int, list[JobRun]] = {pk: [] for pk in names}
-    newest = [row[1] for row in queries.newest_runs(_MOST_IN_A_ROW, list(names))]
-    judged = JobRun.objects.filter(pk__in=newest, state__in=(State.SUCCESS, *FAILURES)).defer("definition")
-    for run in judged.order_by("-id"):
-        runs[run.job_id].append(run)
-    failing: list[FailingJob] = []
-    for pk, (name, since) in names.items():
-        failures = list(itertools.takewhile(lambda run: run.state in FAILURES, runs[pk]))
-        if failures:
-            began, newest_run = since or failures[-1].queued_at, failures[0]
-            reason = reasons.reason(newest_run) if len(failing) < _MOST_REASONS else ""  # each reads a file
-            failing.append(FailingJob(pk, name, len(failures), began, newest_run.pk, reason))
-    return failing
+    judged: dict[int, list[tuple[int, str, datetime]]] = {pk: [] for pk in names}
+    for job, run, state, _, queued_at in reversed(queries.newest_runs(_MOST_IN_A_ROW, list(names))):
+        if state == State.SUCCESS or state in FAILURES:
+            judged[job].append((run, state, queued_at))
+    failures = {pk: list(itertools.takewhile(lambda run: run[1] in FAILURES, runs)) for pk, runs in judged.items()}
+    explained = [runs[0][0] for runs in failures.values() if runs][:_MOST_REASONS]  # each reads a file
+    words = reasons.by_run(JobRun.objects.filter(pk__in=explained).defer("definition"))
+    return [
+        FailingJob(pk, name, len(runs), since or _in_utc(runs[-1][2]), runs[0][0], words.get(runs[0][0], ""))
+        for pk, (name, since) in names.items()
+        if (runs := failures[pk])
+    ]
 
 
 def alerts() -> Alerts:

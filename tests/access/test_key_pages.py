@@ -1,10 +1,11 @@
-"""API keys in the admin: made with words for each role, shown once, revoked and never deleted."""
+"""API keys in the admin: made with words for each role, shown once, revoked and never deleted; permissions in words."""
 
 from __future__ import annotations
 
 import re
 
 import pytest
+from django.contrib.auth.models import Group, Permission
 from django.test import Client
 
 from access import keys
@@ -49,3 +50,12 @@ def test_a_key_is_revoked_from_its_page_and_never_deleted(operator_client: Clien
     assert (key.state, key.revoked_by) == ("revoked", "olga")
     assert "Revoke" not in text(operator_client, f"{KEYS}{key.pk}/change/").partition("<main")[2].replace("Revoked", "")
     assert "ci" in text(operator_client, f"{KEYS}?state=over")
+
+
+def test_permissions_are_chosen_by_what_they_allow(operator_client: Client) -> None:
+    permission = Permission.objects.get(codename="change_task", content_type__app_label="tasks")
+    page = " ".join(text(operator_client, "/admin/auth/group/add/").split())
+    assert re.search(rf'type="checkbox" name="permissions" value="{permission.pk}"[^>]*> Change task</label>', page)
+    sent = {"name": "Night shift", "permissions": [permission.pk]}
+    assert operator_client.post("/admin/auth/group/add/", sent).status_code == 302
+    assert list(Group.objects.get(name="Night shift").permissions.all()) == [permission]

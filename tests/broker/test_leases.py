@@ -69,11 +69,11 @@ def test_the_tokens_of_an_expired_lease_are_refused_at_once_and_revoked(rig: Rig
     number = rig.task(type="dies", repos=["repo"])
     _, agent, _ = claim(rig, runner, types=["dies"], lease_seconds=1)
     text = token(rig, number, agent).json["token"]
-    wait_for(lambda: is_expired(rig, number), 5)  # without a call of the agent, which would renew it
+    wait_for(lambda: is_expired(rig, number))  # without a call of the agent, which would renew it
     assert token(rig, number, agent).status == 401
     rig.start_daemon()
-    wait_for(lambda: rig.get(f"/api/v1/tasks/{number}").json["status"] == "queued", 5)
-    wait_for(lambda: not is_live(rig, text), 10)
+    wait_for(lambda: rig.get(f"/api/v1/tasks/{number}").json["status"] == "queued")
+    wait_for(lambda: not is_live(rig, text))
 
 
 def test_a_task_is_claimed_though_it_can_t_be_registered(rig: Rig, runner: dict[str, str]) -> None:

@@ -167,7 +167,7 @@ def test_a_runner_works_on_as_many_tasks_at_once_as_it_may_and_status_shows_them
     wait = f"until [ -e {agents.folder}/go ]; do sleep 0.05; done"
     runner = agents.start("--types", "several", "--max", "2", "--name", "box-9", "--", "sh", "-c", wait)
     wait_for(lambda: [status(server, n) for n in numbers] == ["active", "active", "queued"], 10)
-    [seen] = wait_for(lambda: [each for each in agents.status() if len(each["tasks"]) == 2], 5)
+    [seen] = wait_for(lambda: [each for each in agents.status() if len(each["tasks"]) == 2])
     assert [each["task_id"] for each in seen["tasks"]] == [f"T{number}" for number in numbers[:2]]
     table = agents.command("status").stdout
     assert f"T{numbers[0]}" in table
@@ -175,7 +175,7 @@ def test_a_runner_works_on_as_many_tasks_at_once_as_it_may_and_status_shows_them
     assert "Task 1" in table
     (agents.folder / "go").touch()
     wait_for(lambda: all(status(server, n) == "completed" for n in numbers), 10)
-    assert "waits" in wait_for(lambda: "waits" in (text := agents.command("status").stdout) and text, 5)
+    assert "waits" in wait_for(lambda: "waits" in (text := agents.command("status").stdout) and text)
     runner.terminate()
     assert runner.wait(10) == 0
     assert agents.command("status").stdout == "No runner runs.\n"
@@ -282,8 +282,8 @@ def test_a_runner_that_is_killed_leaves_nothing_running_and_its_task_is_queued_a
     number = new_task(server, "killed")
     runner, pids = start_stubborn(agents, "killed", "--lease", "2", "--name", "box-9")
     runner.kill()
-    runner.wait(5)
-    wait_for(lambda: not any(map(is_running, pids)), 5)
+    runner.wait(15)
+    wait_for(lambda: not any(map(is_running, pids)))
     assert [each["alive"] for each in agents.status()] == [False]
     assert "was killed" in agents.command("status").stdout
     wait_for(lambda: status(server, number) == "queued", 10)

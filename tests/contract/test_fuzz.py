@@ -14,7 +14,7 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 from tests.support.access import make_key
 from tests.support.installation import Installation
 
-EXAMPLES = int(os.environ.get("LOBWIFE_FUZZ_EXAMPLES", "4"))
+EXAMPLES = int(os.environ.get("LOBWIFE_FUZZ_EXAMPLES", "2"))
 UNAVAILABLE = 503
 
 

@@ -26,7 +26,7 @@ READING_ALL = ("--inh-caps", "+dac_override", "--ambient-caps", "+dac_override")
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The entry in a folder that holds what the image gets, and nothing else."""
+    """The entry in a folder that holds what the image gets, compiled as there, and nothing else."""
     app = tmp_path_factory.mktemp("app")
     for name in LET_THROUGH:
         (app / name).parent.mkdir(parents=True, exist_ok=True)
@@ -34,6 +34,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
             shutil.copytree(ROOT / name, app / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(ROOT / name, app / name)
+    subprocess.run([sys.executable, "-m", "compileall", "-q", str(app)], check=True)
     return app / "deploy" / "bin" / "lobwife"
 
 

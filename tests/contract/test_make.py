@@ -74,7 +74,7 @@ def run_and_stop(
     members = tree(process.pid)
     stop(process.pid)
     process.wait(30)
-    wait_for(lambda: not alive(members), 5, "nothing is left")
+    wait_for(lambda: not alive(members), what="nothing is left")
     return installation.log()
 
 

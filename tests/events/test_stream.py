@@ -95,7 +95,7 @@ def test_a_wait_without_events_ends_in_time_with_a_cursor_past_what_it_did_not_w
     make(server)
     started = time.monotonic()
     answer = server.get(f"{PATH}?after={begin}&types=vault.*&wait=1").json
-    assert 0.9 < time.monotonic() - started < 5
+    assert 0.9 < time.monotonic() - started < 10
     assert answer == {"events": [], "next": newest(server)}
 
 
@@ -204,4 +204,4 @@ def test_web_stops_without_waiting_for_streams(fresh: Installation) -> None:
     with closing(Stream(fresh)) as stream:
         os.kill(web.pid, signal.SIGTERM)
         assert stream.event() == {}
-    wait_for(lambda: web.poll() is not None, 6)
+    wait_for(lambda: web.poll() is not None)

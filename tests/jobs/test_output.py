@@ -8,8 +8,8 @@ import pytest
 from django.conf import LazySettings
 from django.test import Client
 
-from jobs.execution import output_files, runs, shipping
-from jobs.models import Job, JobRun, State, Trigger
+from jobs.execution import output, output_files, runs, shipping
+from jobs.models import Job, JobRun, OutputPiece, State, Trigger
 from tests.support.jobs import capture
 
 LIMIT = 40_000
@@ -53,3 +53,30 @@ def test_output_of_a_run_that_goes_on_is_not_complete(run: JobRun, operator_clie
     end = len(TEXT.encode())
     answer = operator_client.get(f"/api/v1/runs/{run.pk}/output?offset={end}").json()
     assert (answer["complete"], answer["text"], answer["next_offset"]) == (False, "", end)
+
+
+def test_output_of_an_installation_that_came_back_from_postgresql_is_in_files_again(run: JobRun) -> None:
+    def files() -> dict[int, bytes]:
+        return {start: path.read_bytes() for start, path in output_files.parts(run.pk)}
+
+    before, times = files(), output_files.times(run.pk)
+    shipping.ToDatabase().take_in(run.pk)
+    output_files.delete(run.pk)
+    shipping.InPlace().tidy()
+    assert list(files()) == list(before)[:2], "where the head begins, and what is after the gap"
+    assert b"".join(files().values()) == b"".join(before.values())
+    assert output_files.times(run.pk) == times != []
+    assert not OutputPiece.objects.exists()
+
+
+@pytest.mark.parametrize("budget", [1, 20, 8192])
+def test_the_ends_of_several_outputs_are_what_each_ends_with(run: JobRun, budget: int) -> None:
+    short = JobRun.objects.create(job=run.job, state=State.FAILED, trigger=Trigger.REST, queued_at=run.queued_at)
+    silent = JobRun.objects.create(job=run.job, state=State.FAILED, trigger=Trigger.REST, queued_at=run.queued_at)
+    for piece in (b"a first piece, ", b"a second one\n"):
+        with output_files.output_path(short.pk).open("ab") as file:
+            file.write(piece)
+        shipping.shipper().take_in(short.pk)
+    tails = output.tails([run.pk, short.pk, silent.pk], budget)
+    assert tails.pop(silent.pk, b"") == b""
+    assert tails == {run.pk: TEXT.encode()[-budget:], short.pk: b"a first piece, a second one\n"[-budget:]}

@@ -98,7 +98,7 @@ def test_a_daemon_on_a_database_that_was_not_migrated_says_what_to_do(tmp_path) 
 def test_the_schedule_starts_a_script_and_an_edit_needs_no_restart(served: Installation) -> None:
     served.start_daemon()
     make_due(served, "marks")
-    run = wait_for(lambda: served.get("/api/v1/runs?job=marks").json, 5, "the schedule made a run")[0]
+    run = wait_for(lambda: served.get("/api/v1/runs?job=marks").json, what="the schedule made a run")[0]
     assert (run["trigger"], run["requested_by"]) in {("schedule", "the schedule"), ("catch-up", "the schedule")}
     assert ended(served, run["id"])["state"] == "success"
     wait_for(lambda: served.get("/api/jobs/marks").json["next_run"])
@@ -108,7 +108,7 @@ def test_a_job_switched_off_by_hand_does_not_fire(served: Installation) -> None:
     execute(served, "UPDATE job_state SET enabled = 0 WHERE name = 'marks'")
     served.start_daemon()
     make_due(served, "marks")
-    wait_for(lambda: rows(served, "SELECT 1 FROM jobs_job WHERE name = 'marks' AND next_firing > datetime('now')"), 5)
+    wait_for(lambda: rows(served, "SELECT 1 FROM jobs_job WHERE name = 'marks' AND next_firing > datetime('now')"))
     assert served.get("/api/v1/runs?job=marks").json == []
 
 
@@ -236,7 +236,7 @@ def kill_at_random_moments(installation: Installation, times: int) -> None:
     assert state["run_count"] == sum(row["started_at"] is not None for row in found)
     assert state["fail_count"] == sum(row["state"] == "lost" for row in found)
     assert processes_of(installation) == []
-    wait_for(lambda: not leftovers(installation), 5, "how a run ended is kept twice")
+    wait_for(lambda: not leftovers(installation), what="how a run ended is kept twice")
 
 
 def leftovers(installation: Installation) -> list[Path]:
@@ -251,7 +251,7 @@ def test_what_a_killed_daemon_had_recorded_already_is_cleaned_up(served: Install
     for name in (f"{run_id}.result", f"{run_id}.result.new", "99.result"):
         (folder / name).write_text("{}")
     served.start_daemon()
-    wait_for(lambda: not leftovers(served), 5)
+    wait_for(lambda: not leftovers(served))
     assert "done" in output_of(served, run_id)
 
 

@@ -162,7 +162,7 @@ def test_what_acts_by_itself_in_a_copy_is_left_out_of_it(copied: Installation, t
     assert names(copied) == ["before", "later"]
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_a_copy_of_the_older_service_is_brought_up_first(
     copied: Installation, tmp_path: pathlib.Path, version: int
 ) -> None:

@@ -262,7 +262,7 @@ def test_stopping_it_leaves_nothing_behind(prepared: Installation, number: signa
         supervisor.send_signal(number)
     assert supervisor.wait(30) == 0
     # What relays the output ends with its last writer, so a moment later.
-    wait_for(lambda: not alive(members), 5, "nothing is left")
+    wait_for(lambda: not alive(members), what="nothing is left")
     with prepared.database() as database:
         assert database.execute("SELECT count(*) FROM jobs_jobrun WHERE state = 'running'").fetchone()[0] == 0
 

@@ -128,7 +128,7 @@ def limited(installation: Installation, *command: str, bytes_a_file: int) -> sub
     )
 
 
-@pytest.mark.parametrize("room", [1_000, 30_000, 200_000])
+@pytest.mark.parametrize("room", [30_000, *(pytest.param(room, marks=pytest.mark.soak) for room in (1_000, 200_000))])
 def test_a_full_disk_while_copying_changes_nothing(fresh: Installation, room: int) -> None:
     database = old_service.make_database(fresh.state, 1)
     before = old_service.snapshot(fresh.state)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -280,6 +282,33 @@ def test_a_hidden_tab_asks_nothing_until_it_is_seen_again(site: Installation, op
     operator_with_clock.evaluate("Object.defineProperty(document, 'hidden', {value: false, configurable: true})")
     with operator_with_clock.expect_response(re.compile("/admin/live/dashboard/")):
         operator_with_clock.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_a_failure_is_shown_at_once_where_other_events_have_to_wait(
+    site: Installation, operator_with_clock: Page
+) -> None:
+    page = operator_with_clock
+    page.add_init_script(
+        "window.EventSource = class { constructor() { window.stream = this } addEventListener() {} close() {} }"
+    )
+    page.clock.pause_at(time.time() + 60)  # from here on no time passes but for what is asked for below
+    page.goto(url(site, "/admin/"))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/live/dashboard/" in request.url else None)
+
+    def happens(kind: str, **data: str) -> None:
+        event = json.dumps({"type": kind, "data": data})
+        page.evaluate("event => window.stream.onmessage({data: event})", event)
+        page.clock.run_for(50)
+
+    page.evaluate("window.stream.onopen()")  # what came before the stream is asked for
+    for kind in ("run.queued", "run.started"):
+        with page.expect_response(re.compile("/live/dashboard/")):
+            happens(kind)
+    happens("run.queued")
+    assert len(asked) == 2
+    with page.expect_response(re.compile("/live/dashboard/")):
+        happens("run.ended", state="failed")
 
 
 def test_what_happens_before_the_stream_is_open_is_shown_too(site: Installation, operator: Page) -> None:

@@ -46,6 +46,17 @@ def test_the_stuck_agent_comes_first_with_its_time_and_tokens(operator_client: C
     assert "1 h 40 min ago</time>" in lane
 
 
+def test_agents_that_are_not_listed_are_counted(operator_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ops.fleet.LANES_SHOWN", 1)
+    active("Paint the fence", "lobster-1", minutes=20)
+    active("Mend the roof", "lobster-2", minutes=100)
+    page = text(operator_client, "/admin/fleet/")
+    assert "2 tasks in work" in page
+    assert ">1 more</a>" in page
+    assert "Mend the roof" in page
+    assert "Paint the fence" not in page
+
+
 def test_what_operators_decided_about_alerts_marks_and_filters_tasks_too(operator_client: Client) -> None:
     late, fine = active("Mend the roof", "lobster-1", minutes=50), active("Paint the fence", "lobster-2", minutes=10)
     waiting = services.create_task(fields={"name": "Sweep the yard"}, actor="lobboss")

@@ -73,11 +73,14 @@ def contents() -> dict[str, list[tuple[object, ...]]]:
     return found
 
 
-def test_looking_at_a_page_changes_nothing_and_asks_little(operator_client: Client, fleet: None) -> None:
+def test_looking_at_a_page_changes_nothing_asks_little_and_brings_no_style_and_no_script_of_its_own(
+    operator_client: Client, fleet: None
+) -> None:
     before = contents()
     for path in pages():
         with CaptureQueriesContext(connection) as asked:
-            text(operator_client, path)
+            page = text(operator_client, path)
+        assert not re.search(r"<script(?![^>]*\bsrc=)(?![^>]*application/json)|<style|\sstyle=|\son\w+=", page), path
         assert len(asked) < (44 if path == "/admin/" else QUERIES_MOST), path  # the overview is several pages in one
     assert contents() == before
 
@@ -101,12 +104,6 @@ def test_who_is_not_signed_in_sees_no_page(fleet: None) -> None:
         answer = visitor.get(path)
         assert answer.status_code == 302, path
         assert "/login/" in answer["Location"]
-
-
-def test_pages_hold_no_style_and_no_script_of_their_own(operator_client: Client, fleet: None) -> None:
-    for path in pages():
-        page = text(operator_client, path)
-        assert not re.search(r"<script(?![^>]*\bsrc=)(?![^>]*application/json)|<style|\sstyle=|\son\w+=", page), path
 
 
 def test_a_button_pressed_in_place_answers_with_a_sentence(operator_client: Client) -> None:

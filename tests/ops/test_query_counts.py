@@ -10,6 +10,8 @@ from django.test.utils import CaptureQueriesContext
 
 from broker.audit import SYSTEM
 from broker.services import register_named
+from core.timestamps import utc_now
+from jobs.models import Job, JobRun, State
 from tasks import services
 
 pytestmark = pytest.mark.django_db
@@ -41,6 +43,20 @@ def test_a_longer_list_asks_no_more_often(client: Client, path: str) -> None:
                 register_named(text=name, repos=["org/a"], lobster_type="swe", caller=SYSTEM)
         counts.append(queries(client, path))
     assert counts[0] == counts[1] <= 12
+
+
+@pytest.mark.usefixtures("seeded")
+@pytest.mark.parametrize("path", ["/admin/", "/admin/activity/?kind=run", "/admin/jobs/jobrun/"])
+def test_the_last_words_of_runs_that_failed_are_asked_for_together(client: Client, path: str) -> None:
+    client.force_login(User.objects.create_superuser("olga"))
+    client.get(path)
+    counts = []
+    for rows in (3, 18):
+        for number in range(rows):
+            job = Job.objects.create(name=f"job-{rows}-{number}", script="hello.py", schedule="@daily")
+            JobRun.objects.create(job=job, state=State.FAILED, trigger="rest", exit_code=3, queued_at=utc_now())
+        counts.append(queries(client, path))
+    assert counts[0] == counts[1]
 
 
 def test_a_task_with_a_long_history_shows_its_newest_events(client: Client) -> None:

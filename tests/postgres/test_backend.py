@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import gevent
 import psycopg
 import pytest
 from django.db import DatabaseError, OperationalError, connection, connections, transaction
@@ -16,6 +17,8 @@ from django.db.utils import IntegrityError
 
 from core.database.messages import in_words, in_words_for_the_console, is_about_a_lock
 from core.database.notification import data_version, listener
+from core.database.statements import read_one
+from core.postgres.gevent_connection import GeventConnection
 from core.postgres.notification import Listener
 from core.write_deadline import writing_until
 from jobs.models import Job
@@ -165,6 +168,27 @@ def test_a_commit_wakes_listeners_and_changes_the_version() -> None:
         assert data_version() != version
     finally:
         commits.close()
+
+
+def test_what_rest_runs_most_is_planned_once_by_the_server() -> None:
+    for number in range(3):
+        assert read_one("SELECT %s + 1 AS planned_once", (number,)) == (number + 1,)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%planned_once%'")
+        assert cursor.fetchone() == (1,)
+
+
+def test_a_greenlet_that_waits_for_the_server_lets_others_go_on() -> None:
+    order: list[str] = []
+
+    def execute(sql: str, name: str) -> None:
+        with GeventConnection.connect(**connection._plain_parameters()) as other:
+            other.execute(sql)
+        order.append(name)
+
+    sleeper = gevent.spawn(execute, "SELECT pg_sleep(0.5)", "sleeper")
+    gevent.joinall([sleeper, gevent.spawn(execute, "SELECT 1", "other")], timeout=10, raise_error=True)
+    assert order == ["other", "sleeper"]
 
 
 def test_a_lock_of_a_name_is_held_by_one() -> None:

@@ -94,5 +94,5 @@ class AgentRunner:
                 process.wait(15)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(5)
+                process.wait(15)
         self.processes.clear()

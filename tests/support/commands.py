@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import json
 import multiprocessing
 import os
@@ -194,6 +195,7 @@ def _become(
     leads_a_session: bool = False,
     input: pathlib.Path | None = None,
 ) -> None:
+    gc.freeze()  # what is shared with the fork server would be copied to be looked at
     if leads_a_session:
         os.setsid()
     if "gevent" in sys.modules:

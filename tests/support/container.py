@@ -196,7 +196,7 @@ class Container:
                 self.process.wait(20)
             except subprocess.TimeoutExpired:
                 self.process.kill()  # and with it, by --kill-child, all of the container
-                self.process.wait(5)
+                self.process.wait(15)
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")

@@ -175,7 +175,7 @@ class Installation:
             except subprocess.TimeoutExpired:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-                process.wait(5)
+                process.wait(15)
         self.processes.clear()
 
     def log(self) -> str:

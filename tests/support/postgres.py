@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import glob
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -50,6 +51,11 @@ class Cluster:
             arguments = ["--auth=trust", "--username=lobwife", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
             self._run("initdb", "-D", str(self._data), "--wal-segsize=1" if folder else "--wal-segsize=16", *arguments)
         self.start()
+
+    @property
+    def pid(self) -> int:
+        """The server's first process, the parent of all others; 0 while it is stopped."""
+        return self._process.pid if self._process is not None else 0
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://lobwife@/{database}?host={self.folder}"
@@ -122,11 +128,13 @@ def url_of_run() -> str:
 
 
 def program(name: str) -> pathlib.Path:
-    """Return the newest of Debian's, or what is in PATH; there has to be one."""
-    for folder in sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: -float(path.split("/")[4])):
-        if os.access(f"{folder}/{name}", os.X_OK):
-            return pathlib.Path(folder, name)
-    path = shutil.which(name)
+    """Return the newest of Debian's, or what the package pgserver brings, or what is in PATH; there has to be one."""
+    folders = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: -float(path.split("/")[4]))
+    package = importlib.util.find_spec("pgserver")  # not imported: it would prepare a server of its own
+    if package is not None and package.origin is not None:
+        folders.append(f"{pathlib.Path(package.origin).parent}/pginstall/bin")
+    folders += os.environ.get("PATH", "").split(os.pathsep)
+    path = shutil.which(name, path=os.pathsep.join(folders))
     if path is None:
         raise RuntimeError("PostgreSQL is not installed: apt-get install postgresql")
     return pathlib.Path(path)

@@ -218,6 +218,7 @@ def test_an_operator_sets_changes_and_removes_a_budget(operator_client: Client) 
     one = task()
     spend(one, 5)
     form = {"scope": "task", "name": str(one.pk), "period": "total", "limit_usd": "5"}
+    assert "<h1>Add budget</h1>" in operator_client.get("/admin/tasks/budget/add/").content.decode()
     assert operator_client.post("/admin/tasks/budget/add/", form).status_code == 302
     made = Budget.objects.get()
     assert made.name == one.task_id

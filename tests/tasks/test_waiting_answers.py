@@ -21,8 +21,8 @@ def test_who_waits_gets_the_answer_as_it_comes(server: Installation) -> None:
         time.sleep(0.3)  # there is nothing to see of a call that waits
         assert not waits.done()
         server.post(f"/api/v1/questions/{question}/answer", {"answer": "SQLite"})
-        assert waits.result(5).json["answer"] == "SQLite"
-    assert time.monotonic() - began < 10
+        assert waits.result(15).json["answer"] == "SQLite"
+    assert time.monotonic() - began < 20
 
 
 def test_who_waits_is_told_that_the_task_ended(server: Installation) -> None:
@@ -31,7 +31,7 @@ def test_who_waits_is_told_that_the_task_ended(server: Installation) -> None:
         waits = pool.submit(server.get, f"/api/v1/questions/{question}?wait_seconds=30", timeout=40)
         time.sleep(0.3)  # as above
         server.request("DELETE", f"/api/v1/tasks/{number}")
-        assert waits.result(5).json["state"] == "withdrawn"
+        assert waits.result(15).json["state"] == "withdrawn"
 
 
 def test_without_an_answer_it_ends_in_time(server: Installation) -> None:
@@ -39,4 +39,4 @@ def test_without_an_answer_it_ends_in_time(server: Installation) -> None:
     began = time.monotonic()
     answer = server.get(f"/api/v1/questions/{question}?wait_seconds=1")
     assert (answer.status, answer.json["state"]) == (200, "open")
-    assert 0.9 < time.monotonic() - began < 4
+    assert 0.9 < time.monotonic() - began < 10

@@ -51,14 +51,14 @@ def waiting(pool: ThreadPoolExecutor, server: Installation, count: int, **body: 
 def test_a_waiting_claim_gets_the_task_that_comes(server: Installation, pool: ThreadPoolExecutor) -> None:
     [waits] = waiting(pool, server, 1, types=["comes"])
     number = make(server, type="comes")
-    answer = waits.result(5)
+    answer = waits.result(15)
     assert (answer.status, answer.json["id"]) == (200, number)
 
 
 def test_without_a_task_it_ends_in_a_204_in_time(server: Installation) -> None:
     began = time.monotonic()
     assert claim(server, types=["never"], wait_seconds=1).status == 204
-    assert 0.9 < time.monotonic() - began < 3
+    assert 0.9 < time.monotonic() - began < 10
 
 
 def test_each_task_wakes_as_many_as_it_takes(server: Installation, pool: ThreadPoolExecutor) -> None:
@@ -111,5 +111,5 @@ def test_web_stops_without_waiting_for_them(fresh: Installation, pool: ThreadPoo
     web = fresh.start_web()
     futures = waiting(pool, fresh, 3)
     os.kill(web.pid, signal.SIGTERM)
-    assert {future.result(5).status for future in futures} == {204}
-    wait_for(lambda: web.poll() is not None, 6)
+    assert {future.result(15).status for future in futures} == {204}
+    wait_for(lambda: web.poll() is not None)

@@ -98,7 +98,9 @@ def test_forwards_backwards_and_one_by_one_name_the_same_firings(
     expression: str, start: datetime, timezone: str
 ) -> None:
     end = start + timedelta(hours=18)
-    onwards = [each for each in cron.firings_after(expression, timezone, start, 1200) if each <= end]
+    following = cron.firings_after(expression, timezone, start, 1200 if expression == "* * * * *" else 80)
+    assert following[-1] > end
+    onwards = [each for each in following if each <= end]
     assert onwards == sorted(set(onwards))
     assert cron.last_between(expression, timezone, start, end, 2000) == onwards
     assert cron.count_between(expression, timezone, start, end) == len(onwards)

@@ -45,7 +45,7 @@ def test_the_daemon_stops_at_once_and_goes_on_where_it_was(running: Installation
     wait_for(lambda: running.get("/api/v1/sync").json.get("last_sync"), what="the first sync")
     daemon = running.processes[-1]
     daemon.kill()
-    daemon.wait(5)
+    daemon.wait(15)
     task = running.post("/api/v1/tasks", {"name": "While it was down"}).json
     assert running.get("/api/v1/sync").json["pending_events"] == 1
     running.start_daemon()

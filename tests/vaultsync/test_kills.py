@@ -10,6 +10,9 @@ import pytest
 from tests.support.git_remote import STEPS, Copy, git
 from tests.support.installation import Installation
 
+# Before, in the midst of and after what is changed in the working copy, and between the rows and the remote.
+FEW_STEPS = ("merged", "checkout-part", "recorded")
+
 
 class Killed(Installation):
     """A lobwife with a vault and a remote, whose syncs can be killed."""
@@ -94,7 +97,9 @@ def undisturbed(prepared: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
     return world.tree()
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    "step", [pytest.param(step, marks=() if step in FEW_STEPS else pytest.mark.soak) for step in STEPS]
+)
 def test_a_sync_killed_at_any_step_is_completed_by_the_next(
     tmp_path: pathlib.Path, prepared: pathlib.Path, undisturbed: dict[str, str], step: str
 ) -> None:
@@ -116,11 +121,19 @@ def test_a_sync_killed_at_any_step_is_completed_by_the_next(
     assert state[0] == state[1] >= newest - 1  # the claim's own event may come with the next sync
 
 
-def test_the_first_sync_can_be_killed_too(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ("checkout-part", "committed"),
+        pytest.param(("commit-made", "checked-out", "pushed"), marks=pytest.mark.soak),
+    ],
+    ids=["few", "others"],
+)
+def test_the_first_sync_can_be_killed_too(tmp_path: pathlib.Path, steps: tuple[str, ...]) -> None:
     world = Killed(tmp_path)
     world.migrate()
     world.task("One")
-    for step in ("commit-made", "checkout-part", "checked-out", "committed", "pushed"):
+    for step in steps:
         shutil.rmtree(world.vault, ignore_errors=True)
         shutil.rmtree(world.remote)
         git(tmp_path, "init", "--quiet", "--bare", "-b", "main", str(world.remote))

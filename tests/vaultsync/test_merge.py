@@ -13,7 +13,7 @@ from tasks.models import Task
 from tests.support.git_remote import World, change, git, note_of, task
 from vaultsync.models import NoteProblem
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.git]
 ACTIONS = ("key of theirs", "other key of theirs", "key of ours", "body", "move", "delete")
 OWN = "---\nid: {id}\nname: x\nmine: start\nyours: start\nstatus: queued\n---\n\nThe body, long enough.\n"
 

@@ -11,7 +11,7 @@ import yaml
 from tests.support.git_remote import World, change, note_of, task
 from vaultsync.models import NoteProblem
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.git]
 
 HEAD = "id: {id}\nname: Old name\nstatus: queued\n"
 TRAPS = {

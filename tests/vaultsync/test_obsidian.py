@@ -9,7 +9,7 @@ from tasks.models import Task
 from tests.support.git_remote import World, change, git, note_of, task
 from vaultsync.models import NoteProblem
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.git]
 LOBBOSS = "---\nid: fix-it\nname: Fix it\ntype: system\nstatus: queued\n---\n\n# Fix it\n\nWhat is to be done.\n"
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.support.git_remote import World, change, git, note_of, task
 from vaultsync.models import NoteProblem, VaultState
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.git]
 LOCKS = ("index.lock", "packed-refs.lock", "refs/heads/main.lock", "refs/remotes/origin/main.lock", "refs/x/y.lock")
 
 

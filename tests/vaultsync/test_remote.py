@@ -18,7 +18,7 @@ from vaultsync.git.remote import url_of, without_credentials
 from vaultsync.models import VaultState
 from vaultsync.vault import Vault
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.git]
 TOKEN = "ghs_averysecrettokenthatnobodymaysee"  # noqa: S105
 
 

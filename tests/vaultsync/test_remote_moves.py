@@ -13,7 +13,7 @@ from tests.support.git_remote import World, change, git, note_of, task
 from vaultsync.models import VaultState
 from vaultsync.vault import Vault
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.git]
 
 
 def state() -> VaultState:

@@ -10,7 +10,7 @@ from tests.support.git_remote import World, change, git, note_of, task
 from vaultsync.models import Kind, NoteProblem
 from vaultsync.vault import Vault
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.git]
 
 
 def of_sha256(folder: pathlib.Path) -> World:

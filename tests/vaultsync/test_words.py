@@ -12,7 +12,7 @@ from tasks.models import Task
 from tests.support.git_remote import World, change, git, note_of, task
 from vaultsync.models import NoteProblem
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.git]
 
 
 def beside(world: World, made: Task, folder: str = "active") -> pathlib.Path:

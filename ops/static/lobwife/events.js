@@ -1,12 +1,14 @@
-// Live parts that name events (data-events) are refreshed when one of them happens: at most once a second, more rarely
-// where an answer takes long. While the stream is open they poll once a minute, or in data-rest seconds, for what time alone
-// brings; without it they poll as they always did.
+// Live parts that name events (data-events) are refreshed when one of them happens: two in a row at once, then one a second,
+// or more rarely where an answer takes long; a failure may go before that once. While the stream is open they poll once a
+// minute, or in data-rest seconds, for what time alone brings; without it they poll as they always did.
 "use strict";
 (() => {
   const parts = () => [...document.querySelectorAll("[data-events]")];
   if (!window.EventSource || !parts().length) return;
   const SHORTEST = 1000, SLOWNESS = 10, REST = 60, RETRY = 30_000;
+  const FAILURES = ["failed", "timeout", "error", "lost"];
   const began = new Map(), took = new Map(), timers = new Map(); // by the id of the part, in milliseconds
+  const paid = new Map(); // until when the refreshes so far use up one for each pause
   const loaded = Date.now();
   let source = null, isOpen = false, missed, retry = null;
 
@@ -15,25 +17,31 @@
     return (!subject || subject === event.subject) && events.split(",").some((name) =>
       name.endsWith("*") ? event.type.startsWith(name.slice(0, -1)) : name === event.type);
   };
-  const refresh = (id) => {
-    if (timers.has(id)) return;
-    const pause = Math.max(SHORTEST, SLOWNESS * (took.get(id) || 0));
-    const wait = Math.max(20, (began.get(id) || 0) + pause - Date.now());
-    timers.set(id, setTimeout(() => {
+  const pause = (id) => Math.max(SHORTEST, SLOWNESS * (took.get(id) || 0));
+  const refresh = (id, ahead = 1) => {
+    const at = Math.max(Date.now() + 20, (paid.get(id) || 0) - ahead * pause(id));
+    const planned = timers.get(id);
+    if (planned && planned.at <= at) return;
+    clearTimeout(planned && planned.timer);
+    const timer = setTimeout(() => {
       timers.delete(id);
       const each = document.getElementById(id);
       if (each && !document.hidden) htmx.trigger(each, "live");
-    }, wait));
+    }, at - Date.now());
+    timers.set(id, { at, timer });
   };
   const refreshAll = () => { for (const each of parts()) refresh(each.id); };
 
   document.addEventListener("htmx:beforeRequest", (event) => {
     const each = event.target;
-    if (event.defaultPrevented || !each.matches("[data-events]")) return;
+    if (event.defaultPrevented || !each.matches("[data-events], #frame-live")) return;
     const polls = !event.detail.requestConfig.triggeringEvent;
     const rest = (each.dataset.rest || REST) * 1000;
-    if (polls && isOpen && Date.now() - (began.get(each.id) || loaded) < rest) event.preventDefault();
-    else began.set(each.id, Date.now());
+    if (polls && isOpen && each.dataset.events && Date.now() - (began.get(each.id) || loaded) < rest) event.preventDefault();
+    else {
+      began.set(each.id, Date.now());
+      paid.set(each.id, Math.max(Date.now(), paid.get(each.id) || 0) + pause(each.id));
+    }
   });
   document.addEventListener("htmx:afterRequest", (event) => {
     const { id } = event.target;
@@ -68,8 +76,9 @@
     source.onmessage = (message) => {
       const event = JSON.parse(message.data);
       const concerned = parts().filter((each) => wants(each, event));
-      for (const each of concerned) refresh(each.id);
-      if (concerned.length && document.getElementById("frame-live")) refresh("frame-live");
+      const ahead = FAILURES.includes(event.data.state || event.data.status) ? 3 : 1;
+      for (const each of concerned) refresh(each.id, ahead);
+      if (concerned.length && document.getElementById("frame-live")) refresh("frame-live", ahead);
     };
     source.onerror = () => {
       isOpen = false;

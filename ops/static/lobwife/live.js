@@ -92,6 +92,17 @@
     document.querySelectorAll(".lost").forEach((each) => each.remove());
   });
 
+  // What somebody opened stays open.
+  let opened = [];
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const old = part(event);
+    opened = old ? [...old.querySelectorAll("details[class][open]")].map((each) => each.className) : [];
+  });
+  document.addEventListener("htmx:afterSwap", (event) => {
+    const fresh = part(event);
+    for (const each of fresh ? fresh.querySelectorAll("details[class]") : []) each.open ||= opened.includes(each.className);
+  });
+
   // A card that moved had the focus on a button that is gone: the card keeps it, or the one that took its place.
   let focused = null;
   document.addEventListener("htmx:beforeSwap", (event) => {
