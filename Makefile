@@ -43,6 +43,7 @@ test-fast: $(VENV)/.installed-dev ## run the tests that need no other process, i
 
 soak: $(VENV)/.installed-dev ## run the tests that take long by nature
 	$(TESTS) -m soak --timeout 0 $(PYTEST)
+	$(ISOLATED) $(RUN) bench/kills
 
 fuzz: $(VENV)/.installed-dev ## make up requests from the description of the API, as each role, for some minutes
 	$(ISOLATED) LOBWIFE_FUZZ_EXAMPLES=300 $(RUN) -m pytest tests/contract/test_fuzz.py $(PYTEST)

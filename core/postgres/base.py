@@ -41,6 +41,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type 
 """
 _TEXTS, _BY_BYTES = ("text", "varchar"), "C"
 _OF_INSTALLATION = (errors.UndefinedTable, errors.UndefinedColumn, errors.ReadOnlySqlTransaction)
+_OF_TIME = (errors.IdleInTransactionSessionTimeout,)  # this process stood still, and the server let others go on
 _WHOLE = ("IntegerField", "PositiveIntegerField")
 _SMALL = ("SmallIntegerField", "PositiveSmallIntegerField")
 _WRITES = ("INSERT", "UPDATE", "DELETE")
@@ -115,12 +116,12 @@ class DatabaseFeatures(features.DatabaseFeatures):
 
 
 class _ErrorWrapper(DatabaseErrorWrapper):
-    """What is the installation's fault is operational, as on SQLite: no such table, no writes."""
+    """What is the installation's fault is operational, as on SQLite: no such table, no writes, a transaction ended."""
 
     wrapper: Any
 
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
-        if isinstance(exc_value, _OF_INSTALLATION):
+        if isinstance(exc_value, (*_OF_INSTALLATION, *_OF_TIME)):
             self.wrapper.errors_occurred = True
             raise OperationalError(*exc_value.args) from exc_value
         super().__exit__(exc_type, exc_value, traceback)
@@ -255,7 +256,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self._run(f"BEGIN; {limit} SELECT pg_advisory_xact_lock({WRITER_LOCK})")
         except BaseException:
             if self.connection is not None and not self.connection.closed:
-                self.connection.rollback()
+                with contextlib.suppress(psycopg.Error):  # the connection was lost meanwhile: the first error says why
+                    self.connection.rollback()
             raise
 
     def _commit(self) -> None:

@@ -26,7 +26,7 @@ from core.write_deadline import writing_until
 from jobs.models import Job
 from tasks.leases.queries import beat, insert_lease
 from tasks.models import Task
-from tests.support.postgres import Cluster
+from tests.support.postgres import Cluster, url_of_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -95,6 +95,38 @@ def test_a_statement_that_failed_and_was_caught_is_not_taken_for_a_commit() -> N
     with pytest.raises(OperationalError, match="rolled back"):
         fail_and_go_on()
     assert not Task.objects.exists()
+
+
+def test_a_transaction_that_stood_still_is_ended_by_the_server_and_says_that_it_can_be_tried_again() -> None:
+    def stand_still() -> None:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 50")
+            pid = connection.connection.info.backend_pid
+            with psycopg.connect(url_of_run(), autocommit=True) as other:
+                alive = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"
+                _wait_for(lambda: other.execute(alive, [pid]).fetchone() is None)
+            Task.objects.create(name="late")
+
+    with pytest.raises(OperationalError) as raised:
+        stand_still()
+    assert "try again in a few seconds" in in_words(raised.value)
+    assert not Task.objects.exists()
+
+
+def test_a_connection_that_is_lost_as_a_transaction_gives_up_waiting_hides_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lose(_: object) -> None:
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    with Other():
+        with monkeypatch.context() as patched:
+            patched.setattr(psycopg.Connection, "rollback", lose)
+            with pytest.raises(OperationalError) as raised, writing_until(time.monotonic() + 0.2), transaction.atomic():
+                raise AssertionError("it began")
+        assert is_about_a_lock(raised.value)
+        connection.close()
 
 
 def test_a_savepoint_of_its_own_keeps_the_transaction() -> None:

@@ -19,6 +19,7 @@ from jobs.execution import output, output_files, queue_reasons, runs, shipping
 from jobs.execution.dead_runners import DeadRunners
 from jobs.execution.process import boot_id
 from jobs.execution.queues import queue
+from jobs.execution.queues.distributed import DistributedQueue
 from jobs.execution.runs import Ending, Process
 from jobs.models import Concurrency, Job, JobRun, Node, NodeKind, OutputPiece, State, Trigger
 from tests.support.installation import wait_for
@@ -250,6 +251,15 @@ def test_what_a_runner_fetched_that_died_is_offered_again_or_forgotten(job: Job)
     DeadRunners(patience=0).tick()
     assert state_of(asked[1]) == State.LOST
     assert jobs_of(asked[1]) == []
+
+
+def test_a_job_that_another_has_dealt_with_meanwhile_is_no_failure(job: Job) -> None:
+    (held,) = request_many(job, 1)
+    job_id = ProcrastinateJob.objects.get(args__run_id=held.pk).pk
+    distributed = DistributedQueue()
+    distributed._delete(job_id)
+    distributed._delete(job_id)
+    assert jobs_of(held) == []
 
 
 def test_a_starting_node_settles_what_no_living_node_executes(job: Job) -> None:

@@ -22,6 +22,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
+from psycopg.errors import RaiseException
 
 from core.database.clock import database_now
 from jobs.execution.queues.fetched import STALLED_SECONDS, TASK, FetchedRuns
@@ -67,7 +68,7 @@ class DistributedQueue:
         for run_id, job_id in ids.items():
             state = states.get(run_id)
             if state == State.QUEUED:
-                with transaction.atomic(), _as_django_errors():
+                with _unless_another_has_dealt_with_it():
                     self._manager.retry_job_by_id(job_id, retry_at=database_now())
             elif state != State.RUNNING:
                 self._delete(job_id)
@@ -79,7 +80,7 @@ class DistributedQueue:
         return FetchedRuns(labels, slots, wake)
 
     def _delete(self, job_id: int) -> None:
-        with transaction.atomic(), _as_django_errors():
+        with _unless_another_has_dealt_with_it():
             async_to_sync(self._manager.finish_job_by_id_async)(job_id, Status.ABORTED, delete_job=True)
 
 
@@ -109,6 +110,20 @@ def _job_of(run: JobRun) -> Job:
         task_kwargs={"run_id": run.pk},
         scheduled_at=run.not_before,
     )
+
+
+@contextlib.contextmanager
+def _unless_another_has_dealt_with_it() -> Iterator[None]:
+    """Change a job that was looked for before; procrastinate's functions raise where it is gone, or is no longer held.
+
+    So may the job of a dead runner be, which the leader and the runner that follows it both look for.
+    """
+    try:
+        with transaction.atomic(), _as_django_errors():
+            yield
+    except OperationalError as error:
+        if not isinstance(getattr(error.__cause__, "__cause__", None), RaiseException):
+            raise
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from tests.support.receiver import receiver
 
 SETTLE_SECONDS = 240
 _NEWEST = "SELECT coalesce(max(id), 0) FROM events_event"
+_DELIVERED = "SELECT min(cursor) FROM webhooks_subscription"
 _UNSETTLED = """
 SELECT (SELECT count(*) FROM jobs_jobrun WHERE state IN ('queued', 'running'))
 + (SELECT count(*) FROM procrastinate_jobs) + (SELECT count(*) FROM tasks_tasklease WHERE ended_at IS NULL)
@@ -192,7 +193,7 @@ def _settle(fleet: Fleet, load: Load, say: Callable[[str], None]) -> None:
     newest = fleet.query(_NEWEST)[0][0]
     with contextlib.suppress(AssertionError):
         wait_for(lambda: load.has_read(newest), 60, "readers have all")
-        wait_for(lambda: fleet.query("SELECT min(cursor) FROM webhooks_subscription")[0][0] >= newest, 60, "deliveries")
+        wait_for(lambda: fleet.query(_DELIVERED)[0][0] >= newest, SETTLE_SECONDS, "deliveries")
     load.stop_reading()
     say(f"settled after {time.monotonic() - began:.0f} s")
 
