@@ -30,12 +30,13 @@ run: $(VENV)/.installed $(if $(LOBWIFE_DATABASE_URL),$(VENV)/.installed-postgres
 	@LOBWIFE_STATE_DIR="$${LOBWIFE_STATE_DIR:-$(CURDIR)/var/state}" VAULT_PATH="$${VAULT_PATH:-$(CURDIR)/var/vault}" \
 		exec $(RUN) manage.py serve
 
-test: lint audit ## check everything, then run the tests (PYTEST="tests/jobs -k word" for some)
+test: ## check everything, then run the tests (PYTEST="tests/jobs -k word" for some)
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lint audit
 	$(TESTS) -m "not soak" -n 4 $(PYTEST)
 	@$(MAKE) --no-print-directory test-postgres
 
 test-postgres: $(VENV)/.installed-dev ## run the tests within a process on a PostgreSQL that is started for them
-	$(ISOLATED) LOBWIFE_TEST_DATABASE=postgres $(RUN) -m pytest --dist loadfile --no-loadscope-reorder --timeout 400 --timeout-method thread -m "not soak" -n 2 $(PYTEST)
+	$(ISOLATED) LOBWIFE_TEST_DATABASE=postgres $(RUN) -m pytest --dist loadfile --no-loadscope-reorder --timeout 400 --timeout-method thread -m "not soak" -n 3 $(PYTEST)
 
 test-fast: $(VENV)/.installed-dev ## run the tests that need no other process, in less than a minute
 	$(TESTS) -m "fast and not slow and not soak" -n 2 $(PYTEST)

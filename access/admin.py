@@ -36,7 +36,7 @@ from tasks.ids import parse_typed_id
 _CALLERS_SHOWN = 50
 
 
-class PermissionsField(forms.ModelMultipleChoiceField):
+class PermissionsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
     """Permissions by what they allow: `Change task`, where Django writes `Tasks | task | Can change task`."""
 
     def label_from_instance(self, permission: Permission) -> str:

@@ -112,7 +112,7 @@ def authenticate(key: str, address: str, *, renews_lease: bool = True) -> Caller
     match = _FORMAT.fullmatch(key)
     now = utc_now()
     prefix = match[1] if match else ""
-    stored, of_lease = queries.valid_key(prefix, now), queries.lease_key(prefix)
+    stored, of_lease = queries.valid_keys(prefix, now)
     if of_lease is not None:
         return _lease_caller(of_lease, key, address, database_now(), renews_lease=renews_lease)
     is_right = hmac.compare_digest(_digest(key), stored.digest if stored else _NO_DIGEST)

@@ -12,11 +12,12 @@ from django.db import connection
 
 from core.database.statements import read_one, write
 
-_KEY = """
-SELECT digest, name, role, task_number, service, last_used_at FROM lobwife_apikey
-WHERE prefix = %s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > %s)
+# Both tables at once: a round trip less to a server, for every call.
+_KEYS = """
+SELECT l.digest, l.lease_id, k.digest, k.name, k.role, k.task_number, k.service, k.last_used_at
+FROM (SELECT 1) AS one LEFT JOIN lobwife_leasekey l ON l.prefix = %s
+LEFT JOIN lobwife_apikey k ON k.prefix = %s AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > %s)
 """
-_LEASE_KEY = "SELECT digest, lease_id FROM lobwife_leasekey WHERE prefix = %s"
 _NEW_LEASE_KEY = "INSERT INTO lobwife_leasekey (lease_id, prefix, digest) VALUES (%s, %s, %s)"
 _MODE = "SELECT decided, initial FROM lobwife_accesspolicy WHERE id = 1"
 
@@ -32,15 +33,6 @@ class StoredKey(NamedTuple):
     last_used_at: datetime | None
 
 
-def valid_key(prefix: str, now: datetime) -> StoredKey | None:
-    """Return the key with this prefix, unless it is revoked or expired."""
-    row = read_one(_KEY, (prefix, connection.ops.adapt_datetimefield_value(now)))
-    if row is None:
-        return None
-    key = StoredKey(*row)
-    return key._replace(last_used_at=key.last_used_at.replace(tzinfo=UTC)) if key.last_used_at else key
-
-
 class StoredLeaseKey(NamedTuple):
     """The digest of the key that a claim handed out, and the id of the lease that it belongs to."""
 
@@ -48,10 +40,16 @@ class StoredLeaseKey(NamedTuple):
     lease_id: int
 
 
-def lease_key(prefix: str) -> StoredLeaseKey | None:
-    """Return the key of a lease with this prefix, whether the lease is over or not."""
-    row = read_one(_LEASE_KEY, (prefix,))
-    return StoredLeaseKey(*row) if row is not None else None
+def valid_keys(prefix: str, now: datetime) -> tuple[StoredKey | None, StoredLeaseKey | None]:
+    """Return the API key with this prefix, unless it is revoked or expired, and the key of a lease, over or not."""
+    row = read_one(_KEYS, (prefix, prefix, connection.ops.adapt_datetimefield_value(now)))
+    if row is None:
+        return None, None
+    of_lease = StoredLeaseKey(*row[:2]) if row[0] is not None else None
+    if row[2] is None:
+        return None, of_lease
+    key = StoredKey(*row[2:])
+    return key._replace(last_used_at=key.last_used_at.replace(tzinfo=UTC)) if key.last_used_at else key, of_lease
 
 
 def insert_lease_key(lease_id: int, prefix: str, digest: str) -> None:

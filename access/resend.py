@@ -15,7 +15,9 @@ def signed_out(request: HttpRequest) -> HttpResponse:
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Answer what failed Django's CSRF check (`CSRF_FAILURE_VIEW`)."""
-    return _page(request, "You signed in again since this page was opened", status=403)
+    is_signed_in = request.user.is_authenticated
+    title = "You signed in again since this page was opened" if is_signed_in else "You are signed out"
+    return _page(request, title, status=403)
 
 
 def _page(request: HttpRequest, title: str, *, status: int) -> HttpResponse:

@@ -46,6 +46,17 @@ def write_returning(sql: str, parameters: Parameters = ()) -> tuple[Any, ...] | 
         return row
 
 
+def write_alone(sql: str, parameters: Parameters = ()) -> int:
+    """Execute one write that is a transaction of its own, of which nobody is notified; return the number of rows.
+
+    For what comes often and has no event: on PostgreSQL it waits for no other writer but those of its rows.
+    """
+    wrapper = _wrapper()
+    with wrapper.wrap_database_errors:
+        count: int = wrapper.execute_alone(sql, parameters).rowcount
+        return count
+
+
 def index_hint(name: str) -> str:
     """Return what makes a planner use an index, after the table's name; empty where none has to be told."""
     return str(connections[DEFAULT_DB_ALIAS].ops.index_hint(name))  # type: ignore[attr-defined]

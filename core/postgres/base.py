@@ -208,6 +208,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """Execute a statement past Django's cursors, prepared by the server: to plan it takes longer than to run it."""
         return psycopg.Cursor(self.connection).execute(sql, parameters, prepare=True)
 
+    def execute_alone(self, sql: str, parameters: Any) -> psycopg.Cursor[Any]:
+        """Execute a write as a transaction of its own, without the lock of writers: nothing with an id comes of it."""
+        if not self._fence:
+            return self.execute_prepared(sql, parameters)
+        with atomic(using=self.alias):
+            return self.execute_prepared(sql, parameters)
+
     # --- connections
     def get_connection_params(self) -> dict[str, Any]:
         parameters: dict[str, Any] = super().get_connection_params()
@@ -233,6 +240,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
         except PoolTimeout:
             psycopg.connect(**{**self._plain_parameters(), "connect_timeout": _REASON_SECONDS}).close()
             raise
+
+    def _set_autocommit(self, autocommit: bool) -> None:
+        """Do nothing where nothing changes: Django asks at each connect and after each transaction."""
+        if self.connection.autocommit != autocommit:
+            super()._set_autocommit(autocommit)  # type: ignore[misc]
 
     # --- transactions
     def _start_transaction_under_autocommit(self) -> None:

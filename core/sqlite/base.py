@@ -13,6 +13,7 @@ from typing import Any
 
 from django.db.backends.sqlite3 import base, features, operations
 from django.db.backends.utils import CursorWrapper
+from django.db.transaction import atomic
 from django.db.utils import OperationalError
 
 from core.processes import in_native_thread
@@ -234,6 +235,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def execute_prepared(self, sql: str, parameters: Any) -> Any:
         """Execute a statement past Django's cursors; sqlite3 keeps what it has compiled."""
         return self.connection.execute(native_sql(sql), parameters)
+
+    def execute_alone(self, sql: str, parameters: Any) -> Any:
+        """Execute a write as a transaction of its own."""
+        with atomic(using=self.alias):
+            return self.execute_prepared(sql, parameters)
 
     # --- commits
     def listen(self, *, is_web: bool) -> Listener:

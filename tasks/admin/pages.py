@@ -62,6 +62,7 @@ class TaskAdmin(RecordedAdmin):
     list_display_links = ("number", "short_name")
     change_list_template = "admin/tasks/task_list.html"
     live_events = "task.*,lease.*"
+    empty_text = "A task is a unit of an agent's work. Add one, or have programs make them with POST /api/v1/tasks."
     list_filter = (AttentionFilter, StatusFilter, TypeFilter, PriorityFilter, AssignedFilter, AgeFilter)
     search_fields = ("name", "slug", "assigned_to")
     search_help_text = "By id (42 or T42), name, slug or assignee"
@@ -264,6 +265,7 @@ class TaskEventAdmin(ReadOnlyAdmin):
 
     list_display = ("created_at", "of_task", "event_type", "what", "actor", "identity")
     live_events = "task.*,lease.*"
+    empty_text = "Who created, took, changed and ended a task appears here, with what they wrote about it."
     list_display_links = None
     list_filter = (EventDayFilter, EventStatusFilter)
     search_fields = ("event_type", "detail", "actor", "caller")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 
-from core.database.statements import index_hint, read_all, read_one, write, write_returning
+from core.database.statements import index_hint, read_all, read_one, write, write_alone, write_returning
 from core.timestamps import iso_text, seconds_text
 from tasks.models import Task, TaskLease, read_repos
 
@@ -31,7 +31,7 @@ NOT_NOW = (
     " WHERE d.task_id = t.id AND o.status IS DISTINCT FROM 'completed')",
     # it is put off, its back-off is not over, or a task of its group is active
     "EXISTS (SELECT 1 FROM tasks_taskplan p WHERE p.task_id = t.id AND (p.not_before > %(now)s OR p.retry_at > %(now)s"
-    ' OR p."group" IN (SELECT g."group" FROM tasks a CROSS JOIN tasks_taskplan g'
+    ' OR p."group" IS NOT NULL AND p."group" IN (SELECT g."group" FROM tasks a CROSS JOIN tasks_taskplan g'
     " WHERE g.task_id = a.id AND a.status = 'active' AND g.\"group\" IS NOT NULL)))",
     # a budget of it is spent
     "EXISTS (SELECT 1 FROM tasks_spentbudget s JOIN tasks_budget b ON b.id = s.budget_id"
@@ -237,9 +237,9 @@ def insert_lease(
 
 
 def beat(lease_id: int, *, now: datetime, expires_at: datetime, progress: str | None = None) -> bool:
-    """Renew a lease; returns whether it was alive."""
+    """Renew a lease, in a transaction of its own; returns whether it was alive."""
     moment = _moment(now)
-    return bool(write(_BEAT, (moment, _moment(expires_at), progress, lease_id, moment)))
+    return bool(write_alone(_BEAT, (moment, _moment(expires_at), progress, lease_id, moment)))
 
 
 def end(lease_id: int, *, now: datetime, how: str, outcome: str = "", reason: str = "") -> bool:

@@ -99,9 +99,7 @@ def heartbeat(*, task_id: int, fence: int, caller: Caller, progress: str | None 
     if not is_new and timedelta(0) <= now - lease.beat_at < _BEAT_APART:
         return Beat(lease.expires_at, reason, take_answers(task_id))
     expires_at = now + timedelta(seconds=lease.seconds)
-    with transaction.atomic():
-        renewed = queries.beat(lease.pk, now=now, expires_at=expires_at, progress=progress)
-    if renewed:
+    if queries.beat(lease.pk, now=now, expires_at=expires_at, progress=progress):
         return Beat(expires_at, reason, take_answers(task_id))
     return heartbeat(task_id=task_id, fence=fence, caller=caller, progress=progress)  # it ended meanwhile
 
@@ -113,8 +111,7 @@ def renewal_is_due(*, seconds: int, beat_at: datetime, now: datetime) -> bool:
 
 def renew(*, lease_id: int, seconds: int, now: datetime) -> None:
     """Renew a lease that is alive."""
-    with transaction.atomic():
-        queries.beat(lease_id, now=now, expires_at=now + timedelta(seconds=seconds))
+    queries.beat(lease_id, now=now, expires_at=now + timedelta(seconds=seconds))
 
 
 def release_task(*, task_id: int, fence: int, outcome: str, reason: str, caller: Caller) -> Release:

@@ -17,6 +17,8 @@ from lobwife import __version__
 from tests.support.installation import ROOT, Installation, wait_for
 from tests.support.old_service import dump, make_database, make_json
 
+pytestmark = pytest.mark.slow
+
 ENTRY = ROOT / "deploy" / "bin" / "lobwife"
 LET_THROUGH = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
 # A user who is not root, as in the container, who may nevertheless read this checkout wherever it is.
@@ -85,7 +87,7 @@ def test_web_and_daemon_start_side_by_side_on_the_older_services_volume(
     make_json(volume.state, "jobs.json")
     before = dump(database)
     web, daemon = entry(shipped, volume, "web"), entry(shipped, volume, "daemon")
-    wait_for(lambda: is_well(volume) or web.poll() is not None or daemon.poll() is not None, 60, "both run")
+    wait_for(lambda: is_well(volume) or web.poll() is not None or daemon.poll() is not None, 150, "both run")
     assert (web.poll(), daemon.poll()) == (None, None), volume.log()
     after = dump(database)
     width = len(before["tasks"][0])
@@ -103,9 +105,9 @@ def test_web_and_daemon_start_side_by_side_on_the_older_services_volume(
 
 def test_other_words_are_commands_and_the_version_is_told(shipped: pathlib.Path, volume: Installation) -> None:
     migrated = entry(shipped, volume, "migrate", "-v0")
-    assert migrated.wait(60) == 0, volume.log()
+    assert migrated.wait(150) == 0, volume.log()
     assert (volume.state / "lobmob.db").exists()
-    assert entry(shipped, volume, "--version").wait(30) == 0
+    assert entry(shipped, volume, "--version").wait(90) == 0
     assert volume.log().strip().splitlines()[-1] == __version__
     assert (volume.home / ".gitconfig").exists() is False, "only where people come is there an identity"
 
@@ -122,11 +124,11 @@ def test_web_gives_shells_a_git_identity_that_people_may_change(shipped: pathlib
         return done.stdout.strip()
 
     entry(shipped, volume, "web")
-    wait_for(lambda: identity() == "lobwife", 30, "an identity")
+    wait_for(lambda: identity() == "lobwife", 90, "an identity")
     volume.stop()
     subprocess.run(["git", "config", "--global", "user.name", "Ada"], env=volume.environment, check=True)
     entry(shipped, volume, "web")
-    wait_for(lambda: volume.log().count("web answers on") == 1, 60, "web answers")
+    wait_for(lambda: volume.log().count("web answers on") == 1, 150, "web answers")
     assert identity() == "Ada"
 
 

@@ -14,6 +14,8 @@ from tests.support.browser import leave, make_operator, sign_in, url
 from tests.support.installation import Installation, wait_for
 from tests.support.jobs import NEVER, define_scripts, rows
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = {
     "colours.sh": "printf '\\033[31mred\\033[0m <script>alert(1)</script> caf\\xc3\\xa9\\n'",
     "slow.sh": "echo begun; sleep 60",

@@ -30,6 +30,8 @@ from tests.support.jobs import (
     trigger,
 )
 
+pytestmark = pytest.mark.slow
+
 # Today, since a day from now on might be the one on which jobs fire that never do.
 QUIET = datetime.now(UTC).replace(hour=12, minute=5, second=5, microsecond=0)
 FILLS = "head -c 3000000 /dev/zero | tr '\\0' 'x' | fold -w 80; echo end"

@@ -15,6 +15,8 @@ from tests.support.installation import Installation, wait_for
 from tests.support.jobs import define
 from tests.support.postgres import Cluster
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:

@@ -20,6 +20,8 @@ from tests.support.installation import ROOT, Installation, free_ports, wait_for
 from tests.support.processes import Process as Running
 from tests.support.processes import alive, tree
 
+pytestmark = pytest.mark.slow
+
 STUBBORN = "trap '' TERM\necho $$ > \"$HOME/script.pid\"\nwhile :; do sleep 0.2; done\n"
 
 
@@ -252,6 +254,18 @@ def test_a_killed_daemon_is_back_while_web_goes_on_answering(served: Installatio
     wait_for(back, 15, "another daemon")
 
 
+def test_nothing_outlives_a_killed_supervisor_and_another_runs_beside_one(
+    served: Installation, prepared: Installation
+) -> None:
+    """Those that follow start it again."""
+    members = with_a_running_script(prepared)
+    assert prepared.post("/api/v1/tasks", {"name": "of the second"}).status == 201
+    assert served.get("/api/v1/tasks").json != prepared.get("/api/tasks").json
+    prepared.processes[0].kill()
+    wait_for(lambda: not alive(members), 30, "nothing is left")
+    assert healthy(served)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopping_it_leaves_nothing_behind(prepared: Installation, number: signal.Signals) -> None:
     members = with_a_running_script(prepared)
@@ -265,15 +279,3 @@ def test_stopping_it_leaves_nothing_behind(prepared: Installation, number: signa
     wait_for(lambda: not alive(members), what="nothing is left")
     with prepared.database() as database:
         assert database.execute("SELECT count(*) FROM jobs_jobrun WHERE state = 'running'").fetchone()[0] == 0
-
-
-def test_nothing_outlives_a_killed_supervisor_and_another_runs_beside_one(
-    served: Installation, prepared: Installation
-) -> None:
-    members = with_a_running_script(prepared)
-    prepared.processes[0].kill()
-    wait_for(lambda: not alive(members), 30, "nothing is left")
-    serve(prepared)
-    assert prepared.post("/api/v1/tasks", {"name": "of the second"}).status == 201
-    assert served.get("/api/v1/tasks").json != prepared.get("/api/tasks").json
-    assert healthy(served)

@@ -15,6 +15,8 @@ from lobwife.web.prepare import NewOperator
 from tests.support import old_service
 from tests.support.installation import ROOT, Installation, wait_for
 
+pytestmark = pytest.mark.slow
+
 SIX = set(old_service.TABLES)
 
 

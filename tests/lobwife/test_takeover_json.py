@@ -69,24 +69,24 @@ def test_each_file_is_imported_without_the_others(installation: Installation, na
     assert sum(counts(installation)) == (2 if name == "tasks.json" else 3)
 
 
-def test_a_repeat_after_the_import_adds_nothing_twice(fresh: Installation) -> None:
-    old_service.make_json(fresh.state)
-    fresh.manage("migrate", "-v0")
-    old_service.make_json(fresh.state)  # as if the process had been killed before it renamed them
-    fresh.manage("migrate", "-v0")
-    assert counts(fresh) == (3, 2, 3)
-    assert not list(fresh.state.glob("*.migrated.1")), "the same file is not kept twice"
+def test_a_repeat_after_the_import_adds_nothing_twice(installation: Installation) -> None:
+    old_service.make_json(installation.state)
+    installation.manage("migrate", "-v0")
+    old_service.make_json(installation.state)  # as if the process had been killed before it renamed them
+    installation.manage("migrate", "-v0")
+    assert counts(installation) == (3, 2, 3)
+    assert not list(installation.state.glob("*.migrated.1")), "the same file is not kept twice"
 
 
-def test_another_file_of_the_same_name_is_imported_and_the_first_kept(fresh: Installation) -> None:
-    old_service.make_json(fresh.state)
-    fresh.manage("migrate", "-v0")
+def test_another_file_of_the_same_name_is_imported_and_the_first_kept(installation: Installation) -> None:
+    old_service.make_json(installation.state)
+    installation.manage("migrate", "-v0")
     more = [*old_service.AUDIT_JSON, old_service.AUDIT_JSON[2]]
-    (fresh.state / "token-audit.json").write_text(json.dumps(more))
-    fresh.manage("migrate", "-v0")
-    assert counts(fresh) == (3, 2, 4)
-    assert json.loads((fresh.state / "token-audit.json.migrated").read_bytes()) == more
-    assert json.loads((fresh.state / "token-audit.json.migrated.1").read_bytes()) == old_service.AUDIT_JSON
+    (installation.state / "token-audit.json").write_text(json.dumps(more))
+    installation.manage("migrate", "-v0")
+    assert counts(installation) == (3, 2, 4)
+    assert json.loads((installation.state / "token-audit.json.migrated").read_bytes()) == more
+    assert json.loads((installation.state / "token-audit.json.migrated.1").read_bytes()) == old_service.AUDIT_JSON
 
 
 def test_a_part_of_the_migrations_does_not_import(fresh: Installation) -> None:
@@ -121,19 +121,19 @@ def test_a_file_that_cant_be_read_is_left_out_with_a_warning(
     assert (tmp_path / name).read_bytes() == content.encode("latin-1")
 
 
-def test_the_others_are_imported_and_it_is_once_it_is_mended(fresh: Installation) -> None:
-    old_service.make_json(fresh.state)
-    (fresh.state / "tasks.json").write_text("null")
-    done = fresh.manage("migrate", "-v0")
+def test_the_others_are_imported_and_it_is_once_it_is_mended(installation: Installation) -> None:
+    old_service.make_json(installation.state)
+    (installation.state / "tasks.json").write_text("null")
+    done = installation.manage("migrate", "-v0")
     assert "tasks.json can't be read" in done.stdout + done.stderr
-    assert counts(fresh) == (3, 0, 3)
-    assert (fresh.state / "tasks.json").read_text() == "null"
-    old_service.make_json(fresh.state, "tasks.json")
-    fresh.manage("migrate", "-v0")
-    assert counts(fresh) == (3, 2, 3)
+    assert counts(installation) == (3, 0, 3)
+    assert (installation.state / "tasks.json").read_text() == "null"
+    old_service.make_json(installation.state, "tasks.json")
+    installation.manage("migrate", "-v0")
+    assert counts(installation) == (3, 2, 3)
 
 
-def test_a_file_that_may_not_be_read_does_not_stop_the_start(fresh: Installation) -> None:
-    (fresh.state / "jobs.json").mkdir()
-    done = fresh.manage("migrate", "-v0")
+def test_a_file_that_may_not_be_read_does_not_stop_the_start(installation: Installation) -> None:
+    (installation.state / "jobs.json").mkdir()
+    done = installation.manage("migrate", "-v0")
     assert "jobs.json can't be read" in done.stdout + done.stderr

@@ -14,6 +14,8 @@ from tests.support.browser import axe_violations, leave, make_operator, url
 from tests.support.installation import Installation, wait_for, write_locked
 from tests.support.jobs import define_scripts
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = {
     "moody.sh": 'if [ -e "$(dirname "$0")/broken" ]; then echo "no luck"; exit 1; fi; echo fine',
     "chatty.sh": "for i in $(seq 400); do printf '\\033[32mline %s\\033[0m\\n' $i; sleep 0.05; done",
@@ -28,7 +30,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         made.migrate()
         made.manage("demo")
         with made.database() as database:
-            names = [row["name"] for row in database.execute("SELECT name FROM jobs_job")]
+            database.execute(
+                "INSERT INTO job_state (name, enabled) SELECT name, 0 FROM jobs_job WHERE true"
+                " ON CONFLICT (name) DO UPDATE SET enabled = 0"
+            )
             database.execute("UPDATE tasks SET status = 'completed'")
             for rows in (  # nothing to say
                 *("vaultsync_noteproblem", "jobs_alert", "tasks_question WHERE answered_at IS NULL"),
@@ -37,8 +42,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
                 database.execute(f"DELETE FROM {rows}")
             asks = "late_after_seconds = NULL, long_after_seconds = NULL, alert_after_failures = 1"
             database.execute(f"UPDATE jobs_job SET {asks}")
-        for name in names:
-            made.manage("disable", name)
         define_scripts(made, SCRIPTS)
         make_operator(made)
         made.start_web()

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import gevent
 import psycopg
@@ -20,8 +21,10 @@ from core.database.notification import data_version, listener
 from core.database.statements import read_one
 from core.postgres.gevent_connection import GeventConnection
 from core.postgres.notification import Listener
+from core.timestamps import utc_now
 from core.write_deadline import writing_until
 from jobs.models import Job
+from tasks.leases.queries import beat, insert_lease
 from tasks.models import Task
 from tests.support.postgres import Cluster, url_of_run
 
@@ -69,6 +72,17 @@ def test_a_transaction_waits_for_another_until_its_deadline() -> None:
     with transaction.atomic():
         Task.objects.create(name="x")
     assert Task.objects.count() == 1
+
+
+def test_a_heartbeat_waits_for_no_other_writer() -> None:
+    task = Task.objects.create(name="t", status="active")
+    now = utc_now()
+    until = now + timedelta(seconds=60)
+    with transaction.atomic():
+        lease = insert_lease(task.pk, holder="h", runner="", assigned_to="h", seconds=60, now=now, expires_at=until)
+    with Other(), writing_until(time.monotonic() + 0.3):
+        assert beat(lease.id, now=now, expires_at=now + timedelta(seconds=90))
+        assert not beat(lease.id, now=now + timedelta(seconds=91), expires_at=now + timedelta(seconds=180))
 
 
 def test_a_statement_that_failed_and_was_caught_is_not_taken_for_a_commit() -> None:

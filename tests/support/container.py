@@ -185,7 +185,7 @@ class Container:
         wait_for(lambda: self.process.poll() is not None or self._is_well(), seconds, "all is well")
         assert self.process.poll() is None, self.log()
 
-    def wait_for_end(self, seconds: float = 60) -> int:
+    def wait_for_end(self, seconds: float = 150) -> int:
         return self.process.wait(seconds)
 
     def stop(self) -> None:

@@ -67,7 +67,7 @@ def git(*arguments: str, at: pathlib.Path, stdin: str | None = None) -> str:
     }
     environment = {"PATH": os.environ["PATH"], "HOME": str(at), **identity}
     done = subprocess.run(
-        ["git", *arguments],
+        ["git", "-c", "maintenance.auto=false", *arguments],
         cwd=at,
         env=environment,
         input=stdin,

@@ -35,7 +35,7 @@ STEPS = (
 def git(folder: pathlib.Path, *arguments: str, check: bool = True) -> str:
     """git as a person runs it; its output."""
     done = subprocess.run(
-        ["git", "-c", "init.defaultBranch=main", *arguments],
+        ["git", "-c", "init.defaultBranch=main", "-c", "maintenance.auto=false", *arguments],
         cwd=folder,
         env={**os.environ, **PERSON},
         capture_output=True,
