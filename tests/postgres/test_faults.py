@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from tests.support.access import bearer
 from tests.support.clock import Clock
 from tests.support.disk import small_disk
 from tests.support.installation import ROOT, Answer, Installation, wait_for
-from tests.support.kills.fleet import Fleet
+from tests.support.kills.fleet import DATABASE, Fleet
 from tests.support.postgres import Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300, func_only=True)]
@@ -199,7 +200,7 @@ def test_service_goes_on_at_a_standby_that_was_promoted_with_all_that_was_acknow
             wait_for(lambda: len(acknowledged) > before + 20, 60, "tasks are created again")
             over.set()
             writer.join(30)
-            fleet.cluster, fleet.url = standby, standby.url(fleet.url.rpartition("/")[2].partition("?")[0])
+            fleet.cluster, fleet.url = standby, standby.url(DATABASE)
             fleet.wait_until_well()
             assert set(acknowledged) <= {number for (number,) in fleet.query("SELECT id FROM tasks")}
             ids = [number for (number,) in fleet.query("SELECT id FROM events_event ORDER BY id")]
@@ -220,7 +221,7 @@ def _create_until(server: Installation, over: threading.Event, acknowledged: lis
 
 
 def test_a_full_disk_of_the_database_is_a_sentence_and_loses_nothing(tmp_path: pathlib.Path) -> None:
-    folder = tmp_path / "small"
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="lobwife-small-"))  # which others than root get to
     with small_disk(folder, "80m"):
         cluster = Cluster(folder=folder, synchronous_commit="on", min_wal_size="2MB", max_wal_size="4MB")
         server = Installation(tmp_path / "web", LOBWIFE_DATABASE_URL=cluster.make_database("full"))
@@ -249,6 +250,7 @@ def test_a_full_disk_of_the_database_is_a_sentence_and_loses_nothing(tmp_path: p
         finally:
             server.stop()
             cluster.stop(signal.SIGQUIT)
+    folder.rmdir()
 
 
 def _fill(path: pathlib.Path, *, leave: int) -> None:

@@ -122,7 +122,7 @@ def _unless_another_has_dealt_with_it() -> Iterator[None]:
         with transaction.atomic(), _as_django_errors():
             yield
     except OperationalError as error:
-        if not isinstance(getattr(error.__cause__, "__cause__", None), RaiseException):
+        if not isinstance(error.__cause__, RaiseException):
             raise
 
 
