@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import pathlib
+import secrets
 import shutil
 import signal
 import socket
@@ -22,6 +23,7 @@ from typing import Any
 from tests.support import commands
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+_PORTS = range(10_000, 32_000)
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 15, what: str = "") -> Any:
@@ -42,11 +44,15 @@ def wait_for(condition: Callable[[], Any], seconds: float = 15, what: str = "") 
 
 
 def free_ports(count: int) -> list[int]:
+    """Return ports that nobody has, below those of which the kernel gives one to whoever names none."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        ports: list[int] = []
+        while len(ports) < count:
+            each = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                each.bind(("127.0.0.1", secrets.choice(_PORTS)))
+                ports.append(each.getsockname()[1])
+        return ports
 
 
 @dataclass
