@@ -244,7 +244,9 @@ def test_what_a_runner_fetched_that_died_is_offered_again_or_forgotten(job: Job)
     asked = request_many(job, 3)
     assert runs.record_start(asked[1], Process(1, 1, "a boot"))
     with connection.cursor() as cursor:  # of a worker that is gone
-        cursor.execute("UPDATE procrastinate_jobs SET status = 'doing', worker_id = NULL")
+        of_these = "queueing_lock = ANY(%s)"  # earlier tests have left others
+        locks = [f"run {run.pk}" for run in asked]
+        cursor.execute(f"UPDATE procrastinate_jobs SET status = 'doing', worker_id = NULL WHERE {of_these}", [locks])
     runs.record_end(asked[2], Ending(State.SKIPPED, "it was late"))
     queue().mend()
     assert [jobs_of(run) for run in asked] == [[("todo", "tpu")], [("doing", "tpu")], []]
