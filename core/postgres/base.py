@@ -40,8 +40,12 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
 _TEXTS, _BY_BYTES = ("text", "varchar"), "C"
-_OF_INSTALLATION = (errors.UndefinedTable, errors.UndefinedColumn, errors.ReadOnlySqlTransaction)
-_OF_TIME = (errors.IdleInTransactionSessionTimeout,)  # this process stood still, and the server let others go on
+_OPERATIONAL = (
+    errors.UndefinedTable,
+    errors.UndefinedColumn,
+    errors.ReadOnlySqlTransaction,
+    errors.IdleInTransactionSessionTimeout,  # this process stood still, and the server let others go on
+)
 _WHOLE = ("IntegerField", "PositiveIntegerField")
 _SMALL = ("SmallIntegerField", "PositiveSmallIntegerField")
 _WRITES = ("INSERT", "UPDATE", "DELETE")
@@ -121,7 +125,7 @@ class _ErrorWrapper(DatabaseErrorWrapper):
     wrapper: Any
 
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
-        if isinstance(exc_value, (*_OF_INSTALLATION, *_OF_TIME)):
+        if isinstance(exc_value, _OPERATIONAL):
             self.wrapper.errors_occurred = True
             raise OperationalError(*exc_value.args) from exc_value
         super().__exit__(exc_type, exc_value, traceback)

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import pathlib
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -21,13 +22,25 @@ from core.sqlite import messages
 from core.sqlite.gate import WriteGate, gate_for
 from core.sqlite.notification import Listener, data_version, notify
 from core.sqlite.schema import DatabaseSchemaEditor
-from core.sqlite.statements import native_sql
 from core.write_deadline import write_timeout
 
 _LOCKED = "database is locked: another writer has held it for too long"
 _OUTSIDER_PAUSE_SECONDS = 0.01
 _SLOW_COMMIT_SECONDS, _SLOW_DISK_SECONDS, _SLOW_FACTOR = 0.025, 60.0, 600
 _WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE")
+_PLACEHOLDER = re.compile(r"%(?:%|s|\((\w+)\)s)")
+
+
+@functools.lru_cache(maxsize=2048)
+def native_sql(sql: str) -> str:
+    """Return SQL with SQLite's own parameters, `?` and `:name`, in place of `%s` and `%(name)s`."""
+    return _PLACEHOLDER.sub(_native, sql)
+
+
+def _native(placeholder: re.Match[str]) -> str:
+    if placeholder[1]:
+        return f":{placeholder[1]}"
+    return "?" if placeholder[0] == "%s" else "%"
 
 
 @functools.lru_cache(maxsize=8)

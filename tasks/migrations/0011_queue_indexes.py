@@ -2,6 +2,14 @@
 
 from django.db import migrations, models
 
+RANK = models.Case(
+    models.When(priority="critical", then=models.Value(0)),
+    models.When(priority="high", then=models.Value(1)),
+    models.When(priority="low", then=models.Value(3)),
+    default=models.Value(2),
+    output_field=models.IntegerField(),
+)
+
 
 class Migration(migrations.Migration):
     dependencies = [
@@ -24,13 +32,7 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="task",
             index=models.Index(
-                models.Case(
-                    models.When(priority="critical", then=models.Value(0)),
-                    models.When(priority="high", then=models.Value(1)),
-                    models.When(priority="low", then=models.Value(3)),
-                    default=models.Value(2),
-                    output_field=models.IntegerField(),
-                ),
+                RANK,
                 models.F("queued_at"),
                 models.F("id"),
                 models.F("status"),
@@ -42,13 +44,7 @@ class Migration(migrations.Migration):
             model_name="task",
             index=models.Index(
                 models.F("type"),
-                models.Case(
-                    models.When(priority="critical", then=models.Value(0)),
-                    models.When(priority="high", then=models.Value(1)),
-                    models.When(priority="low", then=models.Value(3)),
-                    default=models.Value(2),
-                    output_field=models.IntegerField(),
-                ),
+                RANK,
                 models.F("queued_at"),
                 models.F("id"),
                 models.F("status"),
@@ -61,13 +57,7 @@ class Migration(migrations.Migration):
             index=models.Index(
                 models.F("repos"),
                 models.F("type"),
-                models.Case(
-                    models.When(priority="critical", then=models.Value(0)),
-                    models.When(priority="high", then=models.Value(1)),
-                    models.When(priority="low", then=models.Value(3)),
-                    default=models.Value(2),
-                    output_field=models.IntegerField(),
-                ),
+                RANK,
                 models.F("queued_at"),
                 models.F("id"),
                 models.F("status"),

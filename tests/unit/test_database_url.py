@@ -8,7 +8,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from core.postgres.url import settings_of
-from core.sqlite.statements import native_sql
+from core.sqlite.base import native_sql
 
 
 def _settings(url: str, connections: int = 0) -> dict[str, Any]:
