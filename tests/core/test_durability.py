@@ -213,7 +213,7 @@ def test_a_worker_that_is_killed_loses_nothing_that_a_caller_was_told_of(install
 
 def test_a_slow_disk_stops_no_read(installation: Installation, tmp_path: pathlib.Path) -> None:
     seconds = tmp_path / "commit-seconds"
-    seconds.write_text("0.02")
+    seconds.write_text("0.05")
     installation.environment |= {
         "PYTHONPATH": str(pathlib.Path(__file__).parents[1] / "support" / "slow_disk"),
         "TEST_COMMIT_SECONDS": str(seconds),
