@@ -15,7 +15,8 @@ from core.errors import Conflict, Invalid
 from core.timestamps import parse, seconds_text, utc_now
 from tasks import queries
 from tasks.events import FeedEvent, append_event
-from tasks.models import OVER, Question, Status, Task, TaskDependency, TaskPlan
+from tasks.models import OVER, Status, Task, TaskDependency, TaskPlan
+from tasks.questions.queries import withdraw_open
 
 RELATIONS = ("depends_on", "parent", "group", "not_before")
 _LOST = (Status.FAILED, Status.CANCELLED)  # a dependency that is one of these blocks
@@ -65,7 +66,7 @@ def follow_status(task_id: int, status: str, now: str) -> None:
     Lost is what failed or was cancelled; once it is neither any more, they are free again.
     """
     if status in OVER:
-        Question.objects.open().filter(task_id=task_id).update(withdrawn_at=utc_now())
+        withdraw_open(task_id, utc_now())
     if status in _LOST:
         waiting = queries.dependants(task_id)
         for number in waiting:

@@ -1,4 +1,4 @@
-"""Reads of questions."""
+"""Reads of questions, and the one write that comes with every task that is over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connection
 
-from core.database.statements import read_one
+from core.database.statements import read_one, write
 from core.errors import NotFound
 from core.timestamps import seconds_text
 from tasks.ids import near
@@ -21,6 +21,10 @@ _OPEN_COUNT = "SELECT count(*) FROM tasks_question WHERE answered_at IS NULL AND
 _UNDELIVERED = """
 SELECT 1 FROM tasks_question WHERE task_id = %s AND answered_at IS NOT NULL
 AND (delivered_at IS NULL OR delivered_at > %s) LIMIT 1
+"""
+# While all other writers wait: through the ORM it was a tenth of the work of a claim, a heartbeat and a release.
+_WITHDRAW = """
+UPDATE tasks_question SET withdrawn_at = %s WHERE task_id = %s AND answered_at IS NULL AND withdrawn_at IS NULL
 """
 
 
@@ -62,6 +66,11 @@ def open_count() -> int:
 def has_undelivered(task_id: int, since: datetime) -> bool:
     """Return whether there is an answer for the holder of a task that was first delivered after `since`, if at all."""
     return read_one(_UNDELIVERED, (task_id, connection.ops.adapt_datetimefield_value(since))) is not None
+
+
+def withdraw_open(task_id: int, now: datetime) -> None:
+    """Withdraw the open questions of a task that is over, within the transaction of its end."""
+    write(_WITHDRAW, (connection.ops.adapt_datetimefield_value(now), task_id))
 
 
 def question_as_json(question: Question) -> dict[str, Any]:
