@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import functools
+from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet
 
 
 def encrypt(text: str, *, purpose: str) -> str:
@@ -22,6 +25,29 @@ def decrypt(encrypted: str, *, purpose: str) -> str | None:
         return _fernet_of(_secret_keys(), purpose).decrypt(encrypted.encode()).decode()
     except InvalidToken:
         return None
+
+
+def encrypt_anew(rows: QuerySet[Any], *, purpose: str) -> None:
+    """Encrypt with the present secret key what an earlier one encrypted, in the column `encrypted` of these rows.
+
+    After that the earlier key can be left out of the settings.
+    """
+    present, *earlier = _secret_keys()
+    if not earlier:
+        return
+    with transaction.atomic():
+        for pk, encrypted in rows.values_list("pk", "encrypted"):
+            text = decrypt(encrypted, purpose=purpose)
+            if text is not None and not _can_read((present,), encrypted, purpose):
+                rows.filter(pk=pk).update(encrypted=encrypt(text, purpose=purpose))
+
+
+def _can_read(secret_keys: tuple[str, ...], encrypted: str, purpose: str) -> bool:
+    try:
+        _fernet_of(secret_keys, purpose).decrypt(encrypted.encode())
+    except InvalidToken:
+        return False
+    return True
 
 
 def _secret_keys() -> tuple[str, ...]:

@@ -83,6 +83,11 @@ def remove_secret(*, name: str, actor: str) -> None:
     log.info("secret %s was removed by %s", name, actor)
 
 
+def encrypt_anew() -> None:
+    """Encrypt with the present secret key what an earlier one encrypted."""
+    encryption.encrypt_anew(Secret.objects.all(), purpose=PURPOSE)
+
+
 def users_of(names: Iterable[str]) -> dict[str, list[str]]:
     """Return the names of the jobs that name each secret."""
     users: dict[str, list[str]] = {name: [] for name in names}

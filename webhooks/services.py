@@ -29,7 +29,7 @@ def create(*, name: str, fields: Mapping[str, Any]) -> tuple[Subscription, str]:
     Raises Invalid, or Conflict when the name is taken.
     """
     subscription = Subscription(name=name, **fields)
-    secret = _sealed(subscription)
+    secret = _new_secret(subscription)
     check(subscription)
     try:
         with transaction.atomic():
@@ -51,7 +51,7 @@ def save(subscription: Subscription) -> None:
 def new_secret(*, name: str) -> str:
     """Replace the secret and return the new one, which is not possible later; raises NotFound."""
     subscription = get(name)
-    secret = _sealed(subscription)
+    secret = _new_secret(subscription)
     with transaction.atomic():
         subscription.save(update_fields=["encrypted"])
     return secret
@@ -121,7 +121,12 @@ def open_secret(subscription: Subscription) -> str | None:
     return encryption.decrypt(subscription.encrypted, purpose=_PURPOSE)
 
 
-def _sealed(subscription: Subscription) -> str:
+def encrypt_anew() -> None:
+    """Encrypt with the present secret key what an earlier one encrypted."""
+    encryption.encrypt_anew(Subscription.objects.all(), purpose=_PURPOSE)
+
+
+def _new_secret(subscription: Subscription) -> str:
     secret = f"whsec_{base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()}"
     subscription.encrypted = encryption.encrypt(secret, purpose=_PURPOSE)
     return secret

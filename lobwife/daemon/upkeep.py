@@ -17,6 +17,7 @@ from core.sqlite import copies, restore_test
 from core.sqlite.upkeep import checkpoint, optimize
 from events import retention as events_retention
 from jobs import nodes
+from jobs import secrets as job_secrets
 from jobs.alerts.delivery import AlertSender, PingSender
 from jobs.alerts.rules import Watch, on_task_failed
 from jobs.execution import retention
@@ -27,6 +28,7 @@ from tasks.costs.prices import Pricer
 from tasks.leases.expiry import Expiry
 from vaultsync.follower import VaultFollower
 from webhooks import follower as webhooks
+from webhooks import services as webhook_services
 
 VAULT_SERVICE = "lobwife-sync"
 
@@ -38,6 +40,7 @@ def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
         "optimize": (optimize, "23 4 * * *"),
     }
     return {
+        "encrypt secrets anew": (encrypt_secrets_anew, "7 * * * *"),
         "prune runs": (retention.prune, "17 * * * *"),
         "prune events": (events_retention.prune, "27 * * * *"),
         "prune lease keys": (prune_lease_keys, "37 * * * *"),
@@ -46,6 +49,12 @@ def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
         **({"prune nodes": (nodes.prune, "57 * * * *")} if nodes.are_kept() else {}),
         **({} if is_postgres() else file),  # a server looks after itself
     }
+
+
+def encrypt_secrets_anew() -> None:
+    """Encrypt what was stored under an earlier secret key with the present one, so that the earlier can be dropped."""
+    job_secrets.encrypt_anew()
+    webhook_services.encrypt_anew()
 
 
 def loops() -> list[Loop]:

@@ -12,14 +12,16 @@ from collections.abc import Iterator
 import pytest
 from django.apps import apps
 from django.contrib.admin.models import LogEntry
-from django.test import Client
+from django.test import Client, override_settings
 from django.utils import timezone
 
 from core.errors import Conflict, Invalid
 from jobs import secrets, services
 from jobs.models import Job, JobRun, Secret, State, Trigger
+from lobwife.daemon.upkeep import encrypt_secrets_anew
 from tests.support.installation import ROOT, Installation, wait_for
 from tests.support.jobs import define, ended, output_of, trigger
+from webhooks import services as webhooks
 
 VALUE = "correct-horse-battery-staple"
 PEM = "line-one-of-a-key\nline-two-of-a-key"
@@ -64,6 +66,23 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         yield made
     finally:
         made.stop()
+
+
+@pytest.mark.django_db
+def test_secrets_survive_a_rotated_secret_key_once_they_are_encrypted_anew() -> None:
+    old, new = "the-old-key" * 5, "the-new-key" * 5
+    with override_settings(SECRET_KEY=old):
+        secrets.set_secret(name="DEPLOY_PASS", value=VALUE, actor="olga")
+        webhook, signs_with = webhooks.create(name="ci", fields={"url": "https://example.com/"})
+    with override_settings(SECRET_KEY=new, SECRET_KEY_FALLBACKS=[old]):
+        secrets.set_secret(name="NEWER", value=PEM, actor="olga")
+        newer = Secret.objects.get(name="NEWER").encrypted
+        encrypt_secrets_anew()
+    assert Secret.objects.get(name="NEWER").encrypted == newer, "what the new key can read stays as it is"
+    with override_settings(SECRET_KEY=new):
+        assert secrets.open_all(["DEPLOY_PASS", "NEWER"]) == {"DEPLOY_PASS": VALUE, "NEWER": PEM}
+        webhook.refresh_from_db()
+        assert webhooks.open_secret(webhook) == signs_with
 
 
 def test_a_script_gets_its_secrets_and_nothing_else_has_them(running: Installation) -> None:
