@@ -43,7 +43,7 @@ class DaemonSummary(Schema):
 
 
 class Health(Schema):
-    """`status` is ok, degraded (the daemon gives no sign of life) or error (the database can't be read)."""
+    """`status` is ok, degraded (the daemon gives no sign of life, or can't do something) or error (no database)."""
 
     status: str
     uptime: float

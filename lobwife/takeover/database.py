@@ -225,12 +225,12 @@ def _refuse_unknown(database: pathlib.Path, applied: Migrations | None, ours: Mi
 def _newer(database: pathlib.Path, what: str) -> Conflict:
     return Conflict(
         f"{database} is from a newer version than this one ({what}) and was left as it is: start the newer version,"
-        " or put a copy from before that upgrade in its place"
+        " or run `manage.py restore` with a copy from before that upgrade"
     )
 
 
 def _damaged(database: pathlib.Path, reason: str) -> Conflict:
     return Conflict(
-        f"{database} is damaged ({reason}) and was left as it is: put a whole copy in its place, such as"
-        f" {database.name}.bak, or move it and its -wal file away to start with an empty database"
+        f"{database} is damaged ({reason}) and was left as it is: stop lobwife and run `manage.py restore`"
+        f" with {database.name}.bak or a file of backups/, or move it and its -wal file away to start with an empty one"
     )

@@ -54,7 +54,7 @@ def test_on_a_full_disk_nobody_is_told_to_start_a_daemon_that_runs(
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
     page = text(operator_client, "/admin/")
     assert "is full: nothing can be written and no script starts. Make room" in page
-    assert "Start it with" not in page
+    assert "Whatever started lobwife" not in page
 
 
 def test_a_github_that_gave_no_token_when_it_was_last_asked_is_said(
