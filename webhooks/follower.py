@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import orjson
@@ -37,9 +38,13 @@ log = logging.getLogger(__name__)
 
 
 class Follower:
-    """Gives each subscription that has something to send a thread, a few at a time."""
+    """Gives each subscription that has something to send a thread, a few at a time.
 
-    def __init__(self) -> None:
+    Each thread calls `begin_thread` first: it has nothing committed any more once another daemon leads.
+    """
+
+    def __init__(self, begin_thread: Callable[[], None] = lambda: None) -> None:
+        self._begin_thread = begin_thread
         self._busy: set[int] = set()
         self._guard = threading.Lock()
         self._readers: dict[int, Reader] = {}
@@ -74,6 +79,7 @@ class Follower:
 
     def _run(self, reader: Reader) -> None:
         try:
+            self._begin_thread()
             reader.turn()
         except Exception:  # one subscription must not end the others; the log has it
             log.exception("webhook %s failed; it is tried again", reader.pk)

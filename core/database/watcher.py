@@ -5,6 +5,7 @@ It runs only while somebody waits. Under gevent it is a greenlet.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -70,20 +71,26 @@ class Watcher:
             party.close()
 
     def _run(self) -> None:
-        commits = listener(is_web=True)
-        try:
-            while parties := self._waiting_parties():
-                self._pause(commits)
-                try:
-                    for party in parties:
-                        party.look()
-                except DatabaseError as error:
-                    log.warning("those who wait: the database can't be read: %s", error)
-                    time.sleep(_LOOK_SECONDS)
-                finally:
-                    connection.close()
-        finally:
-            commits.close()
+        while True:
+            try:
+                with contextlib.closing(listener(is_web=True)) as commits:
+                    self._look_after_commits(commits)
+                    return
+            except Exception:  # without this thread nobody who waits would ever be woken
+                log.exception("those who wait are looked after again in a second")
+                time.sleep(_LOOK_SECONDS)
+
+    def _look_after_commits(self, commits: Listener) -> None:
+        while parties := self._waiting_parties():
+            self._pause(commits)
+            try:
+                for party in parties:
+                    party.look()
+            except DatabaseError as error:
+                log.warning("those who wait: the database can't be read: %s", error)
+                time.sleep(_LOOK_SECONDS)
+            finally:
+                connection.close()
 
     def _waiting_parties(self) -> list[Party]:
         with self._lock:

@@ -6,6 +6,8 @@ import contextlib
 import functools
 import json
 import os
+import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -52,6 +54,7 @@ _WRITES = ("INSERT", "UPDATE", "DELETE")
 _FENCE = "DO $$BEGIN PERFORM 1 FROM ({} FOR SHARE) AS fence; IF NOT FOUND THEN RAISE EXCEPTION 'fenced'; END IF; END$$;"
 _COMMIT = f"NOTIFY {CHANNEL}; COMMIT"
 _FENCED = "another daemon leads since: nothing of this transaction was committed"
+_ALL_WRITE = "other writers of this process wait for the database's lock"
 _REASON_SECONDS = 2
 _NONE_BY_ITSELF = 2**31  # with None, psycopg prepares no statement at all, not even when it is told to
 _REPLACEMENT = "\ufffd"
@@ -197,6 +200,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     features_class = DatabaseFeatures
     messages = messages
     _connection_pools: ClassVar[dict[str, ConnectionPool[Any]]] = {}
+    _places_of_writers: ClassVar[dict[str, threading.BoundedSemaphore]] = {}
     data_types = {
         **base.DatabaseWrapper.data_types,
         **dict.fromkeys(_WHOLE, "bigint"),
@@ -207,6 +211,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super().__init__(*args, **kwargs)
         self.wrap_database_errors = _ErrorWrapper(self)
         self._fence = ""
+        self._place: threading.BoundedSemaphore | None = None
+        self._waited = 0.0  # for the place, in seconds
 
     def execute_prepared(self, sql: str, parameters: Any) -> psycopg.Cursor[Any]:
         """Execute a statement past Django's cursors, prepared by the server: to plan it takes longer than to run it."""
@@ -250,14 +256,57 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if self.connection.autocommit != autocommit:
             super()._set_autocommit(autocommit)  # type: ignore[misc]
 
+    def _close(self) -> None:
+        try:
+            super()._close()  # type: ignore[misc]
+        finally:
+            self._leave_place()
+
     # --- transactions
+    def set_autocommit(self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False) -> None:
+        begins = force_begin_transaction_with_broken_autocommit and not autocommit
+        if begins:
+            self._take_place()
+        try:
+            super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
+        except BaseException:
+            if begins:
+                self._leave_place()
+            raise
+
+    def _take_place(self) -> None:
+        """Wait, without a connection, until fewer than half of this process's pool are in use by writers.
+
+        All writers wait for one lock: were all connections theirs, nobody could read.
+        """
+        pool = self.settings_dict["OPTIONS"].get("pool")
+        self._waited = 0.0
+        if not pool:
+            return
+        places = self._places_of_writers.setdefault(
+            self.alias, threading.BoundedSemaphore(max(1, pool["max_size"] // 2))
+        )
+        if not places.acquire(blocking=False):
+            began = time.monotonic()
+            self.close_if_unusable_or_obsolete()
+            if not places.acquire(timeout=write_timeout(self._timeout)):
+                raise OperationalError(_ALL_WRITE) from errors.LockNotAvailable(_ALL_WRITE)
+            self._waited = time.monotonic() - began
+        self._place = places
+
+    def _leave_place(self) -> None:
+        place, self._place = self._place, None
+        if place is not None:
+            place.release()
+
     def _start_transaction_under_autocommit(self) -> None:
         """Begin, and take the lock of writers."""
         usual = self._timeout
-        timeout = write_timeout(usual)
+        timeout = max(0.001, write_timeout(usual) - self._waited)
         limit = f"SET LOCAL lock_timeout = {round(timeout * 1000)};" if timeout < usual else ""
         try:
-            self._run(f"BEGIN; {limit} SELECT pg_advisory_xact_lock({WRITER_LOCK})")
+            # Whatever the server's default is: what is read after the wait for the lock has to be what is true then.
+            self._run(f"BEGIN ISOLATION LEVEL READ COMMITTED; {limit} SELECT pg_advisory_xact_lock({WRITER_LOCK})")
         except BaseException:
             if self.connection is not None and not self.connection.closed:
                 with contextlib.suppress(psycopg.Error):  # the connection was lost meanwhile: the first error says why
@@ -265,17 +314,21 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise
 
     def _commit(self) -> None:
-        if self.connection is None:
-            return
-        status = self.connection.pgconn.transaction_status
-        if status == pq.TransactionStatus.IDLE:
-            return
-        if status == pq.TransactionStatus.INERROR:
-            raise OperationalError("the transaction is rolled back, since one of its statements had failed")
-        if self._fence:
-            self._commit_fenced()
-        else:
-            self._run(_COMMIT)
+        if self.connection is not None:
+            status = self.connection.pgconn.transaction_status
+            if status == pq.TransactionStatus.INERROR:
+                raise OperationalError("the transaction is rolled back, since one of its statements had failed")
+            if status != pq.TransactionStatus.IDLE and self._fence:
+                self._commit_fenced()
+            elif status != pq.TransactionStatus.IDLE:
+                self._run(_COMMIT)
+        self._leave_place()  # a COMMIT that failed keeps it: Django rolls back or closes next
+
+    def _rollback(self) -> None:
+        try:
+            super()._rollback()  # type: ignore[misc]
+        finally:
+            self._leave_place()
 
     def _run(self, sql: str) -> None:
         """Execute some statements in one round trip."""
@@ -385,3 +438,4 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
 
 os.register_at_fork(after_in_child=DatabaseWrapper._connection_pools.clear)
+os.register_at_fork(after_in_child=DatabaseWrapper._places_of_writers.clear)

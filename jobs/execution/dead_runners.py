@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+from django.db import transaction
+
 from jobs.execution import output, runs
 from jobs.execution.queues import queue
 from jobs.execution.runs import Ending
@@ -56,7 +58,11 @@ def _runs_of_nobody() -> list[JobRun]:
 
 def _settle(run: JobRun) -> None:
     runner = f"its runner {run.node}" if run.node else "its runner"
-    log.warning("run %s of job %s is lost: %s died while it ran", run.pk, run.job.name, runner)
     kept = output.size_on_disk(run.pk)
-    runs.record_end(run, Ending(State.LOST, f"{runner} died while it ran", output_bytes=kept))
+    with transaction.atomic():
+        still = JobRun.objects.filter(pk=run.pk, state=State.RUNNING, node_row=run.node_row).exists()
+        if not still or Node.objects.alive().filter(pk=run.node_row).exists():
+            return  # it came back while this waited for other writers
+        runs.record_end(run, Ending(State.LOST, f"{runner} died while it ran", output_bytes=kept))
+    log.warning("run %s of job %s is lost: %s died while it ran", run.pk, run.job.name, runner)
     queue().close(run.pk)

@@ -273,7 +273,7 @@ def _queue_retry(run: JobRun, state: str, now: datetime) -> None:
     job = run.job
     if state not in FAILURES or run.attempt > job.retries or not isinstance(run.definition, dict):
         return
-    if JobRun.objects.active().filter(job=job).exists():
+    if job.most_at_once == 1 and JobRun.objects.active().filter(job=job, pk__gt=run.pk).exists():
         return  # a newer run is on its way already
     if JobRun.objects.filter(pk=run.pk, abort_requested_at__isnull=False).exists():
         return  # somebody wanted its end, however it came about

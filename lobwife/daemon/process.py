@@ -89,12 +89,15 @@ class Daemon:
         return code
 
     def tick(self) -> None:
-        """Handle what changed in the database and which runs ended, and beat."""
+        """Beat, then handle what changed in the database and which runs ended: that may wait for other writers."""
         self._follow_lead()
         now = time.monotonic()
+        clock_set = self._follow_clock()
+        if clock_set or now - self._beaten >= nodes.BEAT_SECONDS:
+            self._beat_unseen()
+            self._beaten = now
         version = data_version()
         written = version != self._seen_version
-        clock_set = self._follow_clock()
         if written or clock_set or now - self._runs_checked >= _RUNS_SECONDS:  # time alone makes retries ready
             self.runner.tick()
             self._runs_checked = now
@@ -106,12 +109,15 @@ class Daemon:
         if now - self._refreshed >= (_REFRESH_SECONDS if self._is_refresh_due else _REFRESH_ANYWAY_SECONDS):
             self._refresh()
             self._is_refresh_due, self._refreshed = False, now
-        if clock_set or now - self._beaten >= nodes.BEAT_SECONDS:
-            before = data_version()[1]
-            self._beat()
-            self._beaten = now
-            version = version[0], version[1] + data_version()[1] - before  # a beat concerns nobody here
         self._seen_version = version
+
+    def _beat_unseen(self) -> None:
+        """Beat, which concerns nobody here: it is no change of the database to look at."""
+        before = data_version()[1]
+        self._beat()
+        if self._seen_version is not None:
+            others, own = self._seen_version
+            self._seen_version = others, own + data_version()[1] - before
 
     def _follow_clock(self) -> bool:
         """Return whether the clock was set; set back, it would postpone what is planned, so that is planned again."""

@@ -57,8 +57,11 @@ def encrypt_secrets_anew() -> None:
     webhook_services.encrypt_anew()
 
 
-def loops() -> list[Loop]:
-    """Return the followers and the like, each of which runs in a thread of its own."""
+def loops(begin_thread: Callable[[], None]) -> list[Loop]:
+    """Return the followers and the like, each of which runs in a thread of its own.
+
+    `begin_thread` is called first in each thread that one of them starts.
+    """
     file = [
         Loop("the hourly copy of the database", copies.keep_when_due, every_seconds=60, idle_seconds=60),
         Loop("the weekly restore test", restore_test.run_when_due, every_seconds=600, idle_seconds=600),
@@ -77,7 +80,7 @@ def loops() -> list[Loop]:
         Loop("observer for late and long runs", Watch().tick, every_seconds=5),
         Loop("observer of what is not well", ConditionWatch().tick, every_seconds=10, idle_seconds=60),
         Loop("look up prices", Pricer().tick, every_seconds=2),
-        Loop("follower of webhooks", webhooks.Follower().tick, every_seconds=0.1),
+        Loop("follower of webhooks", webhooks.Follower(begin_thread).tick, every_seconds=0.1),
         Loop("send alerts", AlertSender().tick, every_seconds=1),
         Loop("call watchdogs", PingSender().tick, every_seconds=1),
     ]

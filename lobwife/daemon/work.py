@@ -64,4 +64,4 @@ class Work:
 
 def of_lead(lead: Lead) -> Work:
     """Return the work of all apps, anew: what an earlier lead of this process has in memory may be out of date."""
-    return Work(lead, Scheduler(upkeep(), lead.bind_thread), loops())
+    return Work(lead, Scheduler(upkeep(), lead.bind_thread), loops(lead.bind_thread))

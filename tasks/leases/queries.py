@@ -55,10 +55,10 @@ updated_at = %(updated_at)s WHERE id = ({pick}) RETURNING id
 _DISTINCT = """
 WITH RECURSIVE each(value) AS (
 SELECT (SELECT {column} FROM tasks {index} WHERE status = 'queued' {conditions}
-AND {column} > '' ORDER BY {column} LIMIT 1)
+AND {column} > %(after)s ORDER BY {column} LIMIT 1)
 UNION ALL SELECT (SELECT {column} FROM tasks {index} WHERE status = 'queued' {conditions}
 AND {column} > each.value ORDER BY {column} LIMIT 1) FROM each WHERE each.value IS NOT NULL
-) SELECT value FROM each WHERE value IS NOT NULL LIMIT 1000
+) SELECT value FROM each WHERE value IS NOT NULL LIMIT %(most)s
 """
 _NEXT_FENCE = """
 INSERT INTO tasks_taskplan (task_id, fence, attempt, expiries) VALUES (%s, 1, 1, 0)
@@ -90,6 +90,7 @@ _FORGET_EXPIRIES = "UPDATE tasks_taskplan SET expiries = 0 WHERE task_id = %s AN
 _LEASE_COLUMNS = [field.attname for field in TaskLease._meta.concrete_fields]
 _TIMES = "SELECT task_id, fence, seconds, beat_at, expires_at, ended_at FROM tasks_tasklease WHERE id = %s"
 _MOST_LANES = 200
+_DISTINCT_AT_ONCE = 1000
 
 
 class Wanted(NamedTuple):
@@ -204,7 +205,13 @@ def _fits(text: str, own: set[str]) -> bool:
 
 def _distinct(column: str, conditions: str, parameters: dict[str, str]) -> list[str]:
     sql = _DISTINCT.format(column=column, conditions=conditions, index=index_hint("idx_tasks_queue_repos"))
-    return [value for (value,) in read_all(sql, parameters) if isinstance(value, str)]
+    values: list[Any] = []
+    while True:
+        after = values[-1] if values else ""
+        page = [value for (value,) in read_all(sql, {**parameters, "after": after, "most": _DISTINCT_AT_ONCE})]
+        values += page
+        if len(page) < _DISTINCT_AT_ONCE:
+            return [value for value in values if isinstance(value, str)]
 
 
 @functools.lru_cache(maxsize=256)

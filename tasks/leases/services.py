@@ -16,7 +16,7 @@ from core.database.clock import database_now
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.timestamps import seconds_text
 from tasks import queries as task_queries
-from tasks.events import FeedEvent, append_event, append_lease_end, lease_fields
+from tasks.events import FeedEvent, append_event, lease_fields
 from tasks.leases import ends, queries
 from tasks.leases.queries import Lanes, NewLease
 from tasks.models import LEASE_ENDED, OVER, LeaseEnd, Status, Task, TaskLease, TaskPlan
@@ -66,8 +66,7 @@ def claim_task(*, lanes: Lanes, candidate: int, seconds: int, runner: str, calle
     left_over = queries.live_lease(task_id)  # of a task that was queued again past the services
     if left_over is not None:
         reason = f"task T{task_id} was queued again"
-        queries.end(left_over.pk, now=now, how=LeaseEnd.TAKEN_AWAY, reason=reason)
-        append_lease_end("lease.taken_away", left_over, Status.ACTIVE, None, reason=reason)
+        ends.take_lease_away(left_over, reason, None, seconds_text(now), Status.ACTIVE, None)
     lease = queries.insert_lease(
         task_id,
         holder=caller.name,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 
 import pytest
 from django.db import transaction
 from pytest_django.fixtures import DjangoAssertNumQueries
 
+from core.database import watcher as database_watcher
+from core.database.notification import Listener, listener
 from core.database.watcher import Party, Watcher
 from events.models import Event
 from events.readers import FURTHEST_BEHIND, Reader, Readers, Wanted
@@ -80,6 +83,28 @@ def test_where_commits_come_in_a_row_looks_leave_them_the_processor() -> None:
         time.sleep(0.002)
     assert len(looks) == 6
     assert looks[-1] - began > 5 * 0.025
+
+
+def test_a_watcher_whose_listener_fails_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*, is_web: bool) -> Listener:
+        monkeypatch.setattr(database_watcher, "listener", listener)
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(database_watcher, "listener", fails)
+    watcher, looked = Watcher(), threading.Event()
+
+    class Looking:
+        def is_empty(self) -> bool:
+            return looked.is_set()
+
+        def look(self) -> None:
+            looked.set()
+
+        def close(self) -> None:
+            raise AssertionError("nothing stops")
+
+    watcher.watch_for(Looking())
+    assert looked.wait(20)
 
 
 def test_one_look_hands_new_events_to_all_who_want_them(

@@ -83,6 +83,22 @@ def test_a_failure_is_retried_with_back_off_up_to_its_number(state: str) -> None
     assert delays == [10, 15, 15]
 
 
+def test_of_parallel_runs_that_fail_together_each_is_retried() -> None:
+    job = make(concurrency="allow", max_parallel=3, retries=2)
+    lost = [by_hand(job) for _ in range(3)]
+    for run in lost:
+        runs.record_end(run, Ending(State.LOST, "its runner died"))
+    assert list(JobRun.objects.active().order_by("pk").values_list("retry_of", flat=True)) == [run.pk for run in lost]
+
+
+def test_a_failure_is_not_retried_when_a_newer_run_is_on_its_way() -> None:
+    job = make(concurrency="queue", retries=2)
+    run = by_hand(job)
+    newer = by_hand(job)
+    runs.record_end(run, Ending(State.FAILED, exit_code=1))
+    assert JobRun.objects.active().get() == newer
+
+
 def test_how_many_were_missed_is_still_told_when_the_run_is_over() -> None:
     job = make(settled=NOON - timedelta(days=7))
     due.enqueue_due(ON_TIME)

@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from core.postgres.base import WRITER_LOCK
 from tests.support.installation import Answer, Installation, wait_for
 from tests.support.postgres import Cluster
 from tests.support.proxy import Proxy
@@ -195,6 +196,24 @@ def test_without_connections_web_says_so_until_there_are_some(fleet: Fleet) -> N
             connection.close()
     wait_for(lambda: created(fleet).status == 201, 30, "web writes again")
     fleet.roles()
+
+
+def test_reads_go_on_while_more_writers_wait_than_there_are_connections(fleet: Fleet) -> None:
+    fleet.start_webs()
+    wait_for(lambda: created(fleet).status == 201, 30, "web writes")
+    statuses: list[int] = []
+    writers = [threading.Thread(target=lambda: statuses.append(created(fleet).status)) for _ in range(40)]
+    with psycopg.connect(fleet.url, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", [WRITER_LOCK])
+        for writer in writers:
+            writer.start()
+        waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        wait_for(lambda: len(fleet.query(waiting)) >= 5, 10, "writers wait")
+        assert [fleet.web.get(path).status for path in ("/health", "/api/v1/tasks", "/api/v1/tasks/1")] == [200] * 3
+        assert not statuses, "all of them wait still"
+    for writer in writers:
+        writer.join(30)
+    assert statuses == [201] * 40
 
 
 class Reader:

@@ -15,7 +15,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from core.timestamps import utc_now
 from jobs import services
-from jobs.execution import output, output_files, queue_reasons, runs, shipping
+from jobs.execution import dead_runners, output, output_files, queue_reasons, runs, shipping
 from jobs.execution.dead_runners import DeadRunners
 from jobs.execution.process import boot_id
 from jobs.execution.queues import queue
@@ -262,6 +262,21 @@ def test_a_job_that_another_has_dealt_with_meanwhile_is_no_failure(job: Job) -> 
     distributed._delete(job_id)
     distributed._delete(job_id)
     assert jobs_of(held) == []
+
+
+def test_a_runner_that_beats_again_while_its_end_waits_for_writers_keeps_its_run(job: Job) -> None:
+    node = Node.objects.create(kind=NodeKind.RUNNER, name="here/1", beat_at=utc_now() - timedelta(minutes=1))
+    run = request(job)
+    assert runs.record_start(run, Process(1, 1, boot_id()), node=node)
+    (missed,) = dead_runners._runs_of_nobody()
+    Node.objects.update(beat_at=utc_now())
+    dead_runners._settle(missed)
+    run.refresh_from_db()
+    assert run.state == State.RUNNING
+    Node.objects.update(beat_at=utc_now() - timedelta(minutes=1))
+    dead_runners._settle(missed)
+    run.refresh_from_db()
+    assert run.state == State.LOST
 
 
 def test_a_starting_node_settles_what_no_living_node_executes(job: Job) -> None:

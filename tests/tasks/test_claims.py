@@ -173,6 +173,14 @@ def test_only_runners_services_and_operators_claim() -> None:
 
 
 # --- the key
+def test_a_claim_finds_its_repositories_among_many_other_lists(runner: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "_DISTINCT_AT_ONCE", 2)
+    for number in range(5):
+        task(repos=["org/app", f"org/lib-{number}"])
+    last = task(repos=["zeta/app"])
+    assert runner.claim(repos=["zeta/app"])["id"] == last
+
+
 def test_the_key_of_a_lease_is_its_agent_s_and_ends_with_the_lease(runner: Caller) -> None:
     number, other = task(), task()
     claimed = runner.claim()
@@ -435,9 +443,11 @@ def test_an_agent_s_own_patch_of_the_status_hands_the_task_back(runner: Caller) 
 def test_a_task_that_a_shell_queued_again_has_one_valid_fence(runner: Caller) -> None:
     number = task()
     old = agent_of(runner.claim())
-    Task.objects.filter(pk=number).update(status="queued")
+    Task.objects.filter(pk=number).update(status="queued", broker_status="active")
     claimed = runner.claim()
     assert claimed["lease"]["fence"] == 2
+    assert Task.objects.get(pk=number).broker_status == "ended", "the old holder's tokens are not the new one's"
+    assert TaskEvent.objects.filter(task_id=number, event_type=LEASE_ENDED).count() == 1, "for the broker to follow"
     assert old.post(f"/{number}/events", {"event_type": "note"}).status_code == 401
     assert old.post(f"/{number}/heartbeat", {"fence": 1}).json()["stop"] is True
     assert TaskLease.objects.filter(ended_at=None).count() == 1

@@ -13,6 +13,7 @@ import pytest
 import time_machine
 from django.conf import LazySettings
 from django.db import transaction
+from django.db.utils import OperationalError
 from standardwebhooks import Webhook
 
 from core.timestamps import utc_now
@@ -242,6 +243,19 @@ def test_a_receiver_that_hangs_holds_up_no_other(monkeypatch: pytest.MonkeyPatch
         assert subjects(place) == ["a", "b"]
         following.wait()
     assert [stored(subscription).failures for subscription in slow] == [1, 1, 1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_thread_that_may_not_begin_sends_nothing(place: Receiver) -> None:
+    def refuse() -> None:
+        raise OperationalError("another daemon leads since")
+
+    subscribe(place.port)
+    happen("a")
+    following = Follower(refuse)
+    following.tick()
+    following.wait()
+    assert subjects(place) == []
 
 
 @pytest.mark.django_db
