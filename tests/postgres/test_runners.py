@@ -265,7 +265,8 @@ def test_a_job_that_another_has_dealt_with_meanwhile_is_no_failure(job: Job) -> 
 
 
 def test_a_runner_that_beats_again_while_its_end_waits_for_writers_keeps_its_run(job: Job) -> None:
-    node = Node.objects.create(kind=NodeKind.RUNNER, name="here/1", beat_at=utc_now() - timedelta(minutes=1))
+    long_ago = utc_now() - timedelta(minutes=1)
+    node = Node.objects.create(kind=NodeKind.RUNNER, name="here/1", started_at=long_ago, beat_at=long_ago)
     run = request(job)
     assert runs.record_start(run, Process(1, 1, boot_id()), node=node)
     (missed,) = dead_runners._runs_of_nobody()
