@@ -21,10 +21,7 @@ def encrypt(text: str, *, purpose: str) -> str:
 
 def decrypt(encrypted: str, *, purpose: str) -> str | None:
     """Return the text; None when the secret key that encrypted it is gone."""
-    try:
-        return _fernet_of(_secret_keys(), purpose).decrypt(encrypted.encode()).decode()
-    except InvalidToken:
-        return None
+    return _decrypt(_secret_keys(), encrypted, purpose)
 
 
 def encrypt_anew(rows: QuerySet[Any], *, purpose: str) -> None:
@@ -38,16 +35,15 @@ def encrypt_anew(rows: QuerySet[Any], *, purpose: str) -> None:
     with transaction.atomic():
         for pk, encrypted in rows.values_list("pk", "encrypted"):
             text = decrypt(encrypted, purpose=purpose)
-            if text is not None and not _can_read((present,), encrypted, purpose):
+            if text is not None and _decrypt((present,), encrypted, purpose) is None:
                 rows.filter(pk=pk).update(encrypted=encrypt(text, purpose=purpose))
 
 
-def _can_read(secret_keys: tuple[str, ...], encrypted: str, purpose: str) -> bool:
+def _decrypt(secret_keys: tuple[str, ...], encrypted: str, purpose: str) -> str | None:
     try:
-        _fernet_of(secret_keys, purpose).decrypt(encrypted.encode())
+        return _fernet_of(secret_keys, purpose).decrypt(encrypted.encode()).decode()
     except InvalidToken:
-        return False
-    return True
+        return None
 
 
 def _secret_keys() -> tuple[str, ...]:

@@ -40,16 +40,16 @@ class BudgetRow:
 def context(days: str) -> dict[str, Any]:
     """Return what the page needs, of so many days."""
     chosen = int(days) if days in {str(each) for each in DAYS} else _DEFAULT_DAYS
-    found = summary(chosen)
-    by_day = found.groups["day"]
+    spent_sums = summary(chosen)
+    by_day = spent_sums.groups["day"]
     moments = [datetime.fromisoformat(sums.name).replace(tzinfo=UTC) for sums in by_day]
     spent = charts.Series("spent", [float(sums.cost_usd) for sums in by_day])
     return {
         "days": chosen,
         "choices": DAYS,
-        "total": found.total,
+        "total": spent_sums.total,
         "plot": charts.plot("By day", moments, [spent], write=dollars, as_bars=True),
-        "tables": [(heading, _shares(found.groups[name])) for name, heading in _HEADINGS.items()],
+        "tables": [(heading, _shares(spent_sums.groups[name])) for name, heading in _HEADINGS.items()],
         "budgets": _budgets(),
     }
 

@@ -36,11 +36,11 @@ def resolve(url: str) -> Target:
     """Return the target of a URL, its name resolved now; raises Invalid for an address that is not allowed."""
     scheme, host, port = _parts(url)
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         raise Invalid(f"{host} can't be resolved") from None
     reason = f"{host} has no address"
-    for *_, place in found:
+    for *_, place in addresses:
         problem = _problem(scheme, host, port, _plain(str(place[0])))
         if problem is None:
             return Target(host, port, str(place[0]))
