@@ -271,12 +271,12 @@ def _last_output(run: JobRun, ending: Ending) -> str:
 
 def _queue_retry(run: JobRun, state: str, now: datetime) -> None:
     job = run.job
-    if state not in FAILURES or run.attempt > job.retries or not isinstance(run.definition, dict):
+    if state not in (*FAILURES, State.ABORTED) or run.attempt > job.retries or not isinstance(run.definition, dict):
         return
     if job.most_at_once == 1 and JobRun.objects.active().filter(job=job, pk__gt=run.pk).exists():
         return  # a newer run is on its way already
     if JobRun.objects.filter(pk=run.pk, abort_requested_at__isnull=False).exists():
-        return  # somebody wanted its end, however it came about
+        return  # somebody wanted its end, however it came about; the stop of its daemon or runner is no such wish
     wait = round(processes.backoff(run.attempt - 1, job.retry_delay_seconds, job.retry_delay_max_seconds))
     retry = new_run(
         job,

@@ -106,19 +106,27 @@ def test_how_many_were_missed_is_still_told_when_the_run_is_over() -> None:
     assert made(job)[0].note == "2015 firings missed; aborted by olga"
 
 
-@pytest.mark.parametrize("state", [State.ABORTED, State.SUCCESS, State.SKIPPED])
-def test_an_abort_is_never_retried(state: str) -> None:
+def test_what_ended_with_its_daemon_is_tried_again() -> None:
+    make(retries=1)
+    run = by_hand(Job.objects.get())
+    runs.record_end(run, Ending(State.ABORTED, "aborted by the shutdown of the daemon"))
+    assert JobRun.objects.active().get().retry_of == run
+
+
+@pytest.mark.parametrize("state", [State.SUCCESS, State.SKIPPED])
+def test_what_did_not_fail_is_not_retried(state: str) -> None:
     make(retries=3)
     run = by_hand(Job.objects.get())
     runs.record_end(run, Ending(state))
     assert not JobRun.objects.active().exists()
 
 
-def test_a_run_whose_abort_was_asked_for_is_not_retried_however_it_ended() -> None:
+@pytest.mark.parametrize("state", [State.ABORTED, State.LOST])
+def test_a_run_whose_abort_was_asked_for_is_not_retried_however_it_ended(state: str) -> None:
     make(retries=3)
     run = by_hand(Job.objects.get())
     runs.abort_run(run_id=run.pk, actor="a test")
-    runs.record_end(run, Ending(State.LOST))
+    runs.record_end(run, Ending(state))
     assert not JobRun.objects.active().exists()
 
 

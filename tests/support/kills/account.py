@@ -184,7 +184,11 @@ def _retries(runs: dict[int, Any]) -> Entry:
         by_job[run["job"]].append(run)
     wrong, due = [], 0
     for run in runs.values():
-        if run["state"] not in _FAILURES or run["aborted"] or run["attempt"] > JOBS[run["job"]].get("retries", 0):
+        if (
+            run["state"] not in (*_FAILURES, "aborted") or run["aborted"]
+        ):  # asked for; a stop of its node is no such wish
+            continue
+        if run["attempt"] > JOBS[run["job"]].get("retries", 0):
             continue
         is_busy = any(
             other["queued_at"] <= run["ended_at"] < other["ended_at"]
