@@ -39,11 +39,13 @@ def daemon(current: DaemonState) -> Iterator[Finding]:
     if not current.is_alive and current.obstacle:
         yield bad("daemon", "The daemon can't write its sign of life.", current.obstacle, since=current.beat_at)
     elif not current.is_alive:
-        problem = "has not given a sign of life" if current.pid else "is not running"
-        remedy = (
-            "Whatever started lobwife starts it again (make run, systemd, the container). If it stays away, restart"
-            " that; daemon.log in the state directory says why it ended."
-        )
+        problem, remedy = "is not running", "Start it with “make run” or “manage.py serve”."
+        if current.pid:
+            problem = "has not given a sign of life"
+            remedy = (
+                "Whatever started lobwife starts it again (make run, systemd, the container). If it stays away, restart"
+                " that; daemon.log in the state directory says why it ended."
+            )
         yield bad("daemon", f"The daemon {problem}: no script starts.", remedy, since=current.beat_at)
     elif current.reported:
         remedy = "daemon.log in the state directory has the reason."
