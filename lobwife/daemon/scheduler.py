@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from apscheduler.job import Job
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
-from django.db.utils import OperationalError
+from django.db import close_old_connections
+from django.db.utils import Error
 from django_apscheduler.jobstores import DjangoJobStore
 from django_apscheduler.models import DjangoJob
 
@@ -35,21 +37,13 @@ class Store(DjangoJobStore):  # type: ignore[misc]
         """Listen to nothing."""
 
     def update_job(self, job: Job) -> None:
-        """Ignore a job that was removed in the database: refresh() plans all again. Survive a locked or full one.
-
-        The scheduler's thread would die of it. What is not written is due still, and handled again at once.
-        """
-        try:
+        """Ignore a job that was removed in the database: refresh() plans all again."""
+        with contextlib.suppress(JobLookupError):
             super().update_job(job)
-        except JobLookupError:
-            pass
-        except OperationalError as error:
-            log.error("the next wake-up could not be stored and is tried again: %s", error)
-            time.sleep(_RETRY_SECONDS)
 
 
 class _Background(BackgroundScheduler):  # type: ignore[misc]
-    """Begins its thread with a call of ours."""
+    """Begins its thread with a call of ours, and survives a database that is locked, full or away."""
 
     def __init__(self, begin_thread: Callable[[], None], **options: Any) -> None:
         super().__init__(**options)
@@ -58,6 +52,16 @@ class _Background(BackgroundScheduler):  # type: ignore[misc]
     def _main_loop(self) -> None:
         self._begin_thread()
         super()._main_loop()
+
+    def _process_jobs(self) -> float | None:
+        """Return when to look again, in seconds: what could not be stored is due still, and handled again."""
+        try:
+            wait: float | None = super()._process_jobs()
+            return wait
+        except Error as error:
+            log.error("the next wake-up could not be stored and is tried again: %s", error)
+            close_old_connections()
+            return _RETRY_SECONDS
 
 
 class Clock:

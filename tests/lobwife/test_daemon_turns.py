@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import threading
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 import time_machine
 from django.db import connection, transaction
+from django.db.utils import OperationalError
 
 from core.sqlite.notification import notify
 from core.timestamps import utc_now
+from jobs.models import Job
+from jobs.scheduling import due
 from lobwife.daemon import scheduler
 from lobwife.daemon.lead import Lead
 from lobwife.daemon.loop import Loop
@@ -106,6 +109,29 @@ def test_a_scheduler_whose_thread_died_ends_the_daemon_to_be_started_again() -> 
     dead = Still()
     dead.is_alive = False
     assert leading(dead)._work() == 1
+
+
+def test_a_scheduler_goes_on_when_the_database_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned, looks, goes_on = due.next_wake, list[datetime](), threading.Event()
+
+    def next_wake(now: datetime) -> datetime | None:
+        if threading.current_thread() is not threading.main_thread():
+            looks.append(now)
+            if len(looks) == 1:
+                raise OperationalError("the connection is lost")
+            goes_on.set()
+        return planned(now)
+
+    monkeypatch.setattr(due, "next_wake", next_wake)
+    past = utc_now() - timedelta(minutes=1)
+    Job.objects.create(name="due", script="hello.py", schedule="@hourly", settled_through=past, next_firing=past)
+    waking = Scheduler({})
+    waking.start()
+    try:
+        assert goes_on.wait(20)
+        assert waking.is_alive
+    finally:
+        waking.shut_down()
 
 
 def test_a_turn_that_fails_is_not_tried_again_for_each_commit() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import re
+import secrets
 import shutil
 import signal
 import sys
@@ -231,7 +232,7 @@ def test_a_full_disk_of_the_database_is_a_sentence_and_loses_nothing(tmp_path: p
             answers: list[Answer] = [created(server)]
             ballast = folder / "ballast"
             _fill(ballast, leave=2**20)
-            text = "x" * 200_000
+            text = secrets.token_hex(100_000)  # what can be compressed would fill the disk in minutes
 
             def refusal() -> str:
                 answer = server.post("/api/v1/tasks", {"name": f"{time.monotonic()}", "workflow": text})
