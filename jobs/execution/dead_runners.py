@@ -61,7 +61,7 @@ def _settle(run: JobRun) -> None:
     kept = output.size_on_disk(run.pk)
     with transaction.atomic():
         still = JobRun.objects.filter(pk=run.pk, state=State.RUNNING, node_row=run.node_row).exists()
-        if not still or Node.objects.alive().filter(pk=run.node_row).exists():
+        if not still or Node.objects.alive().filter(pk=run.node_row or 0).exists():
             return  # it came back while this waited for other writers
         runs.record_end(run, Ending(State.LOST, f"{runner} died while it ran", output_bytes=kept))
     log.warning("run %s of job %s is lost: %s died while it ran", run.pk, run.job.name, runner)
