@@ -74,6 +74,17 @@ def test_a_transaction_waits_for_another_until_its_deadline() -> None:
     assert Task.objects.count() == 1
 
 
+def test_a_transaction_reads_what_is_true_after_its_wait_whatever_the_server_s_default_is() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_isolation = 'repeatable read'")
+        try:
+            with transaction.atomic():
+                cursor.execute("SHOW transaction_isolation")
+                assert cursor.fetchone() == ("read committed",)
+        finally:
+            cursor.execute("RESET default_transaction_isolation")
+
+
 def test_a_heartbeat_waits_for_no_other_writer() -> None:
     task = Task.objects.create(name="t", status="active")
     now = utc_now()
