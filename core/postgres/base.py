@@ -176,6 +176,12 @@ def _check(connection: psycopg.Connection[Any]) -> None:
         raise psycopg.OperationalError("the server closed the connection")
 
 
+@functools.cache
+def _places_of_writers(alias: str, connections: int, process: int) -> threading.BoundedSemaphore:
+    """Return what lets at most half of a process's connections write; a forked child has its own."""
+    return threading.BoundedSemaphore(max(1, connections // 2))
+
+
 def _in_a_transaction(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
     """Make a write that is in no transaction one that is, so that its COMMIT is ours."""
     connection = context["connection"]
@@ -200,7 +206,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
     features_class = DatabaseFeatures
     messages = messages
     _connection_pools: ClassVar[dict[str, ConnectionPool[Any]]] = {}
-    _places_of_writers: ClassVar[dict[str, threading.BoundedSemaphore]] = {}
     data_types = {
         **base.DatabaseWrapper.data_types,
         **dict.fromkeys(_WHOLE, "bigint"),
@@ -283,9 +288,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._waited = 0.0
         if not pool:
             return
-        places = self._places_of_writers.setdefault(
-            self.alias, threading.BoundedSemaphore(max(1, pool["max_size"] // 2))
-        )
+        places = _places_of_writers(self.alias, pool["max_size"], os.getpid())
         if not places.acquire(blocking=False):
             began = time.monotonic()
             self.close_if_unusable_or_obsolete()
@@ -438,4 +441,3 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
 
 os.register_at_fork(after_in_child=DatabaseWrapper._connection_pools.clear)
-os.register_at_fork(after_in_child=DatabaseWrapper._places_of_writers.clear)

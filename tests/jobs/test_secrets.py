@@ -18,7 +18,7 @@ from django.utils import timezone
 from core.errors import Conflict, Invalid
 from jobs import secrets, services
 from jobs.models import Job, JobRun, Secret, State, Trigger
-from lobwife.daemon.upkeep import encrypt_secrets_anew
+from lobwife.daemon.upkeep import upkeep
 from tests.support.installation import ROOT, Installation, wait_for
 from tests.support.jobs import define, ended, output_of, trigger
 from webhooks import services as webhooks
@@ -77,7 +77,8 @@ def test_secrets_survive_a_rotated_secret_key_once_they_are_encrypted_anew() -> 
     with override_settings(SECRET_KEY=new, SECRET_KEY_FALLBACKS=[old]):
         secrets.set_secret(name="NEWER", value=PEM, actor="olga")
         newer = Secret.objects.get(name="NEWER").encrypted
-        encrypt_secrets_anew()
+        encrypt, _ = upkeep()["encrypt secrets anew"]
+        encrypt()
     assert Secret.objects.get(name="NEWER").encrypted == newer, "what the new key can read stays as it is"
     with override_settings(SECRET_KEY=new):
         assert secrets.open_all(["DEPLOY_PASS", "NEWER"]) == {"DEPLOY_PASS": VALUE, "NEWER": PEM}

@@ -16,9 +16,11 @@ from django.test import Client
 from core.database.clock import clock, database_now
 from core.timestamps import utc_now
 from jobs import nodes
-from jobs.models import Daemon, Job, Node, NodeKind
+from jobs.models import Daemon as DaemonRow
+from jobs.models import Job, Node, NodeKind
 from jobs.services import define_job, set_enabled
 from lobwife.daemon.lead import Lead
+from lobwife.daemon.process import Daemon
 from ops.checks import fleet, state
 from tasks.models import Task
 from tests.support.jobs import NEVER
@@ -110,6 +112,20 @@ def test_a_beat_waits_for_no_writer() -> None:
     assert Node.objects.get().running == 3
 
 
+def test_a_node_whose_work_waits_for_writers_in_vain_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OperationalError("the database is locked by another writer")
+
+    runner = Daemon(NodeKind.RUNNER, ["gpu"])
+    monkeypatch.setattr(runner.runner, "tick", fail)
+    for _ in range(2):
+        Node.objects.update(beat_at=ago(minutes=1))
+        runner._beaten = 0.0
+        with pytest.raises(OperationalError):
+            runner.tick()
+        assert Node.objects.alive().get().kind == NodeKind.RUNNER
+
+
 def test_what_an_earlier_leader_writes_is_not_committed() -> None:
     first = Lead(nodes.begin_term())
     with first.bound(), transaction.atomic():
@@ -122,4 +138,4 @@ def test_what_an_earlier_leader_writes_is_not_committed() -> None:
             Task.objects.create(name="on its own")
     Task.objects.create(name="not as the leader")
     assert set(Task.objects.values_list("name", flat=True)) == {"in its term", "not as the leader"}
-    assert Daemon.load().term == (first.term or 0) + 1
+    assert DaemonRow.load().term == (first.term or 0) + 1

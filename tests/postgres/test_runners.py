@@ -154,7 +154,8 @@ def state_of(run: JobRun) -> str:
 def test_a_runner_that_stops_ends_its_runs_and_hands_back_what_it_has_not_started(
     both: Runners, tmp_path: pathlib.Path
 ) -> None:
-    job = both.job("goes", WAITS, runs_on="slow", concurrency=Concurrency.ALLOW, max_parallel=9)
+    retries = {"retries": 1, "retry_delay_seconds": 3600}
+    job = both.job("goes", WAITS, runs_on="slow", concurrency=Concurrency.ALLOW, max_parallel=9, **retries)
     with Runners(tmp_path, both) as stops:
         stops.start("slow", parallel=1)
         stops.wait_until_up()
@@ -164,6 +165,7 @@ def test_a_runner_that_stops_ends_its_runs_and_hands_back_what_it_has_not_starte
         assert stops.processes[0].returncode == 0, stops.log()
         over = ended(run)
         assert (over.state, over.note) == ("aborted", "aborted by the shutdown of its runner")
+        assert JobRun.objects.get(retry_of=run).state == State.QUEUED
     with Runners(tmp_path / "second", both) as stops:
         stops.start("slow", parallel=1)
         stops.wait_until_up()

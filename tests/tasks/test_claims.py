@@ -149,6 +149,14 @@ def test_a_claim_gets_no_other_types_and_no_other_repositories(runner: Caller) -
     assert {runner.claim()["name"], runner.claim()["name"]} == {"one too many", "none"}
 
 
+def test_a_claim_finds_its_repositories_among_many_other_lists(runner: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "_DISTINCT_AT_ONCE", 2)
+    for number in range(5):
+        task(repos=["org/app", f"org/lib-{number}"])
+    last = task(repos=["zeta/app"])
+    assert runner.claim(repos=["zeta/app"])["id"] == last
+
+
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
@@ -173,14 +181,6 @@ def test_only_runners_services_and_operators_claim() -> None:
 
 
 # --- the key
-def test_a_claim_finds_its_repositories_among_many_other_lists(runner: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "_DISTINCT_AT_ONCE", 2)
-    for number in range(5):
-        task(repos=["org/app", f"org/lib-{number}"])
-    last = task(repos=["zeta/app"])
-    assert runner.claim(repos=["zeta/app"])["id"] == last
-
-
 def test_the_key_of_a_lease_is_its_agent_s_and_ends_with_the_lease(runner: Caller) -> None:
     number, other = task(), task()
     claimed = runner.claim()

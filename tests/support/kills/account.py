@@ -184,9 +184,8 @@ def _retries(runs: dict[int, Any]) -> Entry:
         by_job[run["job"]].append(run)
     wrong, due = [], 0
     for run in runs.values():
-        if (
-            run["state"] not in (*_FAILURES, "aborted") or run["aborted"]
-        ):  # asked for; a stop of its node is no such wish
+        # One that was aborted, though nobody asked for it, ended because its node was stopped.
+        if run["state"] not in (*_FAILURES, "aborted") or run["aborted"]:
             continue
         if run["attempt"] > JOBS[run["job"]].get("retries", 0):
             continue
