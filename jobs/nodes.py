@@ -35,11 +35,6 @@ class Heartbeat:
         )
 
     @property
-    def node_id(self) -> int | None:
-        """The node's row; None before the first beat."""
-        return self._row.pk
-
-    @property
     def node(self) -> Node | None:
         """This process as a node, which is stored from the first beat on; None where nodes are not kept."""
         return self._row if are_kept() else None

@@ -31,7 +31,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def beating(kind: NodeKind, **values: object) -> nodes.Heartbeat:
     heartbeat = nodes.Heartbeat(kind)
     heartbeat.beat(leads=bool(values.pop("leads", False)))
-    Node.objects.filter(pk=heartbeat.node_id).update(**values)
+    assert heartbeat.node is not None
+    Node.objects.filter(pk=heartbeat.node.pk).update(**values)
     return heartbeat
 
 
