@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime
+from typing import Any, TypeVar
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -17,6 +18,7 @@ from django.utils.safestring import SafeString
 
 from core.timestamps import parse, utc_now
 
+RowT = TypeVar("RowT")
 _STEPS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 _DAYS_WITH_HOURS = 10
 _SIZES = ("bytes", "kB", "MB", "GB")
@@ -49,6 +51,11 @@ def when(moment: datetime | str | None) -> SafeString | str:
         exact.strftime("%Y-%m-%d %H:%M:%S"),
         _relative((utc_now() - exact).total_seconds()),
     )
+
+
+def by_day(listed: Iterable[RowT], moment: Callable[[RowT], datetime]) -> list[tuple[date, list[RowT]]]:
+    """Part what is listed by the day of its moment, in the order it has."""
+    return [(day, list(rows)) for day, rows in itertools.groupby(listed, key=lambda row: moment(row).date())]
 
 
 def _relative(age: float) -> str:

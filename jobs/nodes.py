@@ -37,11 +37,11 @@ class Heartbeat:
     @property
     def node(self) -> Node | None:
         """This process as a node, which is stored from the first beat on; None where nodes are not kept."""
-        return self._row if are_kept() else None
+        return self._row if is_postgres() else None
 
     def beat(self, *, leads: bool = False, running: int = 0, trouble: str = "") -> None:
         """Give a sign of life: one write, in no transaction, that nobody is notified of. It compares clocks as well."""
-        if not are_kept():
+        if not is_postgres():
             return
         clock().compare()
         trouble = "; ".join(filter(None, [trouble, _clock_trouble()]))
@@ -65,11 +65,6 @@ def _clock_trouble() -> str:
         return ""
     seconds, way = abs(ahead.total_seconds()), "behind" if ahead > timedelta(0) else "ahead of"
     return f"its machine's clock is {seconds:.0f} s {way} the database's: keep both by NTP"
-
-
-def are_kept() -> bool:
-    """Return whether nodes beat: where a database has a server, several can share it."""
-    return is_postgres()
 
 
 def prune() -> int:

@@ -25,6 +25,7 @@ from django.views.decorators.http import require_POST
 from access import resend
 from core.callers import operator_of
 from core.database.server import is_postgres
+from core.display import by_day
 from core.errors import Invalid, LobwifeError, NotFound
 from core.processes import in_native_thread
 from core.sqlite.copies import folder, keep_copy
@@ -285,7 +286,7 @@ class OperationsSite(AdminSite):
             **self.each_context(request),
             **chosen,
             "title": "Activity",
-            "days": activity.days(entries),
+            "days": by_day(entries, lambda entry: entry.at),
             "kinds": activity.KINDS,
             "failures": only_failures,
             "range": chosen_range,
@@ -316,7 +317,7 @@ class OperationsSite(AdminSite):
             **chosen,
             "title": "Activity",
             "is_feed": True,
-            "days": feed.days(entries),
+            "days": by_day(entries, lambda entry: entry.event.at),
             "type_choices": feed.type_choices(),
             "range": chosen_range,
             "presets": [(name, label, urlencode({**of_time, "range": name})) for name, label in time_range.PRESETS],

@@ -16,7 +16,7 @@ from broker import audit, registrations
 from broker.github import app
 from broker.models import Action, AllowedService, GitHubState, IssuedToken, LegacyRegistration, Outcome
 from broker.registrations import ACTIVE, Registration, legacy_id_of_key, service_key
-from broker.tokens import encryption, mint, revoke
+from broker.tokens import mint, revoke
 from broker.tokens.scope import Scope, agent_permissions, service_permissions
 from broker.tokens.single_flight import flights
 from core.callers import Caller
@@ -172,7 +172,7 @@ def _attempt(call: _Call) -> Issued | None:
 def _from_store(call: _Call, right: _Right, refresh_after: datetime) -> Issued | None:
     """Return a stored token, counted and audited; None when there is none, or the right to it ended just now."""
     row = _stored_token(right, refresh_after)
-    token = encryption.decrypt(row.encrypted) if row is not None else None
+    token = row.token if row is not None else None
     if row is None or token is None:
         return None
     with transaction.atomic():

@@ -247,14 +247,3 @@ def _lines_of(name: str, definition: dict[str, Any]) -> list[str]:
             return [_CONCURRENCY.get(policy, policy)]
         case _, value:
             return [str(value)]
-
-
-def live_view(site: admin.AdminSite) -> Any:
-    return site.admin_view(live)
-
-
-def compare_view(site: admin.AdminSite) -> Any:
-    def view(request: HttpRequest, pk: int) -> HttpResponse:
-        return compare(request, pk, site)
-
-    return site.admin_view(view)

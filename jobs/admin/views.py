@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import zoneinfo
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -22,13 +23,14 @@ from core.errors import Invalid, LobwifeError, NotFound
 from core.timestamps import utc_now
 from jobs import queries, services
 from jobs.admin import run_page
+from jobs.admin.run_page import CHANGE_RUN, VIEW_RUN
 from jobs.alerts import places
 from jobs.execution import output, runs
 from jobs.models import Alert, AlertKind, Job, JobRun, Trigger
 from jobs.scheduling import cron
 
 _FIRINGS_SHOWN = 10
-CHANGE_JOB, CHANGE_RUN, VIEW_RUN = "jobs.change_job", "jobs.change_jobrun", "jobs.view_jobrun"
+CHANGE_JOB = "jobs.change_job"
 
 
 def actor_of(request: HttpRequest) -> str:
@@ -55,9 +57,9 @@ def run_urls(site: admin.AdminSite) -> list[URLPattern]:
     return [
         path("<int:pk>/abort/", _button(site, CHANGE_RUN, abort_run), name="jobs_jobrun_abort"),
         path("<int:pk>/retry/", _button(site, CHANGE_RUN, retry_run), name="jobs_jobrun_retry"),
-        path("<int:pk>/live/", run_page.live_view(site), name="jobs_jobrun_live"),
+        path("<int:pk>/live/", site.admin_view(run_page.live), name="jobs_jobrun_live"),
         path("<int:pk>/error/", site.admin_view(require_safe(run_page.error_line)), name="jobs_jobrun_error"),
-        path("<int:pk>/compare/", run_page.compare_view(site), name="jobs_jobrun_compare"),
+        path("<int:pk>/compare/", site.admin_view(partial(run_page.compare, site=site)), name="jobs_jobrun_compare"),
         path("<int:pk>/output/", site.admin_view(whole_output), name="jobs_jobrun_output"),
     ]
 

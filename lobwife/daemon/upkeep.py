@@ -46,8 +46,7 @@ def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
         "prune lease keys": (prune_lease_keys, "37 * * * *"),
         "forget kept answers": (idempotency.trim, "37 * * * *"),
         "prune deliveries": (webhooks.prune, "47 * * * *"),
-        **({"prune nodes": (nodes.prune, "57 * * * *")} if nodes.are_kept() else {}),
-        **({} if is_postgres() else file),  # a server looks after itself
+        **({"prune nodes": (nodes.prune, "57 * * * *")} if is_postgres() else file),  # a server looks after itself
     }
 
 

@@ -33,7 +33,6 @@ from core.write_deadline import writing_until
 from jobs.alerts.rules import destinations
 from jobs.execution import reasons
 from jobs.models import DEFAULT_LABEL, FAILURES, Alert, Delivery, Job, JobRun, JobState, Node, State, is_fresh
-from jobs.nodes import are_kept
 from ops import queries
 from tasks.models import LeaseEnd, Status, Task, TaskLease
 from vaultsync.models import VaultState
@@ -176,7 +175,7 @@ def daemon() -> DaemonState:
 
 def nodes() -> list[Any]:
     """Return the nodes, each with `is_alive`; none on SQLite, where there is one daemon."""
-    return list(Node.objects.with_life()) if are_kept() else []
+    return list(Node.objects.with_life()) if is_postgres() else []
 
 
 def jobs_by_label() -> dict[str, list[str]]:
