@@ -14,7 +14,7 @@ from django.db import connection
 from django.db.utils import DatabaseError
 
 from access.queries import MODE
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from core.database.statements import read_one
 
 

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from core.database.messages import in_words_for_the_console
+from core.database.backend import in_words_for_the_console
 from core.errors import LobwifeError
 from core.text import one_line
 

@@ -12,8 +12,8 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
+from core.database.backend import is_postgres
 from core.database.clock import clock
-from core.database.server import is_postgres
 from core.timestamps import utc_now
 from jobs.models import Daemon, Node, NodeKind
 

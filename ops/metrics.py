@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 
 import broker.queries
 from broker.models import IssuedToken, TokenAudit
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from core.text import as_number
 from core.timestamps import parse, utc_now
 from events.services import newest_id

@@ -24,7 +24,7 @@ from django.views.decorators.http import require_POST
 
 from access import resend
 from core.callers import operator_of
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from core.display import by_day
 from core.errors import Invalid, LobwifeError, NotFound
 from core.processes import in_native_thread

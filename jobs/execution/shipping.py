@@ -12,7 +12,7 @@ from typing import Protocol
 
 from django.db import transaction
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from jobs.execution import output_files, output_pieces
 from jobs.models import JobRun, OutputPiece, State
 

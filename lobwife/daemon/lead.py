@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.utils import DatabaseError
 
-from core.database.server import server
+from core.database.backend import server
 from core.errors import Conflict, Unavailable
 from jobs import nodes
 

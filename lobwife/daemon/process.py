@@ -18,7 +18,7 @@ from django.db import close_old_connections, transaction
 from django.db.utils import DatabaseError, InterfaceError
 
 from core import processes
-from core.database.notification import Listener, data_version, listener
+from core.database.backend import Listener, data_version, listener
 from core.timestamps import utc_now
 from jobs import nodes
 from jobs.alerts import rules

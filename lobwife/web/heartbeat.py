@@ -11,7 +11,7 @@ import time
 from django.db import connection
 from django.db.utils import DatabaseError
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from jobs import nodes
 from jobs.models import NodeKind
 

@@ -18,7 +18,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from broker.github.client import GitHub
-from core.database.server import is_postgres, server
+from core.database.backend import is_postgres, server
 from core.display import duration
 from core.errors import LobwifeError
 from core.git.command import Git, GitError

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from django.utils.module_loading import import_string
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from jobs.models import JobRun
 
 _EMBEDDED = "jobs.execution.queues.embedded.EmbeddedQueue"

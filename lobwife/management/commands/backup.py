@@ -9,7 +9,7 @@ from django.core.management.base import CommandParser
 from django.db import connection
 
 from core.console import OperatorCommand
-from core.database.server import server
+from core.database.backend import server
 from core.postgres import dump
 from core.sqlite.copies import copy_to, folder, keep_copy, kept_copies
 from core.timestamps import utc_now
