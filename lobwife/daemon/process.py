@@ -28,7 +28,7 @@ from jobs.models import DEFAULT_LABEL, NodeKind
 from jobs.models import Daemon as DaemonRow
 from jobs.scheduling.due import settle_foreign_runs
 from lobwife import __version__
-from lobwife.daemon.lead import Candidacy, Lead, NoCandidacy, candidacy
+from lobwife.daemon.lead import Candidacy, Lead, candidacy
 from lobwife.daemon.scheduler import Clock
 from lobwife.daemon.work import Work, of_lead
 
@@ -58,7 +58,7 @@ class Daemon:
         self._heartbeat = nodes.Heartbeat(kind, labels)
         self.runner = Runner(labels, slots=slots, node=self._heartbeat.node, wake=self._wake)
         self.work: Work | None = None  # while it leads
-        self._candidacy: Candidacy = NoCandidacy() if kind == NodeKind.RUNNER else candidacy()
+        self._candidacy = Candidacy() if kind == NodeKind.RUNNER else candidacy()
         self._clock = Clock()
         self._stop_requested = self._plan_again = False
         self._signal_pipe = self._wake_end = -1

@@ -25,6 +25,7 @@ from procrastinate.manager import JobManager
 from psycopg.errors import RaiseException
 
 from core.database.clock import database_now
+from jobs.execution.queues import RunQueue
 from jobs.execution.queues.fetched import STALLED_SECONDS, TASK, FetchedRuns
 from jobs.models import JobRun, State
 
@@ -32,7 +33,7 @@ _LOCK, _RUN = "job {}", "run {}"
 _AT_ONCE = 500
 
 
-class DistributedQueue:
+class DistributedQueue(RunQueue):
     """Queues runs by procrastinate, within the transaction of Django's connection."""
 
     def __init__(self) -> None:
