@@ -169,7 +169,8 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "access.pages.open_access",
-            ]
+            ],
+            "libraries": {"display": "core.display"},
         },
     }
 ]
