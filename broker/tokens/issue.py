@@ -18,7 +18,7 @@ from broker.models import Action, AllowedService, GitHubState, IssuedToken, Lega
 from broker.registrations import ACTIVE, Registration, legacy_id_of_key, service_key
 from broker.tokens import mint, revoke
 from broker.tokens.scope import Scope, agent_permissions, service_permissions
-from broker.tokens.single_flight import flights
+from broker.tokens.single_flight import single_flight
 from core.callers import Caller
 from core.errors import Conflict, Forbidden, LobwifeError, NotFound, Unavailable
 from core.timestamps import utc_now
@@ -157,7 +157,7 @@ def _attempt(call: _Call) -> Issued | None:
         return issued
     try:
         until = call.started + _CALL_SECONDS - 1
-        return flights().run(right.scope.digest, lambda: _from_github(call, right), until=until)
+        return single_flight().run(right.scope.digest, lambda: _from_github(call, right), until=until)
     except Conflict:
         return None
     except Unavailable as error:

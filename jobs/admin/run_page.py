@@ -100,7 +100,7 @@ def live(request: HttpRequest, pk: int) -> HttpResponse:
     place = output_lines.Place(offset, line, ansi.read_style(request.GET.get("style", "")))
     window = output_lines.window(run.pk, place, is_growing=run.is_active)
     goes_on = run.is_active or window.after.offset < end
-    state = render_to_string("admin/jobs/run_standing.html", {"is_live": True, **_state(request, run)}, request)
+    state = render_to_string("admin/jobs/run_state.html", {"is_live": True, **_state(request, run)}, request)
     headers = {} if goes_on else {"HX-Trigger": "over"}
     more = _more(run, window, end, _LATER_MS if is_full else _SOON_MS) if goes_on else ""
     # Not by a template: each of its line ends would be one more line of output.

@@ -24,7 +24,7 @@ from core.timestamps import utc_now
 from jobs import queries, services
 from jobs.admin import run_page
 from jobs.admin.run_page import CHANGE_RUN, VIEW_RUN
-from jobs.alerts import places
+from jobs.alerts import services as alert_services
 from jobs.execution import output, runs
 from jobs.models import Alert, AlertKind, Job, JobRun, Trigger
 from jobs.scheduling import cron
@@ -75,34 +75,34 @@ def alert_urls(site: admin.AdminSite) -> list[URLPattern]:
 
 
 def send_test(request: HttpRequest, pk: int) -> tuple[str, str]:
-    alert = places.send_test(fingerprint=request.POST.get("place", ""), actor=actor_of(request))
+    alert = alert_services.send_test(fingerprint=request.POST.get("destination", ""), actor=actor_of(request))
     hint = "" if queries.daemon_is_alive() else " It waits for the daemon, which is down."
     return f"A test to {alert.destination} is on its way: see below whether it was sent.{hint}", _alerts_page()
 
 
 def acknowledge(request: HttpRequest, pk: int) -> tuple[str, str]:
     alert = _alert(pk)
-    places.acknowledge([alert], actor=actor_of(request))
+    alert_services.acknowledge([alert], actor=actor_of(request))
     return f"“{alert.title}” is acknowledged.", _previous_page(request)
 
 
 def send_again(request: HttpRequest, pk: int) -> tuple[str, str]:
     alert = _alert(pk)
-    if not places.try_again([alert]):
+    if not alert_services.try_again([alert]):
         raise Invalid(f"alert {pk} does not wait to be sent")
     return f"“{alert.title}” is tried again now.", _previous_page(request)
 
 
 def snooze(request: HttpRequest, pk: int) -> tuple[str, str]:
     job, hours = services.get_job(_name_of(pk)), _hours(request)
-    until = places.snooze(job=job, hours=hours, actor=actor_of(request))
+    until = alert_services.snooze(job=job, hours=hours, actor=actor_of(request))
     sentence = f"Alerts of {job.name} are snoozed for {hours} h." if until else f"Alerts of {job.name} are sent again."
     return sentence, _previous_page(request)
 
 
 def snooze_kind(request: HttpRequest, pk: int) -> tuple[str, str]:
     kind, hours = request.POST.get("kind", ""), _hours(request)
-    until = places.snooze_kind(kind=kind, hours=hours, actor=actor_of(request))
+    until = alert_services.snooze_kind(kind=kind, hours=hours, actor=actor_of(request))
     label = AlertKind(kind).label
     return (f"“{label}” is snoozed for {hours} h." if until else f"“{label}” is sent again."), _alerts_page()
 

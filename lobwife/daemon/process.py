@@ -28,9 +28,9 @@ from jobs.models import DEFAULT_LABEL, NodeKind
 from jobs.models import Daemon as DaemonRow
 from jobs.scheduling.due import settle_foreign_runs
 from lobwife import __version__
-from lobwife.daemon.lead import Candidacy, Lead, candidacy
+from lobwife.daemon.leader_work import Work, of_lead
+from lobwife.daemon.leadership import Candidacy, Lead, candidacy
 from lobwife.daemon.scheduler import Clock
-from lobwife.daemon.work import Work, of_lead
 
 log = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0  # without a commit: a write of the sqlite3 shell, and a clock that was set, are noticed so late

@@ -19,7 +19,7 @@ from jobs import nodes
 from jobs.models import Daemon as DaemonRow
 from jobs.models import Job, Node, NodeKind
 from jobs.services import define_job, set_enabled
-from lobwife.daemon.lead import Lead
+from lobwife.daemon.leadership import Lead
 from lobwife.daemon.process import Daemon
 from ops.checks import fleet, state
 from tasks.models import Task

@@ -26,7 +26,7 @@ from psycopg.errors import RaiseException
 
 from core.database.clock import database_now
 from jobs.execution.queues import RunQueue
-from jobs.execution.queues.fetched import STALLED_SECONDS, TASK, FetchedRuns
+from jobs.execution.queues.worker import STALLED_SECONDS, TASK, FetchedRuns
 from jobs.models import JobRun, State
 
 _LOCK, _RUN = "job {}", "run {}"
