@@ -63,6 +63,15 @@ def when(moment: datetime | str | None) -> SafeString | str:
     )
 
 
+@register.filter
+def exact(moment: datetime | str | None) -> SafeString | str:
+    """Format a time in UTC, and beside it relative to now; text that is not a time is returned unchanged."""
+    time = parse(moment) if isinstance(moment, str) else moment
+    if time is None:
+        return when(moment)
+    return format_html('{} UTC <span class="quiet">{}</span>', f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}", when(time))
+
+
 def by_day(listed: Iterable[RowT], moment: Callable[[RowT], datetime]) -> list[tuple[date, list[RowT]]]:
     """Part what is listed by the day of its moment, in the order it has."""
     return [(day, list(rows)) for day, rows in itertools.groupby(listed, key=lambda row: moment(row).date())]

@@ -58,7 +58,7 @@ def findings(now: datetime, facts: Facts | None = None) -> list[Finding]:
         *fleet.keys(now, facts.limits),
         *fleet.vault(facts.vault, facts.limits),
         *fleet.copies(facts.copies, facts.limits),
-        *fleet.webhooks(),
+        *fleet.webhooks(now),
         *fleet.disk(facts.limits),
     ]
     wrong = [each for each in checked if each.severity is not Severity.GOOD and each.key != PAUSED]

@@ -28,8 +28,12 @@ class Target:
 
 
 def check_url(url: str) -> None:
-    """Raises Invalid, with a sentence, for a URL that can't be a target whatever its host's address is."""
-    _parts(url)
+    """Raises Invalid, with a sentence, for a URL that can't be a target: of a name, whatever its address is."""
+    scheme, host, port = _parts(url)
+    address = _written_address(host)
+    problem = _problem(scheme, host, port, address) if address is not None else None
+    if problem is not None:
+        raise Invalid(problem)
 
 
 def resolve(url: str) -> Target:
@@ -65,10 +69,18 @@ def _parts(url: str) -> tuple[str, str, int]:
 
 
 def _may_be_here(host: str) -> bool:
+    address = _written_address(host)
+    return address is not None and address.is_loopback
+
+
+def _written_address(host: str) -> Address | None:
+    """Return the address that a host says by itself; None for a name that is to be resolved."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return ipaddress.IPv4Address("127.0.0.1")
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return _plain(host)
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        return None
 
 
 def _problem(scheme: str, host: str, port: int, address: Address) -> str | None:
@@ -83,7 +95,8 @@ def _problem(scheme: str, host: str, port: int, address: Address) -> str | None:
         return None
     if any(address in network for network in settings.WEBHOOK_PRIVATE if network.version == address.version):
         return None
-    return f"{host} has the private address {address}: name it in LOBWIFE_WEBHOOK_PRIVATE, if that is meant"
+    subject = f"{host} is a private address" if host == str(address) else f"{host} has the private address {address}"
+    return f"{subject}: name it in LOBWIFE_WEBHOOK_PRIVATE, if that is meant"
 
 
 def _plain(text: str) -> Address:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.db.models import F, Q
 from django.urls import reverse
 from django.utils.text import Truncator
 
@@ -31,6 +32,8 @@ _LONGEST_QUESTION = 160
 _USUAL_COPY_HOURS = 3
 _RECENTLY = timedelta(minutes=5)
 _GONE_FOR = timedelta(hours=1)
+_FAILS_FOR = timedelta(minutes=10)  # a shorter failure is a receiver that is started anew
+_PAUSED_FIRST = F("paused_at").asc(nulls_last=True)
 _NO_TOKEN = (Outcome.REFUSED, Outcome.FAILED)
 
 
@@ -276,14 +279,27 @@ def keys(now: datetime, limits: Limits) -> Iterator[Finding]:
         )
 
 
-def webhooks() -> Iterator[Finding]:
-    """Check for webhooks that were paused because their receivers fail."""
-    for each in Subscription.objects.filter(is_enabled=True, paused_at__isnull=False)[:_MOST_NAMED]:
+def webhooks(now: datetime) -> Iterator[Finding]:
+    """Check for webhooks whose receivers fail for a while, or failed until they were paused."""
+    fails = Q(paused_at__isnull=False) | Q(failing_since__lt=now - _FAILS_FOR)
+    for each in Subscription.objects.filter(fails, is_enabled=True).order_by(_PAUSED_FIRST)[:_MOST_NAMED]:
+        url = reverse("admin:webhooks_subscription_change", args=[each.pk])
+        if each.paused_at is None:
+            yield warn(
+                "webhooks",
+                f"Webhook {each.name} is failing.",
+                "Mend the receiver: it is tried again, and paused after three days.",
+                url,
+                key=f"webhook {each.pk} failing",
+                since=each.failing_since,
+                reason=each.note,
+            )
+            continue
         yield bad(
             "webhooks",
             f"Webhook {each.name} is paused.",
             "Mend the receiver, then resume it.",
-            reverse("admin:webhooks_subscription_change", args=[each.pk]),
+            url,
             key=f"webhook {each.pk} paused",
             since=each.paused_at,
             reason=each.note,

@@ -11,6 +11,7 @@ from core.conflicts import ConflictAwareForm
 from core.errors import Invalid
 from core.rest import validate
 from core.text import as_sentence
+from core.timestamps import whole_seconds
 from tasks.models import Status, Task, TaskEvent, read_repos
 from tasks.schemas import NewTask, TaskChanges
 
@@ -54,17 +55,32 @@ class AsStored(forms.CharField):
         return text if isinstance(self.widget, forms.Textarea) else text.replace("\n", "")
 
 
+class StoredTime(AsStored):
+    """A time in whole seconds, as the tables of old and new versions hold it in many forms."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return whole_seconds(value) or value
+
+    def _as_sent(self, value: Any) -> str:
+        return super()._as_sent(self.prepare_value(value))
+
+
 def _lines(rows: int) -> forms.Textarea:
     return forms.Textarea(attrs={"class": "vLargeTextField", "rows": rows})
 
 
-_TIME_HELP = "ISO 8601, for example 2026-02-16T12:00:00Z; kept as written."
+_TIME_HELP = "UTC, for example 2026-02-16 12:00:00; any other ISO 8601 time is kept as written."
 
 
 class TaskForm(ConflictAwareForm[Task]):
     """Fields that a person left alone are not judged and not written, whatever an old file holds in them."""
 
     name = AsStored(required=True, help_text="What is to be done, in a line.")
+    body = AsStored(
+        label="What it is about",
+        widget=_lines(10),
+        help_text="Markdown. It becomes the task's note, which its agent reads.",
+    )
     slug = AsStored(help_text="A short name for its agent. Empty: made of the name. It can't be changed later.")
     type = AsStored(
         initial="swe", widget=Suggestions(TYPES), required=True, help_text="The kind of work; agents claim by it."
@@ -73,7 +89,7 @@ class TaskForm(ConflictAwareForm[Task]):
     priority = AsStored(initial="normal", widget=Suggestions(PRIORITIES), required=True)
     model = AsStored(help_text="The model that its agent is asked to use. Empty: the agent decides.")
     assigned_to = AsStored(help_text="The agent that works on it. Empty: nobody yet.")
-    repos = AsStored(widget=_lines(3), help_text="One repository per line, as owner/name.")
+    repos = AsStored(label="Repositories", widget=_lines(3), help_text="One repository per line, as owner/name.")
     discord_thread_id = AsStored(label="Discord thread id", help_text="A thread about it, if there is one.")
     estimate_minutes = AsStored(
         label="Estimate (minutes)",
@@ -84,8 +100,8 @@ class TaskForm(ConflictAwareForm[Task]):
         required=False, label="Requires QA", help_text="Another agent is to check the result."
     )
     workflow = AsStored(widget=_lines(4), help_text="How its agent is to go about it; kept as written.")
-    assigned_at = AsStored(help_text=_TIME_HELP)
-    completed_at = AsStored(help_text=_TIME_HELP)
+    assigned_at = StoredTime(help_text=_TIME_HELP)
+    completed_at = StoredTime(help_text=_TIME_HELP)
 
     class Meta:
         model = Task
@@ -93,6 +109,8 @@ class TaskForm(ConflictAwareForm[Task]):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        if self.instance.pk:
+            del self.fields["body"]  # from then on the vault has it
         repos = read_repos(self.initial.get("repos"))
         if repos is not None:
             self.initial["repos"] = "\n".join(repos)

@@ -21,7 +21,7 @@ from django.utils.text import Truncator
 from django.views.decorators.http import require_POST
 
 from core.callers import operator_of
-from core.display import ReadOnlyAdmin, badge, when
+from core.display import ReadOnlyAdmin, badge, exact, when
 from core.errors import LobwifeError
 from events.admin_log import RecordedAdmin
 from tasks import services
@@ -70,23 +70,18 @@ class TaskAdmin(RecordedAdmin):
     list_per_page = 50
     change_form_template = "admin/tasks/task_form.html"
     readonly_fields = (
-        "created_at",
-        "updated_at",
-        "queued_at",
-        "broker_repos",
-        "broker_status",
-        "token_count",
-        "broker_registered_at",
+        *("created_time", "updated_time", "queued_time"),
+        *("registered_repositories", "registration", "tokens_issued", "registered_time"),
     )
     _about: ClassVar = ("name", "slug", "status", "type", "priority", "assigned_to", "repos")
     fieldsets: ClassVar = [
         (None, {"fields": _about}),
         ("Work", {"fields": ("model", "estimate_minutes", "requires_qa", "workflow", "discord_thread_id")}),
-        ("Times (UTC)", {"fields": ("assigned_at", "completed_at", "created_at", "updated_at", "queued_at")}),
-        ("Registration", {"fields": ("broker_repos", "broker_status", "token_count", "broker_registered_at")}),
+        ("Times", {"fields": ("assigned_at", "completed_at", *readonly_fields[:3])}),
+        ("Registration for GitHub tokens", {"fields": readonly_fields[3:]}),
     ]
     add_fieldsets: ClassVar = [
-        (None, {"fields": _about}),
+        (None, {"fields": ("name", "body", *_about[1:])}),
         ("Work", {"fields": ("model", "estimate_minutes", "requires_qa", "workflow", "discord_thread_id")}),
     ]
 
@@ -122,7 +117,8 @@ class TaskAdmin(RecordedAdmin):
     def save_model(self, request: HttpRequest, obj: Task, form: Any, change: bool) -> None:
         values, caller = form.validated(), operator_of(request)
         if not change:
-            created = services.create_task(fields=values, actor=caller.identity, caller=caller)
+            body = values.pop("body", None)
+            created = services.create_task(fields=values, body=body, actor=caller.identity, caller=caller)
             obj.pk, obj.name = created.pk, created.name
         elif values:
             services.update_task(task_id=obj.pk, changes=values, actor=caller.identity, caller=caller)
@@ -253,6 +249,35 @@ class TaskAdmin(RecordedAdmin):
         more = len(names) - _FIRST_REPOSITORIES
         first = ", ".join(names[:_FIRST_REPOSITORIES])
         return (f"{first} +{more}" if more > 0 else first) or "unreadable"
+
+    # --- fields that are read
+    @admin.display(description="created")
+    def created_time(self, task: Task) -> SafeString | str:
+        return exact(task.created_at)
+
+    @admin.display(description="changed")
+    def updated_time(self, task: Task) -> SafeString | str:
+        return exact(task.updated_at)
+
+    @admin.display(description="queued")
+    def queued_time(self, task: Task) -> SafeString | str:
+        return exact(task.queued_at)
+
+    @admin.display(description="repositories")
+    def registered_repositories(self, task: Task) -> str:
+        return "\n".join(read_repos(task.broker_repos) or []) or task.broker_repos or "–"
+
+    @admin.display(description="status")
+    def registration(self, task: Task) -> SafeString | str:
+        return badge(task.broker_status) if task.broker_status else "not registered"
+
+    @admin.display(description="tokens issued")
+    def tokens_issued(self, task: Task) -> str:
+        return str(task.token_count)
+
+    @admin.display(description="registered")
+    def registered_time(self, task: Task) -> SafeString | str:
+        return exact(task.broker_registered_at)
 
     @admin.display(description="age", ordering="created_at")
     def age(self, task: Task) -> SafeString | str:

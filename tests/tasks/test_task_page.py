@@ -16,7 +16,7 @@ from broker.models import Action, Outcome
 from broker.services import register_task
 from core.callers import Caller, Role
 from core.timestamps import iso_text, utc_now
-from tasks import services
+from tasks import notes, services
 from tasks.models import Status, Task, TaskEvent
 from tests.support.pages import form_of, text
 from vaultsync.templatetags.vault_tags import as_html
@@ -76,6 +76,31 @@ def test_nonsense_is_refused_at_its_field(
     assert reason in " ".join(reasons)
     assert escape(reasons[0]) in answer.content.decode()
     assert TaskEvent.objects.filter(task=task).count() == 1
+
+
+def test_a_new_task_has_a_note_of_what_it_is_about(operator_client: Client) -> None:
+    path = "/admin/tasks/task/add/"
+    operator_client.post(path, form_of(operator_client, path, name="Write it", body="## Why\r\n\r\n*Because.*"))
+    made = Task.objects.get()
+    note = notes.requested_text(made.pk)
+    assert note is not None
+    assert note[0] == "\n# Write it\n\n## Why\n\n*Because.*\n"
+    assert 'name="body"' not in text(operator_client, f"/admin/tasks/task/{made.pk}/edit/")
+
+
+def test_the_form_shows_repositories_and_times_for_people(operator_client: Client, task: Task) -> None:
+    register_task(task_id=task.pk, repos=["acme/web", "acme/api"], lobster_type="swe", caller=BOSS)
+    times = {"assigned_at": "2026-02-16T12:00:00.682421+00:00", "created_at": "2026-02-01T10:00:00Z"}
+    Task.objects.filter(pk=task.pk).update(**times)
+    path = f"/admin/tasks/task/{task.pk}/edit/"
+    page = text(operator_client, path)
+    assert 'value="2026-02-16 12:00:00"' in page
+    assert "2026-02-01 10:00:00 UTC" in page
+    assert "acme/web<br>acme/api" in page
+    assert "&quot;acme/web&quot;" not in page
+    operator_client.post(path, form_of(operator_client, path, priority="high"))
+    assert Task.objects.get().assigned_at == "2026-02-16T12:00:00.682421+00:00"
+    assert Task.objects.get().priority == "high"
 
 
 def test_only_what_changed_is_recorded_and_long_values_are_cut(task: Task) -> None:

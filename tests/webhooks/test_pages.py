@@ -6,12 +6,14 @@ import io
 import json
 import pathlib
 import re
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 from django.test import Client
 
+from core.timestamps import utc_now
 from events.models import Event
 from jobs import definitions as job_definitions
 from tests.support.pages import text
@@ -53,6 +55,7 @@ def test_a_webhook_is_made_and_its_secret_is_shown_once(operator_client: Client)
     ("field", "value", "sentence"),
     [
         ("url", "http://hooks.example.com/", "It must begin with https://"),
+        ("url", "https://169.254.169.254/", "169.254.169.254 is a private address"),
         ("types", "nothing.*", "is no type of event"),
         ("task", "42x", "Write the task as T42"),
     ],
@@ -87,6 +90,22 @@ def test_a_page_shows_each_delivery_with_its_answer_and_sends_it_again(operator_
         assert deliveries.get().attempts == 3
         assert [json.loads(body)["subject"] for body in place.bodies] == ["nightly", "nightly", "ci", "nightly"]
     assert "admin.changed of nightly" in text(operator_client, "/admin/webhooks/delivery/")
+
+
+def test_a_webhook_that_fails_for_a_while_is_a_problem_of_the_overview(operator_client: Client) -> None:
+    with receiver() as place:
+        subscription, _ = subscribe(place.port)
+        place.status = 500
+        happen("nightly")
+        turn(subscription)
+        assert "Webhook ci is failing" not in text(operator_client, "/admin/")
+        Subscription.objects.update(failing_since=utc_now() - timedelta(minutes=11))
+        page = text(operator_client, "/admin/")
+        assert f'{LIST}{subscription.pk}/change/">Webhook ci is failing.' in page
+        assert "could not be delivered: it answered 500" in page
+        place.status = 200
+        operator_client.post(f"{LIST}{subscription.pk}/resume/")
+        assert "Webhook ci is failing" not in text(operator_client, "/admin/")
 
 
 def test_a_viewer_can_press_nothing(client: Client) -> None:

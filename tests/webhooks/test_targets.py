@@ -27,6 +27,7 @@ def resolves_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
     [
         *("http://hooks.example.com/", "http://10.0.0.1/", "ftp://hooks.example.com/", "hooks.example.com", ""),
         *("https://", "https://user:word@hooks.example.com/", "https://h.example.com/#part", "https://h:99999/"),
+        *("https://10.0.0.1/x", "https://169.254.169.254/", "https://[fd00::1]/", "https://[::ffff:10.0.0.1]/"),
         *("https://a b/", "https://[::1/", "https://h.example.com/\r\nx: y", "http://localhost.example.com/"),
     ],
 )
@@ -67,6 +68,15 @@ def test_lobwife_itself_is_no_target(settings: LazySettings) -> None:
         for host in ("127.0.0.1", "localhost", "127.0.0.2", "[::1]"):
             with pytest.raises(Invalid, match="lobwife itself"):
                 targets.resolve(f"http://{host}:{port}/api/v1/runs/pause")
+            with pytest.raises(Invalid, match="lobwife itself"):
+                targets.check_url(f"http://{host}:{port}/")
+
+
+def test_an_address_is_refused_in_plain_words_until_its_network_is_named(settings: LazySettings) -> None:
+    with pytest.raises(Invalid, match=r"^10\.0\.0\.1 is a private address: name it in LOBWIFE_WEBHOOK_PRIVATE"):
+        targets.check_url("https://10.0.0.1/x")
+    settings.WEBHOOK_PRIVATE = (ipaddress.ip_network("10.0.0.0/8"),)
+    targets.check_url("https://10.0.0.1/x")
 
 
 def test_a_name_is_resolved_once_and_its_certificate_is_checked(
