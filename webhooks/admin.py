@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, ClassVar
 
 from django import forms
@@ -9,6 +10,7 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
@@ -20,15 +22,16 @@ from core.display import ReadOnlyAdmin, badge, duration, when
 from core.errors import LobwifeError, NotFound
 from core.text import as_sentence
 from events.admin_log import RecordedAdmin
+from events.types import TYPES
 from tasks.ids import parse_typed_id
 from webhooks import services
-from webhooks.models import Delivery, Subscription
+from webhooks.models import Delivery, Subscription, every_type
 
 _CHANGE = "webhooks.change_subscription"
 
 
 class TypesField(forms.CharField):
-    """A list of types of events, between blanks or on lines of their own."""
+    """A list of types of events, between blanks or on lines of their own; all where none is named."""
 
     def __init__(self, **options: Any) -> None:
         options.pop("encoder", None)
@@ -39,7 +42,7 @@ class TypesField(forms.CharField):
         return " ".join(map(str, value)) if isinstance(value, list) else value
 
     def to_python(self, value: Any) -> Any:
-        return value if isinstance(value, list) else str(value or "").replace(",", " ").split()
+        return value if isinstance(value, list) else str(value or "").replace(",", " ").split() or every_type()
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         return bool(self.to_python(initial) != self.to_python(data))
@@ -48,7 +51,8 @@ class TypesField(forms.CharField):
 class SubscriptionForm(ConflictAwareForm[Subscription]):
     types = TypesField(
         widget=forms.TextInput(attrs={"class": "vTextField", "spellcheck": "false"}),
-        help_text="Types, or beginnings such as run.* and task.*; * is all. docs/events.md lists them.",
+        required=False,
+        help_text=f"Types of events, or beginnings such as run.*; * or nothing: all. There are: {', '.join(TYPES)}.",
     )
     task = forms.CharField(required=False, help_text="Events of this task alone, as T42.")
 
@@ -59,6 +63,8 @@ class SubscriptionForm(ConflictAwareForm[Subscription]):
             name: forms.TextInput(attrs={"class": "vTextField", "spellcheck": "false"})
             for name in ("name", "url", "job", "repository")
         }
+
+        error_messages: ClassVar = {"name": {"unique": "There is a webhook of this name already."}}
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -173,33 +179,24 @@ class DeliveryAdmin(ReadOnlyAdmin):
     """Every delivery with its answer."""
 
     empty_text = "What is sent to webhooks appears here, with each answer."
-    list_display = ("when_sent", "what", "subscription", "outcome", "answered", "took", "attempts")
+    list_display = ("when_sent", "what", "subscription", "outcome", "answered", "took", "tries")
     list_display_links = ("what",)
     list_filter = ("state", "subscription")
     search_fields = ("type", "subject", "message_id")
     list_select_related = ("subscription",)
-    fields = (
-        *(
-            "subscription",
-            "type",
-            "subject",
-            "event_id",
-            "message_id",
-            "state",
-            "attempts",
-            "error",
-            "status",
-            "answer",
-        ),
-        *("took", "created_at", "attempted_at", "body"),
-    )
-    readonly_fields = ("took",)
     show_full_result_count = False
     change_form_template = "admin/webhooks/delivery_form.html"
 
     def get_urls(self) -> list[URLPattern]:
         again = self.admin_site.admin_view(require_POST(self.again_view))
         return [path("<int:pk>/again/", again, name="webhooks_delivery_again"), *super().get_urls()]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        delivery = self.get_object(request, object_id)
+        context = {"outcome": _outcome(delivery), "body": _indented(delivery.body)} if delivery else {}
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **context})
 
     def again_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Send it once more."""
@@ -215,7 +212,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
             messages.success(request, "It is sent again now: see below for its answer.")
         return redirect("admin:webhooks_delivery_change", pk)
 
-    @admin.display(description="sent", ordering="attempted_at")
+    @admin.display(description="last attempt", ordering="attempted_at")
     def when_sent(self, delivery: Delivery) -> SafeString | str:
         return when(delivery.attempted_at)
 
@@ -225,16 +222,31 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     @admin.display(description="state", ordering="state")
     def outcome(self, delivery: Delivery) -> SafeString:
-        word = "failed" if delivery.error else delivery.state
-        return format_html('{} <span class="quiet">{}</span>', badge(word), delivery.error)
+        return format_html('{} <span class="quiet">{}</span>', badge(_outcome(delivery)), delivery.error)
 
     @admin.display(description="answer", ordering="status")
     def answered(self, delivery: Delivery) -> str:
-        return str(delivery.status or "–")
+        return f"HTTP {delivery.status}" if delivery.status else "none"
 
     @admin.display(description="duration", ordering="seconds")
     def took(self, delivery: Delivery) -> str:
         return duration(delivery.seconds)
+
+    @admin.display(description="attempts", ordering="attempts")
+    def tries(self, delivery: Delivery) -> str:
+        return f"{delivery.attempts} attempt{pluralize(delivery.attempts)}"
+
+
+def _outcome(delivery: Delivery) -> str:
+    return "failed" if delivery.error else delivery.state
+
+
+def _indented(body: str) -> str:
+    """Return a body as people read it; what was sent has no blanks."""
+    try:
+        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+    except ValueError:
+        return body
 
 
 def _changeable(request: HttpRequest, pk: int) -> Subscription:

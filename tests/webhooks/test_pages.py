@@ -108,6 +108,30 @@ def test_a_webhook_that_fails_for_a_while_is_a_problem_of_the_overview(operator_
         assert "Webhook ci is failing" not in text(operator_client, "/admin/")
 
 
+def test_the_form_lists_the_types_and_takes_none_for_all(operator_client: Client) -> None:
+    assert "lease.taken_away" in text(operator_client, f"{LIST}add/")
+    operator_client.post(f"{LIST}add/", FIELDS | {"types": ""})
+    assert Subscription.objects.get().types == ["*"]
+    again = operator_client.post(f"{LIST}add/", FIELDS)
+    assert "There is a webhook of this name already." in again.content.decode()
+
+
+def test_a_delivery_is_shown_with_its_body_indented(operator_client: Client) -> None:
+    with receiver() as place:
+        subscription, _ = subscribe(place.port)
+        place.status = 500
+        happen("nightly")
+        turn(subscription)
+    page = text(operator_client, f"/admin/webhooks/delivery/{Delivery.objects.get().pk}/change/")
+    assert "\n  &quot;subject&quot;: &quot;nightly&quot;" in page
+    assert ">failed</span> It answered 500" in page
+    assert "Send again" not in page
+    listed = text(operator_client, "/admin/webhooks/delivery/")
+    assert "Last attempt" in listed
+    assert "HTTP 500" in listed
+    assert "1 attempt<" in listed
+
+
 def test_a_viewer_can_press_nothing(client: Client) -> None:
     viewer = User.objects.create_user("vic", is_staff=True)
     viewer.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
