@@ -68,3 +68,10 @@ def locked(path: pathlib.Path, *, wait: bool = True) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_read_only(folder: str | os.PathLike[str]) -> bool:
+    """Return whether the file system of a folder is mounted read-only."""
+    with contextlib.suppress(OSError):
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    return False

@@ -80,8 +80,9 @@ def copy_to(target: pathlib.Path) -> None:
         copy_database(_database(), plain)
         _compress_file(plain, target) if target.suffix == ".gz" else replace_durably(plain, target)
     except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or error
         raise Unavailable(
-            f"{target} can't be made ({error}): see that its folder can be written and has room"
+            f"{target} can't be made ({reason}): see that its folder can be written and has room"
         ) from error
     finally:
         _remove(plain)

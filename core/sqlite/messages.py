@@ -7,6 +7,8 @@ import os
 from django.db import connection
 from django.db.utils import OperationalError
 
+from core.files import is_read_only
+
 MOVED = "is moved, or was moved, to another database"
 
 
@@ -30,6 +32,9 @@ def in_words_for_the_console(error: OperationalError) -> str:
     text = str(error)
     if MOVED in text:
         return f"The database {path} {MOVED}: set LOBWIFE_DATABASE_URL to that, or remove {path}.moved to go on here."
+    folder = os.path.dirname(str(path))
+    if ("unable to open" in text or "readonly" in text) and is_read_only(folder):
+        return f"The file system of {folder} is read-only: mount it for writing, then try again."
     if "unable to open" in text or "no such table" in text or "no such column" in text:
         problem = "can't be opened" if "unable to open" in text else "lacks tables of this version"
         problem = problem if os.path.lexists(path) else "is not there"

@@ -21,6 +21,7 @@ from broker.github.client import GitHub
 from core.database.backend import is_postgres, server
 from core.display import duration
 from core.errors import LobwifeError
+from core.files import is_read_only
 from core.git.command import Git, GitError
 from core.postgres import dump
 from core.sqlite.copies import folder
@@ -54,6 +55,9 @@ def permissions() -> Iterator[Finding]:
     folder = pathlib.Path(settings.STATE_DIR)
     if not folder.is_dir():
         yield bad("permissions", f"there is no {folder}", _NOTHING_THERE)
+        return
+    if is_read_only(folder):
+        yield bad("permissions", f"the file system of {folder} is read-only", "mount it for writing")
         return
     refused = [str(path) for path in folder.iterdir() if not os.access(path, os.R_OK | os.W_OK)]
     if refused:
@@ -93,9 +97,9 @@ def database() -> Iterator[Finding]:
     if missing:
         yield missing
         return
-    size = _mb(path.stat().st_size)
+    size = _mb(state.bytes_on_disk())
     yield good("database", f"whole and up to date, {size}, SQLite {sqlite3.sqlite_version}")
-    sentence = f"{_mb(state.wal_bytes())} wait to be moved into the database"
+    sentence = f"{_mb(state.wal_bytes())} of it wait to be moved into the file"
     if state.wal_bytes() > _LARGE_WAL_BYTES:
         yield warn("WAL", sentence, "something reads for very long: end sqlite3 shells that sit in a transaction")
     else:

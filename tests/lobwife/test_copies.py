@@ -31,7 +31,7 @@ def test_a_backup_is_compressed_private_and_said(installation: Installation) -> 
     done = installation.manage("backup")
     (copy,) = copies_of(installation)
     assert done.stdout.splitlines()[0] == str(copy)
-    assert "1 copies are kept" in done.stdout
+    assert "1 copy is kept, " in done.stdout
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert stat.S_IMODE(copy.parent.stat().st_mode) == 0o700
     assert gzip.decompress(copy.read_bytes()).startswith(b"SQLite format 3\0")

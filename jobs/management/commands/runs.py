@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from core.console import OperatorCommand, add_json
 from core.timestamps import utc_now
@@ -30,7 +30,9 @@ class Command(OperatorCommand):
     def act(self, **options: Any) -> int:
         if options["job"]:
             services.get_job(options["job"])
-        limit = max(0, options["limit"])
+        limit = options["limit"]
+        if limit < 1:
+            raise CommandError("--limit says how many runs to list: 1 or more.", returncode=2)
         now = utc_now()
         since, until = (time_range.moment(options[name], name, now) for name in ("since", "until"))
         rows = queries.run_list(

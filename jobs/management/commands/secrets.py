@@ -26,8 +26,10 @@ class Command(OperatorCommand):
 
     def act(self, **options: Any) -> int:
         action, name = options["action"], options["name"]
-        if (action == "list") is bool(name):
-            raise CommandError("list takes no NAME, set and remove need one.", returncode=2)
+        if action == "list" and name:
+            raise CommandError("list takes no NAME: it lists all secrets.", returncode=2)
+        if action != "list" and not name:
+            raise CommandError(f"{action} needs the NAME of a secret, such as DEPLOY_TOKEN.", returncode=2)
         if action == "list":
             stored = list(Secret.objects.all())
             users = secrets.users_of(secret.name for secret in stored)

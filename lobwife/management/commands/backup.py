@@ -39,4 +39,5 @@ class Command(OperatorCommand):
         path = keep_copy()
         copies = kept_copies()
         total = sum(copy.size for copy in copies) / 10**6
-        self.stdout.write(f"{path}\n{len(copies)} copies are kept, {total:.1f} MB together.")
+        kept = "1 copy is kept" if len(copies) == 1 else f"{len(copies)} copies are kept"
+        self.stdout.write(f"{path}\n{kept}, {total:.1f} MB together.")

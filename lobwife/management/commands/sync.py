@@ -47,9 +47,13 @@ class Command(OperatorCommand):
         if dry_run:
             for path in result.paths:
                 self.stdout.write(path)
-            self.stdout.write(f"{result.files} file(s) would be written.")
+            self.stdout.write(f"{_files(result.files)} would be written.")
             return
         if result.remote_error:
             self.stderr.write(f"Committed here only: {result.remote_error}")
-        state = f"{result.files} file(s) changed" if result.files else "Nothing changed"
+        state = f"{_files(result.files)} changed" if result.files else "Nothing changed"
         self.stdout.write(f"{state}{', pushed' if result.pushed else ''}.")
+
+
+def _files(number: int) -> str:
+    return "1 file" if number == 1 else f"{number} files"
