@@ -79,7 +79,7 @@ def health(request: HttpRequest) -> HttpResponse:
         answer |= {
             "jobs_running": active_runs,
             "broker": broker.queries.summary(),
-            "db": {"ok": True, "size_bytes": state.database_bytes(), "task_count": tasks},
+            "db": {"ok": True, "size_bytes": state.bytes_on_disk(), "task_count": tasks},
             "daemon": _summary(daemon),
         }
     except (DatabaseError, OSError) as error:

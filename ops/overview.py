@@ -106,7 +106,7 @@ def live(now: datetime) -> dict[str, Any]:
         listed = problems.load(now, facts)
         page_frame.remember(listed.open)
         values: dict[str, Any] = {"findings": listed.open, "waiting": listed.waiting, "tiles": _tiles(now, facts.vault)}
-        values |= {"facts": facts, "database_bytes": state.database_bytes(), "wal_bytes": state.wal_bytes()}
+        values |= {"facts": facts, "database_bytes": state.bytes_on_disk(), "wal_bytes": state.wal_bytes()}
     except DatabaseError as error:
         values = {"findings": [bad("database", f"The database can't be read: {error}")], "waiting": []}
     return {**values, "worst": worst(values["findings"])}

@@ -179,7 +179,7 @@ def tasks(now: datetime, limits: Limits) -> Iterator[Finding]:
         newest, subject = expired[0], "1 lease" if len(expired) == 1 else f"{len(expired)} leases"
         yield warn(
             "leases",
-            f"{subject} expired since {expired[-1].ended_at:%H:%M} UTC, the newest of T{newest.task_id}:"
+            f"{subject} expired since {expired[-1].ended_at:%H:%M} UTC, the last one on T{newest.task_id}:"
             f" {newest.who} gave no sign of life.",
             "Look at the agent.",
             _page_of_task(newest.task_id),
@@ -312,7 +312,7 @@ def disk(limits: Limits) -> Iterator[Finding]:
     for folder, free in state.free_bytes():
         sentence = f"{size(free)} are free at {folder}"
         if free < limits[AlertKind.DISK] * 2**20:
-            remedy = "make room: lower LOBWIFE_KEEP_OUTPUT_BYTES, or enlarge the disk"
+            remedy = "Make room: lower LOBWIFE_KEEP_OUTPUT_BYTES, or enlarge the disk."
             yield warn("disk", sentence, remedy, key=f"disk {folder}", kind=AlertKind.DISK)
         else:
             yield good("disk", sentence)
@@ -342,8 +342,9 @@ def vault(current: Vault, limits: Limits) -> Iterator[Finding]:
             "1 file of the vault needs" if status["problems"] == 1 else f"{status['problems']} files of the vault need"
         )
         yield warn("vault", f"{subject} a look.", url=url)
-    synced = f"synced last at {status['last_sync']} UTC" if status["last_sync"] else "not synced yet"
-    yield good("vault", f"The vault is {synced}, {status['pending_events']} events to go.")
+    synced = f"was last synced at {status['last_sync']} UTC" if status["last_sync"] else "is not synced yet"
+    pending = status["pending_events"] or 0
+    yield good("vault", f"The vault {synced}, {pending} event{'' if pending == 1 else 's'} to go.")
 
 
 def copies(current: Copies, limits: Limits) -> Iterator[Finding]:
@@ -361,7 +362,8 @@ def copies(current: Copies, limits: Limits) -> Iterator[Finding]:
         )
     elif count:
         size = f"{current.bytes / 10**6:.1f} MB"
-        yield good("copies", f"{count} copies are kept, {size} together, the newest of {newest:%H:%M} UTC.")
+        kept = "1 copy is kept, " if count == 1 else f"{count} copies are kept, "
+        yield good("copies", f"{kept}{size}{'' if count == 1 else ' together'}, the newest of {newest:%H:%M} UTC.")
     test = current.test
     if test is None:
         return

@@ -235,6 +235,11 @@ def database_bytes() -> int:
     return int(cache.get_or_set("ops.database_bytes", database.size_bytes, _SIZE_SECONDS) or 0)
 
 
+def bytes_on_disk() -> int:
+    """Return the size of the database and of what waits in its log; raises OSError as `database_bytes`."""
+    return database_bytes() + wal_bytes()
+
+
 def wal_bytes() -> int:
     """Return the size of SQLite's write-ahead log; 0 without one."""
     if is_postgres():
