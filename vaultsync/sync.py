@@ -341,7 +341,7 @@ def _log(run: SyncRun, result: SyncResult) -> None:
     if result.disabled or result.error:
         log.error("vault: %s", run.error)
     if run.pk:
-        log.info("vault: synced %d file(s) in %.2f s, for %s", run.files, run.seconds, run.reason)
+        log.info("vault: synced, files: %d, in %.2f s, for %s", run.files, run.seconds, run.reason)
 
 
 def _count_files(paths: Iterable[str]) -> int:

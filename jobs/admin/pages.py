@@ -172,7 +172,8 @@ class JobAdmin(DeletesOneByOne):
     @admin.display(description="schedule in words", ordering="schedule")
     def in_words(self, job: Job) -> str:
         words = cron.describe_safely(job.schedule) if job.schedule else "–"
-        return words if job.timezone == "UTC" else f"{words} ({job.timezone})"
+        has_time = ":" in words or job.timezone != "UTC"
+        return f"{words} ({job.timezone})" if has_time else words
 
     @admin.display(description="next run", ordering="next_firing")
     def next_run(self, job: Any) -> SafeString | str:
@@ -310,7 +311,7 @@ class JobRunAdmin(RunList):
     change_form_template = "admin/jobs/run_form.html"
     fieldsets: ClassVar = [
         (None, {"fields": ("job", "outcome", "note", "ended_how")}),
-        ("When (UTC)", {"fields": ("scheduled_for", "queued_at", "not_before", "started_at", "ended_at", "took")}),
+        ("When", {"fields": ("scheduled_for", "queued_at", "not_before", "started_at", "ended_at", "took")}),
         ("Why", {"fields": ("trigger", "requested_by", "attempt", "retry_of", "node", "abort_requested_by")}),
     ]
     readonly_fields = ("outcome", "ended_how", "took")

@@ -19,6 +19,7 @@ from django.db.utils import DatabaseError, InterfaceError
 
 from core import processes
 from core.database.backend import Listener, data_version, listener
+from core.display import size
 from core.timestamps import utc_now
 from jobs import nodes
 from jobs.alerts import rules
@@ -76,7 +77,7 @@ class Daemon:
             _log_to_file()
         self._listen_for_signals()
         leftovers = self.runner.settle_leftovers()
-        settled = f"; {leftovers} runs settled" if leftovers else ""
+        settled = f"; {leftovers} run{'' if leftovers == 1 else 's'} settled" if leftovers else ""
         log.info("the %s starts (version %s, pid %s)%s", self.kind, __version__, os.getpid(), settled)
         self._beat()
         self.runner.start()
@@ -264,7 +265,7 @@ def _low_disk() -> str | None:
         with contextlib.suppress(OSError):
             free = shutil.disk_usage(folder).free
             if free < _LOW_DISK_BYTES:
-                return f"the disk of {folder} is nearly full: {free // 2**20} MiB are free"
+                return f"The disk of {folder} is nearly full: {size(free)} are free"
     return None
 
 

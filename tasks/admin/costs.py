@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
+from django.core.exceptions import NON_FIELD_ERRORS
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -36,6 +37,11 @@ class BudgetForm(ConflictAwareForm[Budget]):
     class Meta:
         model = Budget
         fields = ("scope", "name", "period", "limit_usd")
+        error_messages: ClassVar = {
+            NON_FIELD_ERRORS: {
+                "unique_together": "There is a budget for this and this period already: change that one."
+            }
+        }
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

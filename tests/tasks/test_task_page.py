@@ -80,7 +80,10 @@ def test_nonsense_is_refused_at_its_field(
 
 def test_a_new_task_has_a_note_of_what_it_is_about(operator_client: Client) -> None:
     path = "/admin/tasks/task/add/"
-    operator_client.post(path, form_of(operator_client, path, name="Write it", body="## Why\r\n\r\n*Because.*"))
+    answer = operator_client.post(
+        path, form_of(operator_client, path, name="Write it", status="queued", body="## Why\r\n\r\n*Because.*")
+    )
+    assert answer.status_code == 302, answer.context["adminform"].form.errors
     made = Task.objects.get()
     note = notes.requested_text(made.pk)
     assert note is not None
