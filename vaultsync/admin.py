@@ -38,7 +38,7 @@ class VaultAdmin(ReadOnlyAdmin):
             "opts": self.opts,
             "state": VaultState.objects.first(),
             "status": queries.sync_status(),
-            "problems": NoteProblem.objects.all()[:_MOST_PROBLEMS],
+            "problems": [(each, task_of_path(each.path)) for each in NoteProblem.objects.all()[:_MOST_PROBLEMS]],
             "problem_count": NoteProblem.objects.count(),
             "runs": SyncRun.objects.all()[:_MOST_RUNS],
             "requests": SyncRequest.objects.all(),

@@ -179,7 +179,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     """Every delivery with its answer."""
 
     empty_text = "What is sent to webhooks appears here, with each answer."
-    list_display = ("when_sent", "what", "subscription", "outcome", "answered", "took", "tries")
+    list_display = ("when_sent", "what", "webhook", "outcome", "answered", "took", "tries")
     list_display_links = ("what",)
     list_filter = ("state", "subscription")
     search_fields = ("type", "subject", "message_id")
@@ -220,13 +220,17 @@ class DeliveryAdmin(ReadOnlyAdmin):
     def what(self, delivery: Delivery) -> str:
         return str(delivery)
 
+    @admin.display(description="webhook", ordering="subscription__name")
+    def webhook(self, delivery: Delivery) -> str:
+        return delivery.subscription.name
+
     @admin.display(description="state", ordering="state")
     def outcome(self, delivery: Delivery) -> SafeString:
         return format_html('{} <span class="quiet">{}</span>', badge(_outcome(delivery)), delivery.error)
 
     @admin.display(description="answer", ordering="status")
     def answered(self, delivery: Delivery) -> str:
-        return f"HTTP {delivery.status}" if delivery.status else "none"
+        return f"HTTP {delivery.status}" if delivery.status else "no answer"
 
     @admin.display(description="duration", ordering="seconds")
     def took(self, delivery: Delivery) -> str:
