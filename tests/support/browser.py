@@ -84,7 +84,8 @@ def leave(context: BrowserContext) -> None:
 def signed_in(site: Installation, browser: Browser) -> StorageState:
     """The cookies of an operator at the module's `site`: to sign in takes a second by design."""
     page = browser.new_page()
-    sign_in(page, site)
+    with without_complaints(page):
+        sign_in(page, site)
     state = page.context.storage_state()
     page.close()
     return state
