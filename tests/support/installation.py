@@ -146,7 +146,7 @@ class Installation:
 
     def fork(self, *arguments: str) -> commands.Process:
         """Start Python, as `run()` does, with a process that goes on."""
-        if self.template is None or not commands.can_fork(self.environment):
+        if self.template is None or not commands.can_fork(self.environment, *arguments):
             return self.start(sys.executable, *arguments)
         log = self.folder / "processes.log"
         environment = {"DJANGO_SETTINGS_MODULE": "lobwife.settings", **self.environment}
