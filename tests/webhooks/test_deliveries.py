@@ -139,7 +139,7 @@ def test_a_receiver_that_fails_is_tried_again_with_growing_pauses_and_paused_aft
         place.status = 200
         turn(subscription)
         assert len(place.bodies) == len(pauses)
-        services.resume(name="ci")
+        services.resume(name="ci", actor="olga")
         turn(subscription)
     assert subjects(place)[-2:] == ["a", "b"]
     assert ids(place)[-2] == ids(place)[0]
