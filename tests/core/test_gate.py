@@ -16,6 +16,8 @@ from tests.support.installation import ROOT, wait_for
 _WAITS_FOR_THE_GATE = """
 import sys, time
 from core.sqlite.gate import WriteGate
+
+pytestmark = pytest.mark.sqlite("the write gate")
 began = time.monotonic()
 assert WriteGate(sys.argv[1]).acquire(10)
 print(time.monotonic() - began)

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -77,7 +76,7 @@ def newest(server: Installation) -> int:
 def log_many(server: Installation, count: int, size: int) -> None:
     """Write events past the services, all in one transaction."""
     row = ("task.logged", "2026-01-01 00:00:00", "T1", json.dumps({"detail": "x" * size}))
-    with closing(sqlite3.connect(server.state / "lobmob.db", timeout=20)) as database, database:
+    with server.database() as database:
         database.executemany("INSERT INTO events_event (type, at, subject, data) VALUES (?, ?, ?, ?)", [row] * count)
 
 

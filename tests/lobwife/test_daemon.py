@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobs.execution.process import boot_id
-from tests.support.installation import Installation, wait_for
+from tests.support.installation import Installation, moment, wait_for
 from tests.support.jobs import (
     define,
     ended,
@@ -46,7 +46,7 @@ def served(installation: Installation) -> Iterator[Installation]:
         *({"name": name, "script": f"{name}.sh"} for name in ("deaf", "polite", "brief")),
     )
     for name in ("task-manager", "review-prs", "status-reporter", "flush-logs"):
-        execute(installation, "INSERT INTO job_state (name, enabled) VALUES (?, 0)", name)
+        execute(installation, "INSERT INTO job_state (name, enabled) VALUES (?, FALSE)", name)
     installation.start_web()
     yield installation
     assert processes_of(installation) == []
@@ -72,8 +72,9 @@ def make_due(installation: Installation, name: str) -> None:
     """As if the daemon had last looked two minutes ago."""
     execute(
         installation,
-        """UPDATE jobs_job SET schedule = '* * * * *', settled_through = datetime('now', '-2 minutes'),
-        next_firing = datetime('now', '-1 minute') WHERE name = ?""",
+        "UPDATE jobs_job SET schedule = '* * * * *', settled_through = ?, next_firing = ? WHERE name = ?",
+        moment(minutes=-2),
+        moment(minutes=-1),
         name,
     )
 
@@ -105,10 +106,11 @@ def test_the_schedule_starts_a_script_and_an_edit_needs_no_restart(served: Insta
 
 
 def test_a_job_switched_off_by_hand_does_not_fire(served: Installation) -> None:
-    execute(served, "UPDATE job_state SET enabled = 0 WHERE name = 'marks'")
+    execute(served, "UPDATE job_state SET enabled = FALSE WHERE name = 'marks'")
     served.start_daemon()
     make_due(served, "marks")
-    wait_for(lambda: rows(served, "SELECT 1 FROM jobs_job WHERE name = 'marks' AND next_firing > datetime('now')"))
+    planned = "SELECT 1 FROM jobs_job WHERE name = 'marks' AND next_firing > ?"
+    wait_for(lambda: rows(served, planned, moment()))
     assert served.get("/api/v1/runs?job=marks").json == []
 
 
@@ -272,8 +274,9 @@ def test_sixty_jobs_due_at_once_all_run_in_order_within_the_limit(served: Instal
     served.start_daemon()
     execute(
         served,
-        """UPDATE jobs_job SET schedule = '0 0 * * *', settled_through = datetime('now', '-2 days'),
-        next_firing = datetime('now', '-1 day') WHERE name LIKE 'due-%'""",
+        "UPDATE jobs_job SET schedule = '0 0 * * *', settled_through = ?, next_firing = ? WHERE name LIKE 'due-%'",
+        moment(days=-2),
+        moment(days=-1),
     )
     count = "SELECT count(*), count(DISTINCT job_id), count(DISTINCT queued_at) FROM jobs_jobrun"
     wait_for(lambda: rows(served, count)[0][0] == 60)

@@ -12,6 +12,8 @@ import pytest
 from tests.support.installation import Installation, wait_for
 from tests.support.jobs import define, trigger
 
+pytestmark = pytest.mark.sqlite("the file and its copies")
+
 
 @pytest.fixture
 def open_directory(tmp_path: pathlib.Path) -> Iterator[Installation]:

@@ -11,6 +11,8 @@ REBUILD = """
 import django; django.setup()
 from django.db import connection, models
 from tasks.models import Task, TaskEvent
+
+pytestmark = pytest.mark.sqlite("its tables are rebuilt")
 for model in (Task, TaskEvent):
     before = model._meta.get_field("slug" if model is Task else "actor")
     after = models.TextField(default="x"); after.set_attributes_from_name(before.name); after.model = model

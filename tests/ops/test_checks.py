@@ -68,6 +68,7 @@ def test_the_key_that_migrate_makes_is_good_enough_to_deploy(sound: Installation
     sound.manage("check", "--deploy", "--fail-level", "WARNING")
 
 
+@pytest.mark.sqlite("the file")
 def test_a_check_leaves_no_trace_on_the_database(sound: Installation) -> None:
     old_service.make_database(sound.state, 1)
     before = {each.name: each.read_bytes() for each in sound.state.iterdir()}
@@ -76,6 +77,7 @@ def test_a_check_leaves_no_trace_on_the_database(sound: Installation) -> None:
     assert {each.name: each.read_bytes() for each in sound.state.iterdir()} == before
 
 
+@pytest.mark.sqlite("the file")
 def test_a_database_without_wal_is_a_warning(sound: Installation) -> None:
     database = old_service.open_raw(sound.state / "lobmob.db")
     database.execute("CREATE TABLE tasks (id INTEGER)")
@@ -85,6 +87,7 @@ def test_a_database_without_wal_is_a_warning(sound: Installation) -> None:
     assert "manage.py migrate" in found
 
 
+@pytest.mark.sqlite("its version")
 def test_an_old_sqlite_is_an_error_that_mentions_arm64(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not list(system.sqlite_version())
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 2))

@@ -73,7 +73,8 @@ def test_a_handshake_that_github_refuses_is_told(running: Rig) -> None:
 
 def test_a_fresh_installation_is_told_what_to_start(installation: Installation) -> None:
     installation.state.chmod(0o755)
-    (installation.state / "lobmob.db").chmod(0o644)
+    for file in installation.state.glob("lobmob.db"):
+        file.chmod(0o644)
     code, said = lines(installation)
     assert code == 1
     assert "DO  daemon: The daemon is not running: no script starts.\n    -> Start it" in said
@@ -119,7 +120,8 @@ def test_a_state_directory_that_can_not_be_read_is_told(installation: Installati
 def test_a_database_that_something_holds_is_neither_damaged_nor_a_daemon_to_start(installation: Installation) -> None:
     with installation.database() as database:
         database.execute(
-            "REPLACE INTO jobs_daemon (id, boot_id, version, trouble, paused_by) VALUES (1, '', '', '', '')"
+            "INSERT INTO jobs_daemon (id, boot_id, version, trouble, paused_by) VALUES (1, '', '', '', '')"
+            " ON CONFLICT (id) DO UPDATE SET beat_at = NULL, pid = NULL"
         )
     with write_locked(installation):
         code, said = lines(installation)
@@ -130,6 +132,7 @@ def test_a_database_that_something_holds_is_neither_damaged_nor_a_daemon_to_star
     assert "is damaged" not in said
 
 
+@pytest.mark.sqlite("a damaged file")
 def test_a_damaged_database_is_told(installation: Installation) -> None:
     with (installation.state / "lobmob.db").open("r+b") as file:
         file.seek(4096)
@@ -140,6 +143,7 @@ def test_a_damaged_database_is_told(installation: Installation) -> None:
     assert "put a copy back" in said
 
 
+@pytest.mark.sqlite("a file of the older service")
 def test_an_older_database_is_told_to_be_migrated_and_its_odd_rows_are_named(tmp_path: pathlib.Path) -> None:
     old = Installation(tmp_path)
     make_database(old.state, 2)

@@ -274,8 +274,8 @@ class Installation:
 
 
 def moment(**ahead: float) -> str:
-    """A time from now, as both databases take it."""
-    return f"{datetime.now(UTC) + timedelta(**ahead):%Y-%m-%d %H:%M:%S.%f}"
+    """A time from now, as both databases take it and the older service wrote it."""
+    return f"{datetime.now(UTC) + timedelta(**ahead):%Y-%m-%d %H:%M:%S}"
 
 
 @contextlib.contextmanager
@@ -287,3 +287,17 @@ def write_locked(server: Installation) -> Iterator[Any]:
         else:
             outsider.execute("BEGIN IMMEDIATE")
         yield outsider
+
+
+def waits_to_write(server: Installation) -> bool:
+    """Whether a process of ours waits for the one who holds `write_locked`, or is about to."""
+    if "LOBWIFE_DATABASE_URL" in server.environment:
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        with server.database() as database:
+            return bool(database.execute(waiting).fetchall())
+    with (server.state / "lobmob.db.gate").open("rb") as gate:
+        try:
+            fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

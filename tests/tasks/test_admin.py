@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import sqlite3
+from typing import Any
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.browser import OPERATOR, url
@@ -17,7 +18,7 @@ def events(site: Installation, number: int) -> list[tuple[str, str, str]]:
     return [(event["event_type"], event["detail"], event["actor"]) for event in rows]
 
 
-def stored(site: Installation, number: int) -> sqlite3.Row:
+def stored(site: Installation, number: int) -> Any:
     with site.database() as database:
         return database.execute("SELECT * FROM tasks WHERE id = ?", [number]).fetchone()
 
@@ -94,6 +95,7 @@ def test_nonsense_is_refused_at_its_field(site: Installation, operator: Page) ->
     assert len(events(site, number)) == 1
 
 
+@pytest.mark.sqlite("what the older service let into a file")
 def test_what_an_old_file_holds_stays_untouched_until_it_is_edited(site: Installation, operator: Page) -> None:
     number = made(site)
     odd = {"repos": "org/a, org/b", "estimate_minutes": "30m", "status": "limbo", "created_at": "junk"}

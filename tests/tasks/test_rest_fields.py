@@ -190,6 +190,7 @@ def test_times_of_old_rows_are_shown_in_the_promised_form(server: Installation) 
     assert task["queued_at"] is None
 
 
+@pytest.mark.sqlite("what the older service let into a file")
 def test_odd_values_of_old_rows_are_null_and_stay_in_the_file(server: Installation) -> None:
     number = made(server)
     with server.database() as database:

@@ -35,7 +35,7 @@ class Killed(Installation):
         self.sql(
             f"INSERT INTO tasks (name, type, status, created_at) VALUES ('{name}', '{type}', '{status}', "
             "'2026-01-01 00:00:00')",
-            "INSERT INTO task_events (task_id, event_type) VALUES (last_insert_rowid(), 'created')",
+            "INSERT INTO task_events (task_id, event_type) SELECT max(id), 'created' FROM tasks",
         )
 
     def update(self, number: int, change: str) -> None:
