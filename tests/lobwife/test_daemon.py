@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import time
@@ -25,11 +26,9 @@ from tests.support.jobs import (
     trigger,
 )
 
-QUEUED = """INSERT INTO jobs_jobrun (job_id, state, trigger, requested_by, queued_at, attempt, note, definition,
-    boot_id, abort_requested_by, output_bytes, started_at, pid, pid_started, scheduled_for)
-    SELECT id, ?, 'rest', '', '2026-01-01 00:00:00', 1, '',
-    json_object('script', script, 'arguments', json('[]'), 'environment', json('{}'), 'working_directory', '',
-    'timeout_seconds', timeout_seconds), ?, '', 0, ?, ?, ?, ? FROM jobs_job WHERE name = ?"""
+QUEUED = """INSERT INTO jobs_jobrun (trigger, requested_by, queued_at, attempt, note, abort_requested_by, output_bytes,
+    job_id, state, definition, boot_id, started_at, pid, pid_started, scheduled_for)
+    VALUES ('rest', '', '2026-01-01 00:00:00', 1, '', '', 0, ?, ?, ?, ?, ?, ?, ?, ?)"""
 MARKS = 'echo "$LOBWIFE_RUN_ID" >> "$HOME/marks"\n'
 
 
@@ -65,7 +64,12 @@ def marks(installation: Installation) -> list[int]:
 def insert_run(installation: Installation, name: str, state: str = "queued", **values: object) -> None:
     columns = ("boot_id", "started_at", "pid", "pid_started", "scheduled_for")
     given = {"boot_id": "", **values}
-    execute(installation, QUEUED, state, *(given.get(column) for column in columns), name)
+    [(job, script, timeout)] = rows(
+        installation, "SELECT id, script, timeout_seconds FROM jobs_job WHERE name = ?", name
+    )
+    definition = {"script": script, "arguments": [], "environment": {}, "working_directory": ""}
+    definition["timeout_seconds"] = timeout
+    execute(installation, QUEUED, job, state, json.dumps(definition), *(given.get(column) for column in columns))
 
 
 def make_due(installation: Installation, name: str) -> None:
@@ -79,6 +83,7 @@ def make_due(installation: Installation, name: str) -> None:
     )
 
 
+@pytest.mark.sqlite("its one daemon")
 def test_a_second_daemon_is_refused_with_a_sentence(served: Installation) -> None:
     first = served.start_daemon()
     second = served.manage("daemon", check=False)
@@ -165,6 +170,7 @@ def test_a_script_that_outlives_a_killed_daemon_is_ended_and_its_run_is_lost(ser
     assert served.post("/api/jobs/deaf/trigger").status == 200, "the job is not blocked"
 
 
+@pytest.mark.sqlite("its one daemon: on PostgreSQL such a run is lost")
 def test_a_claimed_run_whose_script_never_started_runs_once(served: Installation) -> None:
     insert_run(
         served, "marks", "running", boot_id=boot_id(), started_at="2026-01-01 00:00:00", pid=2**22, pid_started=1
@@ -183,7 +189,7 @@ def test_a_run_of_an_earlier_boot_is_lost_and_not_repeated(served: Installation)
     )
     served.start_daemon()
     run_id = served.get("/api/v1/runs?job=marks").json[0]["id"]
-    assert ended(served, run_id)["state"] == "lost"
+    assert ended(served, run_id, 40)["state"] == "lost"
     assert marks(served) == []
 
 
@@ -199,7 +205,7 @@ def test_a_reused_process_id_is_left_alone(served: Installation) -> None:
         pid_started=1,
     )
     served.start_daemon()
-    ended(served, served.get("/api/v1/runs?job=marks").json[0]["id"])
+    ended(served, served.get("/api/v1/runs?job=marks").json[0]["id"], 40)
     assert bystander.poll() is None
 
 
@@ -207,7 +213,7 @@ def test_a_run_that_waited_longer_than_its_start_deadline_is_skipped(served: Ins
     execute(served, "UPDATE jobs_job SET start_deadline_seconds = 60 WHERE name = 'marks'")
     insert_run(served, "marks", scheduled_for="2026-01-01 00:00:00")
     served.start_daemon()
-    run = ended(served, served.get("/api/v1/runs?job=marks").json[0]["id"])
+    run = ended(served, served.get("/api/v1/runs?job=marks").json[0]["id"], 40)
     assert run["state"] == "skipped"
     assert "past its start deadline of 60 s" in run["note"]
     assert served.get("/api/jobs/marks").json["last_status"] is None

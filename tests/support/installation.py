@@ -139,6 +139,10 @@ class Installation:
         shutil.copytree(self.template, self.state, dirs_exist_ok=True)
         self._make_database(f'TEMPLATE "{_TEMPLATE}"')
 
+    def copy_database(self, other: Installation) -> None:
+        """Take another's rows, while nobody is connected; files of SQLite are copied with the rest of its folder."""
+        self._make_database(f'TEMPLATE "{other._database}"')
+
     def _make_database(self, options: str = "") -> None:
         """Make the one of this installation, unless it is there; an empty one by default."""
         if not self._has_database:
