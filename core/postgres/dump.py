@@ -14,7 +14,7 @@ SUFFIX = ".dump"
 
 
 def dump(connection: Any, target: pathlib.Path) -> None:
-    """Write a copy in pg_dump's own format, whole or not at all; raises Conflict when there is such a file, Unavailable.
+    """Write a copy in pg_dump's own format, whole or not at all; raises Unavailable, Conflict where a file is.
 
     The password goes by the environment, as Django's `dbshell` hands it on.
     """
