@@ -15,6 +15,7 @@ from core.database.server import is_postgres
 from tasks import queries
 from tests.support.installation import Installation
 
+pytestmark = pytest.mark.postgres
 JSON = "application/json; charset=utf-8"
 MEBIBYTE = 2**20
 

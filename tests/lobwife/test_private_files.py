@@ -37,6 +37,7 @@ def open_to_others(folder: pathlib.Path) -> list[str]:
     ]
 
 
+@pytest.mark.postgres
 def test_what_is_written_is_private_and_scripts_keep_their_umask(open_directory: Installation) -> None:
     open_directory.manage("migrate", "-v0")
     open_directory.script("mask.sh", f"umask; touch {open_directory.folder}/made; env | grep -c LOBWIFE_UMASK || true")

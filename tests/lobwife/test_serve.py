@@ -108,6 +108,7 @@ def with_a_running_script(installation: Installation) -> list[Running]:
 
 
 # --- What a start prepares and says
+@pytest.mark.postgres
 def test_the_first_start_makes_an_operator_and_says_where_everything_is(fresh: Installation) -> None:
     del fresh.environment["LOBWIFE_SECRET_KEY"]
     process = serve(fresh)

@@ -40,6 +40,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         made.stop()
 
 
+@pytest.mark.postgres
 def test_a_running_installation_is_well(running: Rig) -> None:
     code, said = lines(running)
     assert "DO " not in said

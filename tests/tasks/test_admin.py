@@ -49,6 +49,7 @@ def test_an_operator_makes_a_task(site: Installation, operator: Page) -> None:
     assert events(site, made["id"]) == [("created", "Task created with status=queued", OPERATOR)]
 
 
+@pytest.mark.postgres
 def test_an_edit_writes_only_what_was_changed_under_the_operators_name(site: Installation, operator: Page) -> None:
     number = made(site, workflow="first line\nsecond line\n", assigned_to=" spaced ", repos=["org/a"])
     open_task(site, operator, number)
