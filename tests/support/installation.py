@@ -136,7 +136,8 @@ class Installation:
                 if self.on_postgres:
                     make_database_of_run(_TEMPLATE, f'TEMPLATE "{unfinished._database}"')
                 unfinished.state.rename(self.template)
-        shutil.copytree(self.template, self.state, dirs_exist_ok=True)
+        for file in self.template.iterdir():
+            shutil.copy2(file, self.state)
         self._make_database(f'TEMPLATE "{_TEMPLATE}"')
 
     def copy_database(self, other: Installation) -> None:
