@@ -252,7 +252,7 @@ def test_a_killed_daemon_is_back_while_web_goes_on_answering(served: Installatio
         assert served.get("/health", port=served.web_port).status == 200
         return daemon() not in {None, first}
 
-    wait_for(back, 15, "another daemon")
+    wait_for(back, 40, "another daemon")
 
 
 def test_nothing_outlives_a_killed_supervisor_and_another_runs_beside_one(
