@@ -120,7 +120,8 @@ def test_clients_above_the_bound_wait_until_others_are_gone(installation: Instal
     before = open_sockets(worker)
     clients = [connected(installation) for _ in range(130)]
     wait_for(lambda: open_sockets(worker) >= before + 100, 20, "a hundred are taken in")
-    assert open_sockets(worker) == before + 100
+    own = 4 if is_postgres() else 0  # its connections to the database
+    assert open_sockets(worker) <= before + 100 + own
     for client in clients[:100]:
         client.close()
     for client in clients[100:]:
