@@ -104,7 +104,7 @@ def housekeep() -> bool:
     for legacy in LegacyRegistration.objects.filter(status=registrations.ACTIVE):
         _expire_if_due(legacy)
     if settings.BROKER_TASK_HOURS:
-        for task in Task.objects.filter(broker_status=registrations.ACTIVE).iterator():
+        for task in Task.objects.filter(broker_status=registrations.ACTIVE):
             _expire_if_due(task)
     expired = IssuedToken.objects.filter(refresh_at__lte=utc_now() - mint.REFRESH_BEFORE)
     with transaction.atomic():

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 import orjson
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import F
 
 from core import processes
 from core.timestamps import parse, utc_now
@@ -56,8 +57,9 @@ class Follower:
         newest = feed.newest_id() if active else 0
         for gone in self._readers.keys() - {subscription.pk for subscription in active}:
             del self._readers[gone]
-        for subscription in active:
-            reader = self._readers.setdefault(subscription.pk, Reader(subscription.pk))
+        readers = [(self._readers.setdefault(each.pk, Reader(each.pk)), each) for each in active]
+        # Who waits for longest begins: there may be fewer threads than subscriptions that have something to send.
+        for reader, subscription in sorted(readers, key=lambda pair: pair[0].turned_at):
             if reader.has_work(subscription, newest, now):
                 self._start(reader)
         waits = [subscription.next_attempt_at for subscription in active if subscription.next_attempt_at]
@@ -95,6 +97,7 @@ class Reader:
 
     def __init__(self, pk: int) -> None:
         self.pk = pk
+        self.turned_at = 0.0
         self._read_to = 0  # nothing up to there is wanted
         self._moved_at = time.monotonic()
 
@@ -108,7 +111,8 @@ class Reader:
 
     def turn(self) -> None:
         """Send what there is, for some seconds at most, or until a delivery fails."""
-        until = time.monotonic() + _TURN_SECONDS
+        self.turned_at = time.monotonic()
+        until = self.turned_at + _TURN_SECONDS
         subscription = Subscription.objects.filter(pk=self.pk, is_enabled=True, paused_at__isnull=True).first()
         if subscription is None:
             return
@@ -212,9 +216,11 @@ def _record(delivery: Delivery, answer: sending.Answer, state: State, now: datet
 def _start_anew(subscription: Subscription, cursor: int) -> None:
     note = f"Events after {subscription.cursor} were removed before they were sent, or the database was put back."
     log.warning("webhook %s: %s", subscription.name, note)
-    subscription.cursor = cursor
+    subscription.cursor, subscription.failures, subscription.failing_since = cursor, 0, None
+    subscription.next_attempt_at = None
     with transaction.atomic():
-        Subscription.objects.filter(pk=subscription.pk).update(cursor=cursor, note=note)
+        subscription.note = note
+        subscription.save(update_fields=["cursor", "note", *services.FAILURE_FIELDS])
 
 
 def _move_cursor(subscription: Subscription, cursor: int) -> None:
@@ -247,7 +253,13 @@ def _message_id(subscription: Subscription, event: StoredEvent) -> str:
 
 
 def prune() -> int:
-    """Remove deliveries past the limits, oldest first; return how many. What is still to be sent stays."""
+    """Remove deliveries past the limits, oldest first; return how many. What is still to be sent stays.
+
+    An event that failed is over once its subscription went on without it: it is wanted no more, or was removed.
+    """
+    with transaction.atomic():
+        passed = Delivery.objects.filter(state=State.FAILING, event_id__lte=F("subscription__cursor"))
+        passed.update(state=State.SENT)
     oldest = utc_now() - timedelta(days=settings.WEBHOOK_KEEP_DAYS)
     newest = Delivery.objects.order_by("-id").values_list("pk", flat=True).first() or 0
     over = Delivery.objects.filter(state=State.SENT)

@@ -18,6 +18,7 @@ from events.types import expand
 from webhooks import targets
 from webhooks.models import Delivery, State, Subscription
 
+FAILURE_FIELDS = ("failures", "failing_since", "next_attempt_at")
 FIELDS = ("url", "types", "task_id", "job", "repository", "is_enabled")
 _PURPOSE = "lobwife secrets of webhooks"
 _SECRET_BYTES = 32
@@ -44,8 +45,8 @@ def save(subscription: Subscription) -> None:
     """Write a changed definition; what was to wait for a later attempt is tried at once. Raises Invalid."""
     check(subscription)
     with transaction.atomic():
-        subscription.next_attempt_at = None
-        subscription.save(update_fields=[*FIELDS, "next_attempt_at"])
+        subscription.failures, subscription.failing_since, subscription.next_attempt_at = 0, None, None
+        subscription.save(update_fields=[*FIELDS, *FAILURE_FIELDS])
 
 
 def new_secret(*, name: str) -> str:
@@ -75,7 +76,7 @@ def send_again(*, delivery_id: int) -> Delivery:
     delivery = Delivery.objects.select_related("subscription").filter(pk=delivery_id).first()
     if delivery is None:
         raise NotFound(f"there is no delivery {delivery_id}")
-    if delivery.state == State.FAILING:
+    if delivery.state == State.FAILING and delivery.event_id > delivery.subscription.cursor:
         raise Conflict("it is tried again by itself, and others wait for it: resume the webhook to try it now")
     with transaction.atomic():
         Delivery.objects.filter(pk=delivery.pk).update(state=State.AGAIN)

@@ -229,12 +229,22 @@ class Git:
         self.run("update-ref", "-m", "sync", "--stdin", stdin=stdin.encode())
 
     def entries(self, tree: str | None, paths: Sequence[str] = (), *, recursive: bool = False) -> dict[str, Entry]:
-        """Return what a tree or commit has at paths; everything without them, or with thousands."""
+        """Return what a tree or commit has at paths, of which `folder/` is all that is in it; everything without them.
+
+        git looks through whole folders: with hundreds of paths it takes seven times as long for 100,000 files.
+        """
         if tree is None:
             return {}
-        arguments = ["-z", *(["-r"] if recursive else []), tree, "--", *_bounded(paths)]
-        lines = (line.partition("\t") for line in os.fsdecode(self.run("ls-tree", *arguments)).split("\0") if line)
-        return {path: Entry(*attributes.split(" ")[::2]) for attributes, _, path in lines}
+        arguments = ["-z", *(["-r"] if recursive else []), tree, "--"]
+        folders = {f"{folder}/" if folder else path for path in paths for folder in [path.rpartition("/")[0]]}
+        wanted = None if any(path.endswith("/") for path in paths) else frozenset(paths)
+        lines = (
+            (attributes, path)
+            for line in os.fsdecode(self.run("ls-tree", *arguments, *_bounded(sorted(folders)))).split("\0")
+            for attributes, _, path in [line.partition("\t")]
+            if path and (not wanted or path in wanted)
+        )
+        return {path: Entry(*attributes.split(" ")[::2]) for attributes, path in lines}
 
     def last_blobs(self, since: str | None, commit: str) -> dict[str, str]:
         """Return the last blob that each path got in the commits after `since`, the newest first."""

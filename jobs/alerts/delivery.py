@@ -5,6 +5,7 @@ Alerts are sent by a short-lived process and never lost; a job's watchdog is cal
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import pathlib
@@ -98,8 +99,9 @@ def _send(orders: list[tuple[Alert, str]]) -> dict[int, str]:
             process.kill()
             answers, _ = process.communicate()
     for answer in answers.splitlines():
-        result = json.loads(answer)
-        errors[result["id"]] = result["error"]
+        with contextlib.suppress(ValueError, TypeError, KeyError):  # cut off by a kill, or what a plugin printed
+            result = json.loads(answer)
+            errors[int(result["id"])] = str(result["error"])
     return errors
 
 

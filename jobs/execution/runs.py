@@ -109,7 +109,8 @@ def _log_fields(run: JobRun) -> dict[str, object]:
 def make_room(job: Job, now: datetime, *, by: str) -> str | None:
     """Apply the job's concurrency to a run that is about to be queued; return why it can't be, else None.
 
-    A retry that still waits for its time gives way. Called within the transaction that inserts the run.
+    A retry that still waits for its time gives way, unless runs may be side by side. Called within the transaction that
+    inserts the run.
     """
     runs = JobRun.objects.filter(job=job)
     active = list(runs.active().only("id", "state", "not_before").order_by("id"))
@@ -117,7 +118,7 @@ def make_room(job: Job, now: datetime, *, by: str) -> str | None:
     refusal = _refusal(job, [run for run in active if run.pk not in retries])
     if refusal:
         return refusal
-    if retries:
+    if retries and job.concurrency != Concurrency.ALLOW:
         _end_queued(runs.filter(pk__in=retries), State.SKIPPED, now, f"gave way to {by}")
     if job.concurrency == Concurrency.REPLACE:
         _end_queued(runs, State.SKIPPED, now, f"replaced by {by}")

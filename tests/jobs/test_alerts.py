@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pathlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from django.db import transaction
 
 from core.timestamps import utc_now
 from jobs import services
-from jobs.alerts import rules
+from jobs.alerts import delivery, rules
 from jobs.alerts.delivery import AlertSender, PingSender
 from jobs.alerts.rules import Watch
 from jobs.execution import runs
@@ -225,6 +226,23 @@ def test_a_place_that_can_t_be_reached_or_understood_holds_up_no_other(job: Job,
         ("pending", "apprise does not understand the URL"),
         ("sent", ""),
     ]
+
+
+def test_what_was_sent_is_known_though_the_sender_printed_other_things_and_was_killed(
+    job: Job, place: Receiver, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    job.alert_urls = f"{job.alert_urls}\njson://127.0.0.1:1/never"
+    services.save_job(job, actor="t")
+    run_to(job, State.FAILED)
+    first = Alert.objects.order_by("pk")[0]
+    program = tmp_path / "sender.py"
+    program.write_text(
+        f"""print("a plugin says hello")\nprint('{{"id": {first.pk}, "error": ""}}\\n{{"id": 99', end="")"""
+    )
+    monkeypatch.setattr(delivery, "_PROGRAM", str(program))
+    AlertSender().tick()
+    states = Alert.objects.order_by("pk").values_list("state", "error")
+    assert list(states) == [("sent", ""), ("pending", "not sent within 60 s")]
 
 
 def test_an_alert_whose_place_is_no_longer_configured_is_dropped_and_says_so(job: Job, place: Receiver) -> None:

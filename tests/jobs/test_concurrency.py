@@ -35,6 +35,14 @@ def test_a_waiting_retry_gives_way_to_the_next_firing() -> None:
     assert slots(job) == [("12:00", "queued")]
 
 
+def test_retries_stay_where_runs_may_be_side_by_side() -> None:
+    job = make(concurrency="allow", max_parallel=2, retries=3, retry_delay_seconds=3600)
+    runs.record_end(by_hand(job), Ending(State.FAILED, exit_code=1))
+    due.enqueue_due(ON_TIME)
+    assert JobRun.objects.get(trigger=Trigger.RETRY).state == State.QUEUED
+    assert slots(job) == [("12:00", "queued")]
+
+
 def test_a_refused_firing_takes_no_retry_away() -> None:
     job = make(concurrency="allow", max_parallel=1, retries=3, retry_delay_seconds=3600)
     runs.record_end(by_hand(job), Ending(State.FAILED, exit_code=1))

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import pathlib
+import random
 import re
 import statistics
 import subprocess
@@ -14,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support.installation import Installation
@@ -113,39 +114,62 @@ def claim_alone(port: int, count: int) -> float:
     return statistics.median(times) * 1000
 
 
-def claim_together(port: int, clients: int, cycles: int) -> str:
-    """Let clients claim, beat and release; every third names its types, every third types and repositories."""
+@dataclass
+class ClaimLoad:
+    """What clients measured that claimed, beat and released; the times are in seconds."""
+
+    seconds: float = 0.0
+    claims: list[float] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
+    empty: int = 0
+    refused: int = 0
+
+    @property
+    def per_second(self) -> float:
+        """Claims that were answered with a task, each with its heartbeat and release."""
+        return len(self.claims) / self.seconds
+
+    def __str__(self) -> str:
+        return (
+            f"{self.per_second:.0f} claims/s with a heartbeat and a release each; claim median"
+            f" {statistics.median(self.claims) * 1000:.1f} ms, p99 {p99(self.claims):.1f} ms; heartbeat and release p99"
+            f" {p99(self.others):.1f} ms; {self.empty} without a task, {self.refused} refused"
+        )
+
+
+def claim_together(port: int, clients: int, cycles: int, load: ClaimLoad, *, per_second: float = 0) -> None:
+    """Let clients claim, beat and release, at most so often together, and add what they measure to `load`.
+
+    Every third client names types, every third types and repositories; 0 is as often as they can.
+    """
     wanted = [{}, {"types": ["swe", "qa"]}, {"types": ["swe"], "repos": ["org/repo-1", "org/repo-2", "org/repo-3"]}]
-    claims: list[float] = []
-    others: list[float] = []
-    empty: list[int] = []
-    refused: list[int] = []
+    apart = clients / per_second if per_second else 0
+
+    def timed_call(client: Client, path: str, body: Any, times: list[float]) -> tuple[int, Any]:
+        began = time.perf_counter()
+        status, answer = client.call("POST", path, body)
+        if status == 200:
+            times.append(time.perf_counter() - began)
+        return status, answer
 
     def run(number: int) -> None:
-        client = Client(port)
+        client, due = Client(port), time.monotonic() + random.uniform(0, apart)  # noqa: S311
         for _ in range(cycles // clients):
-            began = time.perf_counter()
-            status, task = client.call("POST", "/api/v1/tasks/claim", wanted[number % 3])
-            claims.append(time.perf_counter() - began)
+            time.sleep(max(0, due - time.monotonic()))
+            due += apart
+            status, task = timed_call(client, "/api/v1/tasks/claim", wanted[number % 3], load.claims)
             if status != 200:
-                empty.append(status)
+                load.empty += 1
                 continue
             path, fence = f"/api/v1/tasks/{task['id']}", task["lease"]["fence"]
             for call, body in (("heartbeat", {"fence": fence}), ("release", {"fence": fence, "outcome": "completed"})):
-                began = time.perf_counter()
-                status, _ = client.call("POST", f"{path}/{call}", body)
-                others.append(time.perf_counter() - began)
-                refused.extend([status] if status != 200 else [])
+                status, _ = timed_call(client, f"{path}/{call}", body, load.others)
+                load.refused += status != 200
 
     began = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
         list(pool.map(run, range(clients)))
-    seconds = time.perf_counter() - began
-    return (
-        f"{clients} clients: {len(claims) / seconds:.0f} claims/s with a heartbeat and a release each; claim median"
-        f" {statistics.median(claims) * 1000:.1f} ms, p99 {p99(claims):.1f} ms; heartbeat and release p99"
-        f" {p99(others):.1f} ms; {len(empty)} without a task, {len(refused)} refused"
-    )
+    load.seconds += time.perf_counter() - began
 
 
 def p99(seconds: Sequence[float]) -> float:

@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.utils import OperationalError
 from standardwebhooks import Webhook
 
+from core.errors import Conflict
 from core.timestamps import utc_now
 from events import services as feed
 from events.models import Event
@@ -246,6 +247,20 @@ def test_a_receiver_that_hangs_holds_up_no_other(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.django_db(transaction=True)
+def test_with_fewer_threads_than_webhooks_each_gets_its_turn(monkeypatch: pytest.MonkeyPatch, place: Receiver) -> None:
+    monkeypatch.setattr(follower, "_THREADS", 1)
+    for name in ("a", "b"):
+        subscribe(place.port, name, types=["admin.changed"])
+    following = Follower()
+    for word in ("first", "second"):
+        happen(word)
+        following.tick()
+        following.wait()
+    sent = Delivery.objects.order_by("pk").values_list("subscription__name", "subject")
+    assert list(sent) == [("a", "first"), ("b", "first"), ("b", "second")]
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_thread_that_may_not_begin_sends_nothing(place: Receiver) -> None:
     def refuse() -> None:
         raise OperationalError("another daemon leads since")
@@ -307,6 +322,29 @@ def test_events_that_were_removed_before_they_were_sent_are_said(place: Receiver
     happen("e")
     turn(subscription)
     assert subjects(place) == ["c", "e"]
+
+
+@pytest.mark.django_db
+def test_a_delivery_that_its_webhook_went_on_without_is_over(place: Receiver, settings: LazySettings) -> None:
+    subscription, _ = subscribe(place.port)
+    place.status = 500
+    happen("removed", "kept")
+    turn(subscription)
+    delivery = Delivery.objects.get()
+    with pytest.raises(Conflict, match="by itself"):
+        services.send_again(delivery_id=delivery.pk)
+    Event.objects.exclude(pk=feed.newest_id()).delete()
+    Subscription.objects.update(next_attempt_at=utc_now())
+    place.status = 200
+    turn(subscription)
+    assert subjects(place) == ["removed", "kept"]
+    subscription = stored(subscription)
+    assert (subscription.failures, subscription.failing_since, subscription.next_attempt_at) == (0, None, None)
+    services.send_again(delivery_id=delivery.pk)
+    turn(subscription)
+    assert subjects(place)[-1] == "removed"
+    Delivery.objects.filter(pk=delivery.pk).update(state=State.FAILING, created_at=utc_now() - timedelta(days=999))
+    assert follower.prune() == 1
 
 
 @pytest.mark.django_db
