@@ -76,7 +76,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     reports = [report for outcome in ("passed", "failed", "error") for report in terminalreporter.getreports(outcome)]
     fast = {report.nodeid: "fast" in report.keywords for report in reports}
     database = "PostgreSQL" if is_postgres() else "SQLite (`make test-postgres` has PostgreSQL)"
-    some = f", of those that are {config.option.markexpr}" if config.option.markexpr else ""
+    some = f", as -m '{config.option.markexpr}' chooses" if config.option.markexpr else ""
     terminalreporter.write_line(
         f"tested on {database}: {sum(fast.values())} tests within a process,"
         f" {len(fast) - sum(fast.values())} with processes of their own{some}"
