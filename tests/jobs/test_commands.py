@@ -56,7 +56,8 @@ def test_a_command_in_the_wrong_place_says_how_to_name_the_right_one_and_leaves_
         assert done.returncode == (125 if command[0] == "trigger" else 1)
         assert ("`manage.py migrate`" if is_postgres() else file) in done.stderr
         assert "Traceback" not in done.stderr
-        assert list(elsewhere.state.iterdir()) == []
+        left = {path.name for path in elsewhere.state.iterdir()}
+        assert left <= ({"vault.lock"} if is_postgres() else set())
 
 
 @pytest.mark.parametrize(
