@@ -124,7 +124,7 @@ def _of_database(name: str) -> Any:
     return pytest.param(name, marks=asks_sqlite if name in {"operating.md", "database.md"} else ())
 
 
-@pytest.mark.parametrize("name", map(_of_database, PAGES))
+@pytest.mark.parametrize("name", [_of_database(page) for page in PAGES])
 def test_every_command_of_the_page_works(shell: Installation, name: str) -> None:
     blocks = [text for _, text in BLOCK.findall((DOCS / name).read_text())]
     assert blocks
