@@ -7,12 +7,12 @@ import pytest
 from tests.support import old_service
 from tests.support.installation import Installation
 
+pytestmark = pytest.mark.sqlite("its tables are rebuilt")
+
 REBUILD = """
 import django; django.setup()
 from django.db import connection, models
 from tasks.models import Task, TaskEvent
-
-pytestmark = pytest.mark.sqlite("its tables are rebuilt")
 for model in (Task, TaskEvent):
     before = model._meta.get_field("slug" if model is Task else "actor")
     after = models.TextField(default="x"); after.set_attributes_from_name(before.name); after.model = model
