@@ -120,7 +120,7 @@ Word = Annotated[str, BeforeValidator(text_up_to(LONGEST_WORD))]
 Name = Annotated[str, BeforeValidator(_name)]
 Integer = Annotated[int, BeforeValidator(_integer)]
 Estimate = Annotated[
-    int | float | str,
+    int | float | str | None,
     BeforeValidator(_estimate),
     WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]}),
 ]
