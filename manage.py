@@ -28,7 +28,7 @@ def main() -> None:
     except OperationalError as error:
         if "--traceback" in sys.argv:
             raise
-        from core.database.messages import in_words_for_the_console
+        from core.database.backend import in_words_for_the_console
 
         sys.exit(f"{sys.argv[0]}: {in_words_for_the_console(error)}")
 

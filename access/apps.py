@@ -13,10 +13,9 @@ from django.core import checks
 from django.db import connection
 from django.db.utils import DatabaseError
 
-from core.database.server import is_postgres
+from access.queries import MODE
+from core.database.backend import is_postgres
 from core.database.statements import read_one
-
-_SELECT = "SELECT decided, initial FROM lobwife_accesspolicy"
 
 
 class AccessConfig(AppConfig):
@@ -61,19 +60,15 @@ def _stored_modes() -> tuple[str, str]:
     row = None
     if is_postgres():
         with contextlib.suppress(DatabaseError):
-            row = read_one(_SELECT)
+            row = read_one(MODE)
         return row or ("", "")
     with contextlib.suppress(sqlite3.Error, OSError):
         if connection.connection is not None:  # closing another handle of the file would drop this one's locks
-            row = connection.connection.execute(_SELECT).fetchone()
+            row = connection.connection.execute(MODE).fetchone()
         else:
             path = pathlib.Path(str(connection.settings_dict["NAME"])).absolute()
-            _read(path, "mode=ro&immutable=1")  # raises for what is no database, before anything is made beside it
-            row = _read(path, "mode=ro")
+            # The first raises for what is no database, before anything is made beside it.
+            for uri in (f"{path.as_uri()}?mode=ro&immutable=1", f"{path.as_uri()}?mode=ro"):
+                with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1)) as reader:
+                    row = reader.execute(MODE).fetchone()
     return row or ("", "")
-
-
-def _read(path: pathlib.Path, options: str) -> tuple[str, str] | None:
-    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?{options}", uri=True, timeout=1)) as reader:
-        row: tuple[str, str] | None = reader.execute(_SELECT).fetchone()
-    return row

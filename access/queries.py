@@ -19,7 +19,7 @@ FROM (SELECT 1) AS one LEFT JOIN lobwife_leasekey l ON l.prefix = %s
 LEFT JOIN lobwife_apikey k ON k.prefix = %s AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > %s)
 """
 _NEW_LEASE_KEY = "INSERT INTO lobwife_leasekey (lease_id, prefix, digest) VALUES (%s, %s, %s)"
-_MODE = "SELECT decided, initial FROM lobwife_accesspolicy WHERE id = 1"
+MODE = "SELECT decided, initial FROM lobwife_accesspolicy WHERE id = 1"
 
 
 class StoredKey(NamedTuple):
@@ -58,5 +58,5 @@ def insert_lease_key(lease_id: int, prefix: str, digest: str) -> None:
 
 def stored_mode() -> str | None:
     """Return the mode that an operator decided on, else the initial one; None before the migrations ran."""
-    row = read_one(_MODE)
+    row = read_one(MODE)
     return (row[0] or row[1]) if row else None

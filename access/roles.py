@@ -32,7 +32,7 @@ _PROGRESS = frozenset({"status", "completed_at", "actor"})
 _SUBTASK = frozenset(
     {
         *("name", "body", "type", "priority", "model", "repos", "estimate_minutes", "requires_qa", "workflow", "actor"),
-        *("body", "parent", "depends_on", "group", "not_before"),
+        *("parent", "depends_on", "group", "not_before"),
     }
 )
 _AGENT, _SERVICE, _OPERATOR, _VIEWER = Role.AGENT, Role.SERVICE, Role.OPERATOR, Role.VIEWER

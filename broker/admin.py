@@ -21,7 +21,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator, capfirst
 
-from broker import reach, registrations, services
+from broker import registrations, repository_access, services
 from broker.github import app
 from broker.models import AllowedService, GitHubState, LegacyRegistration, TaskRegistration, TokenAudit
 from core.callers import operator_of
@@ -235,7 +235,7 @@ class TokenAuditAdmin(ReadOnlyAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         repo, day = request.GET.get("repo", "").strip(), request.GET.get("day") or f"{utc_now():%Y-%m-%d}"
-        answer = reach.on_day(repo, day) if repo else None
+        answer = repository_access.on_day(repo, day) if repo else None
         context = {
             **self.admin_site.each_context(request),
             **{"title": "Who could reach a repository?", "opts": self.opts, "repo": repo, "media": self.media},

@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.text import capfirst
 
+from core import encryption
 from core.timestamps import iso_text
 from tasks.models import Task
 
@@ -126,6 +127,8 @@ class IssuedToken(models.Model):
         REVOKED = "revoked"
         LEFT = "left", "left to expire"
 
+    PURPOSE: ClassVar = "lobwife broker tokens"
+
     key = models.TextField()
     requested_id = models.TextField()
     generation = models.IntegerField()
@@ -153,6 +156,11 @@ class IssuedToken(models.Model):
 
     def __str__(self) -> str:
         return f"token {self.pk} of {self.requested_id}"
+
+    @property
+    def token(self) -> str | None:
+        """The token; None when the secret key that encrypted it is gone."""
+        return encryption.decrypt(self.encrypted, purpose=self.PURPOSE)
 
 
 class GitHubState(models.Model):

@@ -6,17 +6,19 @@ import abc
 import json
 import logging
 import os
+import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.utils import OperationalError
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from core.database.messages import in_words_for_the_console
+from core.database.backend import in_words_for_the_console
 from core.errors import LobwifeError
 from core.text import one_line
 
@@ -27,7 +29,7 @@ INTERRUPTED = 130
 class OperatorCommand(BaseCommand):
     """A command whose errors are one sentence; `act()` does the work and returns the exit code."""
 
-    requires_system_checks: list[str] = []
+    requires_system_checks: list[str] | Literal["__all__"] = []  # what they warn of is not what was asked
     error_code = 1
 
     def run_from_argv(self, argv: list[str]) -> None:
@@ -51,8 +53,8 @@ class OperatorCommand(BaseCommand):
             raise SystemExit(code)
 
     @abc.abstractmethod
-    def act(self, **options: Any) -> int:
-        """Do the command's work and return its exit code; raises LobwifeError."""
+    def act(self, **options: Any) -> int | None:
+        """Do the command's work and return its exit code, if not 0; raises LobwifeError."""
 
     def say(self, sentence: str) -> None:
         """Write to the person, beside the output."""
@@ -99,6 +101,22 @@ _STYLES = {
 
 def add_json(parser: CommandParser) -> None:
     parser.add_argument("--json", action="store_true", help="answer in JSON, for programs")
+
+
+def progress() -> Progress:
+    """Return a place for bars that show how far something is, on a terminal alone."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def read_text(file: str) -> str:
+    """Return what a file holds, stdin for `-`; raises CommandError."""
+    try:
+        return sys.stdin.read() if file == "-" else pathlib.Path(file).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise CommandError(f"{file} can't be read: {reason}.") from None
 
 
 def operator() -> str:

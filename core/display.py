@@ -1,14 +1,17 @@
-"""Display on pages: durations, times, sizes, states, rows that only the service writes."""
+"""Display on pages: durations, times, sizes, states, as filters of templates too; rows that only the service writes."""
 
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime
+from typing import Any, TypeVar
 
-from django.contrib import admin
+from django import template
+from django.contrib import admin, messages
+from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.views.main import ERROR_FLAG, ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -17,12 +20,15 @@ from django.utils.safestring import SafeString
 
 from core.timestamps import parse, utc_now
 
+RowT = TypeVar("RowT")
+register = template.Library()  # `{% load display %}`
 _STEPS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 _DAYS_WITH_HOURS = 10
 _SIZES = ("bytes", "kB", "MB", "GB")
 _LONGEST_SEARCH = 200  # characters
 
 
+@register.filter
 def duration(seconds: float | None) -> str:
     """Format seconds: `85 ms`, `12 s`, `3 min 5 s`, `2 d 4 h`, `90 d`."""
     if seconds is None:
@@ -37,6 +43,13 @@ def duration(seconds: float | None) -> str:
     return f"{round(seconds)} s"
 
 
+@register.filter
+def minutes(number: float) -> str:
+    """Format minutes as `duration` formats seconds."""
+    return duration(number * 60)
+
+
+@register.filter
 def when(moment: datetime | str | None) -> SafeString | str:
     """Format a time relative to now, with the exact UTC on hover; text that is not a time is returned unchanged."""
     time = parse(moment) if isinstance(moment, str) else moment
@@ -51,6 +64,11 @@ def when(moment: datetime | str | None) -> SafeString | str:
     )
 
 
+def by_day(listed: Iterable[RowT], moment: Callable[[RowT], datetime]) -> list[tuple[date, list[RowT]]]:
+    """Part what is listed by the day of its moment, in the order it has."""
+    return [(day, list(rows)) for day, rows in itertools.groupby(listed, key=lambda row: moment(row).date())]
+
+
 def _relative(age: float) -> str:
     """Format an age in seconds: `3 min ago`, `in 2 h`; without seconds beside minutes, which would soon be wrong."""
     distance = abs(age)
@@ -60,12 +78,14 @@ def _relative(age: float) -> str:
     return f"{text} ago" if age > 0 else f"in {text}"
 
 
+@register.filter
 def due(moment: datetime | None) -> SafeString | str:
     """Format the time of something planned: `in 3 min`, or `due 8 s ago` when it is late."""
     is_late = moment is not None and (utc_now() - moment).total_seconds() >= 1
     return format_html("due {}", when(moment)) if is_late else when(moment)
 
 
+@register.filter
 def size(count: float | None) -> str:
     """Format a number of bytes: `512 bytes`, `1.5 kB`."""
     if count is None:
@@ -77,11 +97,13 @@ def size(count: float | None) -> str:
     return ""
 
 
+@register.filter
 def count(number: int) -> str:
     """Return a number with commas between its thousands."""
     return f"{number:,}"
 
 
+@register.filter
 def badge(state: str | None) -> SafeString:
     """Return a state as a coloured word; nothing is said by the colour alone."""
     word = state or "never ran"
@@ -96,7 +118,7 @@ def previous_page(request: HttpRequest, default: str) -> str:
 
 
 class StrictAdmin(admin.ModelAdmin[Any]):
-    """An admin whose list takes the parameters of its filters and no other lookups.
+    """An admin whose list takes the parameters of its filters, their `more_parameters` too, and no other lookups.
 
     Django lets every lookup on the model's own columns pass: also on those that pages mask, and also `regex`, which
     SQLite leaves to Python. And it takes seconds to make a query of thousands of words, while nobody else is answered.
@@ -115,14 +137,17 @@ class StrictAdmin(admin.ModelAdmin[Any]):
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         try:
             return super().get_changelist_instance(request)
-        except OverflowError:  # a number that no column holds; Django answers with the whole list
-            raise IncorrectLookupParameters from None
+        except (DisallowedModelAdminLookup, OverflowError):  # the latter for a number that no column holds
+            if ERROR_FLAG in request.GET:
+                raise DisallowedModelAdminLookup("the address has a filter that the list doesn't know") from None
+        messages.warning(request, "The address had a filter that this list doesn't know: it shows everything.")
+        raise IncorrectLookupParameters  # Django redirects to the whole list
 
 
 def _parameters(item: Any) -> set[str]:
     """Return the parameters of an item of `list_filter`."""
     if isinstance(item, type):  # a SimpleListFilter
-        return {str(getattr(item, "parameter_name", ""))}
+        return {item.parameter_name, *getattr(item, "more_parameters", ())}  # type: ignore[attr-defined]
     field = item[0] if isinstance(item, list | tuple) else item
     return {field, *(f"{field}__{lookup}" for lookup in ("exact", "isnull", "gte", "lt", "id__exact"))}
 

@@ -12,8 +12,8 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
+from core.database.backend import is_postgres
 from core.database.clock import clock
-from core.database.server import is_postgres
 from core.timestamps import utc_now
 from jobs.models import Daemon, Node, NodeKind
 
@@ -35,18 +35,13 @@ class Heartbeat:
         )
 
     @property
-    def node_id(self) -> int | None:
-        """The node's row; None before the first beat."""
-        return self._row.pk
-
-    @property
     def node(self) -> Node | None:
         """This process as a node, which is stored from the first beat on; None where nodes are not kept."""
-        return self._row if are_kept() else None
+        return self._row if is_postgres() else None
 
     def beat(self, *, leads: bool = False, running: int = 0, trouble: str = "") -> None:
         """Give a sign of life: one write, in no transaction, that nobody is notified of. It compares clocks as well."""
-        if not are_kept():
+        if not is_postgres():
             return
         clock().compare()
         trouble = "; ".join(filter(None, [trouble, _clock_trouble()]))
@@ -70,11 +65,6 @@ def _clock_trouble() -> str:
         return ""
     seconds, way = abs(ahead.total_seconds()), "behind" if ahead > timedelta(0) else "ahead of"
     return f"its machine's clock is {seconds:.0f} s {way} the database's: keep both by NTP"
-
-
-def are_kept() -> bool:
-    """Return whether nodes beat: where a database has a server, several can share it."""
-    return is_postgres()
 
 
 def prune() -> int:

@@ -12,7 +12,7 @@ from django.db.utils import DatabaseError, DataError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.template import loader
 
-from core.database.messages import in_words
+from core.database.backend import in_words
 from core.errors import Invalid, LobwifeError
 from core.rest import is_api, json_response
 

@@ -169,7 +169,8 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "access.pages.open_access",
-            ]
+            ],
+            "libraries": {"display": "core.display"},
         },
     }
 ]
@@ -237,7 +238,7 @@ AXES_VERBOSE = False
 LOGINS_PER_MINUTE = 20  # of one address: checking a password costs a third of a second of a worker
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
-CSRF_FAILURE_VIEW = "access.resend.csrf_failure"
+CSRF_FAILURE_VIEW = "access.expired_forms.csrf_failure"
 
 # --- TLS, ended by a proxy that sets X-Forwarded-Proto. Without one, cookies go over plain HTTP, as do port-forwards.
 TLS = env.boolean("LOBWIFE_TLS", False)

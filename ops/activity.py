@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from itertools import chain, groupby, islice
+from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
 from urllib.parse import urlencode
 
 from django.contrib.admin.models import LogEntry
@@ -66,11 +66,6 @@ def entries(
         return newest
     second = newest[PAGE - 1].at.replace(microsecond=0)  # what happened within one second stays on one page
     return [entry for entry in newest if entry.at >= second]
-
-
-def days(listed: Sequence[Entry]) -> list[tuple[date, list[Entry]]]:
-    """Part entries by day."""
-    return [(day, list(of_day)) for day, of_day in groupby(listed, key=lambda entry: entry.at.date())]
 
 
 def _task_events(asked: Asked) -> Iterator[Entry]:

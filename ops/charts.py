@@ -27,15 +27,13 @@ _NICE_SECONDS = (0.1, 0.2, 1, 2, 4, 10, 20, 40, 60, 120, 240, 600, 1200, 2400, 3
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar of a chart, in the chart's own units, and its title."""
+    """A bar of a chart, in the chart's own units."""
 
     x: float
     y: float
     width: float
     height: float
     kind: str
-    title: str
-    url: str = ""
 
 
 # --- the time axis of the overview
@@ -290,7 +288,6 @@ def _stack(series: Sequence[Series], rows: Sequence[Sequence[float | None]], wid
                         round(max(1, width - 2), 1),
                         round(height, 1),
                         each.kind,
-                        "",
                     )
                 )
     return bars

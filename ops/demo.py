@@ -24,7 +24,7 @@ from core.callers import Role
 from core.errors import Conflict
 from core.timestamps import iso_text, parse, seconds_text, utc_now
 from jobs import services
-from jobs.execution import output, output_files, reasons, runs, shipping
+from jobs.execution import output, output_files, output_shipping, reasons, runs
 from jobs.models import FAILURES, Alert, AlertKind, Delivery, Job, JobRun, JobState, State, Trigger
 from jobs.scheduling import cron
 from tasks.costs.models import TOKENS, Budget, Cost, DailySpend, Period, Price, Scope
@@ -472,7 +472,7 @@ def _give_output(chance: random.Random, job: Job) -> None:
             times.append(f"{offset} {begin + int((run.duration or 0) * number / len(lines))}\n")
             offset += len(line)
         path.with_name(f"{path.name}.times").write_text("".join(times))
-        shipping.shipper().take_in(run.pk)
+        output_shipping.shipper().take_in(run.pk)
         JobRun.objects.filter(pk=run.pk).update(output_bytes=offset)
     for run in failed:
         note = f"ended after its limit of {job.timeout_seconds} s" if run.state == State.TIMEOUT else ""

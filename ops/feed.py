@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
@@ -63,11 +63,6 @@ def entries(asked: Asked) -> list[Entry]:
     if asked.who:
         events = events.filter(Q(actor__icontains=asked.who) | Q(caller__icontains=asked.who))
     return [_entry(event) for event in events[:PAGE]]
-
-
-def days(listed: Sequence[Entry]) -> list[tuple[date, list[Entry]]]:
-    """Part entries by day."""
-    return [(day, list(of_day)) for day, of_day in groupby(listed, key=lambda entry: entry.event.at.date())]
 
 
 def type_choices() -> list[tuple[str, list[str]]]:

@@ -21,11 +21,11 @@ from prometheus_client.registry import Collector
 
 import broker.queries
 from broker.models import IssuedToken, TokenAudit
+from core.database.backend import is_postgres
 from core.text import as_number
 from core.timestamps import parse, utc_now
 from events.services import newest_id
 from jobs.models import Alert, Daemon, Delivery, Job, JobRun, JobState, Node, NodeKind, State
-from jobs.nodes import are_kept
 from ops.checks import state
 from tasks.costs.models import TOKENS, DailySpend
 from tasks.costs.spent import current
@@ -79,7 +79,7 @@ def _daemon() -> Iterator[Metric]:
 
 def _nodes() -> Iterator[Metric]:
     """The processes that share the database, where it has a server."""
-    if not are_kept():
+    if not is_postgres():
         return
     counts = dict.fromkeys(NodeKind.values, 0) | Counter(node.kind for node in state.nodes() if node.is_alive)
     alive = GaugeMetricFamily("lobwife_nodes", "Processes that give signs of life, by kind.", labels=["kind"])

@@ -20,7 +20,7 @@ from core.timestamps import parse, utc_now
 from jobs.models import FAILURES, Job, JobRun, JobState
 from jobs.queries import hold, with_summary
 from jobs.scheduling import cron
-from ops import charts, frame, problems, queries, trends
+from ops import charts, page_frame, problems, queries, trends
 from ops.checks import bad, state, worst
 from tasks.models import Status, Task
 
@@ -104,7 +104,7 @@ def live(now: datetime) -> dict[str, Any]:
     try:
         facts = problems.Facts()
         listed = problems.load(now, facts)
-        frame.remember(listed.open)
+        page_frame.remember(listed.open)
         values: dict[str, Any] = {"findings": listed.open, "waiting": listed.waiting, "tiles": _tiles(now, facts.vault)}
         values |= {"facts": facts, "database_bytes": state.database_bytes(), "wal_bytes": state.wal_bytes()}
     except DatabaseError as error:

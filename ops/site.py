@@ -22,9 +22,10 @@ from django.urls import URLPattern, URLResolver, path
 from django.utils.html import escape
 from django.views.decorators.http import require_POST
 
-from access import resend
+from access import expired_forms
 from core.callers import operator_of
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
+from core.display import by_day
 from core.errors import Invalid, LobwifeError, NotFound
 from core.processes import in_native_thread
 from core.sqlite.copies import folder, keep_copy
@@ -38,11 +39,11 @@ from ops import (
     costs,
     feed,
     fleet,
-    frame,
     invisible_characters,
     last_visit,
     navigation,
     overview,
+    page_frame,
     problems,
     search,
 )
@@ -97,7 +98,7 @@ class OperationsSite(AdminSite):
         def keep_input(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             keeps_the_page = "HX-Request" in request.headers or request.POST
             if keeps_the_page and not request.user.is_authenticated:
-                return resend.signed_out(request)
+                return expired_forms.signed_out(request)
             return page(request, *args, **kwargs)
 
         return cast(View, update_wrapper(keep_input, page))
@@ -117,7 +118,7 @@ class OperationsSite(AdminSite):
         context = super().each_context(request)
         context |= {"environment": settings.ENVIRONMENT, "api_url": settings.LOBWIFE_URL}
         if context["has_permission"]:
-            context |= {"nav": navigation.sidebar(request, context["available_apps"]), "frame": frame.load()}
+            context |= {"nav": navigation.sidebar(request, context["available_apps"]), "frame": page_frame.load()}
         return context
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
@@ -140,7 +141,7 @@ class OperationsSite(AdminSite):
     def live_dashboard(self, request: HttpRequest) -> HttpResponse:
         """The part of the overview that refreshes every few seconds: problems and figures."""
         _require_view(request)
-        context = {**overview.live(utc_now()), "frame": frame.load()}
+        context = {**overview.live(utc_now()), "frame": page_frame.load()}
         return TemplateResponse(request, "ops/overview.html", context)
 
     def live_jobs(self, request: HttpRequest) -> HttpResponse:
@@ -209,7 +210,9 @@ class OperationsSite(AdminSite):
     def live_frame(self, request: HttpRequest) -> HttpResponse:
         """The banner of every page, and the number of problems."""
         return TemplateResponse(
-            request, "ops/frame_live.html", {"frame": frame.load(fresh=True), "is_overview": "overview" in request.GET}
+            request,
+            "ops/frame_live.html",
+            {"frame": page_frame.load(fresh=True), "is_overview": "overview" in request.GET},
         )
 
     def palette(self, request: HttpRequest) -> HttpResponse:
@@ -285,7 +288,7 @@ class OperationsSite(AdminSite):
             **self.each_context(request),
             **chosen,
             "title": "Activity",
-            "days": activity.days(entries),
+            "days": by_day(entries, lambda entry: entry.at),
             "kinds": activity.KINDS,
             "failures": only_failures,
             "range": chosen_range,
@@ -316,7 +319,7 @@ class OperationsSite(AdminSite):
             **chosen,
             "title": "Activity",
             "is_feed": True,
-            "days": feed.days(entries),
+            "days": by_day(entries, lambda entry: entry.event.at),
             "type_choices": feed.type_choices(),
             "range": chosen_range,
             "presets": [(name, label, urlencode({**of_time, "range": name})) for name, label in time_range.PRESETS],

@@ -12,7 +12,7 @@ from ninja import Schema
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from core.timestamps import parse
 from tasks.ids import LARGEST_ID, parse_typed_id
 

@@ -13,7 +13,7 @@ from django.apps import apps
 from django.db import connection
 from playwright.sync_api import Browser, Page
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from lobwife.web.prepare import collect_static_files
 from tests.support.browser import (
     DESK,

@@ -88,7 +88,7 @@ class SubscriptionAdmin(RecordedAdmin):
 
     form = SubscriptionForm
     fields = ("name", "url", "types", "task", "job", "repository", "is_enabled")
-    list_display = ("name", "standing", "url", "wanted", "last")
+    list_display = ("name", "state_badge", "url", "wanted", "last")
     search_fields = ("name", "url")
     empty_text = (
         "A webhook sends events to an address of yours as they happen, signed with a secret: a run that failed, a task"
@@ -146,7 +146,7 @@ class SubscriptionAdmin(RecordedAdmin):
         return response
 
     @admin.display(description="state")
-    def standing(self, subscription: Subscription) -> SafeString:
+    def state_badge(self, subscription: Subscription) -> SafeString:
         note = f" {subscription.note}" if subscription.state in {"paused", "failing"} else ""
         again = subscription.next_attempt_at if subscription.state == "failing" else None
         words = format_html(" Again {}.", when(again)) if again else ""

@@ -16,9 +16,9 @@ from broker import audit, registrations
 from broker.github import app
 from broker.models import Action, AllowedService, GitHubState, IssuedToken, LegacyRegistration, Outcome
 from broker.registrations import ACTIVE, Registration, legacy_id_of_key, service_key
-from broker.tokens import encryption, mint, revoke
+from broker.tokens import mint, revoke
 from broker.tokens.scope import Scope, agent_permissions, service_permissions
-from broker.tokens.single_flight import flights
+from broker.tokens.single_flight import single_flight
 from core.callers import Caller
 from core.errors import Conflict, Forbidden, LobwifeError, NotFound, Unavailable
 from core.timestamps import utc_now
@@ -157,7 +157,7 @@ def _attempt(call: _Call) -> Issued | None:
         return issued
     try:
         until = call.started + _CALL_SECONDS - 1
-        return flights().run(right.scope.digest, lambda: _from_github(call, right), until=until)
+        return single_flight().run(right.scope.digest, lambda: _from_github(call, right), until=until)
     except Conflict:
         return None
     except Unavailable as error:
@@ -172,7 +172,7 @@ def _attempt(call: _Call) -> Issued | None:
 def _from_store(call: _Call, right: _Right, refresh_after: datetime) -> Issued | None:
     """Return a stored token, counted and audited; None when there is none, or the right to it ended just now."""
     row = _stored_token(right, refresh_after)
-    token = encryption.decrypt(row.encrypted) if row is not None else None
+    token = row.token if row is not None else None
     if row is None or token is None:
         return None
     with transaction.atomic():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import json
 import logging
 import time
@@ -15,8 +17,8 @@ from django.db import close_old_connections, transaction
 
 from broker.github.client import GitHub, GitHubDown, Minted, RateLimited
 from broker.models import GitHubState, IssuedToken
-from broker.tokens import encryption
 from broker.tokens.scope import Scope, at_most, bare_names
+from core import encryption
 from core.errors import LobwifeError, Unavailable, Upstream
 from core.timestamps import parse, utc_now
 from tasks.services import newest_event_id
@@ -79,8 +81,8 @@ def mint(request: MintRequest, state: GitHubState) -> NewToken:
         requested_id=request.requested_id,
         generation=scope.generation,
         scope_digest=scope.digest,
-        encrypted=encryption.encrypt(minted.token),
-        sha256=encryption.fingerprint(minted.token),
+        encrypted=encryption.encrypt(minted.token, purpose=IssuedToken.PURPOSE),
+        sha256=_fingerprint(minted.token),
         repos=json.dumps(list(scope.repositories) if scope.repositories is not None else ["*"]),
         permissions=json.dumps(dict(scope.permissions)),
         minted_at=utc_now(),
@@ -164,6 +166,11 @@ def _owner_and_names(github: GitHub, state: GitHubState, request: MintRequest) -
         with transaction.atomic():
             GitHubState.objects.filter(pk=1).update(owner=owner, installation_id=github.installation_id)
     return owner, bare_names(repositories, owner)
+
+
+def _fingerprint(token: str) -> str:
+    """Return base64(SHA-256(token)), which GitHub's audit log shows as `hashed_token`."""
+    return base64.b64encode(hashlib.sha256(token.encode()).digest()).decode()
 
 
 def _remember(error: LobwifeError) -> None:

@@ -14,7 +14,6 @@ from broker.audit import SYSTEM
 from broker.github.client import GitHub
 from broker.models import Action, IssuedToken, Outcome
 from broker.registrations import task_number_of_key
-from broker.tokens import encryption
 from core import processes
 from core.errors import LobwifeError
 from core.timestamps import iso_text, utc_now
@@ -38,7 +37,7 @@ def next_due() -> IssuedToken | None:
 
 def revoke(row: IssuedToken, *, seconds: float = 3.0) -> bool:
     """Revoke one token at GitHub; returns False when that failed, and it is to be tried again later."""
-    token = encryption.decrypt(row.encrypted)
+    token = row.token
     if token is None:
         _finish(row, State.LEFT, Outcome.FAILED, "the secret key that encrypted it is gone; it expires by itself")
         return True

@@ -64,6 +64,6 @@ class SingleFlight:
 
 
 @functools.cache
-def flights() -> SingleFlight:
+def single_flight() -> SingleFlight:
     """Return the calls to GitHub of this process."""
     return SingleFlight(_MOST_FLIGHTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from datetime import datetime, timedelta
 
-from core.database.server import server
+from core.database.backend import server
 from core.timestamps import utc_now
 
 _TOLERANCE = timedelta(seconds=1)  # clocks that are kept by NTP differ by less: nothing is put right then

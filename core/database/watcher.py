@@ -17,7 +17,7 @@ from typing import Protocol
 from django.db import connection
 from django.db.utils import DatabaseError
 
-from core.database.notification import Listener, listener
+from core.database.backend import Listener, listener
 
 log = logging.getLogger(__name__)
 # Time alone may bring what somebody waits for, and a commit of a shell notifies nobody.

@@ -23,7 +23,8 @@ from core.timestamps import utc_now
 from events.admin_log import RecordedAdmin
 from jobs import secret_fields
 from jobs.admin import views
-from jobs.alerts import kinds, places
+from jobs.alerts import kinds, services
+from jobs.alerts.destinations import all_destinations
 from jobs.models import Alert, AlertKind, AlertSchedule, AlertSetting, Delivery, Job, RaisedAlert
 
 _WATCHED_LISTED = 100
@@ -78,7 +79,7 @@ class AlertAdmin(ReadOnlyAdmin):
         watched, schedule, now = Job.objects.order_by("name"), AlertSchedule.load(), utc_now()
         context = {
             **(extra_context or {}),
-            "places": places.all_places(),
+            "destinations": all_destinations(),
             "may_handle": self.has_handle_permission(request),
             "unsent": Alert.objects.filter(state=Delivery.PENDING, attempts__gt=0).count(),
             "watched": watched[:_WATCHED_LISTED],
@@ -94,12 +95,12 @@ class AlertAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Acknowledge", permissions=["handle"])
     def acknowledge(self, request: HttpRequest, alerts: QuerySet[Alert]) -> None:
-        count = places.acknowledge(alerts, actor=views.actor_of(request))
+        count = services.acknowledge(alerts, actor=views.actor_of(request))
         messages.success(request, f"{count} acknowledged.")
 
     @admin.action(description="Send now what waits", permissions=["handle"])
     def send_again(self, request: HttpRequest, alerts: QuerySet[Alert]) -> None:
-        messages.success(request, f"{places.try_again(alerts)} will be tried again now.")
+        messages.success(request, f"{services.try_again(alerts)} will be tried again now.")
 
     @admin.display(description="when", ordering="id")
     def when_made(self, alert: Alert) -> SafeString | str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -14,10 +14,11 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.template.response import TemplateResponse
 
-from core.display import ReadOnlyAdmin
+from core.display import ReadOnlyAdmin, by_day
 from core.errors import Invalid, LobwifeError
 from core.timestamps import utc_now
 from jobs import time_range
+from jobs.admin.run_page import CHANGE_RUN
 from jobs.execution import queue_reasons, reasons, runs
 from jobs.models import ACTIVE, FAILURES, Job, JobRun, State, Trigger
 
@@ -29,14 +30,6 @@ _STATES: dict[str, tuple[str, ...]] = {
     **{state: (state,) for state in State.values},
 }
 _SUMMARY_ROWS = 50
-
-
-@dataclass(frozen=True)
-class Day:
-    """The runs of a day that are on this page."""
-
-    day: date
-    runs: list[Any]
 
 
 class JobFilter(admin.SimpleListFilter):
@@ -57,6 +50,7 @@ class StateFilter(admin.SimpleListFilter):
 
     title = "state"
     parameter_name = "state"
+    more_parameters = ("state__exact",)
 
     def __init__(self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any) -> None:
         if "state__exact" in params:  # as the addresses of earlier versions have it
@@ -64,7 +58,7 @@ class StateFilter(admin.SimpleListFilter):
         super().__init__(request, params, model, model_admin)
 
     def expected_parameters(self) -> list[str | None]:
-        return ["state", "state__exact"]
+        return [self.parameter_name, *self.more_parameters]
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
         return [(name, name) for name in _STATES]
@@ -84,9 +78,10 @@ class RangeFilter(admin.SimpleListFilter):
 
     title = "time"
     parameter_name = "range"
+    more_parameters = ("since", "until")
 
     def __init__(self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any) -> None:
-        for name in ("since", "until"):
+        for name in self.more_parameters:
             params.pop(name, None)
         super().__init__(request, params, model, model_admin)
 
@@ -94,7 +89,7 @@ class RangeFilter(admin.SimpleListFilter):
         return time_range.PRESETS
 
     def expected_parameters(self) -> list[str | None]:
-        return ["range", "since", "until"]
+        return [self.parameter_name, *self.more_parameters]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[JobRun]) -> QuerySet[JobRun]:
         return within(queryset, chosen_range(request))
@@ -112,9 +107,6 @@ class RunList(ReadOnlyAdmin):
     show_full_result_count = False
     ordering = ("-queued_at", "-id")
     actions = ("retry_selected", "abort_selected")
-
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        return lookup == "state__exact" or super().lookup_allowed(lookup, value, request)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[JobRun]:
         runs = super().get_queryset(request)
@@ -153,27 +145,30 @@ class RunList(ReadOnlyAdmin):
         request.GET = _without(request.GET, "view")  # type: ignore[assignment]
         response = super().changelist_view(request, {**(extra_context or {}), **context})
         if isinstance(response, TemplateResponse) and response.context_data and "cl" in response.context_data:
-            response.context_data["days"] = list(days(response.context_data["cl"].result_list))
+            response.context_data["days"] = by_day(response.context_data["cl"].result_list, lambda run: run.queued_at)
         return response
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         """Return whether runs may be retried and aborted."""
-        return request.user.has_perm("jobs.change_jobrun")
+        return request.user.has_perm(CHANGE_RUN)
 
     @admin.action(description="Run again", permissions=["retry"])
     def retry_selected(self, request: HttpRequest, queryset: QuerySet[JobRun]) -> None:
-        self._to_each(request, queryset, "queued again", _retry)
+        who = request.user.get_username()
+        self._to_each(
+            request, queryset, "queued again", partial(runs.retry_run, requested_by=who, trigger=Trigger.OPERATOR)
+        )
 
     @admin.action(description="Abort", permissions=["retry"])
     def abort_selected(self, request: HttpRequest, queryset: QuerySet[JobRun]) -> None:
-        self._to_each(request, queryset, "being ended", _abort)
+        self._to_each(request, queryset, "being ended", partial(runs.abort_run, actor=request.user.get_username()))
 
     def _to_each(self, request: HttpRequest, queryset: QuerySet[JobRun], what: str, act: Any) -> None:
         """Act on each run and say in one sentence how it went."""
         done, refused = 0, []
         for run in queryset.order_by("id"):
             try:
-                act(run.pk, request.user.get_username())
+                act(run_id=run.pk)
                 done += 1
             except LobwifeError as error:
                 refused.append(f"run {run.pk}: {error}")
@@ -197,19 +192,6 @@ def within(queryset: QuerySet[JobRun], chosen: time_range.TimeRange) -> QuerySet
     if chosen.since:
         queryset = queryset.filter(queued_at__gte=chosen.since)
     return queryset.filter(queued_at__lt=chosen.until) if chosen.until else queryset
-
-
-def days(listed: Any) -> Iterator[Day]:
-    """Part the runs of a page by day, in the order they have."""
-    current: Day | None = None
-    for run in listed:
-        if current is None or current.day != run.queued_at.date():
-            if current is not None:
-                yield current
-            current = Day(run.queued_at.date(), [])
-        current.runs.append(run)
-    if current is not None:
-        yield current
 
 
 @dataclass
@@ -255,14 +237,6 @@ def summary(chosen: time_range.TimeRange, job_name: str) -> tuple[list[JobSummar
             run = failed[row.last_failed]
             row.reason, row.last_failed_at = why[run.pk], run.queued_at
     return rows, len(by_job) - len(rows)
-
-
-def _retry(pk: int, actor: str) -> None:
-    runs.retry_run(run_id=pk, requested_by=actor, trigger=Trigger.OPERATOR)
-
-
-def _abort(pk: int, actor: str) -> None:
-    runs.abort_run(run_id=pk, actor=actor)
 
 
 def _query(request: HttpRequest, drop: tuple[str, ...] = ("range", "since", "until"), **values: str) -> str:

@@ -100,7 +100,7 @@ def live(request: HttpRequest, pk: int) -> HttpResponse:
     place = output_lines.Place(offset, line, ansi.read_style(request.GET.get("style", "")))
     window = output_lines.window(run.pk, place, is_growing=run.is_active)
     goes_on = run.is_active or window.after.offset < end
-    state = render_to_string("admin/jobs/run_standing.html", {"is_live": True, **_state(request, run)}, request)
+    state = render_to_string("admin/jobs/run_state.html", {"is_live": True, **_state(request, run)}, request)
     headers = {} if goes_on else {"HX-Trigger": "over"}
     more = _more(run, window, end, _LATER_MS if is_full else _SOON_MS) if goes_on else ""
     # Not by a template: each of its line ends would be one more line of output.
@@ -247,14 +247,3 @@ def _lines_of(name: str, definition: dict[str, Any]) -> list[str]:
             return [_CONCURRENCY.get(policy, policy)]
         case _, value:
             return [str(value)]
-
-
-def live_view(site: admin.AdminSite) -> Any:
-    return site.admin_view(live)
-
-
-def compare_view(site: admin.AdminSite) -> Any:
-    def view(request: HttpRequest, pk: int) -> HttpResponse:
-        return compare(request, pk, site)
-
-    return site.admin_view(view)

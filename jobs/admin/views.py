@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import zoneinfo
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -22,13 +23,14 @@ from core.errors import Invalid, LobwifeError, NotFound
 from core.timestamps import utc_now
 from jobs import queries, services
 from jobs.admin import run_page
-from jobs.alerts import places
+from jobs.admin.run_page import CHANGE_RUN, VIEW_RUN
+from jobs.alerts import services as alert_services
 from jobs.execution import output, runs
 from jobs.models import Alert, AlertKind, Job, JobRun, Trigger
 from jobs.scheduling import cron
 
 _FIRINGS_SHOWN = 10
-CHANGE_JOB, CHANGE_RUN, VIEW_RUN = "jobs.change_job", "jobs.change_jobrun", "jobs.view_jobrun"
+CHANGE_JOB = "jobs.change_job"
 
 
 def actor_of(request: HttpRequest) -> str:
@@ -55,9 +57,9 @@ def run_urls(site: admin.AdminSite) -> list[URLPattern]:
     return [
         path("<int:pk>/abort/", _button(site, CHANGE_RUN, abort_run), name="jobs_jobrun_abort"),
         path("<int:pk>/retry/", _button(site, CHANGE_RUN, retry_run), name="jobs_jobrun_retry"),
-        path("<int:pk>/live/", run_page.live_view(site), name="jobs_jobrun_live"),
+        path("<int:pk>/live/", site.admin_view(run_page.live), name="jobs_jobrun_live"),
         path("<int:pk>/error/", site.admin_view(require_safe(run_page.error_line)), name="jobs_jobrun_error"),
-        path("<int:pk>/compare/", run_page.compare_view(site), name="jobs_jobrun_compare"),
+        path("<int:pk>/compare/", site.admin_view(partial(run_page.compare, site=site)), name="jobs_jobrun_compare"),
         path("<int:pk>/output/", site.admin_view(whole_output), name="jobs_jobrun_output"),
     ]
 
@@ -73,34 +75,34 @@ def alert_urls(site: admin.AdminSite) -> list[URLPattern]:
 
 
 def send_test(request: HttpRequest, pk: int) -> tuple[str, str]:
-    alert = places.send_test(fingerprint=request.POST.get("place", ""), actor=actor_of(request))
+    alert = alert_services.send_test(fingerprint=request.POST.get("destination", ""), actor=actor_of(request))
     hint = "" if queries.daemon_is_alive() else " It waits for the daemon, which is down."
     return f"A test to {alert.destination} is on its way: see below whether it was sent.{hint}", _alerts_page()
 
 
 def acknowledge(request: HttpRequest, pk: int) -> tuple[str, str]:
     alert = _alert(pk)
-    places.acknowledge([alert], actor=actor_of(request))
+    alert_services.acknowledge([alert], actor=actor_of(request))
     return f"“{alert.title}” is acknowledged.", _previous_page(request)
 
 
 def send_again(request: HttpRequest, pk: int) -> tuple[str, str]:
     alert = _alert(pk)
-    if not places.try_again([alert]):
+    if not alert_services.try_again([alert]):
         raise Invalid(f"alert {pk} does not wait to be sent")
     return f"“{alert.title}” is tried again now.", _previous_page(request)
 
 
 def snooze(request: HttpRequest, pk: int) -> tuple[str, str]:
     job, hours = services.get_job(_name_of(pk)), _hours(request)
-    until = places.snooze(job=job, hours=hours, actor=actor_of(request))
+    until = alert_services.snooze(job=job, hours=hours, actor=actor_of(request))
     sentence = f"Alerts of {job.name} are snoozed for {hours} h." if until else f"Alerts of {job.name} are sent again."
     return sentence, _previous_page(request)
 
 
 def snooze_kind(request: HttpRequest, pk: int) -> tuple[str, str]:
     kind, hours = request.POST.get("kind", ""), _hours(request)
-    until = places.snooze_kind(kind=kind, hours=hours, actor=actor_of(request))
+    until = alert_services.snooze_kind(kind=kind, hours=hours, actor=actor_of(request))
     label = AlertKind(kind).label
     return (f"“{label}” is snoozed for {hours} h." if until else f"“{label}” is sent again."), _alerts_page()
 

@@ -14,7 +14,7 @@ from jobs.models import JobRun, Node, State
 
 log = logging.getLogger(__name__)
 # Longer than nodes take to beat again after the database was away for all of them.
-_PATIENCE_SECONDS = 8.0
+_GRACE_SECONDS = 8.0
 _MEND_SECONDS = 15.0
 _LONGEST_GAP_SECONDS = 5.0
 
@@ -22,12 +22,12 @@ _LONGEST_GAP_SECONDS = 5.0
 class DeadRunners:
     """Looks for runs that nobody executes any more.
 
-    A node is dead when it has not beaten for a while, by the database's clock, and still has not after some patience,
+    A node is dead when it has not beaten for a while, by the database's clock, and still has not after a grace period,
     by ours. A look that comes late counts as the first one: we were away ourselves.
     """
 
-    def __init__(self, patience: float = _PATIENCE_SECONDS) -> None:
-        self._patience = patience
+    def __init__(self, grace_seconds: float = _GRACE_SECONDS) -> None:
+        self._grace_seconds = grace_seconds
         self._missed_since: dict[int, float] = {}  # by run
         self._looked = self._mended = 0.0
 
@@ -38,7 +38,7 @@ class DeadRunners:
         missed = _runs_of_nobody()
         self._missed_since = {run.pk: self._missed_since.get(run.pk, now) for run in missed}
         for run in missed:
-            if now - self._missed_since[run.pk] >= self._patience:
+            if now - self._missed_since[run.pk] >= self._grace_seconds:
                 _settle(run)
         self._looked = time.monotonic()
         if now - self._mended >= _MEND_SECONDS:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from jobs.execution import output_files, output_pieces
 from jobs.execution.output_files import Chunk
 from jobs.models import JobRun

@@ -1,4 +1,4 @@
-"""The output of runs in the database, in pieces, so that every machine has it. jobs/execution/shipping.py writes it."""
+"""The output of runs in the database, in pieces, so that every machine has it; output_shipping.py writes it."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from django.conf import settings
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from core.timestamps import seconds_text, utc_now
 from jobs.models import DEFAULT_LABEL, Daemon, JobRun, Node, State
 

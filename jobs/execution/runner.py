@@ -22,9 +22,9 @@ from core.errors import LobwifeError
 from core.timestamps import utc_now
 from jobs import secrets, services
 from jobs.execution import output, output_files, process, runs, script_paths
+from jobs.execution.output_shipping import shipper
 from jobs.execution.queues import queue
 from jobs.execution.runs import Ending, Process
-from jobs.execution.shipping import shipper
 from jobs.models import DEFAULT_LABEL, JobRun, Node, NodeKind, State
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from django.db import close_old_connections, transaction
 from django.db.utils import DatabaseError, InterfaceError
 
 from core import processes
-from core.database.notification import Listener, data_version, listener
+from core.database.backend import Listener, data_version, listener
 from core.timestamps import utc_now
 from jobs import nodes
 from jobs.alerts import rules
@@ -28,9 +28,9 @@ from jobs.models import DEFAULT_LABEL, NodeKind
 from jobs.models import Daemon as DaemonRow
 from jobs.scheduling.due import settle_foreign_runs
 from lobwife import __version__
-from lobwife.daemon.lead import Candidacy, Lead, NoCandidacy, candidacy
+from lobwife.daemon.leader_work import Work, of_lead
+from lobwife.daemon.leadership import Candidacy, Lead, candidacy
 from lobwife.daemon.scheduler import Clock
-from lobwife.daemon.work import Work, of_lead
 
 log = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0  # without a commit: a write of the sqlite3 shell, and a clock that was set, are noticed so late
@@ -58,7 +58,7 @@ class Daemon:
         self._heartbeat = nodes.Heartbeat(kind, labels)
         self.runner = Runner(labels, slots=slots, node=self._heartbeat.node, wake=self._wake)
         self.work: Work | None = None  # while it leads
-        self._candidacy: Candidacy = NoCandidacy() if kind == NodeKind.RUNNER else candidacy()
+        self._candidacy = Candidacy() if kind == NodeKind.RUNNER else candidacy()
         self._clock = Clock()
         self._stop_requested = self._plan_again = False
         self._signal_pipe = self._wake_end = -1

@@ -11,8 +11,8 @@ from access.keys import prune_lease_keys
 from broker.audit import SYSTEM
 from broker.follower import Follower
 from broker.tokens.issue import issue_service_token
+from core.database.backend import is_postgres
 from core.database.clock import clock
-from core.database.server import is_postgres
 from core.sqlite import copies, restore_test
 from core.sqlite.upkeep import checkpoint, optimize
 from events import retention as events_retention
@@ -46,8 +46,7 @@ def upkeep() -> dict[str, tuple[Callable[[], object], str]]:
         "prune lease keys": (prune_lease_keys, "37 * * * *"),
         "forget kept answers": (idempotency.trim, "37 * * * *"),
         "prune deliveries": (webhooks.prune, "47 * * * *"),
-        **({"prune nodes": (nodes.prune, "57 * * * *")} if nodes.are_kept() else {}),
-        **({} if is_postgres() else file),  # a server looks after itself
+        **({"prune nodes": (nodes.prune, "57 * * * *")} if is_postgres() else file),  # a server looks after itself
     }
 
 

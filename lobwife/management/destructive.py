@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connection
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from core.errors import LobwifeError
 from core.sqlite.copies import keep_copy
 

@@ -9,7 +9,7 @@ import sys
 from django.conf import settings
 from django.db import connection
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from lobwife.takeover.database import COPY_SUFFIX
 from lobwife.web.prepare import NewOperator
 

@@ -11,6 +11,7 @@ import time
 from django.db import connection
 from django.db.utils import DatabaseError
 
+from core.database.backend import is_postgres
 from jobs import nodes
 from jobs.models import NodeKind
 
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 def start() -> None:
     """Beat from now on, in a thread; under gevent it is a greenlet."""
-    if nodes.are_kept():
+    if is_postgres():
         threading.Thread(target=_beat, name="heartbeat", daemon=True).start()
 
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import pathlib
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -19,9 +18,10 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from broker.github.client import GitHub
-from core.database.server import is_postgres, server
+from core.database.backend import is_postgres, server
 from core.display import duration
 from core.errors import LobwifeError
+from core.git.command import Git, GitError
 from core.postgres import dump
 from core.sqlite.copies import folder
 from core.timestamps import parse, utc_now
@@ -215,18 +215,13 @@ def vault() -> Iterator[Finding]:
     if not (path / ".git").exists():
         yield good("vault", f"there is no git repository at {path}, so tasks are not mirrored")
         return
-    command = ["git", "-C", str(path), "status", "--porcelain", "--branch", "--untracked-files=no"]
     try:
-        process = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS * 4, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        yield bad("vault", f"git can't be run: {error}", "install git")
+        status = Git(path).text("status", "--porcelain", "--branch", "--untracked-files=no", timeout=_SECONDS * 4)
+    except GitError as error:
+        repair = f"repair {path}, or move it away and clone it again"
+        yield bad("vault", f"git says: {error}", "make room on its disk" if "space" in error.stderr else repair)
         return
-    if process.returncode:
-        reason = (process.stderr.strip().splitlines() or ["no reason was given"])[-1]
-        remedy = "make room on its disk" if "space" in reason else f"repair {path}, or move it away and clone it again"
-        yield bad("vault", f"git says: {reason}", remedy)
-        return
-    branch = process.stdout.splitlines()[0].removeprefix("## ")
+    branch = status.splitlines()[0].removeprefix("## ")
     yield good("vault", f"a git repository at {path}, on {branch}")
     yield from fleet.vault(state.vault(), _limits())
 

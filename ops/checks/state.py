@@ -24,16 +24,15 @@ from django.db.utils import OperationalError
 import vaultsync.queries
 from broker.github import app
 from broker.models import GitHubState
-from core.database.messages import as_sentence, is_about_a_lock
-from core.database.server import is_postgres, server
+from core.database.backend import in_words, is_about_a_lock, is_postgres, server
 from core.sqlite.copies import Copy, kept_copies
 from core.sqlite.restore_test import RestoreTest, last_restore_test
+from core.text import as_sentence
 from core.timestamps import utc_now
 from core.write_deadline import writing_until
 from jobs.alerts.rules import destinations
 from jobs.execution import reasons
 from jobs.models import DEFAULT_LABEL, FAILURES, Alert, Delivery, Job, JobRun, JobState, Node, State, is_fresh
-from jobs.nodes import are_kept
 from ops import queries
 from tasks.models import LeaseEnd, Status, Task, TaskLease
 from vaultsync.models import VaultState
@@ -176,7 +175,7 @@ def daemon() -> DaemonState:
 
 def nodes() -> list[Any]:
     """Return the nodes, each with `is_alive`; none on SQLite, where there is one daemon."""
-    return list(Node.objects.with_life()) if are_kept() else []
+    return list(Node.objects.with_life()) if is_postgres() else []
 
 
 def jobs_by_label() -> dict[str, list[str]]:
@@ -265,7 +264,7 @@ def obstacle() -> str:
             transaction.set_rollback(True)  # nothing was written: nobody is to be woken, the disk not waited for
             return ""
     except OperationalError as error:
-        return _LOCKED if is_about_a_lock(error) else as_sentence(error)
+        return _LOCKED if is_about_a_lock(error) else as_sentence(in_words(error))
 
 
 def _one_row(model: type[Row]) -> Row:

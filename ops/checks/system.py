@@ -18,7 +18,7 @@ from django.core.checks import CheckMessage, Error, Info, Warning
 from django.db import connection
 
 from core import env
-from core.database.server import is_postgres, server
+from core.database.backend import is_postgres, server
 
 SQLITE_AT_LEAST = (3, 51, 3)
 _HEADER_BYTES = 20

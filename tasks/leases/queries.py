@@ -22,7 +22,6 @@ _RANK = (
     "CASE WHEN {0}priority = 'critical' THEN 0 WHEN {0}priority = 'high' THEN 1 WHEN {0}priority = 'low' THEN 3"
     " ELSE 2 END"
 )
-QUEUE_ORDER = f"{_RANK.format('')}, queued_at, id"
 
 # The one place that says why a queued task may not be claimed now: `t` is the task, `now` the time, `today` its day.
 NOT_NOW = (

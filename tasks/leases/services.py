@@ -25,7 +25,6 @@ from tasks.questions.services import take_answers
 from tasks.relations import follow_status
 
 OUTCOMES = (Status.COMPLETED, Status.FAILED, Status.QUEUED, Status.BLOCKED)
-LONGEST_LEASE_SECONDS = 86_400
 # A heartbeat is written once a second at most, a call that only renews a tenth of its lease apart, at most 10 seconds.
 _BEAT_APART = timedelta(seconds=1)
 _RENEWALS_APART = timedelta(seconds=10)

@@ -11,7 +11,7 @@ import pytest
 from django.template import loader
 from django.test import Client
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from tasks import queries
 from tests.support.installation import Installation
 

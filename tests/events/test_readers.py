@@ -11,7 +11,7 @@ from django.db import transaction
 from pytest_django.fixtures import DjangoAssertNumQueries
 
 from core.database import watcher as database_watcher
-from core.database.notification import Listener, listener
+from core.database.backend import Listener, listener
 from core.database.watcher import Party, Watcher
 from events.models import Event
 from events.readers import FURTHEST_BEHIND, Reader, Readers, Wanted

@@ -133,7 +133,7 @@ def test_the_output_of_a_run_in_progress_has_its_lines_and_no_others(site: Insta
     expect(output).to_contain_text("3", timeout=20_000)
     assert output.text_content() == "1\n2\n3\n"
     operator.get_by_role("button", name="Abort").click()
-    expect(operator.locator("#standing")).to_contain_text("aborted", timeout=10_000)
+    expect(operator.locator("#run-state")).to_contain_text("aborted", timeout=10_000)
     assert output.text_content() == "1\n2\n3\n"
 
 
@@ -154,7 +154,7 @@ def test_a_run_that_prints_nothing_is_not_asked_and_its_next_line_comes_at_once(
     expect(output).to_contain_text("gone on", timeout=10_000)
     assert time.monotonic() - began < 3, "half a second, and what a busy machine adds"
     operator.get_by_role("button", name="Abort").click()
-    expect(operator.locator("#standing")).to_contain_text("aborted", timeout=10_000)
+    expect(operator.locator("#run-state")).to_contain_text("aborted", timeout=10_000)
 
 
 def test_what_was_typed_survives_the_end_of_the_session(site: Installation, browser: Browser) -> None:

@@ -46,13 +46,13 @@ def test_a_test_is_sent_to_a_destination_that_nobody_sees(operator_client: Clien
     assert "json://127.0.0.1/…" in page
     assert "a-secret-path" not in page
     url = f"json://127.0.0.1:{place.port}/a-secret-path"
-    answer = operator_client.post(f"{ALERTS}test/", {"place": secret_fields.fingerprint(url)}, follow=True)
+    answer = operator_client.post(f"{ALERTS}test/", {"destination": secret_fields.fingerprint(url)}, follow=True)
     assert "is on its way" in answer.content.decode()
     AlertSender().tick()
     [body] = place.bodies
     assert "olga sent a test" in json.loads(body)["message"]
     assert Alert.objects.get().state == Delivery.SENT
-    unknown = operator_client.post(f"{ALERTS}test/", {"place": "0" * 32})
+    unknown = operator_client.post(f"{ALERTS}test/", {"destination": "0" * 32})
     assert unknown.status_code == 404
 
 

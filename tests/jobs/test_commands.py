@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from tests.support.installation import ROOT, Installation, wait_for
 
 

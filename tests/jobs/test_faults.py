@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from core.errors import Invalid, NotFound
 from jobs.execution import script_paths
 from tests.support.clock import Clock

@@ -8,7 +8,7 @@ import pytest
 from django.conf import LazySettings
 from django.test import Client
 
-from jobs.execution import output, output_files, runs, shipping
+from jobs.execution import output, output_files, output_shipping, runs
 from jobs.models import Job, JobRun, OutputPiece, State, Trigger
 from tests.support.jobs import capture
 
@@ -23,7 +23,7 @@ def run(db: None, tmp_path: pathlib.Path, settings: LazySettings, operator_clien
     job = Job.objects.create(name="talks", script="talks.sh", schedule="@daily")
     run = runs.request_run(name="talks", trigger=Trigger.OPERATOR, requested_by="olga")
     capture(output_files.output_path(run.pk), TEXT, limit=LIMIT)
-    shipping.shipper().take_in(run.pk)
+    output_shipping.shipper().take_in(run.pk)
     JobRun.objects.filter(job=job).update(state=State.SUCCESS, output_bytes=len(TEXT.encode()))
     return run
 
@@ -60,9 +60,9 @@ def test_output_of_an_installation_that_came_back_from_postgresql_is_in_files_ag
         return {start: path.read_bytes() for start, path in output_files.parts(run.pk)}
 
     before, times = files(), output_files.times(run.pk)
-    shipping.ToDatabase().take_in(run.pk)
+    output_shipping.ToDatabase().take_in(run.pk)
     output_files.delete(run.pk)
-    shipping.InPlace().tidy()
+    output_shipping.InPlace().tidy()
     assert list(files()) == list(before)[:2], "where the head begins, and what is after the gap"
     assert b"".join(files().values()) == b"".join(before.values())
     assert output_files.times(run.pk) == times != []
@@ -76,7 +76,7 @@ def test_the_ends_of_several_outputs_are_what_each_ends_with(run: JobRun, budget
     for piece in (b"a first piece, ", b"a second one\n"):
         with output_files.output_path(short.pk).open("ab") as file:
             file.write(piece)
-        shipping.shipper().take_in(short.pk)
+        output_shipping.shipper().take_in(short.pk)
     tails = output.tails([run.pk, short.pk, silent.pk], budget)
     assert tails.pop(silent.pk, b"") == b""
     assert tails == {run.pk: TEXT.encode()[-budget:], short.pk: b"a first piece, a second one\n"[-budget:]}

@@ -12,7 +12,7 @@ from django_apscheduler.models import DjangoJob, DjangoJobExecution
 
 from core.timestamps import utc_now
 from jobs import services
-from jobs.execution import output, output_files, shipping
+from jobs.execution import output, output_files, output_shipping
 from jobs.execution.retention import prune
 from jobs.models import Alert, Job, JobRun, State, Trigger
 
@@ -40,7 +40,7 @@ def runs_of(job: Job, count: int = 1, *, days: float = 0, state: str = State.SUC
         path = output_files.output_path(run.pk)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * size)
-        shipping.shipper().take_in(run.pk)
+        output_shipping.shipper().take_in(run.pk)
     return made
 
 

@@ -12,7 +12,7 @@ from django.test import Client
 
 from events.readers import readers
 from jobs import services
-from jobs.execution import output, output_files, runs, shipping
+from jobs.execution import output, output_files, output_shipping, runs
 from jobs.execution.runs import Ending, Process
 from jobs.models import Alert, JobRun, State, Trigger
 from tests.support.installation import wait_for
@@ -35,7 +35,7 @@ def write_output(run: JobRun, printed: str, times: str = "") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(printed)
     path.with_name(f"{path.name}.times").write_text(times)
-    shipping.shipper().take_in(run.pk)
+    output_shipping.shipper().take_in(run.pk)
 
 
 def ended_run(printed: str, state: str = State.FAILED, code: int = 3, *, times: str = "") -> JobRun:
@@ -165,7 +165,7 @@ def print_once_somebody_waits(run: JobRun, printed: str) -> None:
     wait_for(lambda: not readers().is_empty())
     with output_files.output_path(run.pk).open("a") as file:
         file.write(printed)
-    shipping.shipper().take_in(run.pk)
+    output_shipping.shipper().take_in(run.pk)
 
 
 @pytest.mark.sqlite("output in files: tests/postgres/test_runners.py has it in the database")

@@ -17,11 +17,11 @@ from core.timestamps import utc_now
 from jobs.models import Job
 from jobs.scheduling import due
 from lobwife.daemon import scheduler
-from lobwife.daemon.lead import Lead
+from lobwife.daemon.leader_work import Work
+from lobwife.daemon.leadership import Lead
 from lobwife.daemon.loop import Loop
 from lobwife.daemon.process import Daemon
 from lobwife.daemon.scheduler import Scheduler
-from lobwife.daemon.work import Work
 from tasks.models import Task
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.sqlite("its notification of commits")]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from tests.support.installation import Installation, wait_for
 from tests.support.jobs import define, trigger
 

@@ -14,7 +14,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from core.processes import raise_open_files
 from tests.support.browser import OPERATOR, PASSWORD, make_operator
 from tests.support.installation import ROOT, Installation, wait_for, write_locked

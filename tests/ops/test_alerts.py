@@ -26,7 +26,8 @@ from broker.models import Action, GitHubState, Outcome
 from core.callers import Caller, Role
 from core.timestamps import iso_text, seconds_text, utc_now
 from jobs import secret_fields, services
-from jobs.alerts import kinds, places, rules
+from jobs.alerts import kinds, rules
+from jobs.alerts import services as alert_services
 from jobs.alerts.delivery import AlertSender
 from jobs.execution import runs
 from jobs.execution.runs import Ending, Process
@@ -267,7 +268,7 @@ def digest_is_due(service: Service) -> None:
 
 def somebody_tests(service: Service) -> None:
     [url] = service.settings.ALERT_URLS
-    places.send_test(fingerprint=secret_fields.fingerprint(url), actor="olga")
+    alert_services.send_test(fingerprint=secret_fields.fingerprint(url), actor="olga")
 
 
 TRANSITIONS = (

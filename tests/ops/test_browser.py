@@ -144,7 +144,7 @@ def test_output_is_followed_until_somebody_scrolls_and_the_run_is_aborted(site: 
     expect(output.locator(".ansi-32").nth(90)).to_have_text("line 91", timeout=20_000)
     assert operator.eval_on_selector("pre.output", "each => each.scrollTop") == 0
     operator.get_by_role("button", name="Abort").click()
-    expect(operator.locator("#standing .badge")).to_have_text("aborted", timeout=20_000)
+    expect(operator.locator("#run-state .badge")).to_have_text("aborted", timeout=20_000)
     expect(operator.get_by_role("button", name="Run again")).to_be_visible()
     expect(operator.locator("#facts .field-outcome")).to_contain_text("aborted", timeout=20_000)
 
@@ -159,7 +159,7 @@ def test_a_job_s_page_keeps_up_with_it_and_with_who_reads(site: Installation, op
     expect(field).to_have_value("--half-typed")
     expect(field).to_be_focused()
     operator.get_by_role("button", name="Abort").click()
-    expect(operator.locator("#standing .badge")).to_have_text("aborted", timeout=20_000)
+    expect(operator.locator("#run-state .badge")).to_have_text("aborted", timeout=20_000)
     operator.goto(url(site, "/jobs/chatty"))
     expect(now).to_have_text("not running", timeout=20_000)
 
@@ -169,7 +169,7 @@ def test_keys_alone_run_a_job_and_edit_a_task(site: Installation, operator: Page
     operator.goto(url(site, "/jobs/moody"))
     tab_to(operator, "Run now")
     operator.keyboard.press("Enter")
-    expect(operator.locator("#standing .badge")).to_have_text("success", timeout=20_000)
+    expect(operator.locator("#run-state .badge")).to_have_text("success", timeout=20_000)
     operator.keyboard.press("/")
     operator.keyboard.type("T3\n")
     operator.wait_for_url("**/tasks/task/3/change/")
@@ -269,11 +269,11 @@ def test_a_task_is_made_completed_and_found_by_the_slash_key(site: Installation,
     operator.keyboard.press("/")
     operator.keyboard.type("paint the fence")
     operator.keyboard.press("Enter")
-    expect(operator.locator(".standing .badge")).to_have_text("queued")
+    expect(operator.locator(".state-line .badge")).to_have_text("queued")
     operator.get_by_role("button", name="Complete").click()
     operator.get_by_role("button", name="Yes, complete").click()
     operator.goto(url(site, "/admin/search/?q=paint the fence"))
-    expect(operator.locator(".standing .badge")).to_have_text("completed")
+    expect(operator.locator(".state-line .badge")).to_have_text("completed")
     expect(operator.locator(".events li").first).to_contain_text("olga")
 
 

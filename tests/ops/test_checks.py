@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from ops.checks import system
 from tests.support import old_service
 from tests.support.installation import Installation

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from tests.support.broker_rig import Rig
 from tests.support.github import Canned
 from tests.support.installation import ROOT, Installation, wait_for, write_locked

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from tests.support.installation import ROOT, Installation
 from tests.support.jobs import define
 

@@ -21,7 +21,7 @@ from pytest_django import Settings
 from broker.github import app
 from broker.models import GitHubState
 from core.timestamps import iso_text, seconds_text, utc_now
-from jobs.execution import output, output_files, shipping
+from jobs.execution import output, output_files, output_shipping
 from jobs.models import Alert, Daemon, Job, JobRun, JobState, State
 from ops import overview, problems, queries
 from ops.checks import machine
@@ -295,7 +295,7 @@ def test_the_reason_of_a_failure_stands_beside_it(operator_client: Client) -> No
     path = output_files.output_path(run.pk)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("reading\n\033[31mcannot open /data/yesterday.csv\033[0m\n\n")
-    shipping.shipper().take_in(run.pk)
+    output_shipping.shipper().take_in(run.pk)
     try:
         reason = "exit 3 · cannot open /data/yesterday.csv"
         assert reason in text(operator_client, "/admin/")

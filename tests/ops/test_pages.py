@@ -15,7 +15,7 @@ from broker.services import register_task
 from core.callers import Caller, Role
 from core.errors import Conflict
 from jobs import services as job_services
-from jobs.execution import output, output_files, runs, shipping
+from jobs.execution import output, output_files, output_shipping, runs
 from jobs.models import Daemon, Job, JobRun, JobState, State, Trigger
 from ops import demo
 from tasks import services
@@ -147,7 +147,7 @@ def test_output_is_coloured_by_classes_and_never_markup(operator_client: Client)
     path.write_text(
         "10 %\r50 %\r100 %\n\033[1;31m<script>alert(1)</script>\nstill\033[0m plain\033]0;title\a\nunfinished"
     )
-    shipping.shipper().take_in(run.pk)
+    output_shipping.shipper().take_in(run.pk)
     try:
         page = text(operator_client, f"/admin/jobs/jobrun/{run.pk}/live/")
         lines = re.findall(r'<span class="line " id="L(\d+)"><a [^>]*></a>(.*?)\n</span>', page)
@@ -161,7 +161,7 @@ def test_output_is_coloured_by_classes_and_never_markup(operator_client: Client)
         assert offset
         JobRun.objects.filter(pk=run.pk).update(state=State.SUCCESS)
         last = operator_client.get(f"/admin/jobs/jobrun/{run.pk}/live/?offset={offset[1]}")
-        assert 'unfinished\n</span><div id="standing"' in last.content.decode()
+        assert 'unfinished\n</span><div id="run-state"' in last.content.decode()
         assert last["HX-Trigger"] == "over"
         found = text(operator_client, f"/admin/jobs/jobrun/{run.pk}/change/?find=STILL")
         assert 'line=3#L3"><span class="number">3</span> still plain' in found

@@ -16,8 +16,7 @@ from django.db import DatabaseError, OperationalError, connection, connections, 
 from django.db.models import Sum
 from django.db.utils import IntegrityError
 
-from core.database.messages import in_words, in_words_for_the_console, is_about_a_lock
-from core.database.notification import data_version, listener
+from core.database.backend import data_version, in_words, in_words_for_the_console, is_about_a_lock, listener
 from core.database.statements import read_one
 from core.postgres.gevent_connection import GeventConnection
 from core.postgres.notification import Listener

@@ -26,7 +26,7 @@ KILL_SECONDS, CUT_SECONDS, START_SECONDS = 10, 30, 150
 WRITE_IN_TERM = """
 import django; django.setup()
 from django.db import OperationalError, transaction
-from lobwife.daemon.lead import Lead
+from lobwife.daemon.leadership import Lead
 from tasks.models import Task
 with Lead({term}).bound():
     try:

@@ -19,7 +19,7 @@ from jobs import nodes
 from jobs.models import Daemon as DaemonRow
 from jobs.models import Job, Node, NodeKind
 from jobs.services import define_job, set_enabled
-from lobwife.daemon.lead import Lead
+from lobwife.daemon.leadership import Lead
 from lobwife.daemon.process import Daemon
 from ops.checks import fleet, state
 from tasks.models import Task
@@ -31,7 +31,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def beating(kind: NodeKind, **values: object) -> nodes.Heartbeat:
     heartbeat = nodes.Heartbeat(kind)
     heartbeat.beat(leads=bool(values.pop("leads", False)))
-    Node.objects.filter(pk=heartbeat.node_id).update(**values)
+    assert heartbeat.node is not None
+    Node.objects.filter(pk=heartbeat.node.pk).update(**values)
     return heartbeat
 
 

@@ -9,7 +9,7 @@ from django.conf import LazySettings
 
 from core.timestamps import utc_now
 from jobs.execution import output, output_files
-from jobs.execution.shipping import shipper
+from jobs.execution.output_shipping import shipper
 from jobs.models import Job, JobRun, State, Trigger
 
 pytestmark = pytest.mark.django_db

@@ -15,7 +15,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from core.timestamps import utc_now
 from jobs import services
-from jobs.execution import dead_runners, output, output_files, queue_reasons, runs, shipping
+from jobs.execution import dead_runners, output, output_files, output_shipping, queue_reasons, runs
 from jobs.execution.dead_runners import DeadRunners
 from jobs.execution.process import boot_id
 from jobs.execution.queues import queue
@@ -133,7 +133,7 @@ def test_what_a_killed_runner_executed_is_lost_and_tried_again_elsewhere(both: R
     Job.objects.update(runs_on="any")
     script = int((both.here / f"pid-{run.pk}").read_text())
     wait_for(lambda: not is_running(script), what="nothing of it goes on")
-    leader = DeadRunners(patience=0)
+    leader = DeadRunners(grace_seconds=0)
     leader.tick()
     assert state_of(run) == State.RUNNING  # it may have lost its connection
     Node.objects.filter(pk=run.node_row).update(beat_at=Now() - timedelta(minutes=1))
@@ -252,7 +252,7 @@ def test_what_a_runner_fetched_that_died_is_offered_again_or_forgotten(job: Job)
     runs.record_end(asked[2], Ending(State.SKIPPED, "it was late"))
     queue().mend()
     assert [jobs_of(run) for run in asked] == [[("todo", "tpu")], [("doing", "tpu")], []]
-    DeadRunners(patience=0).tick()
+    DeadRunners(grace_seconds=0).tick()
     assert state_of(asked[1]) == State.LOST
     assert jobs_of(asked[1]) == []
 
@@ -302,7 +302,7 @@ def test_a_starting_node_settles_what_no_living_node_executes(job: Job) -> None:
 def test_output_over_its_limit_keeps_its_head_and_tail_in_the_database(job: Job) -> None:
     run = request(job)
     assert runs.record_start(run, Process(1, 1, "a boot"))
-    capture, shipper, data = Capture(str(output_files.output_path(run.pk)), 8000, []), shipping.ToDatabase(), b""
+    capture, shipper, data = Capture(str(output_files.output_path(run.pk)), 8000, []), output_shipping.ToDatabase(), b""
     for number in range(100):
         lines = b"".join(b"%d.%d\n" % (number, line) for line in range(50))
         data += lines

@@ -17,7 +17,7 @@ from access import keys
 from access.keys import create_key
 from broker.audit import SYSTEM
 from core.callers import Role
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from core.timestamps import utc_now
 from jobs.alerts.rules import on_task_failed
 from jobs.models import Alert

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from tests.support.installation import Installation
 from tests.support.rest_tasks import events, made, patch, shown
 

@@ -7,20 +7,21 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from broker import diagnosis, queries, registrations, services
 from broker.github import app
 from broker.models import GitHubState, IssuedToken
 from broker.tokens import issue, revoke
 from core.callers import Caller, Role
-from core.errors import LobwifeError
+from core.console import OperatorCommand
 
 OPERATOR = Caller("command line", Role.OPERATOR)
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "The token broker: its state, why a task gets no token, a token for a task, the end of its tokens."
+    requires_system_checks = "__all__"
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
@@ -36,14 +37,11 @@ class Command(BaseCommand):
             action.add_argument("task", help="T42, a slug, a name, an assignee, a legacy id")
             action.set_defaults(run=run)
 
-    def handle(self, *arguments: Any, **options: Any) -> None:
+    def act(self, **options: Any) -> None:
         task = options.get("task") or ""
         if _printable(task) != task:
             raise CommandError(f"{_printable(task)} names no task: it is not printable text")
-        try:
-            options["run"](task)
-        except LobwifeError as error:
-            raise CommandError(str(error)) from None
+        options["run"](task)
 
     def _status(self) -> None:
         summary, state = queries.summary(), GitHubState.load()

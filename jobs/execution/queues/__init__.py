@@ -4,34 +4,38 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from django.utils.module_loading import import_string
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from jobs.models import JobRun
 
 _EMBEDDED = "jobs.execution.queues.embedded.EmbeddedQueue"
 _DISTRIBUTED = "jobs.execution.queues.distributed.DistributedQueue"  # it needs procrastinate
 
 
-class Source(Protocol):
-    """The runs that one runner may start."""
+class Source:
+    """The runs that one runner may start. As it is here, nothing is fetched: there is nothing to hand back."""
 
     def start(self) -> None:
         """Begin to look for runs."""
 
     def has_fetched(self) -> bool:
         """Return whether some wait that no commit tells of. It is asked all the time."""
+        return False
 
     def has_runs(self) -> bool:
         """Return whether there may be some now."""
+        raise NotImplementedError
 
     def runs(self, running_of: Counter[int]) -> Iterator[JobRun]:
         """Yield runs, each as soon as it may start; `running_of` counts what this runner executes, by job."""
+        raise NotImplementedError
 
     def counts_others(self) -> bool:
         """Return whether other runners execute runs of the same jobs."""
+        return False
 
     def started(self, run_id: int) -> None:
         """Take note that this runner executes a run."""
@@ -44,6 +48,7 @@ class Source(Protocol):
 
     def leftovers(self) -> list[JobRun]:
         """Return running runs that an earlier process of this machine left, which nobody executes any more."""
+        raise NotImplementedError
 
     def stop(self) -> None:
         """Look for no more runs, and hand back those that were not started."""
@@ -52,8 +57,11 @@ class Source(Protocol):
         """Wait for what was handed back, until the monotonic deadline."""
 
 
-class RunQueue(Protocol):
-    """How runs that are queued reach runners. Its calls belong into the transaction that writes the rows."""
+class RunQueue:
+    """How runs that are queued reach runners. Its calls belong into the transaction that writes the rows.
+
+    The rows are enough where one daemon notices each commit.
+    """
 
     def offer(self, runs: Sequence[JobRun]) -> None:
         """Offer runs that have just been queued, or queued again."""
@@ -69,6 +77,7 @@ class RunQueue(Protocol):
 
     def source(self, labels: Sequence[str], slots: int, wake: Callable[[], object]) -> Source:
         """Return the runs for a runner that serves these labels, so many at a time; `wake` is called when one comes."""
+        raise NotImplementedError
 
 
 def queue() -> RunQueue:

@@ -25,14 +25,15 @@ from procrastinate.manager import JobManager
 from psycopg.errors import RaiseException
 
 from core.database.clock import database_now
-from jobs.execution.queues.fetched import STALLED_SECONDS, TASK, FetchedRuns
+from jobs.execution.queues import RunQueue
+from jobs.execution.queues.worker import STALLED_SECONDS, TASK, FetchedRuns
 from jobs.models import JobRun, State
 
 _LOCK, _RUN = "job {}", "run {}"
 _AT_ONCE = 500
 
 
-class DistributedQueue:
+class DistributedQueue(RunQueue):
     """Queues runs by procrastinate, within the transaction of Django's connection."""
 
     def __init__(self) -> None:

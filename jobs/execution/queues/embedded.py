@@ -6,36 +6,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from core.timestamps import utc_now
+from jobs.execution.queues import RunQueue, Source
 from jobs.models import JobRun, State
 
 
-class EmbeddedQueue:
+class EmbeddedQueue(RunQueue):
     """A queued row is all that it takes: the daemon notices each commit."""
 
-    def offer(self, runs: Sequence[JobRun]) -> None:
-        """Do nothing."""
-
-    def withdraw(self, run_ids: Sequence[int]) -> None:
-        """Do nothing."""
-
-    def close(self, run_id: int) -> None:
-        """Do nothing."""
-
-    def mend(self) -> None:
-        """Do nothing."""
-
-    def source(self, labels: Sequence[str], slots: int, wake: Callable[[], object]) -> ReadyRows:
+    def source(self, labels: Sequence[str], slots: int, wake: Callable[[], object]) -> Source:
         return ReadyRows()
 
 
-class ReadyRows:
+class ReadyRows(Source):
     """The rows that are ready, in their order, but for those of jobs that have no place."""
-
-    def start(self) -> None:
-        """Do nothing."""
-
-    def has_fetched(self) -> bool:
-        return False
 
     def has_runs(self) -> bool:
         return JobRun.objects.ready(utc_now()).exists()
@@ -49,23 +32,5 @@ class ReadyRows:
             else:
                 yield run
 
-    def counts_others(self) -> bool:
-        return False
-
-    def started(self, run_id: int) -> None:
-        """Do nothing."""
-
-    def not_started(self, run: JobRun) -> None:
-        """Do nothing: its row says what became of it."""
-
-    def finished(self, run_id: int) -> None:
-        """Do nothing."""
-
     def leftovers(self) -> list[JobRun]:
         return list(JobRun.objects.select_related("job").filter(state=State.RUNNING).order_by("id"))
-
-    def stop(self) -> None:
-        """Do nothing."""
-
-    def close(self, deadline: float) -> None:
-        """Do nothing."""

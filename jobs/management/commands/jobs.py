@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pathlib
-import sys
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from core.console import OperatorCommand, add_json, operator
+from core.console import OperatorCommand, add_json, operator, read_text
 from jobs import definitions, queries, services
 from jobs.management.commands import runs as runs_command
 from jobs.models import Job
@@ -102,12 +101,7 @@ class Command(OperatorCommand):
         return 0
 
     def _import(self, file: str, *, dry_run: bool) -> int:
-        try:
-            text = sys.stdin.read() if file == "-" else pathlib.Path(file).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise CommandError(f"{file} can't be read: {reason}.") from None
-        plan = definitions.plan_import(text)
+        plan = definitions.plan_import(read_text(file))
         if dry_run:
             self.stdout.write(plan.diff() or "Nothing would change.", ending="" if plan.diff() else "\n")
             return 0

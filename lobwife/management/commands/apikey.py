@@ -7,20 +7,19 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from access import keys, policy
 from access.models import ApiKey, Mode, UncredentialedCaller
 from core.callers import Role
-from core.errors import LobwifeError
+from core.console import OperatorCommand
 from core.text import one_line
 from core.timestamps import utc_now
 from tasks.ids import parse_typed_id
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Make, list and revoke API keys, and decide whether callers need a credential."
-    requires_system_checks = ()  # what they warn of is not what was asked
 
     def add_arguments(self, parser: CommandParser) -> None:
         commands = parser.add_subparsers(dest="action", required=True)
@@ -39,12 +38,8 @@ class Command(BaseCommand):
         access.set_defaults(run=self._access)
         access.add_argument("mode", nargs="?", choices=Mode.values)
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        actor = f"{getpass.getuser()} (command)"
-        try:
-            options["run"](options, actor)
-        except LobwifeError as error:
-            raise CommandError(str(error)) from None
+    def act(self, **options: Any) -> None:
+        options["run"](options, f"{getpass.getuser()} (command)")
 
     def _create(self, options: dict[str, Any], actor: str) -> None:
         number = parse_typed_id(options["task"] or "")

@@ -12,7 +12,7 @@ from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import OperationalError
 
-from core.database.server import is_postgres, one_at_a_time
+from core.database.backend import is_postgres, one_at_a_time
 from core.errors import LobwifeError
 from lobwife.management.destructive import keep_copy_or_refuse
 from lobwife.takeover import json_files

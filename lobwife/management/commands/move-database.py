@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import CommandParser
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from core.console import OperatorCommand
+from core.console import OperatorCommand, progress
 from lobwife.database_move import SQLITE, Observer, move
 
 
@@ -24,9 +22,7 @@ class Command(OperatorCommand):
 
     def act(self, **options: Any) -> int:
         to: str = options["to"]
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        with progress() as bar:
             line = bar.add_task("", total=None)
 
             def on_table(name: str, rows: int) -> None:

@@ -7,19 +7,18 @@ import pathlib
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
-from core.errors import LobwifeError
+from core.console import OperatorCommand
 from core.text import one_line
 from lobwife.backups.restore import restore
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = (
         "Make the database what a copy holds: one of backups/, or any other. The daemon must be stopped; web may run."
         " What is replaced is kept as lobmob.db.before-restore."
     )
-    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=pathlib.Path)
@@ -28,16 +27,13 @@ class Command(BaseCommand):
         no_input = "don't ask, whatever the copy changes"
         parser.add_argument("--no-input", action="store_false", dest="interactive", help=no_input)
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            done = restore(
-                file=options["file"].absolute(),
-                actor=_whoever_runs_this(),
-                trusted=options["trust"],
-                confirm=self._confirm if options["interactive"] else self._list,
-            )
-        except LobwifeError as error:
-            raise CommandError(str(error)) from None
+    def act(self, **options: Any) -> None:
+        done = restore(
+            file=options["file"].absolute(),
+            actor=_whoever_runs_this(),
+            trusted=options["trust"],
+            confirm=self._confirm if options["interactive"] else self._list,
+        )
         self.stdout.write(f"Restored, with {done.tasks} tasks.")
         if done.kept_as is None:
             self.stdout.write("What was there before could not be read, so it was not kept.")

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from jobs.models import DEFAULT_LABEL, NodeKind, is_a_label
 from lobwife.daemon.process import Daemon
 from lobwife.management.commands import daemon

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import connection
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from core.errors import Unavailable
+from core.console import OperatorCommand, progress
 from lobwife.daemon.upkeep import vault_token
 from vaultsync.sync import Sync
 from vaultsync.vault import SyncObserver, SyncResult, Vault
@@ -19,28 +16,27 @@ from vaultsync.vault import SyncObserver, SyncResult, Vault
 _WAIT_SECONDS = 120
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Sync the vault: fetch, merge, write the notes of changed tasks, commit, push."
+    requires_system_checks = "__all__"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--full", action="store_true", help="compare every note with its task")
         parser.add_argument("--dry-run", action="store_true", help="say what would be written, and write nothing")
 
-    def handle(self, *, full: bool, dry_run: bool, **options: Any) -> None:
+    def act(self, **options: Any) -> None:
+        dry_run: bool = options["dry_run"]
         connection.ensure_connection()  # before anything is left in a folder without a database
-        console = Console(file=sys.stderr)
-        columns = (TextColumn("notes compared"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            line = bar.add_task("notes", total=None, visible=False)
+        with progress() as bar:
+            line = bar.add_task("notes compared", total=None, visible=False)
 
-            def progress(done: int, total: int) -> None:
+            def on_progress(done: int, total: int) -> None:
                 bar.update(line, completed=done, total=total, visible=True)
 
-            sync = Sync(Vault.from_settings(vault_token), SyncObserver(on_progress=progress))
-            try:
-                result = sync.run(reason="manage.py sync", full=full, dry_run=dry_run, wait_seconds=_WAIT_SECONDS)
-            except Unavailable as error:
-                raise CommandError(str(error)) from None
+            sync = Sync(Vault.from_settings(vault_token), SyncObserver(on_progress=on_progress))
+            result = sync.run(
+                reason="manage.py sync", full=options["full"], dry_run=dry_run, wait_seconds=_WAIT_SECONDS
+            )
         self._tell(result, dry_run)
 
     def _tell(self, result: SyncResult, dry_run: bool) -> None:

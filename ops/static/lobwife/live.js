@@ -121,18 +121,6 @@
     if (link) link.focus();
   });
 
-  // Output is followed as it grows, until somebody scrolls up to read.
-  const followed = document.querySelector("[data-follow]");
-  if (followed) {
-    let atEnd = true;
-    const toEnd = () => { if (atEnd) followed.scrollTop = followed.scrollHeight; };
-    followed.addEventListener("scroll", () => {
-      atEnd = followed.scrollTop + followed.clientHeight >= followed.scrollHeight - 24;
-    });
-    new MutationObserver(toEnd).observe(followed, { childList: true });
-    toEnd();
-  }
-
   // The next firings follow the schedule as one types.
   const firings = document.getElementById("firings");
   let typing;

@@ -6,19 +6,18 @@ import getpass
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from core.callers import Caller, Role
-from core.errors import LobwifeError
+from core.console import OperatorCommand
 from core.timestamps import iso_text
 from tasks.ids import parse_typed_id
 from tasks.leases import services
 from tasks.leases.queries import current_leases
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "List who holds which task, or take a task away from its holder."
-    requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         commands = parser.add_subparsers(dest="action", required=True)
@@ -27,7 +26,7 @@ class Command(BaseCommand):
         away.add_argument("task", help="T42")
         away.add_argument("--reason", default="", help="what its holder is told")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def act(self, **options: Any) -> None:
         if options["action"] == "list":
             self._list()
             return
@@ -35,12 +34,9 @@ class Command(BaseCommand):
         if number is None:
             raise CommandError(f"the task is {options['task']!r}: write it as T42")
         actor = f"{getpass.getuser()} (command)"
-        try:
-            lease = services.take_away(
-                task_id=number, actor=actor, caller=Caller("command line", Role.OPERATOR), reason=options["reason"]
-            )
-        except LobwifeError as error:
-            raise CommandError(str(error)) from None
+        lease = services.take_away(
+            task_id=number, actor=actor, caller=Caller("command line", Role.OPERATOR), reason=options["reason"]
+        )
         self.stdout.write(f"T{number} was taken away from {lease.who}, and is queued again.")
 
     def _list(self) -> None:

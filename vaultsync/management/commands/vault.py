@@ -7,10 +7,10 @@ from collections import Counter
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import connection
 
-from core.errors import Unavailable
+from core.console import OperatorCommand
 from core.git.command import Git, GitError
 from core.git.lock import vault_lock
 from core.text import one_line
@@ -22,8 +22,9 @@ from vaultsync.notes.importing import DRIFT, IMPORTED, SKIPPED, import_notes
 _WAIT_SECONDS = 120
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Import notes that no task knows, or accept a remote whose history was rewritten."
+    requires_system_checks = "__all__"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
@@ -31,18 +32,15 @@ class Command(BaseCommand):
         verb.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
         verbs.add_parser("accept-remote", help="let the next sync merge a rewritten remote in")
 
-    def handle(self, *, verb: str, **options: Any) -> None:
+    def act(self, **options: Any) -> None:
         connection.ensure_connection()  # before anything is left in a folder without a database
         if not (settings.VAULT_PATH / ".git").is_dir():
             raise CommandError(f"there is no vault at {settings.VAULT_PATH}; `manage.py sync` makes one")
-        try:
-            with vault_lock(settings.STATE_DIR, wait_seconds=_WAIT_SECONDS) as lock:
-                if verb == "import":
-                    self._import(dry_run=options["dry_run"])
-                else:
-                    self._accept(Git(settings.VAULT_PATH, lock=lock))
-        except Unavailable as error:
-            raise CommandError(str(error)) from None
+        with vault_lock(settings.STATE_DIR, wait_seconds=_WAIT_SECONDS) as lock:
+            if options["verb"] == "import":
+                self._import(dry_run=options["dry_run"])
+            else:
+                self._accept(Git(settings.VAULT_PATH, lock=lock))
 
     def _import(self, *, dry_run: bool) -> None:
         counts = Counter[str]()

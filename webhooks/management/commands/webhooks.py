@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import pathlib
-import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandParser
 
-from core.errors import LobwifeError
+from core.console import OperatorCommand, read_text
 from webhooks import definitions, services
 from webhooks.models import Subscription
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "List webhooks; write them as YAML and read them back; make a new secret; resume one that was paused."
-    requires_system_checks = ()  # what they warn of is not what was asked
 
     def add_arguments(self, parser: CommandParser) -> None:
         commands = parser.add_subparsers(dest="action")
@@ -33,11 +30,8 @@ class Command(BaseCommand):
             command.set_defaults(run=run)
             command.add_argument("name")
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            options["run"](options)
-        except LobwifeError as error:
-            raise CommandError(str(error)) from None
+    def act(self, **options: Any) -> None:
+        options["run"](options)
 
     def _list(self, options: dict[str, Any]) -> None:
         for subscription in Subscription.objects.all():
@@ -48,12 +42,7 @@ class Command(BaseCommand):
         self.stdout.write(definitions.exported(), ending="")
 
     def _import(self, options: dict[str, Any]) -> None:
-        file = options["file"]
-        try:
-            text = sys.stdin.read() if file == "-" else pathlib.Path(file).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise CommandError(f"{file} can't be read: {error}.") from None
-        plan = definitions.plan_import(text)
+        plan = definitions.plan_import(read_text(options["file"]))
         for name, secret in definitions.carry_out(plan).items():
             self.stdout.write(f"The secret of {name}, shown this once: {secret}")
         self.stdout.write(f"{len(plan.made)} made, {len(plan.changed)} changed, {plan.same} as they were.")

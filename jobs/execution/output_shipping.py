@@ -8,11 +8,10 @@ import time
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from django.db import transaction
 
-from core.database.server import is_postgres
+from core.database.backend import is_postgres
 from jobs.execution import output_files, output_pieces
 from jobs.models import JobRun, OutputPiece, State
 
@@ -21,7 +20,7 @@ _EVERY_SECONDS = 0.5
 _MOST_BYTES = 2**20  # of a run, in one transaction
 
 
-class Shipper(Protocol):
+class Shipper:
     """Brings output to where it is read, and lets go of what is left here."""
 
     def ship(self, run_ids: Collection[int]) -> None:
@@ -45,17 +44,8 @@ def shipper() -> Shipper:
     return ToDatabase() if is_postgres() else InPlace()
 
 
-class InPlace:
+class InPlace(Shipper):
     """Output stays in the files: they are where it is read."""
-
-    def ship(self, run_ids: Collection[int]) -> None:
-        """Do nothing."""
-
-    def ship_rest(self, run_id: int) -> None:
-        """Do nothing."""
-
-    def take_in(self, run_id: int) -> None:
-        """Do nothing."""
 
     def let_go(self, run_id: int) -> None:
         with contextlib.suppress(OSError):
@@ -80,7 +70,7 @@ class _Shipped:
     segments_from: int = 0
 
 
-class ToDatabase:
+class ToDatabase(Shipper):
     """Output goes to the database at most twice a second; a run that was settled by others gets no more."""
 
     def __init__(self) -> None:

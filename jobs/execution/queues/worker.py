@@ -28,6 +28,7 @@ from core.database.clock import database_now
 from core.processes import backoff
 from jobs.execution import output_files, runs
 from jobs.execution.process import boot_id
+from jobs.execution.queues import Source
 from jobs.models import JobRun, State
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class _Fetched:
             self.over.set_result(seconds)
 
 
-class FetchedRuns:
+class FetchedRuns(Source):
     """The runs for one runner, fetched by procrastinate."""
 
     def __init__(self, labels: Sequence[str], slots: int, wake: Callable[[], object]) -> None:

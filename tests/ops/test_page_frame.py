@@ -18,7 +18,7 @@ from core.callers import Role
 from core.timestamps import utc_now
 from jobs import services as job_services
 from jobs.models import Daemon, Job, JobRun, State
-from ops import frame
+from ops import page_frame
 from tasks import services
 from tests.support.pages import text
 
@@ -86,16 +86,16 @@ def test_problems_are_counted_again_where_something_happened_and_else_once_a_min
     cache.clear()
     with time_machine.travel(utc_now(), tick=False) as clock:
         Daemon.objects.update_or_create(pk=1, defaults={"pid": 7, "beat_at": utc_now()})
-        assert frame.load(fresh=True).count.number == 0
+        assert page_frame.load(fresh=True).count.number == 0
         JobRun.objects.create(job=Job.objects.all()[0], state=State.FAILED, trigger="rest", queued_at=utc_now())
         clock.shift(11)
-        assert frame.load(fresh=True).count.number == 0, "there was no event"
+        assert page_frame.load(fresh=True).count.number == 0, "there was no event"
         services.create_task(fields={"name": "Mend the roof"}, actor="x")
-        assert frame.load(fresh=True).count.number == 1
+        assert page_frame.load(fresh=True).count.number == 1
         JobRun.objects.all().delete()
         clock.shift(61)
         Daemon.objects.update(beat_at=utc_now())
-        assert frame.load(fresh=True).count.number == 0
+        assert page_frame.load(fresh=True).count.number == 0
 
 
 def test_the_palette_goes_everywhere_and_acts(operator_client: Client) -> None:

@@ -8,13 +8,13 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from django.conf import settings
 from django.db import connection
 from django.db.utils import DatabaseError
 
-from core.database.server import server
+from core.database.backend import server
 from core.errors import Conflict, Unavailable
 from jobs import nodes
 
@@ -45,10 +45,10 @@ class Lead:
                 connection.set_fence("")  # type: ignore[attr-defined]
 
 
-class Candidacy(Protocol):
-    """What makes a daemon the leader."""
+class Candidacy:
+    """What makes a daemon the leader. As it is here it never leads: a runner."""
 
-    lead: Lead | None
+    lead: Lead | None = None
 
     def stand(self) -> None:
         """Begin; raises LobwifeError when this daemon can't run at all."""
@@ -66,8 +66,8 @@ def candidacy() -> Candidacy:
     return SingleDaemon() if database is None else Election(database.leader_lock())
 
 
-class SingleDaemon:
-    """The daemon of a state directory, of which there is one; it leads as long as it runs."""
+class SingleDaemon(Candidacy):
+    """The daemon of a state directory, of which there is one; it leads as long as it runs, and has the lock as long."""
 
     def __init__(self) -> None:
         self.lead: Lead | None = None
@@ -92,29 +92,8 @@ class SingleDaemon:
         self._file.flush()
         self.lead = Lead()
 
-    def resign(self) -> None:
-        """Never happens."""
 
-    def withdraw(self) -> None:
-        """Keep the lock until the process ends."""
-
-
-class NoCandidacy:
-    """Never leads: a runner."""
-
-    lead: Lead | None = None
-
-    def stand(self) -> None:
-        """Do nothing."""
-
-    def resign(self) -> None:
-        """Do nothing."""
-
-    def withdraw(self) -> None:
-        """Do nothing."""
-
-
-class Election:
+class Election(Candidacy):
     """Stands for leader in a thread of its own, which keeps the lock while this daemon has it.
 
     A lead that is over stays here until `resign()`: so this daemon never leads twice at once.

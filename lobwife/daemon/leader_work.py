@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from lobwife.daemon.lead import Lead
+from lobwife.daemon.leadership import Lead
 from lobwife.daemon.loop import Loop
 from lobwife.daemon.scheduler import Scheduler
 from lobwife.daemon.upkeep import loops, upkeep

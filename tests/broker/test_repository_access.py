@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.test import Client
 
-from broker import reach
+from broker import repository_access
 from broker.models import Action, Outcome, TokenAudit
 from core.timestamps import iso_text
 from tasks import services
@@ -29,7 +29,7 @@ def token(at: datetime, task: str, repos: str = '["acme/web"]', sha: str = "") -
 
 
 def holders(repo: str = "acme/web", day: str = "2026-02-17") -> list[str]:
-    return [holder.entry.task_id for holder in reach.on_day(repo, day).holders]
+    return [holder.entry.task_id for holder in repository_access.on_day(repo, day).holders]
 
 
 def test_tokens_count_that_were_good_on_the_day() -> None:
@@ -57,9 +57,11 @@ def test_who_was_registered_could_have_asked_until_the_end() -> None:
     entry(Action.REGISTERED, TUESDAY - timedelta(days=3), "ended")
     entry(Action.DEREGISTERED, TUESDAY - timedelta(days=2), "ended")
     entry(Action.REGISTERED, TUESDAY + timedelta(days=3), "later")
-    assert [each.entry.task_id for each in reach.on_day("acme/web", "2026-02-17").registered] == [f"T{task.pk}"]
+    assert [each.entry.task_id for each in repository_access.on_day("acme/web", "2026-02-17").registered] == [
+        f"T{task.pk}"
+    ]
     task.events.update(status="completed", created_at="2026-02-15 00:00:00")
-    assert reach.on_day("acme/web", "2026-02-17").registered == []
+    assert repository_access.on_day("acme/web", "2026-02-17").registered == []
 
 
 def test_the_page_answers_in_words_with_links(operator_client: Client) -> None:

@@ -1,68 +1,39 @@
-"""The places that alerts go to, without their secrets: who uses each, a test of it, and what can be acknowledged."""
+"""What people do about alerts: test a destination, acknowledge, try again, snooze."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.conf import settings
 from django.db import transaction
 
 from core.errors import Invalid, NotFound
 from core.timestamps import utc_now
-from jobs import change_log, secret_fields
+from jobs import change_log
 from jobs.alerts import rules
+from jobs.alerts.destinations import all_destinations
 from jobs.models import Alert, AlertKind, AlertSetting, Delivery, Job, Severity
 
 _LONGEST_SNOOZE_HOURS = 24 * 14
 
 
-@dataclass
-class Place:
-    """A destination: its masked URL, the jobs and kinds that name it, and the newest alert that was for it."""
-
-    fingerprint: str
-    mask: str
-    is_for_all: bool = False
-    jobs: list[str] = field(default_factory=list)
-    kinds: list[str] = field(default_factory=list)
-    last: Alert | None = None
-
-
-def all_places() -> list[Place]:
-    """Return every configured destination once, those for all jobs first."""
-    places: dict[str, Place] = {}
-    for url in settings.ALERT_URLS:
-        _place(places, url).is_for_all = True
-    for name, text in Job.objects.exclude(alert_urls="").order_by("name").values_list("name", "alert_urls"):
-        for url in secret_fields.split(text):
-            _place(places, url).jobs.append(name)
-    for setting in AlertSetting.objects.exclude(urls="").order_by("kind"):
-        for url in secret_fields.split(setting.urls):
-            _place(places, url).kinds.append(str(setting))
-    for place in places.values():
-        place.last = Alert.objects.filter(fingerprint=place.fingerprint).order_by("-id").first()
-    return list(places.values())
-
-
 def send_test(*, fingerprint: str, actor: str) -> Alert:
-    """Queue a message to one place, which the daemon sends at once; raises NotFound."""
-    place = next((each for each in all_places() if each.fingerprint == fingerprint), None)
-    if place is None:
+    """Queue a message to one destination, which the daemon sends at once; raises NotFound."""
+    destination = next((each for each in all_destinations() if each.fingerprint == fingerprint), None)
+    if destination is None:
         raise NotFound("this destination is no longer configured")
     now = utc_now()
     link = rules.link_to(None)
-    body = f"{actor} sent a test. Alerts of {_of_whom(place)} arrive here."
+    body = f"{actor} sent a test. Alerts of {destination.of_whom} arrive here."
     with transaction.atomic():
         return Alert.objects.create(
             kind=AlertKind.TEST,
             severity=Severity.INFO,
-            job_name="" if place.is_for_all or not place.jobs else place.jobs[0],
+            job_name="" if destination.is_for_all or not destination.jobs else destination.jobs[0],
             title="Test of this destination",
             body=f"{body}\n{link}" if link else body,
-            destination=place.mask,
-            fingerprint=place.fingerprint,
+            destination=destination.mask,
+            fingerprint=destination.fingerprint,
             created_at=now,
             next_attempt_at=now,
         )
@@ -109,15 +80,3 @@ def _end_of_snooze(hours: int) -> datetime | None:
     if not 0 <= hours <= _LONGEST_SNOOZE_HOURS:
         raise Invalid(f"alerts are snoozed for at most {_LONGEST_SNOOZE_HOURS} hours")
     return utc_now() + timedelta(hours=hours) if hours else None
-
-
-def _place(places: dict[str, Place], url: str) -> Place:
-    fingerprint = secret_fields.fingerprint(url)
-    return places.setdefault(fingerprint, Place(fingerprint, secret_fields.mask(url)))
-
-
-def _of_whom(place: Place) -> str:
-    if place.is_for_all:
-        return "all jobs and of the daemon"
-    names = [*place.jobs, *(f"the kind “{kind}”" for kind in place.kinds)]
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -32,7 +32,7 @@ def _page(request: HttpRequest, title: str, *, status: int) -> HttpResponse:
     ]
     may_resend = request.method == "POST" and _came_from_us(request) and bool(fields)
     context = {"title": title, "fields": fields if may_resend else [], "is_signed_in": request.user.is_authenticated}
-    return render(request, "resend.html", context, status=status)
+    return render(request, "expired_form.html", context, status=status)
 
 
 def _came_from_us(request: HttpRequest) -> bool:
