@@ -50,6 +50,8 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Installation:
 def test_a_command_in_the_wrong_place_says_how_to_name_the_right_one_and_leaves_no_file(tmp_path: pathlib.Path) -> None:
     elsewhere = Installation(tmp_path)
     wrong = (("trigger", "x", "--wait"), ("apikey", "list"), ("sync",), ("backup",), ("vault", "import"), ("daemon",))
+    if is_postgres():
+        wrong = tuple(command for command in wrong if command[0] != "vault")  # which looks for the vault first
     file = f"The database {elsewhere.state / 'lobmob.db'} is not there: set LOBWIFE_STATE_DIR to"
     for command in wrong:
         done = elsewhere.manage(*command, check=False)
