@@ -228,8 +228,8 @@ class NewClaim(Body):
     types: Words | None = Field(None, description="Only tasks of these types.")
     repos: Repos | None = Field(None, description="Only tasks all of whose repositories are among these.")
     runner: Word = Field("", description="What the caller calls itself.")
-    lease_seconds: Annotated[Integer, Field(ge=1, le=86_400)] = 900
-    wait_seconds: Annotated[Integer, Field(ge=0, le=60)] = 0
+    lease_seconds: Annotated[int, Field(ge=1, le=86_400), BeforeValidator(_integer)] = 900
+    wait_seconds: Annotated[int, Field(ge=0, le=60), BeforeValidator(_integer)] = 0
 
 
 class NewHeartbeat(Body):

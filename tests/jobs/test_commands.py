@@ -198,10 +198,10 @@ def test_a_dry_run_shows_the_difference_without_secrets_and_changes_nothing(
         ({"schedule": "61 * * * *"}, "job bad: schedule: '61 * * * *' is not a schedule"),
         ({"timezone": "Mars/Base"}, "job bad: timezone: 'Mars/Base' is not a timezone"),
         ({"script": "../x.sh"}, "job bad: script: a script is named by its file name alone"),
-        ({"retries": "two"}, "job bad: retries Input should be a valid integer"),
-        ({"colour": "red"}, "job bad: colour Extra inputs are not permitted"),
+        ({"retries": "two"}, "job bad: retries must be a valid integer"),
+        ({"colour": "red"}, "job bad: colour is not a known field"),
         ({"concurrency": "sometimes"}, "job bad: concurrency: Value 'sometimes' is not a valid choice."),
-        ({"arguments": [1]}, "job bad: arguments.0 Input should be a valid string"),
+        ({"arguments": [1]}, "job bad: arguments.0 must be a valid string"),
     ],
 )
 def test_one_bad_job_keeps_the_whole_file_out(
