@@ -17,7 +17,7 @@ from lobwife import __version__
 from tests.support.installation import ROOT, Installation, wait_for
 from tests.support.old_service import dump, make_database, make_json
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite("the image with a volume")]
 
 ENTRY = ROOT / "deploy" / "bin" / "lobwife"
 LET_THROUGH = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]

@@ -12,7 +12,7 @@ import pytest
 from tests.support.container import Container, give
 from tests.support.old_service import make_database
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite("the image with a volume")]
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1yZ0a7Jc1mZ7S8C9bYl1yW2mYwZk0c3v5c0yq4n3bT somebody"
 

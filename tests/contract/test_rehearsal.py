@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.installation import ROOT
 
+pytestmark = pytest.mark.sqlite("the older service's file")
+
 
 def rehearse(*options: str) -> list[list[str]]:
     """The table's lines, without its head; fails when one of them did."""

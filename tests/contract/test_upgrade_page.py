@@ -20,6 +20,8 @@ from tests.support.container import Container, give
 from tests.support.installation import ROOT
 from tests.support.old_service import make_database
 
+pytestmark = pytest.mark.sqlite("the older service's file")
+
 PAGE = (ROOT / "docs" / "upgrade.md").read_text()
 BEFORE = PAGE.partition("## Before")[2].partition("## The change")[0]
 IN_THE_OLD_POD = re.findall(r"^ *kubectl -n lobmob exec deploy/lobwife -- (.*)$", BEFORE, re.MULTILINE)

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, StorageState, expect
@@ -32,8 +33,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         made.manage("demo")
         with made.database() as database:
             database.execute(
-                "INSERT INTO job_state (name, enabled) SELECT name, 0 FROM jobs_job WHERE true"
-                " ON CONFLICT (name) DO UPDATE SET enabled = 0"
+                "INSERT INTO job_state (name, enabled) SELECT name, FALSE FROM jobs_job WHERE true"
+                " ON CONFLICT (name) DO UPDATE SET enabled = FALSE"
             )
             database.execute("UPDATE tasks SET status = 'completed'")
             for rows in (  # nothing to say
@@ -66,8 +67,9 @@ def newest_run(site: Installation, name: str) -> tuple[int, str]:
 
 def seconds_since_end(site: Installation, name: str) -> float:
     with site.database() as database:
-        sql = "SELECT (julianday('now') - julianday(max(ended_at))) * 86400 FROM jobs_jobrun WHERE job_id = ?"
-        return float(database.execute(sql, (job_id(site, name),)).fetchone()[0])
+        sql = "SELECT max(ended_at) FROM jobs_jobrun WHERE job_id = ?"
+        ended = datetime.fromisoformat(database.execute(sql, (job_id(site, name),)).fetchone()[0])
+    return (datetime.now(UTC).replace(tzinfo=None) - ended).total_seconds()
 
 
 def run_in_place(page: Page, name: str) -> None:
