@@ -8,9 +8,10 @@ from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
 from django import template
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.views.main import ERROR_FLAG, ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -126,7 +127,7 @@ def previous_page(request: HttpRequest, default: str) -> str:
 
 
 class StrictAdmin(admin.ModelAdmin[Any]):
-    """An admin whose list takes the parameters of its filters and no other lookups.
+    """An admin whose list takes the parameters of its filters, their `more_parameters` too, and no other lookups.
 
     Django lets every lookup on the model's own columns pass: also on those that pages mask, and also `regex`, which
     SQLite leaves to Python. And it takes seconds to make a query of thousands of words, while nobody else is answered.
@@ -145,14 +146,17 @@ class StrictAdmin(admin.ModelAdmin[Any]):
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         try:
             return super().get_changelist_instance(request)
-        except OverflowError:  # a number that no column holds; Django answers with the whole list
-            raise IncorrectLookupParameters from None
+        except (DisallowedModelAdminLookup, OverflowError):  # the latter for a number that no column holds
+            if ERROR_FLAG in request.GET:
+                raise DisallowedModelAdminLookup("the address has a filter that the list doesn't know") from None
+        messages.warning(request, "The address had a filter that this list doesn't know: it shows everything.")
+        raise IncorrectLookupParameters  # Django redirects to the whole list
 
 
 def _parameters(item: Any) -> set[str]:
     """Return the parameters of an item of `list_filter`."""
     if isinstance(item, type):  # a SimpleListFilter
-        return {str(getattr(item, "parameter_name", ""))}
+        return {item.parameter_name, *getattr(item, "more_parameters", ())}  # type: ignore[attr-defined]
     field = item[0] if isinstance(item, list | tuple) else item
     return {field, *(f"{field}__{lookup}" for lookup in ("exact", "isnull", "gte", "lt", "id__exact"))}
 

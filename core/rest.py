@@ -24,6 +24,12 @@ BodyT = TypeVar("BodyT", bound=BaseModel)
 DefaultT = TypeVar("DefaultT")
 _WHOLE = re.compile(r"\d+", re.ASCII)
 _LARGEST = 10**18
+# pydantic's words, as they go on after a field's name.
+_WORDING = {
+    "Input should": "must",
+    "Field required": "is required",
+    "Extra inputs are not permitted": "is not a known field",
+}
 
 
 class Problem(Schema):
@@ -84,7 +90,10 @@ def validate(schema: type[BodyT], data: dict[str, Any]) -> BodyT:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "body"
-        raise Invalid(f"{field} {first['msg']}") from None
+        reason = first["msg"]
+        for words, ours in _WORDING.items():
+            reason = reason.replace(words, ours, 1)
+        raise Invalid(f"{field} {reason}") from None
 
 
 def request_body(schema: type[BaseModel], example: dict[str, Any] | None = None) -> dict[str, Any]:

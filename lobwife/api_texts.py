@@ -23,14 +23,16 @@ curl -H "Authorization: Bearer $LOBWIFE_API_KEY" "$LOBWIFE_URL/api/v1/tasks?limi
 On this page press **Authorize** and paste the key; who is signed in to the admin needs none.
 
 **Who may do what.** A key has a role, and each route says below which roles may call it: `agent` (its one task),
-`service` (creates and registers tasks), `operator` (everything), `viewer` (reads). Pods can send their Kubernetes
+`runner` (claims tasks and gets a key for each), `service` (creates and registers tasks), `operator` (everything),
+`viewer` (reads). Pods can send their Kubernetes
 token for the audience `lobwife` in place of a key.
 
 **Answers.** Everything is JSON; times are UTC. Each error is `{"error": "a sentence that says what to do"}`: 400 for a
 wrong request, 401 without a valid credential, 403 where the role may not, 404, 409 where the state does not allow it,
-413 for more than 1 MiB, 429 for too many (with `Retry-After`), 503 while the database can't be used: try again.
+413 for more than 1 MiB, 429 for too many (with `Retry-After`), 503 while the database can't be used: try again. A 503
+of a token says, too, when lobwife has no GitHub App: then a person has to set one up.
 
-**Paging.** Lists take `limit` and go on with `before_id`, the last id of the page before. The header `X-Request-ID`
+**Paging.** Lists take `limit`, and the header `Link` has the address of the next page. The header `X-Request-ID`
 of an answer names it in the logs.
 
 Routes without `v1` are those of the older service, which stay as they were.
@@ -223,7 +225,7 @@ _REFUSALS_OF = {
     ("/api/v1/costs", 409): "the source 'session-3/turn-12' of T42 had other numbers: name each report anew",
     ("/api/v1/runs/{run_id}/abort", 409): "run 314 is over: success",
     ("/api/v1/runs/{run_id}/retry", 409): "run 314 is not over",
-    ("/api/v1/tasks/claim", 400): "lease_seconds Input should be less than or equal to 86400",
+    ("/api/v1/tasks/claim", 400): "lease_seconds must be less than or equal to 86400",
     (
         "/api/v1/tasks/{task_id}/questions",
         409,

@@ -40,10 +40,10 @@ class Frame:
 
 
 def load(*, fresh: bool = False) -> Frame:
-    """Read the daemon's row; for who asks for a fresh count the problems are counted every ten seconds.
+    """Read the daemon's row, and how many problems there are.
 
-    Where nothing happens they are counted once a minute, for what time alone brings.
-    A page takes the last count as it is: to load it costs one query.
+    They are counted once a minute, for what time alone brings; for who asks for a fresh count every ten seconds, where
+    something happened.
     """
     try:
         daemon = state.daemon()
@@ -56,13 +56,13 @@ def load(*, fresh: bool = False) -> Frame:
 
 
 def remember(findings: Sequence[Finding], newest_event: int = 0) -> None:
-    """Keep the count of problems for the next pages; it holds for longer where the newest event before it is told."""
+    """Keep the count of problems for the next pages; it holds for longer where the newest event before it is named."""
     cache.set(_key(), (utc_now(), newest_event, Count(len(findings), worst(findings))), _COUNT_SECONDS)
 
 
 def _count(fresh: bool) -> Count:
     stored: tuple[datetime, int, Count] | None = cache.get(_key())
-    if fresh and (stored is None or (utc_now() - stored[0]).total_seconds() > _COUNT_FRESH_SECONDS):
+    if stored is None or (fresh and (utc_now() - stored[0]).total_seconds() > _COUNT_FRESH_SECONDS):
         newest = newest_id()
         if stored is None or stored[1] != newest:
             remember(problems.unacknowledged(utc_now()), newest)

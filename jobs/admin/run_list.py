@@ -50,6 +50,7 @@ class StateFilter(admin.SimpleListFilter):
 
     title = "state"
     parameter_name = "state"
+    more_parameters = ("state__exact",)
 
     def __init__(self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any) -> None:
         if "state__exact" in params:  # as the addresses of earlier versions have it
@@ -57,7 +58,7 @@ class StateFilter(admin.SimpleListFilter):
         super().__init__(request, params, model, model_admin)
 
     def expected_parameters(self) -> list[str | None]:
-        return ["state", "state__exact"]
+        return [self.parameter_name, *self.more_parameters]
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
         return [(name, name) for name in _STATES]
@@ -77,9 +78,10 @@ class RangeFilter(admin.SimpleListFilter):
 
     title = "time"
     parameter_name = "range"
+    more_parameters = ("since", "until")
 
     def __init__(self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any) -> None:
-        for name in ("since", "until"):
+        for name in self.more_parameters:
             params.pop(name, None)
         super().__init__(request, params, model, model_admin)
 
@@ -87,7 +89,7 @@ class RangeFilter(admin.SimpleListFilter):
         return time_range.PRESETS
 
     def expected_parameters(self) -> list[str | None]:
-        return ["range", "since", "until"]
+        return [self.parameter_name, *self.more_parameters]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[JobRun]) -> QuerySet[JobRun]:
         return within(queryset, chosen_range(request))
@@ -105,9 +107,6 @@ class RunList(ReadOnlyAdmin):
     show_full_result_count = False
     ordering = ("-queued_at", "-id")
     actions = ("retry_selected", "abort_selected")
-
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        return lookup == "state__exact" or super().lookup_allowed(lookup, value, request)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[JobRun]:
         runs = super().get_queryset(request)

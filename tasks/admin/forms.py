@@ -164,7 +164,7 @@ class TaskForm(ConflictAwareForm[Task]):
         if name == "name" and not (value or "").strip():
             raise Invalid("name must not be empty")
         if name == "estimate_minutes" and value is not None and not _MINUTES.fullmatch(value):
-            raise Invalid("estimate_minutes must be a whole number")
+            raise Invalid("estimate_minutes must be a whole number, 0 or more")
         wrong = [line for line in value or () if not _REPO.fullmatch(line)] if name == "repos" else []
         if wrong:
             raise Invalid(f"repos {wrong[0][:100]!r} is not a repository such as owner/name")

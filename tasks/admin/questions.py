@@ -83,7 +83,8 @@ class QuestionAdmin(ReadOnlyAdmin):
         except NotFound as error:
             raise Http404(str(error)) from None
         except LobwifeError as error:
-            messages.error(request, as_sentence(str(error)))
+            own = f" You wrote: {answer}" if request.POST.get("answer") else ""
+            messages.error(request, f"{as_sentence(str(error))}{own}")
         else:
             messages.success(
                 request, f"Question {pk} is answered: {Truncator(question.answer or '').chars(_LONGEST_TEXT)}"
@@ -112,7 +113,12 @@ class QuestionAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         context = {
             **self.admin_site.each_context(request),
-            **{"title": str(question).capitalize(), "opts": self.opts, "original": question, "media": self.media},
+            **{
+                "title": f"Question {question.pk} of T{question.task_id}",
+                "opts": self.opts,
+                "original": question,
+                "media": self.media,
+            },
             **{"each": with_tasks([question])[0], "may_answer": may_answer(request)},
         }
         return TemplateResponse(request, "admin/tasks/question_view.html", context)

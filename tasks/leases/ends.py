@@ -56,11 +56,12 @@ def over(task_id: int, fence: int) -> Conflict:
     """Return the error that says why a fence is no good any more, and who has the task now."""
     lease = queries.lease_of(task_id, fence)
     how = (lease.end or LeaseEnd.EXPIRED) if lease else "unknown"
+    state = f"is over ({how})" if lease else "was never given"
     newest = queries.live_lease(task_id)
     holder = (
         f"{newest.who} holds it with fence {newest.fence}" if newest and newest.fence != fence else "nobody holds it"
     )
-    return Conflict(f"fence {fence} of task T{task_id} is over ({how}); {holder}", code=code_of(how))
+    return Conflict(f"fence {fence} of task T{task_id} {state}; {holder}", code=code_of(how))
 
 
 def code_of(how: str) -> str:

@@ -96,8 +96,8 @@ def answer_question(*, question_id: int, answer: str, actor: str | None, caller:
         raise Conflict(f"question {question_id} was withdrawn: task T{question.task_id} ended before it was answered")
     if question.answer != answer:
         raise Conflict(
-            f"{question.answered_by} answered question {question_id} already, at {question.answered_at:%H:%M} UTC on"
-            f" {question.answered_at:%Y-%m-%d}: {_quoted(question.answer or '')}"
+            f"question {question_id} was answered by {question.answered_by} already, at"
+            f" {question.answered_at:%H:%M} UTC on {question.answered_at:%Y-%m-%d}: {_quoted(question.answer or '')}"
         )
     return question
 

@@ -67,8 +67,9 @@ def test_a_question_is_answered_where_it_is_shown(operator_client: Client, numbe
 def test_of_two_operators_the_second_is_told_who_answered(operator_client: Client, number: int) -> None:
     question = asked(number, "Go on?", "Approve", "Reject")
     answer_question(question_id=question.pk, answer="Reject", actor="anna", caller=Caller("anna", Role.OPERATOR))
-    said = answer(operator_client, question, LIST, choice="Approve")
-    assert f"Anna answered question {question.pk} already" in said
+    said = answer(operator_client, question, LIST, answer="Only on Sunday")
+    assert f"Question {question.pk} was answered by anna already" in said
+    assert "You wrote: Only on Sunday" in said
     assert "“Reject”" in said
     assert "is answered" in answer(operator_client, question, LIST, choice="Reject"), "it is what both want"
 

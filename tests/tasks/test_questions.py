@@ -105,7 +105,7 @@ def test_the_same_answer_again_is_the_same_and_another_is_refused(agent: Client,
     assert post(operator, f"questions/{asked}/answer", {"answer": " reject "}, 200) == first
     second = client_of(Role.OPERATOR, "ben")
     refused = post(second, f"questions/{asked}/answer", {"answer": "Approve"}, 409)["error"]
-    assert refused.startswith(f"key:operator answered question {asked} already")
+    assert refused.startswith(f"question {asked} was answered by key:operator already")
     assert refused.endswith("“Reject”")
     assert TaskEvent.objects.filter(event_type="question_answered").count() == 1
 

@@ -69,7 +69,7 @@ def test_it_works_without_scripts_and_the_second_is_told(
     page.goto(url(site, LIST))
     site.post(f"/api/v1/questions/{question}/answer", {"answer": "Reject", "actor": "anna"})
     page.click(f"#choice-{question}-1")
-    expect(page.locator(".messagelist")).to_contain_text(f"Anna (local) answered question {question} already")
+    expect(page.locator(".messagelist")).to_contain_text(f"Question {question} was answered by anna (local) already")
     leave(context)
     assert state(site, question)[0] == "Reject"
 

@@ -78,9 +78,9 @@ def test_the_interval_fetches_what_others_pushed(world: World, follower: VaultFo
         clone = world.clone()
         clone.write("k/a.md", "theirs\n")
         clone.push()
-        clock.forward(299)
+        clock.forward(240)
         assert follower.tick() is False
-        clock.forward(2)
+        clock.forward(61)
         assert follower.tick() is True
         assert world.text("k/a.md") == "theirs\n"
         clock.forward(6 * 3600)
