@@ -274,6 +274,9 @@ class AccessPolicyAdmin(RecordedAdmin):
     def save_model(self, request: HttpRequest, obj: AccessPolicy, form: Any, change: bool) -> None:
         policy.decide(mode=obj.decided or obj.initial or Mode.REQUIRED, actor=request.user.get_username())
 
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Leave it to `decide`, which records it for commands too."""
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 

@@ -13,6 +13,7 @@ from access import queries
 from access.models import AccessPolicy, Mode, UncredentialedCaller
 from core.errors import Invalid
 from core.timestamps import utc_now
+from events import change_log
 
 log = logging.getLogger(__name__)
 _MOST_CALLERS = 2000
@@ -40,7 +41,9 @@ def decide(*, mode: str, actor: str) -> None:
     if mode not in Mode.values:
         raise Invalid(f"the mode is one of {', '.join(Mode.values)}, not {mode[:100]!r}")
     decision = {"decided": mode, "decided_by": actor, "decided_at": utc_now()}
-    AccessPolicy.objects.update_or_create(pk=AccessPolicy.SINGLE, defaults=decision)
+    with transaction.atomic():
+        decided, _ = AccessPolicy.objects.update_or_create(pk=AccessPolicy.SINGLE, defaults=decision)
+        change_log.record([decided], f"set to {mode}", actor=actor)
 
 
 def record_caller(address: str, program: str, route: str) -> None:

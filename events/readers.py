@@ -6,6 +6,7 @@ A waiting reader holds no thread, no connection to the database and no lock; und
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 import time
 from collections import Counter, deque
@@ -14,11 +15,14 @@ from typing import NamedTuple
 
 import orjson
 from django.conf import settings
+from django.db import connection
+from django.db.utils import DatabaseError
 
 from core.database.watcher import Watcher, watcher
 from core.errors import TooManyRequests
 from events.services import MOST_AT_ONCE, CursorGone, StoredEvent, newest_id, read_after
 
+log = logging.getLogger(__name__)
 # A reader may fall so many events behind before it has to read on from a cursor.
 FURTHEST_BEHIND = 1000
 _CHECK_SECONDS = 4.0
@@ -92,6 +96,7 @@ class Readers:
         self._by_caller: Counter[str] = Counter()
         self._is_closed = False
         self._checked_at = 0.0
+        self._is_checking = False
         self.cursor = 0  # all readers have been handed what comes up to here
 
     def enter(self, reader: Reader) -> None:
@@ -124,7 +129,7 @@ class Readers:
         return not self._readers
 
     def look(self) -> None:
-        """Hand out what is new, and now and then end readers whose credential is no good any more."""
+        """Hand out what is new, and now and then begin to end readers whose credential is no good any more."""
         with self._lock:
             try:
                 is_more = True
@@ -139,9 +144,9 @@ class Readers:
                     reader.is_behind = True
                     reader.add([])
                 self.cursor = gone.next
-        if time.monotonic() - self._checked_at > _CHECK_SECONDS:
-            self._check()
-            self._checked_at = time.monotonic()
+        if time.monotonic() - self._checked_at > _CHECK_SECONDS and not self._is_checking:
+            self._is_checking = True
+            threading.Thread(target=self._check, name="check of readers", daemon=True).start()
 
     def close(self) -> None:
         """Have everybody go, and nobody wait any more: the process stops."""
@@ -184,13 +189,19 @@ class Readers:
                     reader.add(shared)
 
     def _check(self) -> None:
-        """Ask once for each credential, not for each reader."""
+        """Ask once for each credential, not for each reader; in a thread, since a cluster may be slow to answer."""
         good: dict[str, bool] = {}
-        for reader in list(self._readers):
-            if reader.credential not in good:
-                good[reader.credential] = reader.is_admitted()
-            if not good[reader.credential]:
-                reader.end()
+        try:
+            for reader in list(self._readers):
+                if reader.credential not in good:
+                    good[reader.credential] = reader.is_admitted()
+                if not good[reader.credential]:
+                    reader.end()
+        except DatabaseError as error:
+            log.warning("credentials of readers could not be checked: %s", error)
+        finally:
+            connection.close()
+            self._checked_at, self._is_checking = time.monotonic(), False
 
 
 def encode(event: StoredEvent) -> Encoded:

@@ -174,7 +174,7 @@ _ALL = (
     EventType("key.revoked", "An API key was revoked.", "ci", {"name": "name of the key"}, is_audit=True),
     EventType(
         "admin.changed",
-        "Somebody changed something in the admin, or a job or secret by REST or a command.",
+        "Somebody changed something in the admin, or a job, secret, webhook or the access mode by REST or a command.",
         "nightly-report",
         {
             "model": "kind of thing, such as jobs.job; null for all jobs at once",

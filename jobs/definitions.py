@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, StrictBool, StrictInt, StrictStr
 
 from core.definitions import read_definitions
 from core.errors import Invalid
-from jobs import change_log, secret_fields, services
+from events import change_log
+from jobs import secret_fields, services
 from jobs.models import Job, JobState
 
 _REQUIRED = ("description", "script", "schedule")

@@ -13,7 +13,8 @@ from django.db.models import F
 
 from core.errors import Conflict, Invalid, NotFound
 from core.timestamps import utc_now
-from jobs import change_log, secret_fields, secrets
+from events import change_log
+from jobs import secret_fields, secrets
 from jobs.execution import script_paths
 from jobs.models import Daemon, Job, JobState
 from jobs.scheduling import cron

@@ -14,7 +14,7 @@ from django.urls import NoReverseMatch, reverse
 
 from broker.models import Outcome, TokenAudit
 from core.timestamps import iso_text, parse, seconds_text
-from jobs import change_log
+from events import change_log
 from jobs.execution import reasons
 from jobs.models import FAILURES, JobRun, State
 from ops import queries

@@ -126,14 +126,12 @@ class SubscriptionAdmin(RecordedAdmin):
     def secret_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Make a new secret and show it, this once."""
         subscription = _changeable(request, pk)
-        secret = services.new_secret(name=subscription.name)
-        self.log_change(request, subscription, "made a new secret")
+        secret = services.new_secret(name=subscription.name, actor=request.user.get_username())
         return self._show_secret(request, subscription, secret)
 
     def resume_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         subscription = _changeable(request, pk)
-        services.resume(name=subscription.name)
-        self.log_change(request, subscription, "resumed")
+        services.resume(name=subscription.name, actor=request.user.get_username())
         messages.success(request, f"{subscription.name} is sent to again, from the event that it stopped at.")
         return redirect("admin:webhooks_subscription_change", pk)
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, StrictBool, StrictStr
 
 from core.definitions import read_definitions
 from core.errors import Invalid
+from events import change_log
 from tasks.ids import parse_typed_id
 from webhooks import services
 from webhooks.models import Subscription
@@ -76,12 +77,15 @@ def plan_import(text: str) -> Plan:
     return plan
 
 
-def carry_out(plan: Plan) -> dict[str, str]:
+def carry_out(plan: Plan, *, actor: str) -> dict[str, str]:
     """Do what was planned, all or none; return the secrets of the new ones by name, which is not possible later."""
     with transaction.atomic():
         for subscription in plan.changed:
             services.save(subscription)
-        return {new.name: services.create(name=new.name, fields=_columns(new))[1] for new in plan.made}
+        made = [services.create(name=new.name, fields=_columns(new)) for new in plan.made]
+        change_log.record([subscription for subscription, _ in made], "imported", actor=actor)
+        change_log.record(plan.changed, "changed with an import", actor=actor)
+        return {subscription.name: secret for subscription, secret in made}
 
 
 def _columns(subscription: Subscription) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 
 from core import encryption
 from core.errors import Conflict, Invalid, NotFound
+from events import change_log
 from events import services as feed
 from events.types import expand
 from webhooks import targets
@@ -49,21 +50,23 @@ def save(subscription: Subscription) -> None:
         subscription.save(update_fields=[*FIELDS, *FAILURE_FIELDS])
 
 
-def new_secret(*, name: str) -> str:
+def new_secret(*, name: str, actor: str) -> str:
     """Replace the secret and return the new one, which is not possible later; raises NotFound."""
     subscription = get(name)
     secret = _new_secret(subscription)
     with transaction.atomic():
         subscription.save(update_fields=["encrypted"])
+        change_log.record([subscription], "given a new secret", actor=actor)
     return secret
 
 
-def resume(*, name: str) -> None:
+def resume(*, name: str, actor: str) -> None:
     """Send again, from the event that it stopped at; raises NotFound."""
     subscription = get(name)
     cleared = {"paused_at": None, "note": "", "failures": 0, "failing_since": None, "next_attempt_at": None}
     with transaction.atomic():
         Subscription.objects.filter(pk=subscription.pk).update(**cleared)
+        change_log.record([subscription], "resumed", actor=actor)
 
 
 def pause(subscription: Subscription, note: str, now: datetime) -> None:

@@ -9,7 +9,8 @@ from django import forms
 from core.conflicts import ConflictAwareForm
 from core.errors import LobwifeError
 from core.text import as_sentence
-from jobs import change_log, secret_fields, secrets, services
+from events import change_log
+from jobs import secret_fields, secrets, services
 from jobs.admin.fields import DurationField, NamesField, PairsField, ScheduleInput, ScriptInput, WordsField
 from jobs.execution import script_paths
 from jobs.models import Job, Secret

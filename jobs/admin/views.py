@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import zoneinfo
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.core.exceptions import PermissionDenied
+from django.db import close_old_connections
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
@@ -200,7 +201,13 @@ def whole_output(request: HttpRequest, pk: int) -> HttpResponseBase:
         raise PermissionDenied
     if not JobRun.objects.filter(pk=pk).exists():
         raise Http404
-    response = StreamingHttpResponse(output.whole(pk), content_type="text/plain; charset=utf-8")
+
+    def pieces() -> Iterator[bytes]:
+        for piece in output.whole(pk):
+            close_old_connections()  # others use it while the client reads
+            yield piece
+
+    response = StreamingHttpResponse(pieces(), content_type="text/plain; charset=utf-8")
     response["X-Content-Type-Options"] = "nosniff"
     return response
 

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from core.errors import Invalid, NotFound
 from core.timestamps import utc_now
-from jobs import change_log
+from events import change_log
 from jobs.alerts import rules
 from jobs.alerts.destinations import all_destinations
 from jobs.models import Alert, AlertKind, AlertSetting, Delivery, Job, Severity

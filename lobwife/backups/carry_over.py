@@ -21,6 +21,7 @@ from core.sqlite.copy_reader import tables
 from core.timestamps import utc_now
 from events.models import Event
 from jobs.models import ACTIVE, AlertSetting, Job, JobRun, JobState, State
+from jobs.services import DEFINITION
 from tasks.models import TaskPlan
 from webhooks.models import Subscription
 
@@ -41,10 +42,6 @@ _ACCESS: Sequence[type[models.Model]] = (
     AllowedService,
 )
 _NAMED = {"account": (User, "username"), "API key": (ApiKey, "name"), "allowed service": (AllowedService, "name")}
-_DEFINITION = [
-    *("script", "schedule", "timezone", "timeout_seconds", "concurrency", "max_parallel", "misfire", "retries"),
-    *("arguments", "environment", "secrets", "working_directory", "alert_urls", "ping_url"),
-]
 
 
 @dataclass(frozen=True)
@@ -117,15 +114,17 @@ def changed_jobs(copy: sqlite3.Connection, reference: pathlib.Path) -> list[str]
     """Return the jobs that are defined otherwise in the copy, each with the columns that differ, or enabled in it."""
     changes: list[str] = []
     with _attached(copy, reference):
-        present = {name: (enabled, values) for name, enabled, *values in copy.execute(_jobs_of("present"))}
-        for name, enabled, *values in copy.execute(_jobs_of("main")):
+        existing = copy.execute("SELECT name FROM pragma_table_info(?, 'present')", [Job._meta.db_table]).fetchall()
+        columns = [name for name in DEFINITION if (name,) in existing]  # a database of an earlier version lacks some
+        present = {name: (enabled, values) for name, enabled, *values in copy.execute(_jobs_of("present", columns))}
+        for name, enabled, *values in copy.execute(_jobs_of("main", columns)):
             if name not in present:
                 state = "enabled" if enabled else "disabled"
-                changes.append(f"job {name} is new and {state}, with the script {values[0]}")
+                changes.append(f"job {name} is new and {state}, with the script {values[columns.index('script')]}")
                 continue
             was_enabled, before = present[name]
             if before != values:
-                pairs = zip(_DEFINITION, before, values, strict=True)
+                pairs = zip(columns, before, values, strict=True)
                 changes.append(f"job {name}: other {', '.join(column for column, old, new in pairs if old != new)}")
             if enabled and not was_enabled:
                 changes.append(f"job {name} is disabled and would be enabled")
@@ -149,10 +148,10 @@ def changed_receivers(copy: sqlite3.Connection, reference: pathlib.Path) -> list
     return changes
 
 
-def _jobs_of(schema: str) -> str:
-    """Return the query for name, whether it is enabled, and definition of each job; a job without a row is enabled."""
+def _jobs_of(schema: str, columns: Sequence[str]) -> str:
+    """Return the query for name, whether it is enabled, and columns of each job; a job without a row is enabled."""
     return f"""
-        SELECT job.name, coalesce(job_state.enabled, 1), {", ".join(_DEFINITION)} FROM {schema}.{Job._meta.db_table} job
+        SELECT job.name, coalesce(job_state.enabled, 1), {", ".join(columns)} FROM {schema}.{Job._meta.db_table} job
         LEFT JOIN {schema}.{JobState._meta.db_table} job_state ON job_state.name = job.name ORDER BY job.name
     """  # noqa: S608
 

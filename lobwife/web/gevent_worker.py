@@ -10,7 +10,7 @@ import errno
 import io
 import sys
 import time
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import gevent
@@ -106,10 +106,12 @@ class BoundedWorker(GeventWorker):  # type: ignore[misc]  # the package has no t
             if req._expected_100_continue:
                 sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
                 sock.flush()
-            is_small = length is not None and length <= _LARGE_BYTES
             try:
-                with gevent.Timeout(BODY_SECONDS), nullcontext() if is_small else self._large_bodies:
-                    data = req.body.read(BODY_BYTES + 1)
+                with gevent.Timeout(BODY_SECONDS):
+                    data = req.body.read(_LARGE_BYTES)
+                    if len(data) == _LARGE_BYTES:  # who only says that much is coming takes no place
+                        with self._large_bodies:
+                            data += req.body.read(BODY_BYTES + 1 - _LARGE_BYTES)
             except gevent.Timeout:
                 _refuse(req, sock, "408 Request Timeout", "the body did not come in within 30 seconds")
             except (ChunkMissingTerminator, InvalidChunkExtension, InvalidChunkSize, ParseException):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission
+from django.core.management import call_command
 from django.test import Client
 
 from access import keys
 from access.models import ApiKey
 from core.callers import Role
+from events.models import Event
 from tasks import services
 from tests.support.pages import text
 
@@ -59,3 +62,15 @@ def test_permissions_are_chosen_by_what_they_allow(operator_client: Client) -> N
     sent = {"name": "Night shift", "permissions": [permission.pk]}
     assert operator_client.post("/admin/auth/group/add/", sent).status_code == 302
     assert list(Group.objects.get(name="Night shift").permissions.all()) == [permission]
+
+
+def test_who_opens_the_api_is_recorded_once_wherever_it_is_done(operator_client: Client) -> None:
+    call_command("apikey", "access", "open")
+    operator_client.post("/admin/lobwife/accesspolicy/1/change/", {"decided": "required"})
+    changes = LogEntry.objects.order_by("pk").values_list("object_repr", "change_message")
+    assert [(name, message.partition(" by ")[0]) for name, message in changes] == [
+        ("API access: open", "set to open"),
+        ("API access: required", "set to required"),
+    ]
+    command, page = Event.objects.filter(type="admin.changed").order_by("pk")
+    assert (str(command.actor).endswith(" (command)"), page.actor) == (True, "olga")

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.test import RequestFactory
 from django.test.utils import override_settings
+from django.urls import resolve
 
+from access.gate import Gate
 from access.kubernetes import Cluster
 from core.callers import Caller
 from core.errors import TooManyRequests, Unavailable
@@ -75,3 +78,20 @@ def test_refused_tokens_do_not_push_good_ones_out(
     api.asked.clear()
     assert isinstance(outcome(cluster, good), Caller)
     assert api.asked == []
+
+
+def test_who_reads_a_stream_stays_while_the_cluster_fails_and_goes_when_it_refuses(
+    api: Kubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("access.kubernetes._CACHE_SECONDS", 0.0)
+    address = f"https://127.0.0.1:{api.environment['KUBERNETES_SERVICE_PORT']}"
+    with override_settings(KUBERNETES_API=address, KUBERNETES_CREDENTIALS=api.folder, KUBERNETES_ROLES=ROLES):
+        gate = Gate()
+    token = api.issue("lobmob/lobboss", "")
+    request = RequestFactory().get("/api/v1/events", headers={"Authorization": f"Bearer {token}"})
+    gate.admit(request, resolve(request.path))
+    api.is_down = True
+    assert request.is_admitted()  # type: ignore[attr-defined]
+    api.is_down = False
+    del api.tokens[token]
+    assert not request.is_admitted()  # type: ignore[attr-defined]

@@ -6,18 +6,24 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import sys
+import threading
+import time
 from typing import Any
 
 import pytest
-from lobwife_client import Refused, Unreachable
+from lobwife_client import Client, Refused, Unreachable
+from lobwife_client.lease import Lease
 from lobwife_client.runner import environment, folders, output, repositories
-from lobwife_client.runner.process import Process
+from lobwife_client.runner.execution import Execution, Options
+from lobwife_client.runner.process import Process, start_supervisor
+from lobwife_client.runner.state import StateFile
 from lobwife_client.runner.usage import UsageFile
 from lobwife_client.runner.workspace import Workspace, filled_in
 
-from tests.support.installation import ROOT
+from tests.support.installation import ROOT, wait_for
 
 BASE = "https://github.com"
 
@@ -199,6 +205,24 @@ def test_lines_of_usage_are_reported_once_when_they_are_complete(tmp_path: pathl
     costs.error = Refused("no", 409)
     usage.report(costs, "T1")  # type: ignore[arg-type]
     assert [report["source"] for report in costs.reports] == ["T1.1/usage/1", "T1.1/usage/4", "T1.1/usage/5"]
+
+
+def test_a_server_that_does_not_answer_keeps_no_command_past_its_lease(tmp_path: pathlib.Path) -> None:
+    seconds, beginning = 4.0, time.monotonic()
+    supervisor = start_supervisor()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        task = {"id": 1, "task_id": "T1", "name": "Fix it", "key": "lw_a", "lease": {"fence": 1}}
+        script = """echo '{"model": "m"}' > "$LOBWIFE_USAGE_FILE"; sleep 60"""
+        options = Options(("sh", "-c", script), "box", url, tmp_path, grace=1.0, machine={"PATH": os.environ["PATH"]})
+        lease = Lease(Client(url, "lw_a", retry_seconds=0), task, seconds=seconds)
+        execution = Execution(lease, options, StateFile(tmp_path / "state", {}), threading.Event(), supervisor)
+        thread = threading.Thread(target=execution.run)
+        thread.start()
+        wait_for(lambda: supervisor.poll() is not None, seconds=30, what="the command is ended")
+        took = time.monotonic() - beginning
+    thread.join(30)  # what waits for an answer gets an error
+    assert took < seconds
 
 
 def test_a_file_of_usage_that_is_something_else_is_not_read(tmp_path: pathlib.Path) -> None:

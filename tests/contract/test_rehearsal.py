@@ -23,7 +23,10 @@ def rehearse(*options: str) -> list[list[str]]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "start", "again"),
-    [("root, old", "ok", "ok"), ("2000, old of 1000", "lobwife: uid 2000 may not write /home/lobwife/state", None)],
+    [
+        ("none or 1000, old of root, fsGroup", "ok", "ok"),
+        ("2000, old of 1000", "lobwife: uid 2000 may not write /home/lobwife/state", None),
+    ],
 )
 def test_a_line_of_it(name: str, start: str, again: str | None) -> None:
     [[line, started, *results]] = rehearse("--only", name)

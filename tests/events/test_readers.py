@@ -17,6 +17,7 @@ from events.models import Event
 from events.readers import FURTHEST_BEHIND, Reader, Readers, Wanted
 from events.services import append, newest_id
 from tasks.services import create_task
+from tests.support.installation import wait_for
 
 pytestmark = pytest.mark.django_db
 ALL = Wanted()
@@ -149,9 +150,33 @@ def test_a_credential_is_asked_about_once_for_all_its_readers(readers: Readers) 
     revoked, staying = [entered(readers, check=check) for _ in range(20)], entered(readers, check=other, caller="b")
     check.answer = False
     readers.look()
+    wait_for(lambda: other.count, what="all credentials are asked about")
     assert (check.count, other.count) == (1, 1)
     assert {reader.is_over for reader in revoked} == {True}
     assert not staying.is_over
+
+
+def test_a_slow_check_of_one_credential_keeps_nobody_from_events(
+    readers: Readers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("events.readers._CHECK_SECONDS", 0.0)
+    answer, asked, answered = threading.Event(), list[int](), list[int]()
+
+    def slow() -> bool:
+        asked.append(1)
+        answer.wait(5)
+        answered.append(1)
+        return False
+
+    refused, other = Reader(ALL, "slow", "its token", slow, lambda: False), entered(readers)
+    readers.enter(refused)
+    for _ in range(3):
+        note()
+        readers.look()
+        assert len(ids(other)) == 1
+    assert (len(asked), answered) == (1, [])
+    answer.set()
+    wait_for(lambda: refused.is_over, what="the reader is let go")
 
 
 def test_a_process_that_stops_has_everybody_go(readers: Readers) -> None:

@@ -11,6 +11,8 @@ import sqlite3
 
 import pytest
 
+from jobs.services import DEFINITION
+from lobwife.backups import carry_over
 from tests.support import old_service
 from tests.support.installation import Installation
 from tests.support.jobs import define
@@ -313,6 +315,27 @@ def hostile(copied: Installation) -> pathlib.Path:
     with copied.database() as database:
         database.execute("INSERT OR REPLACE INTO job_state (name, enabled) VALUES ('nightly', 0)")
     return path
+
+
+@pytest.mark.parametrize("lacking", [[], ["long_after_seconds", "runs_on"]], ids=["this version", "an earlier one"])
+def test_each_column_of_a_job_that_a_copy_changes_is_named(tmp_path: pathlib.Path, lacking: list[str]) -> None:
+    columns = {"main": DEFINITION, "present": [name for name in DEFINITION if name not in lacking]}
+    with contextlib.closing(sqlite3.connect(":memory:")) as copy:
+        copy.execute("ATTACH ? AS present", [str(tmp_path / "present.db")])
+        for schema, names in columns.items():
+            copy.execute(f"CREATE TABLE {schema}.jobs_job (name, {', '.join(names)})")
+            copy.execute(f"CREATE TABLE {schema}.job_state (name, enabled)")
+            copy.execute(f"INSERT INTO {schema}.jobs_job VALUES ('nightly', {', '.join(['?'] * len(names))})", names)
+        copy.execute("INSERT INTO main.jobs_job (name, script) VALUES ('other', 'evil.sh')")
+        copy.execute("UPDATE main.jobs_job SET runs_on = '', retry_delay_seconds = 0, alert_after_failures = 9")
+        copy.commit()
+        copy.execute("DETACH present")
+        changes = carry_over.changed_jobs(copy, tmp_path / "present.db")
+    other = ["retry_delay_seconds", *({"runs_on"} - set(lacking)), "alert_after_failures"]
+    assert changes == [
+        f"job nightly: other {', '.join(other)}",
+        "job other is new and enabled, with the script evil.sh",
+    ]
 
 
 def test_a_copy_brings_nobody_in_and_says_what_it_would_change(copied: Installation, hostile: pathlib.Path) -> None:

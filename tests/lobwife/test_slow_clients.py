@@ -54,6 +54,16 @@ def test_slow_clients_do_not_stop_the_service(server: Installation, way: str) ->
             assert server.get("/health", timeout=3).status == 200
 
 
+def test_clients_that_announce_large_bodies_keep_none_out_that_comes(server: Installation) -> None:
+    announced = HEAD + b"Content-Length: 100000\r\n\r\n"
+    with (
+        slow_clients(server, 300, sent=announced + b"{"),
+        socket.create_connection(("127.0.0.1", server.api_port), timeout=10) as client,
+    ):
+        client.sendall(announced + b" " * 100_000)
+        assert client.recv(65536).startswith(b"HTTP/1.1 400 ")
+
+
 def test_readers_that_do_not_read_do_not_stop_the_service(server: Installation) -> None:
     found = re.search(rb'/static/ninja/swagger-ui-bundle[^"]*', server.get("/api/docs").body)
     assert found

@@ -193,7 +193,7 @@ def daemon_is_in_trouble(service: Service) -> Callable[[], object]:
 def webhook_is_paused(service: Service) -> Callable[[], object]:
     webhook, _ = webhooks.create(name="ci", fields={"url": "https://hooks.example.com/"})
     webhooks.pause(webhook, "The receiver answered 410: it is gone.", utc_now())
-    return lambda: webhooks.resume(name="ci")
+    return lambda: webhooks.resume(name="ci", actor="olga")
 
 
 def agent_asks(service: Service) -> Callable[[], object]:

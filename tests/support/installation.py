@@ -177,7 +177,7 @@ class Installation:
 
     def fork(self, *arguments: str) -> commands.Process:
         """Start Python, as `run()` does, with a process that goes on."""
-        if self.template is None or not commands.can_fork(self.environment):
+        if self.template is None or not commands.can_fork(self.environment, *arguments):
             return self.start(sys.executable, *arguments)
         self._make_database()
         log = self.folder / "processes.log"

@@ -8,6 +8,7 @@ import re
 import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client
 from django.utils.html import escape
 
@@ -165,6 +166,22 @@ def test_the_list_is_downloaded_as_it_is_filtered(operator_client: Client, task:
     assert len(lines) == 2
     assert lines[0].startswith("task_id,name,status")
     assert "'=HYPERLINK(1)" in lines[1]
+
+
+@pytest.mark.django_db(transaction=True)  # else the connection stays open for the test's own transaction
+def test_a_download_keeps_its_order_and_holds_no_connection_while_it_is_read(
+    operator_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "cab":
+        services.create_task(fields={"name": name}, actor="x")
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)  # as in web
+    monkeypatch.setattr("tasks.admin.csv_export._PAGE_ROWS", 2)
+    names = []
+    for line in operator_client.get("/admin/tasks/task/csv/?o=2"):
+        names.append(line.decode().split(",")[1])  # type: ignore[union-attr]
+        assert len(names) == 1 or connection.connection is None
+    assert names == ["name", "a", "b", "c"]
 
 
 def test_many_changes_are_summed_up_in_one_sentence(operator_client: Client) -> None:

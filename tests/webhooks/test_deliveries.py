@@ -139,11 +139,11 @@ def test_a_receiver_that_fails_is_tried_again_with_growing_pauses_and_paused_aft
         place.status = 200
         turn(subscription)
         assert len(place.bodies) == len(pauses)
-        services.resume(name="ci")
+        services.resume(name="ci", actor="olga")
         turn(subscription)
-    assert subjects(place)[-2:] == ["a", "b"]
-    assert ids(place)[-2] == ids(place)[0]
-    assert [delivery.attempts for delivery in Delivery.objects.order_by("pk")] == [len(pauses) + 1, 1]
+    assert subjects(place)[-3:] == ["a", "b", "ci"], "the last says that it was resumed"
+    assert ids(place)[-3] == ids(place)[0]
+    assert [delivery.attempts for delivery in Delivery.objects.order_by("pk")] == [len(pauses) + 1, 1, 1]
 
 
 @pytest.mark.django_db

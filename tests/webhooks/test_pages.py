@@ -8,6 +8,7 @@ import pathlib
 import re
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 from django.test import Client
@@ -123,6 +124,21 @@ def test_webhooks_are_written_as_yaml_and_read_back_beside_the_jobs(tmp_path: pa
         with pytest.raises(CommandError, match="webhook bad"):
             command("import", str(file))
     assert Subscription.objects.count() == 1
+
+
+def test_what_commands_do_to_a_webhook_is_recorded(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "webhooks.yaml"
+    for url in ("https://hooks.example.com/x", "https://hooks.example.com/y"):
+        file.write_text(f"webhooks:\n  ci:\n    url: {url}\n")
+        command("import", str(file))
+    command("secret", "ci")
+    command("resume", "ci")
+    messages = LogEntry.objects.order_by("pk").values_list("change_message", flat=True)
+    assert [message.partition(" by ")[0] for message in messages] == [
+        *("imported", "changed with an import", "given a new secret", "resumed"),
+    ]
+    assert list(Event.objects.values_list("type", "subject")) == [("admin.changed", "ci")] * 4
+    assert not Event.objects.filter(data__icontains="whsec").exists()
 
 
 def test_a_webhook_whose_secret_can_t_be_read_is_paused_and_says_so(operator_client: Client) -> None:

@@ -10,7 +10,8 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
 from core.console import OperatorCommand, operator
-from jobs import change_log, secrets
+from events import change_log
+from jobs import secrets
 from jobs.models import Secret
 
 

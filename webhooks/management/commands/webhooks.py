@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from core.console import OperatorCommand, read_text
+from core.console import OperatorCommand, operator, read_text
 from webhooks import definitions, services
 from webhooks.models import Subscription
 
@@ -43,13 +43,13 @@ class Command(OperatorCommand):
 
     def _import(self, options: dict[str, Any]) -> None:
         plan = definitions.plan_import(read_text(options["file"]))
-        for name, secret in definitions.carry_out(plan).items():
+        for name, secret in definitions.carry_out(plan, actor=operator()).items():
             self.stdout.write(f"The secret of {name}, shown this once: {secret}")
         self.stdout.write(f"{len(plan.made)} made, {len(plan.changed)} changed, {plan.same} as they were.")
 
     def _secret(self, options: dict[str, Any]) -> None:
-        self.stdout.write(services.new_secret(name=options["name"]))
+        self.stdout.write(services.new_secret(name=options["name"], actor=operator()))
 
     def _resume(self, options: dict[str, Any]) -> None:
-        services.resume(name=options["name"])
+        services.resume(name=options["name"], actor=operator())
         self.stdout.write(f"{options['name']} is resumed.")

@@ -204,17 +204,22 @@ class Execution:
         except (OSError, subprocess.SubprocessError) as error:
             raise NotPrepared(f"no process could be started: {error}") from None
 
-    def _supervise(self, start: Callable[[], Process], meanwhile: Callable[[], None] = lambda: None) -> Ending:
-        """Return how a process ended by itself; raises Stopped after it was ended, with all that it had started."""
+    def _supervise(self, start: Callable[[], Process], meanwhile: Callable[[], None] | None = None) -> Ending:
+        """Return how a process ended by itself; raises Stopped after it was ended, with all that it had started.
+
+        `meanwhile` is called now and then in a thread: a server that does not answer must not delay the process's end.
+        """
         if reason := self._stop_reason():
             raise Stopped(reason)
         process = self._process = start()
         next_look, finish_until = time.monotonic() + _MEANWHILE_SECONDS, None
+        helper: threading.Thread | None = None
         while (ending := process.wait(_LOOK_SECONDS)) is None:
             now = time.monotonic()
-            if now >= next_look:
+            if meanwhile and now >= next_look and not (helper and helper.is_alive()):
                 next_look = now + _MEANWHILE_SECONDS
-                meanwhile()
+                helper = threading.Thread(target=meanwhile, name=f"usage of {self.task_id}", daemon=True)
+                helper.start()
             reason = self._stop_reason()
             if reason and self._lease.stop_code == _RELEASED and not self._stopping.is_set():
                 finish_until = finish_until or now + _FINISH_SECONDS

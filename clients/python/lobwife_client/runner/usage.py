@@ -11,6 +11,7 @@ import logging
 import os
 import pathlib
 import stat
+import threading
 from typing import Any
 
 from lobwife_client.client import Client
@@ -25,7 +26,7 @@ _MOST_BYTES = 256 * 1024
 
 
 class UsageFile:
-    """The file of one command, read again and again as it grows."""
+    """The file of one command, read again and again as it grows. Threads may share it."""
 
     def __init__(self, path: pathlib.Path, name: str) -> None:
         """`name` tells its lines from those of other files."""
@@ -33,9 +34,14 @@ class UsageFile:
         self._offset = 0
         self._line = 0
         self._pending: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
 
     def report(self, client: Client, task_id: str) -> None:
         """Report the complete lines that were not reported yet; those that nobody answers to are for the next call."""
+        with self._lock:
+            self._report(client, task_id)
+
+    def _report(self, client: Client, task_id: str) -> None:
         for line in self._new_lines():
             self._line += 1
             with contextlib.suppress(ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Changes of jobs and secrets that no form of the admin made, kept in Django's log of changes."""
+"""Changes that no form of the admin made, kept in Django's log of changes."""
 
 from __future__ import annotations
 
