@@ -35,8 +35,10 @@ test: ## check everything, then run the tests (PYTEST="tests/jobs -k word" for s
 	$(TESTS) -m "not soak" -n 4 $(PYTEST)
 	@$(MAKE) --no-print-directory test-postgres
 
-test-postgres: $(VENV)/.installed-dev ## run the tests within a process on a PostgreSQL that is started for them
-	$(ISOLATED) LOBWIFE_TEST_DATABASE=postgres $(RUN) -m pytest --dist loadfile --no-loadscope-reorder --timeout 400 --timeout-method thread -m "not soak" -n 3 $(PYTEST)
+test-postgres: $(VENV)/.installed-dev ## run the tests within a process, and some with others, on a PostgreSQL that is started for them (ALL=1 for all)
+	$(TESTS) -m "not soak$(if $(ALL),, and (postgres or fast and not git))" -n 3 $(PYTEST)
+
+test-postgres: ISOLATED += LOBWIFE_TEST_DATABASE=postgres
 
 test-fast: $(VENV)/.installed-dev ## run the tests that need no other process, in less than a minute
 	$(TESTS) -m "fast and not slow and not soak" -n 2 $(PYTEST)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """lobwife's commands: `manage.py help` lists them."""
 
+import gc
 import os
 import sys
 
@@ -11,6 +12,7 @@ def main() -> None:
 
         print(__version__)
         return
+    gc.disable()  # until the command is loaded: a tenth of a start went into looking at what is imported, which stays
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "lobwife.settings")
     from core.processes import keep_files_private
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from django.core.management import ManagementUtility, get_commands, load_command_class
+import gc
+
+from django.core.management import BaseCommand, ManagementUtility, get_commands, load_command_class
 
 from lobwife.management.destructive import Destructive
 
@@ -18,6 +20,13 @@ _SECTIONS = {
 
 class CommandLine(ManagementUtility):
     """Django's, whose help has lobwife's commands with a sentence each, and the names of all others after them."""
+
+    def fetch_command(self, subcommand: str) -> BaseCommand:
+        """Load a command; from then on the garbage collector looks at what is made, not at what was imported."""
+        command = super().fetch_command(subcommand)
+        gc.freeze()
+        gc.enable()
+        return command
 
     def main_help_text(self, commands_only: bool = False) -> str:
         if commands_only:

@@ -12,10 +12,12 @@ from ninja import Schema
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from core.database.backend import is_postgres
 from core.timestamps import parse
 from tasks.ids import LARGEST_ID, parse_typed_id
 
 _INTEGER = re.compile(r"\s*[+-]?\d{1,19}\s*", re.ASCII)
+_FRACTION = re.compile(r"\s*[+-]?\d{1,15}\.\d{1,15}\s*", re.ASCII)
 _SIXTY_FOUR_BITS = 2**63
 LONGEST_NAME = 10_000
 LONGEST_WORD = 1_000
@@ -68,11 +70,19 @@ def _integer(value: Any) -> Any:
 
 
 def _estimate(value: Any) -> Any:
-    """Take what the older service's column took: a number, or any text, which SQLite stores as it is."""
-    if isinstance(value, float) and math.isfinite(value) and not value.is_integer():
-        return value
+    """Take what the older service's column took: a number, or any text, which SQLite stores as it is.
+
+    A column of PostgreSQL has whole numbers alone: there a fraction is rounded up, and another text is no estimate.
+    """
     if isinstance(value, str) and not _INTEGER.fullmatch(value):
-        return text_up_to(LONGEST_WORD)(value)
+        text = text_up_to(LONGEST_WORD)(value)
+        if not is_postgres():
+            return text
+        if not _FRACTION.fullmatch(text):
+            return None
+        value = float(text)
+    if isinstance(value, float) and math.isfinite(value) and not value.is_integer():
+        return math.ceil(value) if is_postgres() else value
     return _integer(value)
 
 
@@ -110,7 +120,7 @@ Word = Annotated[str, BeforeValidator(text_up_to(LONGEST_WORD))]
 Name = Annotated[str, BeforeValidator(_name)]
 Integer = Annotated[int, BeforeValidator(_integer)]
 Estimate = Annotated[
-    int | float | str,
+    int | float | str | None,
     BeforeValidator(_estimate),
     WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]}),
 ]

@@ -41,29 +41,25 @@ __all__ = [
     "world",
 ]
 
-# What the database of this run has nothing to do with: without one, or with processes of their own on SQLite.
-collect_ignore = ["browser", "scripts", "unit"] if is_postgres() else ["postgres"]
-UNIT = pathlib.Path(__file__).parent / "unit"
+# Pages in Chromium that were not tried on PostgreSQL yet; those of tests/tasks and tests/jobs are.
+NOT_ON_POSTGRES = ["browser", "ops/test_browser.py", "ops/test_lists.py"]
+# And what has nothing to do with the database of this run.
+collect_ignore = ["unit", *NOT_ON_POSTGRES] if is_postgres() else ["postgres"]
+UNIT, POSTGRES = (pathlib.Path(__file__).parent / folder for folder in ("unit", "postgres"))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what needs no process but its own, and leave out what is not about this run's database."""
+    """Mark what needs no process but its own, and what is PostgreSQL's; leave out what is not about this database."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if item.get_closest_marker("django_db") or "db" in fixtures or UNIT in item.path.parents:
             item.add_marker("fast")
-    others = [item for item in items if not _is_for_this_database(item)]
+        if POSTGRES in item.path.parents:
+            item.add_marker("postgres")
+    others = [item for item in items if is_postgres() and item.get_closest_marker("sqlite")]
     items[:] = [item for item in items if item not in set(others)]
     config.hook.pytest_deselected(items=others)
-
-
-def _is_for_this_database(item: pytest.Item) -> bool:
-    """On PostgreSQL its own tests, and those within a process that are not about SQLite or git."""
-    if not is_postgres() or item.path.parent.name == "postgres":
-        return True
-    names = {mark.name for mark in item.iter_markers()}
-    return "fast" in names and not names & {"sqlite", "git"}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -77,9 +73,17 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    database = "PostgreSQL, tests within a process" if is_postgres() else "SQLite; `make test-postgres` has PostgreSQL"
-    terminalreporter.write_line(f"tested on {database}")
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was tested on which database."""
+    reports = [report for outcome in ("passed", "failed", "error") for report in terminalreporter.getreports(outcome)]
+    fast = {report.nodeid: "fast" in report.keywords for report in reports}
+    left_out = f"PostgreSQL (never there: {', '.join(NOT_ON_POSTGRES)} and what is marked sqlite)"
+    database = left_out if is_postgres() else "SQLite (`make test-postgres` has PostgreSQL)"
+    some = f", as -m '{config.option.markexpr}' chooses" if config.option.markexpr else ""
+    terminalreporter.write_line(
+        f"tested on {database}: {sum(fast.values())} tests within a process,"
+        f" {len(fast) - sum(fast.values())} with processes of their own{some}"
+    )
 
 
 class LongFirst:
@@ -125,6 +129,7 @@ def migrated_template(tmp_path_factory: pytest.TempPathFactory, worker_id: str) 
     """The place of the migrated state directory that installations copy: one for all processes of the session."""
     base = tmp_path_factory.getbasetemp()
     Installation.template = (base if worker_id == "master" else base.parent) / "migrated"
+    Installation.on_postgres = is_postgres()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,3 +19,4 @@ from lobwife.settings import *  # noqa: E402, F403
 
 LOCAL_ACCOUNTS = None  # requests of Django's test client have no connection
 PASSWORD_HASHERS = ["tests.support.hashers.QuickPBKDF2PasswordHasher"]
+WHITENOISE_AUTOREFRESH = True  # each test client would begin with a look at all static files

@@ -8,16 +8,18 @@ import shutil
 import subprocess
 from typing import Any
 
-from core.errors import Unavailable
+from core.errors import Conflict, Unavailable
 
 SUFFIX = ".dump"
 
 
 def dump(connection: Any, target: pathlib.Path) -> None:
-    """Write a copy in pg_dump's own format, whole or not at all; raises Unavailable.
+    """Write a copy in pg_dump's own format, whole or not at all; raises Unavailable, Conflict where a file is.
 
     The password goes by the environment, as Django's `dbshell` hands it on.
     """
+    if target.exists():
+        raise Conflict(f"{target} is there already: name another file, or remove it")
     arguments, environment = connection.client.settings_to_cmd_args_env(connection.settings_dict, [])
     unfinished = target.with_name(f"{target.name}.new")
     program = shutil.which("pg_dump")

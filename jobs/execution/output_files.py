@@ -126,8 +126,8 @@ def delete(run_id: int) -> None:
     """Remove all files of the run; none need exist."""
     for _, path in parts(run_id):
         path.unlink(missing_ok=True)
-    _times_path(run_id).unlink(missing_ok=True)
-    result_path(run_id).unlink(missing_ok=True)
+    for path in (_times_path(run_id), result_path(run_id), result_path(run_id).with_suffix(".result.new")):
+        path.unlink(missing_ok=True)
 
 
 def delete_results() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 from gevent import monkey
 
+gc.disable()  # until all is imported, most of which stays
 monkey.patch_all()  # before the application is imported, with which the workers are forked
 
 from gunicorn.glogging import Logger  # noqa: E402
@@ -66,6 +67,7 @@ os.environ.setdefault("LOBWIFE_DB_CONNECTIONS", "16")
 
 def when_ready(server: Any) -> None:
     """Have the garbage collector look at what requests make, not at the application, and not during each of them."""
+    gc.enable()
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)

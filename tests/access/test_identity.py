@@ -257,6 +257,7 @@ def test_a_new_database_requires_credentials(server: Installation) -> None:
     assert "lobwife.W02" not in server.manage("check").stderr
 
 
+@pytest.mark.sqlite("the older service's file")
 def test_a_database_in_use_before_is_open_until_an_operator_decides(tmp_path: pathlib.Path) -> None:
     made = Installation(tmp_path)
     (made.state / "lobmob.db.pre-migration").write_bytes(b"")  # what taking a database over leaves behind

@@ -45,11 +45,7 @@ class Operator:
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    static = tmp_path_factory.mktemp("static")
-    made = Rig(
-        tmp_path_factory.mktemp("admin"), LOBWIFE_STATIC_ROOT=str(static), DJANGO_SUPERUSER_PASSWORD="pass-word-9"
-    )
-    made.manage("collectstatic", "--noinput", "-v0")
+    made = Rig(tmp_path_factory.mktemp("admin"), DJANGO_SUPERUSER_PASSWORD="pass-word-9")
     made.manage("createsuperuser", "--noinput", "--username", "boss", "--email", "a@b.example")
     made.python(
         "import django; django.setup()\n"

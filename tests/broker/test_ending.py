@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pathlib
 import signal
@@ -15,7 +14,7 @@ import pytest
 from tests.support.access import make_key
 from tests.support.broker_rig import Rig
 from tests.support.github import Canned
-from tests.support.installation import wait_for
+from tests.support.installation import moment, wait_for, waits_to_write, write_locked
 
 
 @pytest.fixture(scope="module")
@@ -153,26 +152,15 @@ def test_a_task_queued_again_gets_a_new_token_that_the_old_end_does_not_touch(ri
 def test_a_token_in_store_does_not_reach_who_asked_while_the_task_was_cancelled(rig: Rig) -> None:
     number = rig.task("repo")
     assert rig.token(f"T{number}").status == 200
-    with ThreadPoolExecutor(1) as pool, rig.database() as database:
-        database.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(1) as pool, write_locked(rig) as database:
         asked = pool.submit(rig.token, f"T{number}")
-        wait_for(lambda: is_writing(rig), what="the token is found and about to be counted")
+        wait_for(lambda: waits_to_write(rig), what="the token is found and about to be counted")
         database.execute("UPDATE tasks SET status = 'cancelled' WHERE id = ?", [number])
         database.commit()
         answer = asked.result()
     assert answer.status == 403
     assert "cancelled" in answer.json["error"]
     rig.tick()
-
-
-def is_writing(rig: Rig) -> bool:
-    """Whether a process of ours is in a transaction, or waits to begin one."""
-    with (rig.state / "lobmob.db.gate").open("rb") as gate:
-        try:
-            fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def test_a_mint_in_flight_while_the_task_is_cancelled_reaches_nobody(rig: Rig) -> None:
@@ -221,8 +209,8 @@ def test_a_mint_in_flight_while_the_registration_ends_and_begins_again_is_made_a
     assert answer.json["token"] == second.text
 
 
-@pytest.mark.parametrize("due", ["minted_at", "datetime('now', '+1 day')"], ids=["its time has come", "clock set back"])
-def test_a_revocation_that_fails_is_retried_and_blocks_nothing(rig: Rig, due: str) -> None:
+@pytest.mark.parametrize("ahead", [{"hours": -1}, {"days": 1}], ids=["its time has come", "clock set back"])
+def test_a_revocation_that_fails_is_retried_and_blocks_nothing(rig: Rig, ahead: dict[str, int]) -> None:
     number = rig.task("repo")
     token = rig.token(f"T{number}").json["token"]
     rig.github.fail(*[Canned(500)] * 3)
@@ -230,10 +218,9 @@ def test_a_revocation_that_fails_is_retried_and_blocks_nothing(rig: Rig, due: st
     rig.tick()
     assert is_live(rig, token)
     with rig.database() as database:
-        soon = "retry_at > minted_at AND retry_at < datetime('now', '10 minutes')"
-        mine = f"SELECT attempts, {soon} FROM broker_issuedtoken WHERE key = ?"
-        assert [tuple(row) for row in database.execute(mine, [f"task:{number}"])] == [(1, 1)]
-        database.execute(f"UPDATE broker_issuedtoken SET retry_at = {due} WHERE state = 'ended'")
+        mine = "SELECT attempts, retry_at > minted_at AND retry_at < ? FROM broker_issuedtoken WHERE key = ?"
+        assert [tuple(row) for row in database.execute(mine, [moment(minutes=10), f"task:{number}"])] == [(1, 1)]
+        database.execute("UPDATE broker_issuedtoken SET retry_at = ? WHERE state = 'ended'", [moment(**ahead)])
     rig.tick()
     assert not is_live(rig, token)
 
@@ -340,7 +327,8 @@ def test_a_time_of_registration_at_the_end_of_the_calendar_is_borne(rig: Rig) ->
 def test_what_the_older_service_left_unreadable_gives_no_token(rig: Rig, repos: str, registered_at: str) -> None:
     with rig.database() as database:
         database.execute(
-            "INSERT OR REPLACE INTO broker_tasks (task_id, repos, registered_at) VALUES ('odd', ?, ?)",
+            "INSERT INTO broker_tasks (task_id, repos, registered_at) VALUES ('odd', ?, ?)"
+            " ON CONFLICT (task_id) DO UPDATE SET repos = excluded.repos, registered_at = excluded.registered_at",
             [repos, registered_at],
         )
     assert rig.token("odd").status == 403

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import signal
@@ -10,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.support.broker_rig import Rig
-from tests.support.installation import wait_for
+from tests.support.installation import wait_for, write_locked
 
 
 def test_while_github_hangs_every_call_is_answered_and_health_stays_quick(tmp_path: pathlib.Path) -> None:
@@ -67,17 +66,15 @@ def test_a_locked_database_is_503_in_time_and_loses_no_token(tmp_path: pathlib.P
         rig.token(f"T{rig.task('repo')}")
         rig.github.gate.clear()
         live = len(rig.github.live)
-        with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as stack:
+        with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(rig.token, f"T{number}")
             assert rig.github.minting.acquire(timeout=10)
             assert rig.github.minting.acquire(timeout=10)
-            database = stack.enter_context(rig.database())
-            database.execute("BEGIN IMMEDIATE")
-            rig.github.gate.set()
-            started = time.monotonic()
-            answer = asked.result()
-            taken = time.monotonic() - started
-            database.rollback()
+            with write_locked(rig):
+                rig.github.gate.set()
+                started = time.monotonic()
+                answer = asked.result()
+                taken = time.monotonic() - started
         assert answer.status == 503
         assert "locked" in answer.json["error"]
         assert taken < 8  # noqa: PLR2004 the contract's promise to callers
@@ -95,14 +92,13 @@ def test_a_locked_database_and_a_github_that_hangs_together_are_still_answered_i
         while rig.github.minting.acquire(blocking=False):
             pass
         rig.github.gate.clear()
-        with ThreadPoolExecutor(1) as pool, rig.database() as database:
+        with ThreadPoolExecutor(1) as pool:
             started = time.monotonic()
             asked = pool.submit(rig.token, f"T{number}")
             assert rig.github.minting.acquire(timeout=10)
-            database.execute("BEGIN IMMEDIATE")
-            answer = asked.result()
-            taken = time.monotonic() - started
-            database.rollback()
+            with write_locked(rig):
+                answer = asked.result()
+                taken = time.monotonic() - started
         assert answer.status == 503
         assert taken < 8  # the contract's promise to callers
     finally:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.access import ELSEWHERE, bearer, make_key
 from tests.support.broker_rig import Rig
-from tests.support.installation import wait_for
+from tests.support.installation import moment, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,8 @@ def is_live(rig: Rig, text: str) -> bool:
 
 def is_expired(rig: Rig, number: int) -> bool:
     with rig.database() as database:
-        sql = "SELECT expires_at < datetime('now') FROM tasks_tasklease WHERE task_id = ?"
-        return bool(database.execute(sql, [number]).fetchone()[0])
+        sql = "SELECT expires_at < ? FROM tasks_tasklease WHERE task_id = ?"
+        return bool(database.execute(sql, [moment(), number]).fetchone()[0])
 
 
 def test_a_claim_gets_tokens_for_the_task_s_repositories_and_they_end_with_the_lease(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -42,7 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         made.stop()
 
 
-def runs_of_import(site: Installation) -> list[sqlite3.Row]:
+def runs_of_import(site: Installation) -> list[Any]:
     """Oldest first; jobs that come with lobwife run meanwhile, as their schedules say."""
     return rows(
         site,

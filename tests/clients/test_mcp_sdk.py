@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
-from mcp.client import Client
-from mcp.client.stdio import StdioServerParameters
-from mcp.client.streamable_http import streamable_http_client
 
 from tests.support.access import make_key
 from tests.support.installation import ROOT, Installation
+
+if TYPE_CHECKING:
+    from mcp.client import Client
 
 PULL = "https://github.com/org/manual/pull/7"
 DEADLINE_SECONDS = 60
@@ -67,37 +69,47 @@ async def do_the_task(client: Client, server: Installation, number: int, **mine:
     assert server.get(f"/api/v1/tasks/{subtask['id']}").json["parent"] == number
 
 
+@pytest.fixture(scope="module")
+def sdk() -> ModuleType:
+    """The SDK, imported here, since each process of a run collects these tests and one has them."""
+    return importlib.import_module("mcp.client")
+
+
 @pytest.fixture
 def number(server: Installation) -> int:
     fields = {"name": "Write the manual", "body": "One page for each chapter.", "type": "swe"}
     return int(server.post("/api/v1/tasks", fields).json["id"])
 
 
-def test_a_model_with_a_runner_s_key_does_a_task_over_http(server: Installation, number: int) -> None:
+def test_a_model_with_a_runner_s_key_does_a_task_over_http(sdk: ModuleType, server: Installation, number: int) -> None:
     headers = make_key(server, "box-3", "runner")
 
     async def drive() -> None:
         async with httpx2.AsyncClient(headers=headers, timeout=40) as http:
-            transport = streamable_http_client(f"http://127.0.0.1:{server.api_port}/mcp", http_client=http)
-            async with asyncio.timeout(DEADLINE_SECONDS), Client(transport) as client:
+            transport = sdk.streamable_http.streamable_http_client(
+                f"http://127.0.0.1:{server.api_port}/mcp", http_client=http
+            )
+            async with asyncio.timeout(DEADLINE_SECONDS), sdk.Client(transport) as client:
                 assert client.session.protocol_version == "2025-11-25"
                 await do_the_task(client, server, number, task_id=f"T{number}")
 
     asyncio.run(drive())
 
 
-def test_a_model_within_a_task_does_it_through_lobwife_agent(server: Installation, number: int) -> None:
+def test_a_model_within_a_task_does_it_through_lobwife_agent(
+    sdk: ModuleType, server: Installation, number: int
+) -> None:
     claimed = server.post("/api/v1/tasks/claim", {"types": ["swe"]}).json
     assert claimed["id"] == number
     url = f"http://127.0.0.1:{server.api_port}"
-    program = StdioServerParameters(
+    program = sdk.stdio.StdioServerParameters(
         command=str(ROOT / "deploy" / "bin" / "lobwife-agent"),
         args=["mcp"],
         env={"PATH": os.environ["PATH"], "LOBWIFE_URL": url, "LOBWIFE_API_KEY": claimed["key"]},
     )
 
     async def drive() -> None:
-        async with asyncio.timeout(DEADLINE_SECONDS), Client(program) as client:
+        async with asyncio.timeout(DEADLINE_SECONDS), sdk.Client(program) as client:
             await do_the_task(client, server, number)
 
     asyncio.run(drive())

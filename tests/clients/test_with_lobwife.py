@@ -31,6 +31,7 @@ def make(client: Client, **fields: Any) -> int:
 
 
 # --- the client
+@pytest.mark.postgres
 def test_a_task_from_its_creation_to_its_end(client: Client) -> None:
     number = make(client, type="client-life", body="One page for each chapter.", priority="high")
     cursor = client.events(after=0, wait_seconds=0)

@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -118,7 +118,13 @@ def test_the_defaults_that_the_jobs_page_names_are_those_of_the_settings() -> No
     assert "Runs for 90 days and at most 1,000 of a job; of all output 200 MB" in (DOCS / "jobs.md").read_text()
 
 
-@pytest.mark.parametrize("name", PAGES)
+def _of_database(name: str) -> Any:
+    """Return a page; two of them open the file with sqlite3."""
+    asks_sqlite = pytest.mark.sqlite("its shell")
+    return pytest.param(name, marks=asks_sqlite if name in {"operating.md", "database.md"} else ())
+
+
+@pytest.mark.parametrize("name", [_of_database(page) for page in PAGES])
 def test_every_command_of_the_page_works(shell: Installation, name: str) -> None:
     blocks = [text for _, text in BLOCK.findall((DOCS / name).read_text())]
     assert blocks

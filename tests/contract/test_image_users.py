@@ -9,17 +9,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.container import Container, collect_static_files, give
+from tests.support.container import Container, give
 from tests.support.old_service import make_database
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite("the image with a volume")]
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1yZ0a7Jc1mZ7S8C9bYl1yW2mYwZk0c3v5c0yq4n3bT somebody"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def static_files() -> None:
-    collect_static_files()
 
 
 @pytest.fixture
@@ -54,13 +49,13 @@ def start(folder: pathlib.Path) -> Iterator[Callable[..., Container]]:
     ("user", "old", "owner", "fs_group"),
     [
         ("0", True, 2000, None),
-        ("1000:1000", True, 0, 1000),
         ("2000", False, 0, 2000),
     ],
 )
 def test_it_works_as_this_user_on_this_volume(
     start: Callable[..., Container], user: str, old: bool, owner: int, fs_group: int | None
 ) -> None:
+    """As lobwife on a volume of its group: tests/contract/test_rehearsal.py."""
     container = start(user=user, old=old, owner=owner, fs_group=fs_group)
     container.wait_until_well()
     assert container.request("GET", "/health").json["db"]["task_count"] == (6 if old else 0)
@@ -102,9 +97,12 @@ def test_a_database_that_may_not_be_written_is_named(start: Callable[..., Contai
     assert "uid 1000 may not write /home/lobwife/state/lobmob.db, which belongs to uid 0" in container.log()
 
 
-def test_started_once_as_root_it_can_be_started_as_lobwife(start: Callable[..., Container]) -> None:
-    start("check", user="0", owner=0).wait_for_end()
-    start(user="1000:1000", owner=1000).wait_until_well()
+def test_started_once_as_root_it_can_be_started_as_lobwife(
+    start: Callable[..., Container], folder: pathlib.Path
+) -> None:
+    start("--version", user="0", owner=0).wait_for_end()
+    container = Container(folder, folder / "volume", "migrate", "-v0")
+    assert container.wait_for_end() == 0, container.log()
 
 
 def test_root_who_may_not_become_lobwife_says_so(start: Callable[..., Container]) -> None:

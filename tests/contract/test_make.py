@@ -17,6 +17,8 @@ from tests.support.installation import ROOT, Installation, wait_for
 from tests.support.jobs import NEVER
 from tests.support.processes import alive, tree
 
+pytestmark = pytest.mark.sqlite("make run without a URL")
+
 # What a machine's pip needs to know stays; what lobwife would read does not.
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTPS_PROXY", "https_proxy")
 

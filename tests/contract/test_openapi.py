@@ -118,6 +118,8 @@ def test_the_documentation_is_drawn_from_our_own_files_without_errors(server: In
     assert page.goto(url(server, "/api/docs")).status == 200
     expect(page.locator(".opblock").first).to_be_visible(timeout=15_000)
     expect(page.get_by_text("/api/v1/tasks", exact=True).first).to_be_visible()
+    page.locator(".opblock-summary-control").first.click()
+    expect(page.locator(".opblock-body").first).to_be_visible()
     assert (problems, foreign) == ([], [])
 
 

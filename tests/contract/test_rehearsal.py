@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.installation import ROOT
 
+pytestmark = pytest.mark.sqlite("the older service's file")
+
 
 def rehearse(*options: str) -> list[list[str]]:
     """The table's lines, without its head; fails when one of them did."""
@@ -21,7 +23,10 @@ def rehearse(*options: str) -> list[list[str]]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "start", "again"),
-    [("root, old", "ok", "ok"), ("2000, old of 1000", "lobwife: uid 2000 may not write /home/lobwife/state", None)],
+    [
+        ("none or 1000, old of root, fsGroup", "ok", "ok"),
+        ("2000, old of 1000", "lobwife: uid 2000 may not write /home/lobwife/state", None),
+    ],
 )
 def test_a_line_of_it(name: str, start: str, again: str | None) -> None:
     [[line, started, *results]] = rehearse("--only", name)

@@ -11,9 +11,11 @@ import pytest
 from django.template import loader
 from django.test import Client
 
+from core.database.backend import is_postgres
 from tasks import queries
 from tests.support.installation import Installation
 
+pytestmark = pytest.mark.postgres
 JSON = "application/json; charset=utf-8"
 MEBIBYTE = 2**20
 
@@ -236,7 +238,13 @@ def test_a_defect_is_a_500_in_json_also_where_no_page_can_be_made(monkeypatch: p
 def test_an_unexpected_failure_is_a_500_in_json(installation: Installation) -> None:
     installation.start_web()
     with installation.database() as database:
-        database.execute("CREATE TRIGGER fails BEFORE INSERT ON tasks BEGIN SELECT RAISE(ABORT, 'secret detail'); END")
+        if is_postgres():
+            raises = "BEGIN RAISE EXCEPTION 'secret detail'; END"
+            database.execute(f"CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $${raises}$$")
+            body = "FOR EACH ROW EXECUTE FUNCTION fail()"
+        else:
+            body = "BEGIN SELECT RAISE(ABORT, 'secret detail'); END"
+        database.execute(f"CREATE TRIGGER fails BEFORE INSERT ON tasks {body}")
     answer = installation.post("/api/v1/tasks", {"name": "x"})
     assert answer.status == 500
     assert answer.headers["content-type"] == JSON

@@ -16,9 +16,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.container import Container, collect_static_files, give
+from tests.support.container import Container, give
 from tests.support.installation import ROOT
 from tests.support.old_service import make_database
+
+pytestmark = pytest.mark.sqlite("the older service's file")
 
 PAGE = (ROOT / "docs" / "upgrade.md").read_text()
 BEFORE = PAGE.partition("## Before")[2].partition("## The change")[0]
@@ -79,7 +81,6 @@ def test_the_image_beside_the_old_pod_judges_the_settings(
 ) -> None:
     [overrides] = re.findall(r"--overrides='(.*?)'", BEFORE, re.DOTALL)
     [container] = json.loads(overrides)["spec"]["containers"]
-    collect_static_files()
     (folder / "home").mkdir(mode=0o755)
     give(folder / "home", 1000)  # as it is in the image
     tried = Container(folder, folder / "home", *container["args"], **settings)

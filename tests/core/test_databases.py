@@ -22,6 +22,7 @@ def _python(code: str, state: pathlib.Path, **variables: str) -> subprocess.Comp
     environment = os.environ | {
         "DJANGO_SETTINGS_MODULE": "lobwife.settings",
         "LOBWIFE_STATE_DIR": str(state),
+        "LOBWIFE_DATABASE_URL": "",
         **variables,
     }
     return subprocess.run(

@@ -13,6 +13,8 @@ from core.sqlite import gate as gates
 from core.sqlite.gate import WriteGate
 from tests.support.installation import ROOT, wait_for
 
+pytestmark = pytest.mark.sqlite("the write gate")
+
 _WAITS_FOR_THE_GATE = """
 import sys, time
 from core.sqlite.gate import WriteGate

@@ -229,7 +229,7 @@ def _compare_leases(server: Installation, events: list[dict[str, Any]], after: i
     for event in events:
         if event["type"].startswith("lease."):
             ends.setdefault((event["data"]["task_id"], event["data"]["fence"]), []).append(event["type"])
-    rows = _rows(server, f"SELECT task_id, fence, end FROM tasks_tasklease WHERE id > {after}")
+    rows = _rows(server, f'SELECT task_id, fence, "end" FROM tasks_tasklease WHERE id > {after}')
     named = {(task, fence): f"lease.{end.replace(' ', '_')}" if end else "" for task, fence, end in rows}
     assert ends == {lease: ["lease.claimed", *([end] if end else [])] for lease, end in named.items()}
     assert rows

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.access import make_key
-from tests.support.installation import Installation, wait_for
+from tests.support.installation import Installation, wait_for, write_locked
 
 LIMIT = 20
 PATH = "/api/v1/events"
@@ -77,8 +76,10 @@ def newest(server: Installation) -> int:
 def log_many(server: Installation, count: int, size: int) -> None:
     """Write events past the services, all in one transaction."""
     row = ("task.logged", "2026-01-01 00:00:00", "T1", json.dumps({"detail": "x" * size}))
-    with closing(sqlite3.connect(server.state / "lobmob.db", timeout=20)) as database, database:
-        database.executemany("INSERT INTO events_event (type, at, subject, data) VALUES (?, ?, ?, ?)", [row] * count)
+    with write_locked(server) as database:
+        newest = database.execute("SELECT coalesce(max(id), 0) FROM events_event").fetchone()[0]
+        insert = "INSERT INTO events_event (id, type, at, subject, data) VALUES (?, ?, ?, ?, ?)"
+        database.executemany(insert, [(newest + number, *row) for number in range(1, count + 1)])
 
 
 def test_a_reader_that_waits_gets_what_comes(server: Installation, pool: ThreadPoolExecutor) -> None:

@@ -236,7 +236,7 @@ def test_runs_are_filtered_by_job_state_and_trigger(site: Installation, operator
 
 def test_a_summary_of_an_unknown_job_breaks_no_page(site: Installation, operator: Page) -> None:
     with site.database() as database:
-        database.execute("INSERT OR IGNORE INTO job_state (name, last_status) VALUES ('long gone', 'strange')")
+        database.execute("INSERT INTO job_state (name, last_status) VALUES ('long gone', 'strange')")
     for path in ("/admin/", "/admin/jobs/job/", "/admin/jobs/jobrun/", "/admin/jobs/alert/"):
         answer = operator.goto(url(site, path))
         assert answer is not None

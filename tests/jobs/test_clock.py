@@ -25,7 +25,7 @@ def clock(installation: Installation) -> Clock:
     made = Clock(installation)
     made.set(after_noon(-60))
     installation.script("ok.sh", "echo fine")
-    execute(installation, "INSERT INTO job_state (name, enabled) SELECT name, 0 FROM jobs_job")
+    execute(installation, "INSERT INTO job_state (name, enabled) SELECT name, FALSE FROM jobs_job")
     define(installation, {"name": "often", "script": "ok.sh", "schedule": "0,1,10,20,30 12 * * *"})
     installation.start_web()
     installation.start_daemon()

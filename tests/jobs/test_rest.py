@@ -199,9 +199,9 @@ def test_a_disabled_job_shows_no_next_run_and_can_be_triggered_by_hand(running: 
 
 
 def test_enabled_lives_in_the_table_that_operators_edit_by_hand(running: Installation) -> None:
-    execute(running, "UPDATE job_state SET enabled = 0 WHERE name = 'switched'")
+    execute(running, "UPDATE job_state SET enabled = FALSE WHERE name = 'switched'")
     assert running.get("/api/jobs/switched").json["enabled"] is False
-    execute(running, "UPDATE job_state SET enabled = 1 WHERE name = 'switched'")
+    execute(running, "UPDATE job_state SET enabled = TRUE WHERE name = 'switched'")
     assert running.get("/api/jobs/switched").json["enabled"] is True
 
 

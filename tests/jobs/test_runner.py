@@ -139,6 +139,7 @@ def test_what_a_script_leaves_behind_is_ended_and_its_outcome_stays_its_own(
     assert [left for left, pid in family_of(running).items() if is_running(pid)] == []
 
 
+@pytest.mark.postgres
 def test_a_script_that_ends_politely_is_given_its_grace(running: Installation) -> None:
     run_id = trigger(running, "polite")
     wait_for_output(running, run_id, "ready")

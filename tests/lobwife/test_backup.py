@@ -21,7 +21,7 @@ from core.sqlite.upkeep import checkpoint
 from tests.support import old_service
 from tests.support.installation import ROOT, Installation, wait_for
 
-pytestmark = pytest.mark.usefixtures("in_process")
+pytestmark = [pytest.mark.usefixtures("in_process"), pytest.mark.sqlite("copies of the file")]
 COPIES_IN_A_RUN = 12
 COPIES_IN_A_SOAK = 200
 

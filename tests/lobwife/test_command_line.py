@@ -52,6 +52,7 @@ def test_what_destroys_is_refused_unless_meant(
     assert not list(living.state.glob("backups/*.gz"))
 
 
+@pytest.mark.sqlite("copies of the file")
 def test_what_is_meant_is_done_on_a_copy_first(living: Installation) -> None:
     living.manage("flush", "--no-input", "--yes-i-mean-it")
     assert tasks(living) == 0

@@ -16,6 +16,8 @@ from core.sqlite.copies import Copy, expired, keep_copy, keep_when_due
 from core.sqlite.restore_test import run_when_due
 from tests.support.installation import Installation, wait_for
 
+pytestmark = pytest.mark.sqlite("copies of the file")
+
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 
 

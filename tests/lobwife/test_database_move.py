@@ -15,7 +15,7 @@ from tests.support.installation import Installation, wait_for
 from tests.support.jobs import define
 from tests.support.postgres import Cluster
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite("it is moved from there")]
 
 
 @pytest.fixture(scope="module")

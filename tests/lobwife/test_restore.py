@@ -17,6 +17,8 @@ from tests.support import old_service
 from tests.support.installation import Installation
 from tests.support.jobs import define
 
+pytestmark = pytest.mark.sqlite("copies of the file")
+
 
 def newest_copy(installation: Installation) -> pathlib.Path:
     return max((installation.state / "backups").glob("*.db.gz"))

@@ -7,6 +7,8 @@ import pytest
 from tests.support import old_service
 from tests.support.installation import Installation
 
+pytestmark = pytest.mark.sqlite("its tables are rebuilt")
+
 REBUILD = """
 import django; django.setup()
 from django.db import connection, models

@@ -15,7 +15,7 @@ from lobwife.web.prepare import NewOperator
 from tests.support import old_service
 from tests.support.installation import ROOT, Installation, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite("the older service's files")]
 
 SIX = set(old_service.TABLES)
 

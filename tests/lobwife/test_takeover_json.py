@@ -11,6 +11,8 @@ from lobwife.takeover import json_files
 from tests.support import old_service
 from tests.support.installation import Installation
 
+pytestmark = pytest.mark.sqlite("the older service's files")
+
 NAMES = ("jobs.json", "tasks.json", "token-audit.json")
 
 

@@ -16,6 +16,8 @@ import pytest
 from tests.support import old_service
 from tests.support.installation import ROOT, Installation
 
+pytestmark = pytest.mark.sqlite("the older service's files")
+
 KILLS_IN_A_SOAK = 80
 
 

@@ -15,6 +15,8 @@ import pytest
 from tests.support import old_service
 from tests.support.installation import ROOT, Installation
 
+pytestmark = pytest.mark.sqlite("the older service's files")
+
 
 def refused(installation: Installation, *words: str, arguments: tuple[str, ...] = ("migrate",)) -> None:
     """The command ends with one sentence that has the words, and nothing in the state directory has changed."""

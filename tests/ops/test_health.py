@@ -7,6 +7,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from tests.support.installation import Installation, wait_for, write_locked
 
 
@@ -14,8 +16,8 @@ def beat(server: Installation, age: timedelta) -> None:
     with server.database() as database:
         database.execute("DELETE FROM jobs_daemon")
         database.execute(
-            "INSERT INTO jobs_daemon (pid, boot_id, version, beat_at, trouble, paused_by)"
-            " VALUES (1, '', '', ?, '', '')",
+            "INSERT INTO jobs_daemon (id, pid, boot_id, version, beat_at, trouble, paused_by)"
+            " VALUES (1, 1, '', '', ?, '', '')",
             [(datetime.now(UTC) - age).strftime("%Y-%m-%d %H:%M:%S.%f")],
         )
 
@@ -124,6 +126,7 @@ def test_a_locked_database_refuses_writes_with_a_reason_and_answers_reads(server
     assert server.get(f"/api/v1/tasks/{number}").json["status"] == "queued"
 
 
+@pytest.mark.sqlite("a damaged file")
 def test_a_database_that_can_not_be_read_makes_health_a_503(installation: Installation) -> None:
     installation.start_web()
     for suffix in ("", "-wal", "-shm"):

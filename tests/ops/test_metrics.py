@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from core.database.backend import is_postgres
 from tests.support.installation import ROOT, Installation
 from tests.support.jobs import define
 
@@ -39,12 +41,15 @@ def filled(server: Installation) -> Installation:
     server.request("PATCH", "/api/v1/tasks/1", {"status": "completed"})
     with server.database() as database:
         database.execute("INSERT INTO tasks (name, status, created_at) VALUES ('odd', 'pa\"used\\', 'yesterday')")
-        database.execute("INSERT OR REPLACE INTO job_state (name, run_count, fail_count) VALUES ('nightly', 7, 'many')")
+        database.execute("DELETE FROM job_state WHERE name = 'nightly'")
+        failures = 0 if is_postgres() else "many"  # in an old file
+        database.execute("INSERT INTO job_state (name, run_count, fail_count) VALUES ('nightly', 7, ?)", [failures])
         database.execute("UPDATE jobs_job SET failures_in_row = 2 WHERE name = 'nightly'")
         database.execute(
             "INSERT INTO token_audit (task_id, action, outcome, created_at) VALUES"
-            " ('1', 'token_issued', 'issued', strftime('%Y-%m-%dT%H:%M:%S+00:00', 'now')),"
-            " ('1', 'token_issued', 'issued', '2026-01-01T00:00:00+00:00'), ('1', 'x', NULL, 'when')"
+            " ('1', 'token_issued', 'issued', ?),"
+            " ('1', 'token_issued', 'issued', '2026-01-01T00:00:00+00:00'), ('1', 'x', NULL, 'when')",
+            [f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}+00:00"],
         )
     return server
 
@@ -73,6 +78,7 @@ def test_both_ports_and_any_host_are_answered(filled: Installation) -> None:
         assert scrape(filled, port=port, headers={"Host": "10.1.2.3:8080"})
 
 
+@pytest.mark.sqlite("copies of the file")
 def test_a_copy_and_its_trial_are_shown(filled: Installation) -> None:
     filled.manage("backup")
     code = "import django; django.setup(); from core.sqlite.restore_test import run_restore_test; run_restore_test()"

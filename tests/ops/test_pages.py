@@ -34,6 +34,13 @@ def fleet() -> Iterator[None]:
         output.delete(pk)
 
 
+@pytest.fixture
+def one_of_each() -> None:
+    """A run and a task; there are jobs."""
+    runs.request_run(name=Job.objects.all()[0].name, trigger=Trigger.OPERATOR, requested_by="olga")
+    services.create_task(fields={"name": "Mend the roof"}, actor="olga")
+
+
 def pages() -> list[str]:
     job, run, task = Job.objects.all()[0], JobRun.objects.all()[0], Task.objects.all()[0]
     return [
@@ -76,6 +83,7 @@ def contents() -> dict[str, list[tuple[object, ...]]]:
 def test_looking_at_a_page_changes_nothing_asks_little_and_brings_no_style_and_no_script_of_its_own(
     operator_client: Client, fleet: None
 ) -> None:
+    assert JobState.objects.filter(last_status__isnull=False).exists()
     before = contents()
     for path in pages():
         with CaptureQueriesContext(connection) as asked:
@@ -85,7 +93,7 @@ def test_looking_at_a_page_changes_nothing_asks_little_and_brings_no_style_and_n
     assert contents() == before
 
 
-def test_what_changes_something_refuses_to_be_looked_at(operator_client: Client, fleet: None) -> None:
+def test_what_changes_something_refuses_to_be_looked_at(operator_client: Client, one_of_each: None) -> None:
     job, run, task = Job.objects.all()[0], JobRun.objects.all()[0], Task.objects.all()[0]
     before = contents()
     for path in (
@@ -98,7 +106,7 @@ def test_what_changes_something_refuses_to_be_looked_at(operator_client: Client,
     assert contents() == before
 
 
-def test_who_is_not_signed_in_sees_no_page(fleet: None) -> None:
+def test_who_is_not_signed_in_sees_no_page(one_of_each: None) -> None:
     visitor = Client()
     for path in (*pages(), "/jobs/review-prs"):
         answer = visitor.get(path)
@@ -126,7 +134,7 @@ def test_a_run_takes_the_arguments_that_were_typed(operator_client: Client) -> N
     assert JobRun.objects.count() == 1
 
 
-def test_a_viewer_sees_no_buttons_and_can_press_none(fleet: None) -> None:
+def test_a_viewer_sees_no_buttons_and_can_press_none() -> None:
     viewer = User.objects.create_user("viktor", is_staff=True)
     viewer.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
     client = Client()
@@ -262,7 +270,6 @@ def test_the_activity_log_tells_of_people_and_programs(operator_client: Client) 
     assert "of review-prs: queued" in only
 
 
-def test_the_demo_refuses_a_database_that_has_tasks(fleet: None) -> None:
-    assert JobState.objects.filter(last_status__isnull=False).exists()
+def test_the_demo_refuses_a_database_that_has_tasks(one_of_each: None) -> None:
     with pytest.raises(Conflict, match="has tasks"):
         demo.make_fleet()

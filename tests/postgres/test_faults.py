@@ -54,10 +54,11 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         ahead = Clock(made.of("web")[0].installation)
         ahead.set(ahead.now() + timedelta(seconds=30))
         environment = {"HERE": str(made.folder)}
+        jobs = {}
         for name, script, label in (("waits", WAITS, "work"), ("talks", TALKS, "work"), ("old", "echo done", "old")):
             (made.scripts / f"{name}.sh").write_text(script)
-            job = {"script": f"{name}.sh", "schedule": NEVER, "runs_on": label, "environment": environment}
-            made.define({"jobs": {name: job}})
+            jobs[name] = {"script": f"{name}.sh", "schedule": NEVER, "runs_on": label, "environment": environment}
+        made.define({"jobs": jobs})
         made.start()
         yield made
 

@@ -71,6 +71,10 @@ def test_a_copy_is_made_by_pg_dump(tmp_path: pathlib.Path) -> None:
     ).stdout
     assert "TABLE DATA public tasks " in listed
     assert list(target.parent.iterdir()) == [target]
+    target.write_text("an earlier copy")
+    with pytest.raises(CommandError, match="is there already: name another file, or remove it"):
+        call_command("backup", str(target), stdout=StringIO())
+    assert target.read_text() == "an earlier copy"
 
 
 def test_without_pg_dump_a_sentence_says_what_to_install(

@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from tests.support.fleet import git
-from tests.support.installation import Installation
+from tests.support.installation import Installation, moment
 from tests.support.world import World
 
 
@@ -32,7 +32,7 @@ def test_a_task_that_its_agent_claimed_is_left_to_its_lease(world: World) -> Non
     claimed = world.server.post("/api/v1/tasks/claim", {"types": ["off-cluster"], "runner": "box-3/1"})
     assert claimed.json["id"] == number
     with world.server.database() as database:
-        database.execute("UPDATE tasks SET assigned_at = datetime('now', '-40 minutes') WHERE id = ?", (number,))
+        database.execute("UPDATE tasks SET assigned_at = ? WHERE id = ?", (moment(minutes=-40), number))
     world.manage()
     assert world.get(number)["status"] == "active"
     assert world.events(number) == []

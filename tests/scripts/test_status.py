@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.fleet import Fleet
-from tests.support.installation import Installation
+from tests.support.installation import Installation, moment
 from tests.support.receiver import receiver
 
 SCRIPT = "lobmob-status-reporter.py"
@@ -37,7 +37,7 @@ def test_the_report_says_what_the_fleet_does(fleet: Fleet, server: Installation)
     for status in ("queued", "active", "active", "failed"):
         server.post("/api/v1/tasks", {"name": f"a {status} one", "status": status})
     with server.database() as database:
-        database.execute("UPDATE tasks SET created_at = datetime('now', '-90 minutes') WHERE status = 'queued'")
+        database.execute("UPDATE tasks SET created_at = ? WHERE status = 'queued'", (moment(minutes=-90),))
     fleet.kubectl = {
         "pods": [pod("lobster-swe-t1", "Running"), pod("lobster-image-gen-t2", "Running"), pod("x", "Pending")],
         "nodes": [{"metadata": {"name": name}} for name in "abc"],
@@ -69,7 +69,7 @@ def test_a_failure_is_in_one_report_only(fleet: Fleet, server: Installation) -> 
     number = server.post("/api/v1/tasks", {"name": "old", "status": "failed"}).json["id"]
     assert len(facts(fleet)["failed_since_last_report"]) == 1
     with server.database() as database:
-        database.execute("UPDATE tasks SET updated_at = datetime('now', '-31 minutes') WHERE id = ?", (number,))
+        database.execute("UPDATE tasks SET updated_at = ? WHERE id = ?", (moment(minutes=-31), number))
     assert facts(fleet)["failed_since_last_report"] == []
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.installation import Installation, wait_for
+from tests.support.installation import Installation, moment, wait_for
 from tests.support.receiver import Receiver, receiver
 from tests.support.world import SCRIPT, World
 
@@ -138,9 +138,8 @@ def test_what_waits_too_long_is_reported_once_for_each_time_it_is_queued(world: 
     world.server.post(f"/api/v1/tasks/{late}/events", {"event_type": "requeued"})
     world.manage()
     with world.server.database() as database:
-        database.execute(
-            "UPDATE task_events SET created_at = datetime('now', '-30 minutes') WHERE event_type='requeued'"
-        )
+        requeued = "UPDATE task_events SET created_at = ? WHERE event_type = 'requeued'"
+        database.execute(requeued, (moment(minutes=-30),))
     world.manage()
     assert world.events(late) == ["queue_delay"]
     assert "1 delays reported" in world.manage("--queue-minutes", "29")

@@ -92,11 +92,19 @@ class Forked:
 Process = subprocess.Popen[bytes] | Forked
 
 
-def can_fork(environment: dict[str, str]) -> bool:
+def can_fork(environment: dict[str, str], *arguments: str) -> bool:
     """Tell whether a process with this environment may be forked from one that has another."""
     here = {name: value for name, value in os.environ.items() if name.startswith(READ_AT_START)}
     there = {name: value for name, value in environment.items() if name.startswith(READ_AT_START)}
+    if _customization(environment) is not None and "gunicorn" not in arguments:  # web has no thread once it is patched
+        del there["PYTHONPATH"]
     return all(here.get(name) == value for name, value in there.items())
+
+
+def _customization(environment: dict[str, str]) -> pathlib.Path | None:
+    """Return what a Python that is started reads of a PYTHONPATH which is for that alone."""
+    path = pathlib.Path(environment.get("PYTHONPATH", "/dev/null")) / "sitecustomize.py"
+    return path if path.is_file() else None
 
 
 def start(
@@ -118,7 +126,7 @@ def fork(
     *arguments: str, environment: dict[str, str], folder: pathlib.Path, timeout: float
 ) -> subprocess.CompletedProcess[str]:
     """Do as `start()` does, with a script, a module of the fleet's scripts or `-c code` alone."""
-    if not can_fork(environment):
+    if not can_fork(environment, *arguments):
         return start(*arguments, environment=environment, folder=folder, timeout=timeout)
     with tempfile.TemporaryDirectory(prefix="command-") as outputs:
         out, err = pathlib.Path(outputs, "out"), pathlib.Path(outputs, "err")
@@ -212,6 +220,9 @@ def _become(
         with input.open("rb") as file:
             os.dup2(file.fileno(), 0)
             sys.stdin = open(0, closefd=False)  # noqa: SIM115 - stays open
+    customization = _customization(environment)
+    if customization is not None:
+        runpy.run_path(str(customization))
     preloaded = sys.modules.get("tests.support.preloaded")
     if preloaded is not None:
         preloaded.forget_settings()

@@ -16,13 +16,20 @@ import sqlite3
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
+
+from core.postgres.base import WRITER_LOCK
 from tests.support import commands
+from tests.support.postgres import drop_database_of_run, make_database_of_run, shell, url_of_run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+_TEMPLATE = "migrated"  # in the cluster of a run
 _PORTS = range(10_000, 32_000)
 
 
@@ -72,10 +79,12 @@ class Installation:
     """Everything a running lobwife has, in one folder; started and stopped by the test.
 
     `template` is the folder of the migrated state directory that the test processes of a session share; there is none
-    outside of tests.
+    outside of tests. Where the run is `on_postgres`, each has a database in the run's cluster until nobody has the
+    object any more, and `template` is a database there as well.
     """
 
     template: pathlib.Path | None = None
+    on_postgres = False
 
     def __init__(self, folder: pathlib.Path, **environment: str) -> None:
         self.folder = folder
@@ -100,6 +109,11 @@ class Installation:
             "LOBWIFE_SECRET_KEY": "a-key-for-tests-that-is-long-enough-for-django-and-has-some-variety-12345",
             **environment,
         }
+        self._database = ""  # in the run's cluster
+        if self.on_postgres and "LOBWIFE_DATABASE_URL" not in environment:
+            self._database = f"installation_{secrets.token_hex(6)}"
+            self.environment["LOBWIFE_DATABASE_URL"] = url_of_run(self._database)
+        self._has_database = not self._database
         self.processes: list[commands.Process] = []
 
     # --- processes
@@ -108,7 +122,8 @@ class Installation:
 
         The first caller of a session migrates for all: a copy takes milliseconds, the command over a second.
         """
-        if self.template is None or any(self.state.iterdir()) or "LOBWIFE_SECRET_KEY" not in self.environment:
+        by_command = any(self.state.iterdir()) or "LOBWIFE_SECRET_KEY" not in self.environment
+        if self.template is None or by_command or (self.on_postgres and self._has_database):
             self.manage("migrate", "-v0")
             return
         with self.template.with_suffix(".lock").open("w") as lock:
@@ -117,10 +132,24 @@ class Installation:
                 unfinished = Installation(self.template.with_suffix(".unfinished"))
                 unfinished.manage("migrate", "-v0")
                 with unfinished.database() as database:  # only jobs of the test's own fire while it runs
-                    database.execute("UPDATE jobs_job SET next_firing = datetime('now', '+7 days')")
+                    database.execute("UPDATE jobs_job SET next_firing = ?", [moment(days=7)])
+                if self.on_postgres:
+                    make_database_of_run(_TEMPLATE, f'TEMPLATE "{unfinished._database}"')
                 unfinished.state.rename(self.template)
         for file in self.template.iterdir():
             shutil.copy2(file, self.state)
+        self._make_database(f'TEMPLATE "{_TEMPLATE}"')
+
+    def copy_database(self, other: Installation) -> None:
+        """Take another's rows, while nobody is connected; files of SQLite are copied with the rest of its folder."""
+        self._make_database(f'TEMPLATE "{other._database}"')
+
+    def _make_database(self, options: str = "") -> None:
+        """Make the one of this installation, unless it is there; an empty one by default."""
+        if not self._has_database:
+            make_database_of_run(self._database, options)
+            self._has_database = True
+            weakref.finalize(self, drop_database_of_run, self._database)
 
     def manage(self, *arguments: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
@@ -128,6 +157,7 @@ class Installation:
 
     def run(self, *arguments: str, check: bool = False, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run Python in this installation's environment to its end."""
+        self._make_database()
         environment = {"DJANGO_SETTINGS_MODULE": "lobwife.settings", **self.environment}
         run = commands.fork if self.template else commands.start  # a fork server would import the script of bench
         done = run(*arguments, environment=environment, folder=ROOT, timeout=timeout)
@@ -136,6 +166,7 @@ class Installation:
         return done
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
+        self._make_database()
         log = (self.folder / "processes.log").open("ab")
         process = subprocess.Popen(
             command, env=self.environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -146,8 +177,9 @@ class Installation:
 
     def fork(self, *arguments: str) -> commands.Process:
         """Start Python, as `run()` does, with a process that goes on."""
-        if self.template is None or not commands.can_fork(self.environment):
+        if self.template is None or not commands.can_fork(self.environment, *arguments):
             return self.start(sys.executable, *arguments)
+        self._make_database()
         log = self.folder / "processes.log"
         environment = {"DJANGO_SETTINGS_MODULE": "lobwife.settings", **self.environment}
         process = commands.Forked(*arguments, environment=environment, folder=ROOT, log=log)
@@ -167,7 +199,7 @@ class Installation:
         return process
 
     def heartbeat_of(self, process: commands.Process) -> bool:
-        with contextlib.suppress(sqlite3.Error), self.database() as database:
+        with contextlib.suppress(sqlite3.Error, psycopg.Error), self.database() as database:
             rows = database.execute("SELECT pid FROM jobs_daemon WHERE beat_at IS NOT NULL").fetchall()
             return any(row[0] == process.pid for row in rows)
         return False
@@ -222,10 +254,15 @@ class Installation:
             return self.get("/health", timeout=2).status > 0
         return False
 
-    # --- files
+    # --- database, files
     @contextlib.contextmanager
-    def database(self) -> Iterator[sqlite3.Connection]:
-        """The file as an operator's sqlite3 shell sees it."""
+    def database(self) -> Iterator[Any]:
+        """The database as an operator's shell sees it, in one transaction: marks are `?` on PostgreSQL too."""
+        url = self.environment.get("LOBWIFE_DATABASE_URL")
+        if url:
+            with shell(url) as opened:
+                yield opened
+            return
         connection = sqlite3.connect(self.state / "lobmob.db", timeout=10)
         connection.row_factory = sqlite3.Row
         try:
@@ -241,13 +278,31 @@ class Installation:
         return path
 
 
+def moment(**ahead: float) -> str:
+    """A time from now, as both databases take it and the older service wrote it."""
+    return f"{datetime.now(UTC) + timedelta(**ahead):%Y-%m-%d %H:%M:%S}"
+
+
 @contextlib.contextmanager
-def write_locked(server: Installation) -> Iterator[sqlite3.Connection]:
+def write_locked(server: Installation) -> Iterator[Any]:
     """The database as an operator's forgotten transaction leaves it, until they commit it."""
-    outsider = sqlite3.connect(server.state / "lobmob.db", timeout=10, isolation_level=None)
-    outsider.execute("BEGIN IMMEDIATE")
-    try:
+    with server.database() as outsider:
+        if "LOBWIFE_DATABASE_URL" in server.environment:
+            outsider.execute(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
+        else:
+            outsider.execute("BEGIN IMMEDIATE")
         yield outsider
-    finally:
-        outsider.execute("COMMIT")
-        outsider.close()
+
+
+def waits_to_write(server: Installation) -> bool:
+    """Whether a process of ours waits for the one who holds `write_locked`, or is about to."""
+    if "LOBWIFE_DATABASE_URL" in server.environment:
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        with server.database() as database:
+            return bool(database.execute(waiting).fetchall())
+    with (server.state / "lobmob.db.gate").open("rb") as gate:
+        try:
+            fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

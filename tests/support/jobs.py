@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import sqlite3
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -71,13 +70,13 @@ def output_of(installation: Installation, run_id: int) -> str:
     return installation.get(f"/api/v1/runs/{run_id}/output").json["text"]
 
 
-def rows(installation: Installation, sql: str, *values: Any) -> list[sqlite3.Row]:
+def rows(installation: Installation, sql: str, *values: Any) -> list[Any]:
     with installation.database() as database:
         return database.execute(sql, values).fetchall()
 
 
 def execute(installation: Installation, sql: str, *values: Any) -> None:
-    """As an operator does it by hand, in the sqlite3 shell."""
+    """As an operator does it by hand, in the database's shell."""
     with installation.database() as database:
         database.execute(sql, values)
 

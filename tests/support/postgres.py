@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import glob
 import importlib.util
 import os
@@ -12,9 +13,14 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import psycopg
+from psycopg.abc import Buffer
+from psycopg.types.string import TextLoader
 
+DATABASE = "lobwife"  # of a run: those of its processes are named after it
 _SECONDS = 60.0
 _NOBODY = 65534
 # The cluster lasts for one run: nothing of it has to survive.
@@ -117,14 +123,78 @@ class Cluster:
             raise RuntimeError(f"{name}: {done.stderr}")
 
 
-def url_of_run() -> str:
-    """Return the URL of this run's cluster; the first process makes it, and its children find it in the environment."""
+def url_of_run(database: str = DATABASE) -> str:
+    """Return a URL in this run's cluster; the first process makes it, and its children find it in the environment."""
     variable = "LOBWIFE_TEST_POSTGRES"
     if variable not in os.environ:
         cluster = Cluster()
         atexit.register(cluster.remove)
-        os.environ[variable] = cluster.make_database("lobwife")
-    return os.environ[variable]
+        os.environ[variable] = cluster.make_database(DATABASE)
+    return os.environ[variable].replace(f"/{DATABASE}?", f"/{database}?")
+
+
+def make_database_of_run(name: str, options: str = "") -> None:
+    with psycopg.connect(url_of_run(), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" {options}')
+
+
+def drop_database_of_run(name: str) -> None:
+    """Drop it, whoever is connected; the cluster may be gone before."""
+    with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url_of_run(), autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+class Row(tuple[Any, ...]):
+    """What sqlite3.Row is to SQLite: values by number and by name."""
+
+    names: Sequence[str]
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(self.names.index(key) if isinstance(key, str) else key)
+
+    def keys(self) -> list[str]:
+        return list(self.names)
+
+
+def _rows(cursor: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], Row]:
+    kind = type("Row", (Row,), {"names": [column.name for column in cursor.description or ()]})
+    return lambda values: kind(values)
+
+
+class _AsText(TextLoader):
+    """Times and JSON are texts, as they are on SQLite."""
+
+    def load(self, data: Buffer) -> Any:
+        return str(super().load(data)).removesuffix("+00")
+
+
+class Shell:
+    """A connection that is used as one of sqlite3 is."""
+
+    def __init__(self, connection: psycopg.Connection[Row]) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> psycopg.Cursor[Row]:
+        return self._connection.execute(_native(sql), parameters)
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        self._connection.cursor().executemany(_native(sql), rows)
+
+    def commit(self) -> None:
+        self._connection.commit()
+
+
+def _native(sql: str) -> str:
+    return sql.replace("%", "%%").replace("?", "%s")
+
+
+@contextlib.contextmanager
+def shell(url: str) -> Iterator[Shell]:
+    """Open a database for a test to look into and change, past lobwife, in one transaction."""
+    with psycopg.connect(url, options="-c timezone=UTC", row_factory=_rows) as connection:
+        for name in ("timestamptz", "date", "json", "jsonb"):
+            connection.adapters.register_loader(name, _AsText)
+        yield Shell(connection)
 
 
 def program(name: str) -> pathlib.Path:

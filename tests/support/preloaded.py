@@ -18,6 +18,7 @@ import django
 from django.conf import Settings, settings
 from django.core.management import get_commands, load_command_class
 from django.db import connections
+from django.db.migrations.loader import MigrationLoader
 from django.db.utils import ConnectionHandler
 from django.utils.functional import empty
 
@@ -25,6 +26,7 @@ assert lobwife
 django.setup()
 importlib.import_module("lobwife.urls")
 importlib.import_module("django.core.management.commands.migrate")
+MigrationLoader(None)  # imports them all, as each start of a daemon does
 sys.path.append(str(pathlib.Path(lobwife.__file__).parents[1] / "jobs" / "scripts"))
 importlib.import_module("lobmob_lib.investigations")  # with what the fleet's scripts are made of
 for _name, _app in get_commands().items():

@@ -51,7 +51,7 @@ class Runners:
             "LOBWIFE_STATE_DIR": str(state),
             "LOBWIFE_SCRIPTS_DIR": str(self.scripts),
             "LOBWIFE_SECRET_KEY": os.environ["LOBWIFE_SECRET_KEY"],
-            "LOBWIFE_DATABASE_URL": url_of_run().replace("/lobwife?", f"/{name}?"),
+            "LOBWIFE_DATABASE_URL": url_of_run(name),
             "LOBWIFE_LOG_LEVEL": os.environ.get("LOBWIFE_LOG_LEVEL", "INFO"),
         }
         command = [sys.executable, str(ROOT / "manage.py"), "runner", "--labels", labels, "--parallel", str(parallel)]

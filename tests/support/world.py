@@ -7,7 +7,7 @@ import pathlib
 from typing import Any
 
 from tests.support.fleet import Fleet
-from tests.support.installation import Installation
+from tests.support.installation import Installation, moment
 
 SCRIPT = "lobmob-task-manager.py"
 ACTOR = "lobmob-task-manager"
@@ -38,9 +38,7 @@ class World(Fleet):
     def aged(self, number: int, minutes: float) -> None:
         """As if it had been made so long ago."""
         with self.server.database() as database:
-            database.execute(
-                "UPDATE tasks SET created_at = datetime('now', ?) WHERE id = ?", (f"-{minutes} minutes", number)
-            )
+            database.execute("UPDATE tasks SET created_at = ? WHERE id = ?", (moment(minutes=-minutes), number))
 
     def get(self, number: int) -> dict[str, Any]:
         return self.server.get(f"/api/v1/tasks/{number}").json

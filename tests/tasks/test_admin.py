@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import sqlite3
+from typing import Any
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.browser import OPERATOR, url
@@ -17,7 +18,7 @@ def events(site: Installation, number: int) -> list[tuple[str, str, str]]:
     return [(event["event_type"], event["detail"], event["actor"]) for event in rows]
 
 
-def stored(site: Installation, number: int) -> sqlite3.Row:
+def stored(site: Installation, number: int) -> Any:
     with site.database() as database:
         return database.execute("SELECT * FROM tasks WHERE id = ?", [number]).fetchone()
 
@@ -48,6 +49,7 @@ def test_an_operator_makes_a_task(site: Installation, operator: Page) -> None:
     assert events(site, made["id"]) == [("created", "Task created with status=queued", OPERATOR)]
 
 
+@pytest.mark.postgres
 def test_an_edit_writes_only_what_was_changed_under_the_operators_name(site: Installation, operator: Page) -> None:
     number = made(site, workflow="first line\nsecond line\n", assigned_to=" spaced ", repos=["org/a"])
     open_task(site, operator, number)
@@ -94,6 +96,7 @@ def test_nonsense_is_refused_at_its_field(site: Installation, operator: Page) ->
     assert len(events(site, number)) == 1
 
 
+@pytest.mark.sqlite("what the older service let into a file")
 def test_what_an_old_file_holds_stays_untouched_until_it_is_edited(site: Installation, operator: Page) -> None:
     number = made(site)
     odd = {"repos": "org/a, org/b", "estimate_minutes": "30m", "status": "limbo", "created_at": "junk"}

@@ -8,7 +8,6 @@ import os
 import pathlib
 import random
 import signal
-import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -83,7 +82,7 @@ class Fleet:
         return None
 
 
-def rows(installation: Installation, sql: str, *values: Any) -> list[sqlite3.Row]:
+def rows(installation: Installation, sql: str, *values: Any) -> list[Any]:
     with installation.database() as database:
         return database.execute(sql, values).fetchall()
 
@@ -94,7 +93,7 @@ def moment(text: str) -> datetime:
 
 def check_leases(installation: Installation, *, delay: float) -> None:
     """No lease of a task begins before the one before it ended, and what expired was found in time."""
-    before: dict[int, sqlite3.Row] = {}
+    before: dict[int, Any] = {}
     for lease in rows(installation, "SELECT * FROM tasks_tasklease ORDER BY task_id, fence"):
         previous = before.get(lease["task_id"])
         if previous is not None:

@@ -26,6 +26,7 @@ def remote_text(running: Installation, path: str) -> str:
     return git(running.folder / "remote.git", "show", f"main:{path}", check=False)
 
 
+@pytest.mark.postgres
 def test_a_change_through_rest_reaches_the_remote(running: Installation) -> None:
     wait_for(lambda: running.get("/api/v1/sync").json.get("last_sync"), what="the first sync")
     assert running.get("/api/v1/sync").json["running"] is True

@@ -35,7 +35,7 @@ class Killed(Installation):
         self.sql(
             f"INSERT INTO tasks (name, type, status, created_at) VALUES ('{name}', '{type}', '{status}', "
             "'2026-01-01 00:00:00')",
-            "INSERT INTO task_events (task_id, event_type) VALUES (last_insert_rowid(), 'created')",
+            "INSERT INTO task_events (task_id, event_type) SELECT max(id), 'created' FROM tasks",
         )
 
     def update(self, number: int, change: str) -> None:
@@ -73,24 +73,24 @@ def scenario(world: Killed) -> None:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     """An installation right before the sync that is to be killed."""
-    folder = tmp_path_factory.mktemp("prepared")
-    world = Killed(folder)
+    world = Killed(tmp_path_factory.mktemp("prepared"))
     world.migrate()
     scenario(world)
-    return folder
+    return world
 
 
-def copy_of(prepared: pathlib.Path, folder: pathlib.Path) -> Killed:
-    shutil.copytree(prepared, folder, symlinks=True, dirs_exist_ok=True)
+def copy_of(prepared: Killed, folder: pathlib.Path) -> Killed:
+    shutil.copytree(prepared.folder, folder, symlinks=True, dirs_exist_ok=True)
     world = Killed(folder)
+    world.copy_database(prepared)
     git(world.vault, "remote", "set-url", "origin", str(world.remote))
     return world
 
 
 @pytest.fixture(scope="module")
-def undisturbed(prepared: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def undisturbed(prepared: Killed, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The tree of a sync that nobody killed."""
     world = copy_of(prepared, tmp_path_factory.mktemp("undisturbed"))
     assert world.sync("never", "--fetch", "--full") == 0
@@ -101,7 +101,7 @@ def undisturbed(prepared: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
     "step", [pytest.param(step, marks=() if step in FEW_STEPS else pytest.mark.soak) for step in STEPS]
 )
 def test_a_sync_killed_at_any_step_is_completed_by_the_next(
-    tmp_path: pathlib.Path, prepared: pathlib.Path, undisturbed: dict[str, str], step: str
+    tmp_path: pathlib.Path, prepared: Killed, undisturbed: dict[str, str], step: str
 ) -> None:
     world = copy_of(prepared, tmp_path)
     assert world.sync(step, "--fetch", "--full") == -9

@@ -15,7 +15,7 @@ from tests.support.git_remote import PERSON, Copy, World, change, git, note_of, 
 from tests.support.installation import ROOT, wait_for
 from vaultsync.models import NoteProblem
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.git]
 MARKED = "<<<<<<< ours\n{}\n=======\nb\n>>>>>>> theirs\n"
 
 

@@ -13,6 +13,7 @@ from core.database.backend import server
 from core.postgres import dump
 from core.sqlite.copies import copy_to, folder, keep_copy, kept_copies
 from core.timestamps import utc_now
+from tasks.models import Task
 
 
 class Command(OperatorCommand):
@@ -28,6 +29,7 @@ class Command(OperatorCommand):
         file: pathlib.Path | None = options["file"]
         connection.ensure_connection()  # before anything is left in a folder without a database
         if database := server():
+            Task.objects.exists()  # raises where the database is not an installation's
             target = file.absolute() if file else folder() / f"{utc_now():%Y-%m-%dT%H%M%SZ}-by-hand{dump.SUFFIX}"
             dump.dump(database, target)
             self.stdout.write(str(target))

@@ -78,6 +78,7 @@ class Command(migrate.Command):
             return super().execute(*args, **options)
         try:
             with prepared(settings.STATE_DIR), one_at_a_time("migrate"):
+                make_private(settings.STATE_DIR)
                 return super().execute(*args, **options)
         except LobwifeError as error:
             raise CommandError(str(error)) from error
