@@ -232,9 +232,11 @@ def test_a_firing_while_the_database_is_locked_is_made_up_for_and_what_runs_goes
     wait_for(lambda: "ready" in output_of(served, run_id))
     planned = "SELECT 1 FROM jobs_job WHERE name = 'ok' AND CAST(next_firing AS text) LIKE '%12:07:00%'"
     wait_for(lambda: rows(served, planned))
+    # On PostgreSQL the daemon, which can't write its sign of life, does not get as far as waking the scheduler.
+    said = "a tick failed and is" if is_postgres() else "the next wake-up could not be stored and is"
     with write_locked(served):
         clock.set(QUIET.replace(minute=7, second=0))
-        wait_for(lambda: "the next wake-up could not be stored and is tried again" in served.log(), 30)
+        wait_for(lambda: f"{said} tried again" in served.log(), 30)
     [run] = wait_for(lambda: served.get("/api/v1/runs?job=ok").json, what="the firing is made up for")
     assert ended(served, run["id"])["state"] == "success"
     assert run["scheduled_for"][:19] == f"{QUIET:%Y-%m-%d}T12:07:00"

@@ -132,7 +132,8 @@ class Installation:
                 unfinished = Installation(self.template.with_suffix(".unfinished"))
                 unfinished.manage("migrate", "-v0")
                 with unfinished.database() as database:  # only jobs of the test's own fire while it runs
-                    database.execute("UPDATE jobs_job SET next_firing = ?", [moment(days=7)])
+                    times = [moment(), moment(days=7)]
+                    database.execute("UPDATE jobs_job SET settled_through = ?, next_firing = ?", times)
                 if self.on_postgres:
                     make_database_of_run(_TEMPLATE, f'TEMPLATE "{unfinished._database}"')
                 unfinished.state.rename(self.template)

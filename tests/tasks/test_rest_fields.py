@@ -100,6 +100,7 @@ def test_a_wrong_type_is_a_400_that_names_the_field(server: Installation, name: 
     assert shown(server, number)["model"] is None
 
 
+@pytest.mark.postgres
 @pytest.mark.parametrize(
     ("sent", "stored", "answered"),
     [(1.5, 2, 2), ("1.5", 2, 2), ("30.0", 30, 30), (45.0, 45, 45), ("30m", None, None), ("", None, None)]
