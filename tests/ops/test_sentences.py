@@ -60,6 +60,8 @@ def test_a_list_counts_results_of_a_search_alone(operator_client: Client) -> Non
     services.create_task(fields={"name": "Findable"}, actor="t")
     page = "/admin/tasks/task/"
     assert "Show all" not in text(operator_client, page)
+    assert "Tasks: 1\n" in text(operator_client, page)
+    assert "Failed sign-ins: 0\n" in text(operator_client, "/admin/axes/accessattempt/")
     assert '1 result <a href="?">Show all</a>' in text(operator_client, f"{page}?q=findable")
 
 

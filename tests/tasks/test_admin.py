@@ -92,7 +92,7 @@ def test_nonsense_is_refused_at_its_field(site: Installation, operator: Page) ->
     open_task(site, operator, number)
     operator.fill("#id_estimate_minutes", "30m")
     save(operator)
-    expect(operator.locator(".field-estimate_minutes .errorlist")).to_contain_text("Must be a whole number.")
+    expect(operator.locator(".field-estimate_minutes .errorlist")).to_contain_text("Must be a whole number, 0 or more.")
     assert len(events(site, number)) == 1
 
 

@@ -24,6 +24,7 @@ def test_the_admin_page_shows_the_state_and_asks_for_syncs(world: World, client:
     world.synced()
     page_text = client.get(page).content.decode()
     assert note_of(made) in page_text
+    assert f'href="/admin/tasks/task/{made.pk}/change/">{note_of(made)}</a>' in page_text
     assert "not valid YAML" in page_text
     assert client.get("/admin/vaultsync/vaultstate/request/").status_code == 405
     client.post("/admin/vaultsync/vaultstate/request/", {"full": "1"})
