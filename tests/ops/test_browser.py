@@ -391,7 +391,7 @@ def test_who_has_which_token_is_on_the_page_of_its_task_and_by_repository(site: 
     operator.goto(url(site, f"/admin/tasks/task/{token['task_number']}/change/"))
     tokens = operator.get_by_role("region", name="Tokens")
     expect(tokens).to_contain_text(token["identity"].rpartition(":")[2])
-    expect(tokens).to_contain_text("until")
+    expect(tokens).to_contain_text("expires in")
     operator.get_by_role("link", name="Tokens", exact=True).click()
     operator.get_by_role("link", name="Who could reach a repository?").click()
     operator.get_by_label("Repository").fill("acme/web")
