@@ -62,7 +62,7 @@ def test_the_timeline_has_old_and_new_values_and_who_was_identified(operator_cli
     [
         ("name", "   ", "Must not be empty"),
         ("repos", "org/a\nnot a repo", "is not a repository such as owner/name"),
-        ("estimate_minutes", "30m", "Must be a whole number."),
+        ("estimate_minutes", "30m", "Must be a whole number, 0 or more."),
         ("assigned_at", "yesterday", "Must be an ISO 8601 time"),
         ("completed_at", "2026-13-45", "Must be an ISO 8601 time"),
     ],
