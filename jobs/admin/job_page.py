@@ -132,7 +132,7 @@ def firings(job: Job) -> list[Firing]:
         zone = zoneinfo.ZoneInfo(job.timezone)
     except (Invalid, zoneinfo.ZoneInfoNotFoundError, ValueError):
         return []
-    return [Firing(f"{moment.astimezone(zone):%a %Y-%m-%d %H:%M %Z}", moment.astimezone(UTC)) for moment in moments]
+    return [Firing(f"{moment.astimezone(zone):%a %Y-%m-%d %H:%M}", moment.astimezone(UTC)) for moment in moments]
 
 
 def _tail(run: JobRun) -> str:

@@ -183,7 +183,7 @@ def firings_shown(expression: str, timezone: str) -> SafeString:
         (
             f"{moment.astimezone(zone):%a %Y-%m-%d %H:%M}",
             moment.isoformat(),
-            "" if timezone == "UTC" else f"{moment:%H:%M} UTC",
+            "UTC" if timezone == "UTC" else f"{moment:%H:%M} UTC",
         )
         for moment in moments
     )

@@ -103,8 +103,8 @@ def test_the_audit_is_searchable_and_read_only(rig: Rig, boss: Operator) -> None
     entry = rig.audit(f"?task_id=T{number}")[0]
     page = boss.get(f"{path}?{urlencode({'q': entry['token_sha256']})}").body.decode()
     assert f"T{number}" in page
-    assert "1 token audit" in page
-    assert "0 token audit" in boss.get(f"{path}?q=nothing-like-it").body.decode()
+    assert "Token audit: 1\n" in page
+    assert "Token audit: 0\n" in boss.get(f"{path}?q=nothing-like-it").body.decode()
     assert boss.get(f"{path}add/").status == 403
     assert boss.get(f"{path}{entry['id']}/delete/").status == 403
     assert 'name="_save"' not in boss.get(f"{path}{entry['id']}/change/").body.decode()
@@ -115,7 +115,7 @@ def test_a_task_is_found_by_its_number_in_registrations_and_audit(rig: Rig, boss
     rig.task("repo")
     rig.token("called-otherwise")
     for text in (f"T{number}", str(number)):
-        assert "1 task registration\n" in boss.get(f"{TASKS}?q={text}").body.decode()
+        assert "Registrations: 1\n" in boss.get(f"{TASKS}?q={text}").body.decode()
     assert "called-otherwise" in boss.get(f"/admin/broker/tokenaudit/?q=T{number}").body.decode()
 
 

@@ -246,7 +246,7 @@ def test_the_form_of_a_budget_offers_a_limit_that_it_takes(operator_client: Clie
         ({"scope": "all", "name": "x"}, "Leave this empty"),
         ({"scope": "task", "name": "x"}, "such as T42"),
         ({"limit_usd": "0"}, "greater than or equal to 0.01"),
-        ({"scope": "type", "name": "swe", "period": "day"}, "already exists"),
+        ({"scope": "type", "name": "swe", "period": "day"}, "There is a budget for this"),
     ],
 )
 def test_a_budget_that_makes_no_sense_is_refused(operator_client: Client, fields: Any, words: str) -> None:
