@@ -120,9 +120,10 @@ class ToDatabase(Shipper):
             times = output_files.times(run_id) if times is None else times
             begin, offset = chunk.next_offset - len(chunk.data), chunk.next_offset
             place, after = (bisect_left(times, (bound, 0)) for bound in (begin, offset))
-            pieces.append(
-                OutputPiece(run_id=run_id, offset=begin, end=offset, data=chunk.data, times=times[place:after])
-            )
+            of_piece = times[place:after]
+            if chunk.skipped and place and begin not in dict(of_piece):  # its first time is among what was left out
+                of_piece.insert(0, (begin, times[place - 1][1]))
+            pieces.append(OutputPiece(run_id=run_id, offset=begin, end=offset, data=chunk.data, times=of_piece))
             size += len(chunk.data)
         return pieces
 
