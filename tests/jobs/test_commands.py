@@ -190,6 +190,9 @@ def test_a_dry_run_shows_the_difference_without_secrets_and_changes_nothing(
     assert "+    alert_urls: discord://…\n" in shown
     assert "a-token" not in shown
     assert idle.manage("jobs", "export", "--secrets").stdout == before
+    (file := tmp_path / "there-already.yaml").touch(mode=0o644)
+    idle.manage("jobs", "export", str(file), "--secrets")
+    assert (file.read_text(), file.stat().st_mode & 0o777) == (before, 0o600)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,8 @@ class Command(OperatorCommand):
         try:
             path = pathlib.Path(file)
             path.touch(mode=0o600)  # environments of jobs can hold secrets
+            if secrets and path.is_file():
+                path.chmod(0o600)  # one that was there already
             path.write_text(text)
         except OSError as error:
             raise CommandError(f"{file} can't be written: {error.strerror}.") from None
