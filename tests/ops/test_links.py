@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 import pytest
 from django.test import Client
 
-from jobs.execution import output
-from jobs.models import JobRun
-from ops import demo
-
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def _fleet() -> Iterator[None]:
-    demo.make_fleet()
-    yield
-    for pk in JobRun.objects.values_list("pk", flat=True):
-        output.delete(pk)
 
 
 class Links(HTMLParser):
@@ -68,7 +55,7 @@ def shape(url: str) -> tuple[str, frozenset[str]]:
     )
 
 
-@pytest.mark.usefixtures("_fleet")
+@pytest.mark.usefixtures("fleet")
 def test_links_and_search_forms_lead_somewhere(operator_client: Client) -> None:
     waiting, seen, broken = [("", "/admin/")], set(), []
     while waiting:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -24,14 +23,6 @@ from tests.support.pages import text
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("seeded")]
 QUERIES_MOST = 31
-
-
-@pytest.fixture
-def fleet() -> Iterator[None]:
-    demo.make_fleet()
-    yield
-    for pk in JobRun.objects.values_list("pk", flat=True):
-        output.delete(pk)
 
 
 @pytest.fixture

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import pathlib
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from core.callers import Caller, Role
-from core.console import OperatorCommand, add_json, operator
+from core.console import OperatorCommand, add_json, operator, read_text
 from core.errors import Invalid, LobwifeError
 from core.rest import validate
 from tasks import queries, services
@@ -115,7 +113,7 @@ class Command(OperatorCommand):
         names = [name for name in NewTask.model_fields if name in options and name != "body"]
         sent = {name: options[name] for name in names if options[name] is not None}
         if options["body"] is not None:
-            sent["body"] = _read(options["body"])
+            sent["body"] = read_text(options["body"])
         body = validate(NewTask, sent)
         fields = body.model_dump(exclude={"actor", "body"})
         task = services.create_task(fields=fields, body=body.body, actor=operator(), caller=_CALLER)
@@ -163,14 +161,6 @@ def _number(text: str) -> int:
     if number is None:
         raise Invalid(f"the task is {text[:100]!r}: write it as T42")
     return number
-
-
-def _read(file: str) -> str:
-    try:
-        return sys.stdin.read() if file == "-" else pathlib.Path(file).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise CommandError(f"{file} can't be read: {reason}.") from None
 
 
 def _row(task: dict[str, Any]) -> Sequence[object]:
