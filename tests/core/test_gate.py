@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import pathlib
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -21,6 +25,12 @@ from core.sqlite.gate import WriteGate
 began = time.monotonic()
 assert WriteGate(sys.argv[1]).acquire(10)
 print(time.monotonic() - began)
+"""
+_TAKES_THE_GATE_ONCE = """
+import sys
+from core.sqlite.gate import WriteGate
+with WriteGate(sys.argv[1]).held(30):
+    pass
 """
 
 
@@ -54,11 +64,64 @@ def test_who_waits_is_woken_when_another_process_releases_the_gate(
     path = str(tmp_path / "gate")
     other, waiting = WriteGate(path), WriteGate(path)  # each with a descriptor of its own, as in two processes
     assert other.acquire(0)
+    with _waiter(waiting):
+        other.release()
+
+
+def test_who_waits_for_the_turn_is_woken_when_another_process_lets_go_of_it(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "gate")
+    holder, waiting = WriteGate(path), WriteGate(path)
+    assert holder.acquire(0)
+    monkeypatch.setattr(gates, "_SHORTEST_PAUSE_SECONDS", 60)
+    monkeypatch.setattr(gates, "_LONGEST_PAUSE_SECONDS", 60)
+    with subprocess.Popen([sys.executable, "-c", _TAKES_THE_GATE_ONCE, path], cwd=ROOT) as other:
+        wait_for(lambda: _turn_is_taken(path), what="another process has the turn")
+        with _waiter(waiting):
+            holder.release()
+        assert other.wait(10) == 0
+
+
+@contextlib.contextmanager
+def _waiter(gate: WriteGate) -> Iterator[None]:
+    """Have a thread wait for the gate, which it has to get soon after the block."""
     results: list[bool] = []
-    waiter = threading.Thread(target=lambda: results.append(waiting.acquire(120)))
+    waiter = threading.Thread(target=lambda: results.append(gate.acquire(120)))
     waiter.start()
-    wait_for(lambda: waiting._receiver is not None, what="it waits for the release")
-    other.release()
+    wait_for(lambda: gate._waits_for is not None, what="it waits")
+    yield
     waiter.join(10)
     assert results == [True]
-    waiting.release()
+    gate.release()
+
+
+def _turn_is_taken(path: str) -> bool:
+    """Tell whether another process has it: what this one had of the file's record locks is let go of thereby."""
+    with open(path, "rb+") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_a_disk_that_refuses_to_unlock_closes_the_gate_for_nobody(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "gate")
+    gate = WriteGate(path)
+
+    def fail(descriptor: int, command: int) -> None:
+        if command == fcntl.LOCK_UN:
+            raise OSError(errno.EIO, "Input/output error")
+        lock(descriptor, command)
+
+    lock = fcntl.lockf
+    with monkeypatch.context() as patch:
+        patch.setattr(gates.fcntl, "lockf", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            gate.acquire(0)
+    for each in (gate, WriteGate(path)):
+        with each.held(0):
+            pass
