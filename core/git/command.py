@@ -29,6 +29,7 @@ _MOST_PATHS = 2000  # in the arguments of a command
 _BATCH = 1000  # items whose contents are held at once
 _MOST_RECENT, _SMALL = 2 * 2**20, 4096  # bytes: of all contents that are remembered, and of one
 _KEPT_MEMORY = str(16 * 2**20)  # bytes: glibc gives less back to the system with each object, two thirds of fast-import
+_NICENESS = 10  # whoever waits for an answer of web goes first
 LOCAL_SECONDS = 120.0
 NETWORK_SECONDS = 90.0
 IDENTITY = {"name": "lobwife sync", "email": "lobwife@lobmob.local"}
@@ -145,6 +146,8 @@ class Git:
             )
         except OSError as error:
             raise GitError(f"git can't be run: {error.strerror}") from None
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PGRP, process.pid, _NICENESS)
         try:
             out, err = process.communicate(stdin, timeout)
         except subprocess.TimeoutExpired:
