@@ -10,6 +10,8 @@ from django.db.models import Q
 from core.callers import Role
 from core.timestamps import utc_now
 
+NAME_LENGTH = 300  # of a caller whose answers are kept; longer names are hashed
+
 
 class ApiKey(models.Model):
     """A credential of a program. The key itself is not stored; `digest` is its SHA-256."""
@@ -98,7 +100,7 @@ class AccessPolicy(models.Model):
 class KeptAnswer(models.Model):
     """The answer to a POST with an Idempotency-Key, for its repeats."""
 
-    caller = models.CharField(max_length=300)
+    caller = models.CharField(max_length=NAME_LENGTH)
     key = models.CharField(max_length=255)
     digest = models.CharField(max_length=64)  # of the path and the body
     status = models.PositiveSmallIntegerField(null=True)

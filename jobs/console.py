@@ -48,7 +48,7 @@ def wait_for_end(
 ) -> JobRun:
     """Return the run when it is over; `show` gets its output meanwhile, `tell` what it waits for before it starts.
 
-    Raises Unavailable without a daemon.
+    Raises Unavailable when nobody is there who would end it.
     """
     offset, last_reason = 0, queue_reasons.NEXT_LOOK
     while True:
@@ -57,7 +57,7 @@ def wait_for_end(
             offset = show_from(run, offset, show)
         if not run.is_active:
             return run
-        if not queries.daemon_is_alive():
+        if not queries.is_served(run):
             raise Unavailable(
                 f"run {run.pk} is {run.state}, but the daemon is not running: start it (make run, manage.py daemon)"
                 + (", and the run follows" if run.state == State.QUEUED else ", and it settles the run")

@@ -13,7 +13,7 @@ from core.errors import Invalid
 from core.timestamps import iso_text, utc_now
 from jobs import services
 from jobs.execution import queue_reasons
-from jobs.models import ACTIVE, Daemon, Job, JobRun, JobState, State
+from jobs.models import ACTIVE, Daemon, Job, JobRun, JobState, Node, State
 from jobs.scheduling import cron
 
 RUNS_SHOWN, RUNS_MOST = 50, 500
@@ -73,6 +73,12 @@ def hold() -> str:
 def daemon_is_alive() -> bool:
     """Return True when the daemon's heartbeat is fresh."""
     return Daemon.load().is_alive(utc_now())
+
+
+def is_served(run: JobRun) -> bool:
+    """Return whether somebody is there who starts the run, or settles it: the daemon, or a runner for its label."""
+    labels = Node.objects.alive().values_list("labels", flat=True)  # none where one machine does everything
+    return daemon_is_alive() or any(run.label in served for served in labels)
 
 
 def next_firings(job: Job, count: int) -> list[str]:

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from access import idempotency, keys
 from access.models import KeptAnswer
-from core.callers import Role
+from core.callers import Caller, Role
 from tasks.models import Task, TaskEvent
 from tasks.services import create_task
 from tests.support.installation import Installation
@@ -75,6 +75,16 @@ def test_callers_have_keys_of_their_own() -> None:
         key = keys.create_key(name=name, role=Role.SERVICE, actor="test")
         caller = Client(REMOTE_ADDR=REMOTE, headers={"Authorization": f"Bearer {key}"})
         assert post(caller, "/api/v1/tasks", {"name": name}).status_code == 201
+    assert Task.objects.count() == 2
+
+
+@pytest.mark.django_db
+def test_a_caller_with_a_long_name_may_repeat(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(2):
+        caller = Caller(f"kubernetes:{'n' * 63}:{'s' * 253}/{number}", Role.SERVICE)
+        monkeypatch.setattr(idempotency, "caller_of", lambda request, caller=caller: caller)
+        answers = [post(client, "/api/v1/tasks", {"name": f"of {number}"}) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [201, 201]
     assert Task.objects.count() == 2
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.db.models.functions import Now
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -75,6 +76,16 @@ def test_a_runner_executes_the_runs_of_its_labels(both: Runners) -> None:
     assert [run.state for run in done] == ["success"] * 3, both.log()
     assert [pid_of(run) for run in done] == [both.processes[place].pid for place in (0, 1, 1)]
     wait_for(lambda: not ProcrastinateJob.objects.exists(), what="procrastinate has nothing of them")
+
+
+def test_a_command_waits_for_a_run_of_a_runner_where_no_daemon_is_up(both: Runners) -> None:
+    job = both.job("waited-for", "exit 3", runs_on="gpu")
+    with pytest.raises(SystemExit) as ended_by:
+        call_command("trigger", job.name, "--wait")
+    assert ended_by.value.code == 3
+    lonely = both.job("waited-for-in-vain", TRIVIAL, runs_on="tpu")
+    with pytest.raises(CommandError, match="the daemon is not running"):
+        call_command("trigger", lonely.name, "--wait")
 
 
 def test_a_label_that_nobody_serves_keeps_a_run_waiting_and_says_so(both: Runners) -> None:
