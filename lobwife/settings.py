@@ -206,7 +206,7 @@ else:
                 "pool": DB_CONNECTIONS,
                 "timeout": _DB_TIMEOUT,
                 "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-                " PRAGMA wal_autocheckpoint=4000;",  # pages of 4 KiB: what is written often is copied a quarter as often
+                " PRAGMA wal_autocheckpoint=4000;",  # of 4 KiB: what is often written is copied a quarter as often
             },
             "TEST": {"NAME": STATE_DIR / "test-lobmob.db"},
         }
