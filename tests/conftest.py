@@ -41,10 +41,8 @@ __all__ = [
     "world",
 ]
 
-# Pages in Chromium that were not tried on PostgreSQL yet; those of tests/tasks and tests/jobs are.
-NOT_ON_POSTGRES = ["browser", "ops/test_browser.py", "ops/test_lists.py"]
-# And what has nothing to do with the database of this run.
-collect_ignore = ["unit", *NOT_ON_POSTGRES] if is_postgres() else ["postgres"]
+# What has nothing to do with the database of this run.
+collect_ignore = ["unit"] if is_postgres() else ["postgres"]
 UNIT, POSTGRES = (pathlib.Path(__file__).parent / folder for folder in ("unit", "postgres"))
 
 
@@ -77,8 +75,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Say what was tested on which database."""
     reports = [report for outcome in ("passed", "failed", "error") for report in terminalreporter.getreports(outcome)]
     fast = {report.nodeid: "fast" in report.keywords for report in reports}
-    left_out = f"PostgreSQL (never there: {', '.join(NOT_ON_POSTGRES)} and what is marked sqlite)"
-    database = left_out if is_postgres() else "SQLite (`make test-postgres` has PostgreSQL)"
+    database = "PostgreSQL" if is_postgres() else "SQLite (`make test-postgres` has PostgreSQL)"
     some = f", as -m '{config.option.markexpr}' chooses" if config.option.markexpr else ""
     terminalreporter.write_line(
         f"tested on {database}: {sum(fast.values())} tests within a process,"

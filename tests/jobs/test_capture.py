@@ -17,6 +17,7 @@ sys.path.insert(0, PARENT)
 
 from capture import Capture  # type: ignore[import-not-found]  # noqa: E402
 
+pytestmark = pytest.mark.sqlite("runs' output in files; tests/postgres/test_output.py has it in the database")
 RUN = 7
 
 

@@ -38,7 +38,9 @@ def served(installation: Installation) -> Iterator[Installation]:
     installation.script("marks.sh", MARKS + "sleep 0.0$((RANDOM % 10))\necho done")
     installation.script("deaf.sh", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
     installation.script("polite.sh", "trap 'echo bye; exit 0' TERM; echo ready; sleep 60 & wait")
-    installation.script("brief.sh", MARKS + "echo out; sleep 0.4; exit 4")
+    installation.script(
+        "brief.sh", MARKS + f"echo out; sleep 0.4; until [ -e {installation.folder}/go ]; do sleep 0.05; done; exit 4"
+    )
     define(
         installation,
         {"name": "marks", "script": "marks.sh", "concurrency": "allow", "max_parallel": 30_000},
@@ -141,6 +143,7 @@ def test_a_script_that_ended_while_the_daemon_could_not_look_keeps_its_real_outc
     run_id = trigger(served, "brief")
     wait_for(lambda: output_of(served, run_id) == "out\n")
     daemon.send_signal(signal.SIGSTOP)
+    (served.folder / "go").touch()
     result = served.state / "runs" / "0" / f"{run_id}.result"
     wait_for(result.exists, what="the run's parent left the result")
     kill(daemon)

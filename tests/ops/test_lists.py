@@ -51,7 +51,7 @@ ROWS: tuple[tuple[str, dict[str, object]], ...] = (
     ("broker_allowedservice", {"name": ONE_WORD, "note": NAME}),
     (
         "vaultsync_syncrun",
-        {"started_at": NOW, "seconds": 1.5, "reason": NAME, "full": 1, "files": 12, "commit": "", "pushed": 0}
+        {"started_at": NOW, "seconds": 1.5, "reason": NAME, "full": True, "files": 12, "commit": "", "pushed": False}
         | {"error": ONE_WORD},
     ),
     ("vaultsync_noteproblem", {"path": f"{SLUG}/{ONE_WORD}.md", "kind": "unreadable", "sentence": NAME, "since": NOW}),
