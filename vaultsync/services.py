@@ -20,6 +20,7 @@ _RUNS_KEPT = 200
 _PROBLEM_DAYS = 7
 _BACK_OFF_FIRST, _BACK_OFF_MOST = 5, 600
 _MOST_CHARACTERS = 1000
+_ROWS_AT_ONCE = 100
 
 
 def vault_state() -> VaultState:
@@ -125,13 +126,13 @@ def save_problems(*, problems: Iterable[NoteProblem], seen: Collection[str] | No
 
 
 def save_records(*, records: Sequence[tuple[int, str, str, dict[str, Any]]]) -> None:
-    """Save what was written into notes: task, path, blob, values. Thousands of rows are not held as objects at once."""
-    for start in range(0, len(records), 500):
+    """Save what was written into notes: task, path, blob, values. Other writers wait for some of them, not for all."""
+    for start in range(0, len(records), _ROWS_AT_ONCE):
         with transaction.atomic():
             NoteRecord.objects.bulk_create(
                 [
                     NoteRecord(task_id=task_id, path=path, blob=blob, written=written)
-                    for task_id, path, blob, written in records[start : start + 500]
+                    for task_id, path, blob, written in records[start : start + _ROWS_AT_ONCE]
                 ],
                 update_conflicts=True,
                 unique_fields=["task_id"],

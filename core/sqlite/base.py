@@ -177,9 +177,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
     # --- transactions
     def set_autocommit(self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False) -> None:
         begins = force_begin_transaction_with_broken_autocommit and not autocommit and not self.is_in_memory_db()
-        if begins:
-            self._enter_gate()
         try:
+            if begins:
+                self._enter_gate()
             super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
         except BaseException:
             if begins:
@@ -269,14 +269,32 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._refuse_when_moved()
         try:
             gate = gate_for(self._path)
-            if not gate.acquire(0):
-                if not keeps_connection:
-                    self.close_if_unusable_or_obsolete()
-                if not gate.acquire(timeout):
-                    raise OperationalError(_LOCKED)
+            if gate.acquire(0):
+                self._gate = gate
+                return
+            pool = None if keeps_connection else self._lend_connection()
+            if not gate.acquire(timeout):
+                raise OperationalError(_LOCKED)
         except OSError as error:
             raise OperationalError(f"the write gate can't be used: {error}") from error
         self._gate = gate
+        if pool is not None:
+            self.connection, self._pool = pool.take(self._open_anew, timeout), pool
+
+    def _lend_connection(self) -> ConnectionPool | None:
+        """Give the connection back to its pool, which is returned; past Django, whose connect() would hold up writers.
+
+        One that failed is kept, and so is one that is no pool's.
+        """
+        pool = self._pool
+        if pool is None or self.connection is None or self.errors_occurred:
+            return None
+        lent, self.connection, self._pool = self.connection, None, None
+        pool.give_back(lent)
+        return pool
+
+    def _open_anew(self) -> Any:
+        return self._open(self.get_connection_params())
 
     def _refuse_when_moved(self) -> None:
         if os.path.lexists(self._moved):
