@@ -6,15 +6,17 @@ import functools
 import os
 import secrets
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
 
-_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.0005, 0.005
-_NAME_BYTES = 8
-# Where in the file the name is of who waits for the flock, and of who waits for the turn.
-_FOR_FLOCK, _FOR_TURN = 0, _NAME_BYTES
-_NOBODY = bytes(_NAME_BYTES)
+_PAUSE_SECONDS = 0.005  # after which who waits looks by itself: a process that is killed wakes nobody
+# What the file has: of each who waits the name, and since when by the machine's monotonic clock. The first place is for
+# whoever has the turn and waits for the flock, the others are for those who wait for the turn.
+_PLACE = struct.Struct("=8sd")
+_FOR_FLOCK, _FOR_TURN = range(1), range(1, 17)
+_NOBODY = bytes(8)
 
 
 class GateTimeout(Exception):
@@ -33,8 +35,9 @@ class WriteGate:
     """An flock for all processes, and a lock for the threads or greenlets of this one, which share the descriptor.
 
     The flock is for whoever has the turn, a second lock on the file, which is let go of with the flock in hand: so no
-    process with many writers keeps the others out. Who waits for one of the two writes its name into the file, and gets
-    a datagram when that is free; a wait of which nobody knew ends after some milliseconds.
+    process with many writers keeps the others out. Who waits for one of the two writes its name into the file. When the
+    flock is free, who has the turn gets a datagram; when the turn is, who has waited longest does. A wait of which
+    nobody knew ends after some milliseconds.
     """
 
     def __init__(self, path: str) -> None:
@@ -43,22 +46,22 @@ class WriteGate:
         self._path = path
         self._descriptor: int | None = None
         self._has_turn = self._is_locked = False
-        self._name = secrets.token_bytes(_NAME_BYTES)
-        self._waits_for: int | None = None  # what the file says
+        self._name = secrets.token_bytes(len(_NOBODY))
+        self._place: int | None = None  # in the file
+        self._since, self._is_new = 0.0, True  # since when it waits, and whether it has not waited yet
         self._addresses = b""  # what they begin with
         self._sender = _datagram_socket()
         self._receiver: socket.socket | None = None
 
     def acquire(self, timeout: float) -> bool:
         """Return whether the gate was taken within `timeout` seconds; raises OSError."""
-        deadline = time.monotonic() + timeout
+        began = time.monotonic()
         if not (self._lock.acquire(timeout=timeout) if timeout else self._lock.acquire(blocking=False)):
             return False
-        pause = _SHORTEST_PAUSE_SECONDS
+        self._since, self._is_new = time.monotonic(), True
         try:
-            while not self._take() and time.monotonic() < deadline:
-                self._wait(pause)
-                pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+            while not self._take() and time.monotonic() < began + timeout:
+                self._wait()
             self._leave_turn()
         except BaseException:
             self._close()
@@ -82,7 +85,7 @@ class WriteGate:
         self._is_locked = False
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-            self._wake(self._descriptor, _FOR_FLOCK)
+            self._wake(_FOR_FLOCK)
         except OSError:  # what it guarded is done all the same, and a file that is closed is not locked
             self._close()
 
@@ -100,6 +103,8 @@ class WriteGate:
         descriptor = self._open() if self._descriptor is None else self._descriptor
         try:
             if not self._has_turn:
+                if self._is_new and any(name not in (_NOBODY, self._name) for name, _ in self._read(_FOR_TURN)):
+                    return False  # they were here first
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._has_turn = True
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -108,39 +113,71 @@ class WriteGate:
         self._is_locked = True
         return True
 
-    def _wait(self, pause: float) -> None:
-        """Wait for a datagram, or for a pause; under gevent only the greenlet waits."""
-        assert self._descriptor is not None  # noqa: S101 - for the type checker
-        wanted = _FOR_FLOCK if self._has_turn else _FOR_TURN
+    def _wait(self) -> None:
+        """Wait for a datagram, or for a pause without one; under gevent only the greenlet waits."""
         try:
             if self._receiver is None:
                 self._receiver = _datagram_socket(self._addresses + self._name)
-            if self._waits_for != wanted:
-                os.pwrite(self._descriptor, self._name, wanted)
-                self._waits_for = wanted
-                return  # it may have become free a moment ago
-            self._receiver.settimeout(pause)
+            wanted = _FOR_FLOCK if self._has_turn else _FOR_TURN
+            if self._place not in wanted and self._take_place(wanted):
+                return  # what it waits for may have become free a moment ago
+            self._is_new = False
+            self._receiver.settimeout(_PAUSE_SECONDS)
             self._receiver.recv(1)
-            self._waits_for = None
+            self._place = None
         except TimeoutError:
-            return
+            if not self._has_place():  # another took it at the same time
+                self._place = None
         except OSError:  # the disk is full, say
-            time.sleep(pause)
+            time.sleep(_PAUSE_SECONDS)
 
-    def _wake(self, descriptor: int, wanted: int) -> None:
-        """Send a datagram to whoever waits for this."""
-        name = os.pread(descriptor, _NAME_BYTES, wanted)
-        if name.strip(b"\0"):
-            with contextlib.suppress(OSError):  # it does not wait any more, or the disk is full
-                os.pwrite(descriptor, _NOBODY, wanted)
+    def _take_place(self, places: range) -> bool:
+        """Write who waits, and since when, into the first place that nobody has."""
+        self._leave_place()
+        for place, (name, _) in zip(places, self._read(places), strict=True):
+            if name == _NOBODY:
+                self._write(place, self._name, self._since)
+                self._place = place
+                return True
+        return False
+
+    def _leave_place(self) -> None:
+        if self._place is not None and self._has_place():
+            self._write(self._place, _NOBODY, 0)
+        self._place = None
+
+    def _has_place(self) -> bool:
+        return self._place is not None and self._read(range(self._place, self._place + 1))[0][0] == self._name
+
+    def _wake(self, places: range) -> None:
+        """Send a datagram to whoever has waited longest in these places, and is still there."""
+        waiting = [
+            (since, place, name)
+            for place, (name, since) in zip(places, self._read(places), strict=True)
+            if name != _NOBODY
+        ]
+        for _, place, name in sorted(waiting):
+            with contextlib.suppress(OSError):
+                self._write(place, _NOBODY, 0)
                 self._sender.sendto(b"", self._addresses + name)
+                return
+
+    def _read(self, places: range) -> list[tuple[bytes, float]]:
+        assert self._descriptor is not None  # noqa: S101 - for the type checker
+        size = len(places) * _PLACE.size
+        table = os.pread(self._descriptor, size, places.start * _PLACE.size)
+        return list(_PLACE.iter_unpack(table.ljust(size, b"\0")))
+
+    def _write(self, place: int, name: bytes, since: float) -> None:
+        assert self._descriptor is not None  # noqa: S101 - for the type checker
+        os.pwrite(self._descriptor, _PLACE.pack(name, since), place * _PLACE.size)
 
     def _leave_turn(self) -> None:
-        self._waits_for = None
+        self._leave_place()
         if self._has_turn and self._descriptor is not None:
             self._has_turn = False
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
-            self._wake(self._descriptor, _FOR_TURN)
+            self._wake(_FOR_TURN)
 
     def _open(self) -> int:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -153,7 +190,7 @@ class WriteGate:
         """Let go of both locks, whatever state they are in: the next one to come opens the file anew."""
         descriptor, self._descriptor = self._descriptor, None
         self._has_turn = self._is_locked = False
-        self._waits_for = None
+        self._place = None
         if descriptor is not None:
             os.close(descriptor)
 

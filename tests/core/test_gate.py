@@ -9,6 +9,7 @@ import pathlib
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -32,6 +33,32 @@ from core.sqlite.gate import WriteGate
 with WriteGate(sys.argv[1]).held(30):
     pass
 """
+_TAKES_TURNS = """
+import pathlib, sys, threading, time
+from core.sqlite.gate import WriteGate
+gate, log = WriteGate(sys.argv[1]), pathlib.Path(sys.argv[2])
+def write():
+    while True:
+        with gate.held(30), log.open("a") as file:
+            if file.tell() >= 600:
+                return
+            file.write(sys.argv[3])
+            time.sleep(0.001)
+for _ in range(4):
+    threading.Thread(target=write).start()
+"""
+
+
+def test_processes_with_many_writers_each_get_their_share(tmp_path: pathlib.Path) -> None:
+    path, log = str(tmp_path / "gate"), tmp_path / "log"
+    log.touch()
+    gate = WriteGate(path)
+    with contextlib.ExitStack() as stack, gate.held(10):
+        for name in "abc":
+            command = [sys.executable, "-c", _TAKES_TURNS, path, str(log), name]
+            stack.enter_context(subprocess.Popen(command, cwd=ROOT))
+        wait_for(lambda: sum(since > 0 for _, since in gate._read(range(17))) == 3, what="all wait")
+    assert min(Counter(log.read_text()).values()) > 100, "of 600, a third each"
 
 
 def test_a_process_with_many_writers_lets_another_in(tmp_path: pathlib.Path) -> None:
@@ -59,8 +86,7 @@ def test_a_process_with_many_writers_lets_another_in(tmp_path: pathlib.Path) -> 
 def test_who_waits_is_woken_when_another_process_releases_the_gate(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gates, "_SHORTEST_PAUSE_SECONDS", 60)
-    monkeypatch.setattr(gates, "_LONGEST_PAUSE_SECONDS", 60)
+    monkeypatch.setattr(gates, "_PAUSE_SECONDS", 60)
     path = str(tmp_path / "gate")
     other, waiting = WriteGate(path), WriteGate(path)  # each with a descriptor of its own, as in two processes
     assert other.acquire(0)
@@ -74,8 +100,7 @@ def test_who_waits_for_the_turn_is_woken_when_another_process_lets_go_of_it(
     path = str(tmp_path / "gate")
     holder, waiting = WriteGate(path), WriteGate(path)
     assert holder.acquire(0)
-    monkeypatch.setattr(gates, "_SHORTEST_PAUSE_SECONDS", 60)
-    monkeypatch.setattr(gates, "_LONGEST_PAUSE_SECONDS", 60)
+    monkeypatch.setattr(gates, "_PAUSE_SECONDS", 60)
     with subprocess.Popen([sys.executable, "-c", _TAKES_THE_GATE_ONCE, path], cwd=ROOT) as other:
         wait_for(lambda: _turn_is_taken(path), what="another process has the turn")
         with _waiter(waiting):
@@ -89,7 +114,7 @@ def _waiter(gate: WriteGate) -> Iterator[None]:
     results: list[bool] = []
     waiter = threading.Thread(target=lambda: results.append(gate.acquire(120)))
     waiter.start()
-    wait_for(lambda: gate._waits_for is not None, what="it waits")
+    wait_for(lambda: gate._place is not None, what="it waits")
     yield
     waiter.join(10)
     assert results == [True]
