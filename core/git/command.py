@@ -146,7 +146,7 @@ class Git:
             )
         except OSError as error:
             raise GitError(f"git can't be run: {error.strerror}") from None
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(OSError):  # it is over, or has a lower priority already
             os.setpriority(os.PRIO_PGRP, process.pid, _NICENESS)
         try:
             out, err = process.communicate(stdin, timeout)

@@ -288,3 +288,8 @@ def test_a_git_that_outlives_its_daemon_is_ended_with_term(tmp_path: pathlib.Pat
     process.kill()
     process.wait()
     wait_for(lambda: (tmp_path / "ended").exists())
+
+
+def test_git_lets_those_who_wait_for_an_answer_have_the_processor_first(tmp_path: pathlib.Path) -> None:
+    alias = "alias.niceness=!until [ $(nice) -gt 9 ]; do sleep 0.01; done; nice"
+    assert int(Git(tmp_path).text("-c", alias, "niceness", timeout=30)) > 9
