@@ -39,7 +39,7 @@ FULL_EVERY = timedelta(hours=6)
 _GC_EVERY = timedelta(days=1)
 _GC_SECONDS = 900
 _TRIES = 5
-_FEW = 1000  # tasks of which is looked up whether others may have written their notes
+_FEW = 2000  # tasks of which is looked up whether others may have written their notes
 _MAIN = f"refs/heads/{BRANCH}"
 # The newest commit below that of the last checkout that is not ours: what is between them is made anew.
 _PEOPLE = f"{OURS}people"

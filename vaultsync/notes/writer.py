@@ -43,7 +43,7 @@ from vaultsync.notes.texts import TextRequests
 
 _BATCH = 500
 _LONGEST_AUTHOR = 100
-_FEW = 1000  # tasks whose notes are picked out of their folders
+_FEW = 2000  # tasks whose notes are picked out of their folders
 _PENDING = "*The content of this task is pending.*"
 _COPIES = (".conflict", ".conflict-2", ".conflict-3")
 
