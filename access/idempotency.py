@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.request import UnreadablePostError
 from django.http.response import HttpResponseBase
 
-from access.models import NAME_LENGTH, KeptAnswer
+from access.models import CALLER_LENGTH, KeptAnswer
 from access.roles import RULES, entry_of
 from core.callers import caller_of
 from core.errors import Invalid, TooLarge, Unprocessable
@@ -45,7 +45,7 @@ def answer_once(request: HttpRequest, answer: Callable[[], HttpResponseBase]) ->
     digest = _digest(request)  # reads the body: not within the transaction
     caller, now = caller_of(request), utc_now()
     name = caller.identity or f"address {caller.address}"
-    if len(name) > NAME_LENGTH:  # one of Kubernetes may have 339 characters
+    if len(name) > CALLER_LENGTH:  # one of Kubernetes may have 339 characters
         name = hashlib.sha256(name.encode()).hexdigest()
     with transaction.atomic():
         KeptAnswer.objects.filter(caller=name, key=key, created_at__lte=now - KEPT_FOR).delete()

@@ -10,7 +10,7 @@ from django.db.models import Q
 from core.callers import Role
 from core.timestamps import utc_now
 
-NAME_LENGTH = 300  # of a caller whose answers are kept; longer names are hashed
+CALLER_LENGTH = 300  # of the name under which a caller's answers are kept; a longer one is hashed
 
 
 class ApiKey(models.Model):
@@ -100,7 +100,7 @@ class AccessPolicy(models.Model):
 class KeptAnswer(models.Model):
     """The answer to a POST with an Idempotency-Key, for its repeats."""
 
-    caller = models.CharField(max_length=NAME_LENGTH)
+    caller = models.CharField(max_length=CALLER_LENGTH)
     key = models.CharField(max_length=255)
     digest = models.CharField(max_length=64)  # of the path and the body
     status = models.PositiveSmallIntegerField(null=True)

@@ -9,10 +9,11 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from core.console import OperatorCommand, operator
+from core.database.backend import is_postgres
 from core.errors import Unavailable
 from jobs import queries, services
 from jobs.execution import output, queue_reasons
-from jobs.models import JobRun, State
+from jobs.models import DEFAULT_LABEL, JobRun, State
 
 _POLL_SECONDS = 0.1
 
@@ -58,6 +59,8 @@ def wait_for_end(
         if not run.is_active:
             return run
         if not queries.is_served(run):
+            if is_postgres() and run.state == State.QUEUED and run.label != DEFAULT_LABEL:
+                raise Unavailable(f"run {run.pk} is queued, but no runner for {run.label} is up: manage.py runner")
             raise Unavailable(
                 f"run {run.pk} is {run.state}, but the daemon is not running: start it (make run, manage.py daemon)"
                 + (", and the run follows" if run.state == State.QUEUED else ", and it settles the run")

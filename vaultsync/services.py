@@ -128,13 +128,10 @@ def save_problems(*, problems: Iterable[NoteProblem], seen: Collection[str] | No
 def save_records(*, records: Sequence[tuple[int, str, str, dict[str, Any]]]) -> None:
     """Save what was written into notes: task, path, blob, values. Other writers wait for some of them, not for all."""
     for start in range(0, len(records), _ROWS_AT_ONCE):
-        with transaction.atomic():
-            NoteRecord.objects.bulk_create(
-                [
-                    NoteRecord(task_id=task_id, path=path, blob=blob, written=written)
-                    for task_id, path, blob, written in records[start : start + _ROWS_AT_ONCE]
-                ],
-                update_conflicts=True,
-                unique_fields=["task_id"],
-                update_fields=["path", "blob", "written"],
-            )
+        rows = [
+            NoteRecord(task_id=task_id, path=path, blob=blob, written=written)
+            for task_id, path, blob, written in records[start : start + _ROWS_AT_ONCE]
+        ]
+        NoteRecord.objects.bulk_create(
+            rows, update_conflicts=True, unique_fields=["task_id"], update_fields=["path", "blob", "written"]
+        )

@@ -272,29 +272,24 @@ class DatabaseWrapper(base.DatabaseWrapper):
             if gate.acquire(0):
                 self._gate = gate
                 return
-            pool = None if keeps_connection else self._lend_connection()
+            is_lent = not keeps_connection and self._lend_connection()
             if not gate.acquire(timeout):
                 raise OperationalError(_LOCKED)
         except OSError as error:
             raise OperationalError(f"the write gate can't be used: {error}") from error
         self._gate = gate
-        if pool is not None:
-            self.connection, self._pool = pool.take(self._open_anew, timeout), pool
+        if is_lent:  # past Django's connect(), which would hold up all writers
+            with self.wrap_database_errors:
+                self.connection = self.get_new_connection(self.get_connection_params())
 
-    def _lend_connection(self) -> ConnectionPool | None:
-        """Give the connection back to its pool, which is returned; past Django, whose connect() would hold up writers.
-
-        One that failed is kept, and so is one that is no pool's.
-        """
+    def _lend_connection(self) -> bool:
+        """Give the connection back to its pool; return False for one that failed, or is no pool's: it is kept."""
         pool = self._pool
         if pool is None or self.connection is None or self.errors_occurred:
-            return None
+            return False
         lent, self.connection, self._pool = self.connection, None, None
         pool.give_back(lent)
-        return pool
-
-    def _open_anew(self) -> Any:
-        return self._open(self.get_connection_params())
+        return True
 
     def _refuse_when_moved(self) -> None:
         if os.path.lexists(self._moved):

@@ -15,7 +15,7 @@ _PAUSE_SECONDS = 0.005  # after which who waits looks by itself: a process that 
 # What the file has: of each who waits the name, and since when by the machine's monotonic clock. The first place is for
 # whoever has the turn and waits for the flock, the others are for those who wait for the turn.
 _PLACE = struct.Struct("=8sd")
-_FOR_FLOCK, _FOR_TURN = range(1), range(1, 17)
+_FOR_FLOCK, _FOR_TURN, _ALL = range(1), range(1, 17), range(17)
 _NOBODY = bytes(8)
 
 
@@ -103,7 +103,7 @@ class WriteGate:
         descriptor = self._open() if self._descriptor is None else self._descriptor
         try:
             if not self._has_turn:
-                if self._is_new and any(name not in (_NOBODY, self._name) for name, _ in self._read(_FOR_TURN)):
+                if self._is_new and any(name != self._name for _, _, name in self._waiting(_FOR_TURN)):
                     return False  # they were here first
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._has_turn = True
@@ -134,39 +134,37 @@ class WriteGate:
     def _take_place(self, places: range) -> bool:
         """Write who waits, and since when, into the first place that nobody has."""
         self._leave_place()
-        for place, (name, _) in zip(places, self._read(places), strict=True):
-            if name == _NOBODY:
-                self._write(place, self._name, self._since)
-                self._place = place
-                return True
-        return False
+        taken = {place for _, place, _ in self._waiting(places)}
+        self._place = next((place for place in places if place not in taken), None)
+        if self._place is not None:
+            self._write(self._place, self._name, self._since)
+        return self._place is not None
 
     def _leave_place(self) -> None:
-        if self._place is not None and self._has_place():
+        if self._place is not None and self._has_place():  # else somebody has it who came later
             self._write(self._place, _NOBODY, 0)
         self._place = None
 
     def _has_place(self) -> bool:
-        return self._place is not None and self._read(range(self._place, self._place + 1))[0][0] == self._name
+        return any(place == self._place and name == self._name for _, place, name in self._waiting(_ALL))
 
     def _wake(self, places: range) -> None:
         """Send a datagram to whoever has waited longest in these places, and is still there."""
-        waiting = [
-            (since, place, name)
-            for place, (name, since) in zip(places, self._read(places), strict=True)
-            if name != _NOBODY
-        ]
-        for _, place, name in sorted(waiting):
+        for _, place, name in sorted(self._waiting(places)):
             with contextlib.suppress(OSError):
                 self._write(place, _NOBODY, 0)
                 self._sender.sendto(b"", self._addresses + name)
                 return
 
-    def _read(self, places: range) -> list[tuple[bytes, float]]:
+    def _waiting(self, places: range) -> list[tuple[float, int, bytes]]:
+        """Return who waits in these places: since when, the place, and the name."""
         assert self._descriptor is not None  # noqa: S101 - for the type checker
-        size = len(places) * _PLACE.size
-        table = os.pread(self._descriptor, size, places.start * _PLACE.size)
-        return list(_PLACE.iter_unpack(table.ljust(size, b"\0")))
+        table = os.pread(self._descriptor, len(places) * _PLACE.size, places.start * _PLACE.size)
+        if not table.strip(b"\0"):  # as almost always
+            return []
+        whole = table[: len(table) // _PLACE.size * _PLACE.size]
+        entries = zip(places, _PLACE.iter_unpack(whole), strict=False)
+        return [(since, place, name) for place, (name, since) in entries if name != _NOBODY]
 
     def _write(self, place: int, name: bytes, since: float) -> None:
         assert self._descriptor is not None  # noqa: S101 - for the type checker
@@ -184,6 +182,9 @@ class WriteGate:
         status = os.fstat(descriptor)
         self._addresses = b"\0lobwife-gate-%x-%x-" % (status.st_dev, status.st_ino)
         self._descriptor = descriptor
+        if self._receiver is not None:  # its address is that of the file that was opened before
+            self._receiver.close()
+            self._receiver = None
         return descriptor
 
     def _close(self) -> None:

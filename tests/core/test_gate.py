@@ -11,10 +11,16 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.db import connection
+from django.db.backends.sqlite3.base import Database
+from django.db.utils import OperationalError
+from pytest_django import DjangoDbBlocker
 
 from core.sqlite import gate as gates
+from core.sqlite.base import DatabaseWrapper
 from core.sqlite.gate import WriteGate
 from tests.support.installation import ROOT, wait_for
 
@@ -57,7 +63,7 @@ def test_processes_with_many_writers_each_get_their_share(tmp_path: pathlib.Path
         for name in "abc":
             command = [sys.executable, "-c", _TAKES_TURNS, path, str(log), name]
             stack.enter_context(subprocess.Popen(command, cwd=ROOT))
-        wait_for(lambda: sum(since > 0 for _, since in gate._read(range(17))) == 3, what="all wait")
+        wait_for(lambda: len(gate._waiting(gates._ALL)) == 3, what="all wait")
     assert min(Counter(log.read_text()).values()) > 100, "of 600, a third each"
 
 
@@ -150,3 +156,62 @@ def test_a_disk_that_refuses_to_unlock_closes_the_gate_for_nobody(
     for each in (gate, WriteGate(path)):
         with each.held(0):
             pass
+
+
+@pytest.fixture
+def database(tmp_path: pathlib.Path, django_db_blocker: DjangoDbBlocker) -> Iterator[DatabaseWrapper]:
+    """A database whose process has one connection."""
+    path = tmp_path / "lent.db"
+    path.touch()
+    options = {"pool": 1, "timeout": 20, "transaction_mode": "IMMEDIATE"}
+    settings = {**connection.settings_dict, "NAME": str(path), "CONN_MAX_AGE": 0, "OPTIONS": options}
+    made = DatabaseWrapper(settings, "lent")
+    made.inc_thread_sharing()
+    with django_db_blocker.unblock():
+        made.connect()
+        made.connection.execute("CREATE TABLE words (word)")
+        yield made
+        made.close()
+
+
+def test_a_writer_who_waits_for_the_gate_lends_its_connection(database: DatabaseWrapper) -> None:
+    gate, pool = WriteGate(f"{database.settings_dict['NAME']}.gate"), database._pool
+    assert pool is not None
+    assert gate.acquire(0)
+    writer = threading.Thread(target=lambda: _write(database))
+    writer.start()
+    lent = pool.take(lambda: pytest.fail("it was given back, and needs not be opened"), 10)
+    assert not lent.execute("SELECT word FROM words").fetchall()
+    pool.give_back(lent)
+    gate.release()
+    writer.join(10)
+    assert lent.execute("SELECT word FROM words").fetchall() == [("written",)]
+
+
+def test_a_writer_who_gets_no_connection_back_lets_go_of_the_gate(
+    database: DatabaseWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, pool = WriteGate(f"{database.settings_dict['NAME']}.gate"), database._pool
+    assert pool is not None
+
+    def fail(parameters: object) -> None:
+        raise Database.OperationalError("unable to open database file")
+
+    monkeypatch.setattr(database, "_open", fail)
+    assert gate.acquire(0)
+    with ThreadPoolExecutor(1) as thread:
+        failed = thread.submit(_write, database)
+        lent = pool.take(lambda: None, 10)
+        pool.give_back(None)  # as one that failed is
+        gate.release()
+        with pytest.raises(OperationalError, match="unable to open"):
+            failed.result(10)
+    assert gate.acquire(5)
+    gate.release()
+    lent.close()
+
+
+def _write(database: DatabaseWrapper) -> None:
+    database.set_autocommit(False, force_begin_transaction_with_broken_autocommit=True)
+    database.connection.execute("INSERT INTO words VALUES ('written')")
+    database.commit()

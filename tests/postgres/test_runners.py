@@ -84,7 +84,7 @@ def test_a_command_waits_for_a_run_of_a_runner_where_no_daemon_is_up(both: Runne
         call_command("trigger", job.name, "--wait")
     assert ended_by.value.code == 3
     lonely = both.job("waited-for-in-vain", TRIVIAL, runs_on="tpu")
-    with pytest.raises(CommandError, match="the daemon is not running"):
+    with pytest.raises(CommandError, match="no runner for tpu is up"):
         call_command("trigger", lonely.name, "--wait")
 
 
