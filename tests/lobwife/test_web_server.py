@@ -152,7 +152,7 @@ def test_one_busy_connection_leaves_turns_to_the_others(server: Installation) ->
 def test_nothing_that_web_does_stops_its_loop(installation: Installation, tmp_path: pathlib.Path) -> None:
     """gevent's monitor names what held a loop; here for longer than the machine's other work explains."""
     seconds = tmp_path / "commit-seconds"
-    seconds.write_text("0.02")
+    seconds.write_text("0.05")
     make_operator(installation)
     installation.environment |= {
         "GEVENT_MONITOR_THREAD_ENABLE": "true",
