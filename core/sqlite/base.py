@@ -20,6 +20,7 @@ from django.db.utils import OperationalError
 from core.processes import in_native_thread
 from core.sqlite import messages
 from core.sqlite.gate import WriteGate, gate_for
+from core.sqlite.group_commit import Group
 from core.sqlite.notification import Listener, data_version, notify
 from core.sqlite.schema import DatabaseSchemaEditor
 from core.write_deadline import write_timeout
@@ -60,6 +61,15 @@ def _write_timed(gate: WriteGate, write: Callable[[], Any]) -> Any:
         ended = time.monotonic()
         if ended - began > _SLOW_COMMIT_SECONDS:
             gate.disk_is_slow_until = ended + min(_SLOW_DISK_SECONDS, _SLOW_FACTOR * (ended - began))
+
+
+def _sync(gate: WriteGate | None, write: Callable[[], Any]) -> Any:
+    """Do what waits for the disk; in a native thread once that was slow, so that it stops no other greenlet."""
+    if gate is None:
+        return write()
+    is_slow = time.monotonic() < gate.disk_is_slow_until
+    timed = functools.partial(_write_timed, gate, write)
+    return in_native_thread(timed) if is_slow else timed()
 
 
 class ConnectionPool:
@@ -138,6 +148,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super().__init__(*args, **kwargs)
         self._gate: WriteGate | None = None
         self._pool: ConnectionPool | None = None
+        self._group: Group | None = None
         self._deadline = 0.0
 
     # --- connections
@@ -164,6 +175,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return opened
 
     def _close(self) -> None:
+        if self._group is not None:
+            self._leave_group()
+            return
         pool, self._pool = self._pool, None
         is_reusable = pool is not None and not (self.errors_occurred or self.in_atomic_block)
         try:
@@ -176,18 +190,27 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     # --- transactions
     def set_autocommit(self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False) -> None:
+        if autocommit and self.connection is None:
+            self._end_without_connection()
+            return
         begins = force_begin_transaction_with_broken_autocommit and not autocommit and not self.is_in_memory_db()
         try:
             if begins:
                 self._enter_gate()
             super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
         except BaseException:
-            if begins:
+            if self._group is not None:
+                self._leave_group()
+            elif begins:
                 self._leave_gate()
             raise
 
     def _start_transaction_under_autocommit(self) -> None:
-        self._execute_unlocked(self._begin)
+        if self._group is None:
+            self._execute_unlocked(self._begin)
+        else:
+            with self.wrap_database_errors:
+                self._group.begin()
 
     def _begin(self) -> None:
         """Begin as Django would, without its cursor: every write saves 40 microseconds."""
@@ -201,19 +224,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
             return execute()
         self._enter_gate(keeps_connection=True)
         try:
-            return self._execute_unlocked(lambda: self._sync(execute))
+            return self._execute_unlocked(lambda: _sync(self._gate, execute))
         finally:
             self._leave_gate()
             notify(self._path)
-
-    def _sync(self, write: Callable[[], Any]) -> Any:
-        """Do what waits for the disk; in a native thread once that was slow, so that it stops no other greenlet."""
-        gate = self._gate
-        if gate is None:
-            return write()
-        is_slow = time.monotonic() < gate.disk_is_slow_until
-        timed = functools.partial(_write_timed, gate, write)
-        return in_native_thread(timed) if is_slow else timed()
 
     def _execute_unlocked(self, execute: Callable[[], Any]) -> Any:
         """Execute what needs SQLite's own lock, as soon as no outsider has it."""
@@ -230,16 +244,22 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if gate is None:
             commit()
             return
+        if self._group is not None or (gate.waiting and self._pool is not None and self.connection.in_transaction):
+            self._commit_in_group(gate)
+            return
 
         def commit_and_release() -> None:
             commit()
             gate.release_file()  # at once: this greenlet may go on much later than the native thread
 
-        self._sync(commit_and_release)
+        _sync(gate, commit_and_release)
         self._leave_gate()  # a COMMIT that failed keeps it: Django rolls back or closes next
         notify(self._path)
 
     def _rollback(self) -> None:
+        if self._group is not None:
+            self._leave_group()
+            return
         try:
             super()._rollback()  # type: ignore[misc]
         finally:
@@ -269,15 +289,19 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._refuse_when_moved()
         try:
             gate = gate_for(self._path)
-            if gate.acquire(0):
-                self._gate = gate
-                return
-            is_lent = not keeps_connection and self._lend_connection()
-            if not gate.acquire(timeout):
-                raise OperationalError(_LOCKED)
+            is_lent = False
+            if not gate.acquire(0):
+                is_lent = not keeps_connection and self._lend_connection()
+                if not gate.acquire(timeout):
+                    raise OperationalError(_LOCKED)
         except OSError as error:
             raise OperationalError(f"the write gate can't be used: {error}") from error
         self._gate = gate
+        if gate.group is not None:
+            if is_lent or (not keeps_connection and self._lend_connection()):
+                self._group, self.connection = gate.group, gate.group.connection
+                return
+            gate.group.end()
         if is_lent:  # past Django's connect(), which would hold up all writers
             with self.wrap_database_errors:
                 self.connection = self.get_new_connection(self.get_connection_params())
@@ -299,6 +323,37 @@ class DatabaseWrapper(base.DatabaseWrapper):
         gate, self._gate = self._gate, None
         if gate is not None:
             gate.release()
+
+    # --- group commit
+    def _commit_in_group(self, gate: WriteGate) -> None:
+        """Commit with the writers of this process that wait for the gate; the connection stays with them."""
+        group, pool = self._group, self._pool
+        with self.wrap_database_errors:
+            if group is not None:
+                group.release()
+            else:
+                assert pool is not None  # noqa: S101 - for the type checker
+                commit = functools.partial(_sync, gate, self.connection.commit)
+                group = Group(gate, self.connection, commit=commit, on_end=functools.partial(self._on_end, pool))
+        self.connection = self._pool = self._group = self._gate = None
+        group.commit()
+
+    def _on_end(self, pool: ConnectionPool, connection: Any) -> None:
+        pool.give_back(connection)
+        notify(self._path)
+
+    def _leave_group(self) -> None:
+        group, self.connection = self._group, None
+        self._group = self._gate = None
+        assert group is not None  # noqa: S101 - for the type checker
+        group.roll_back()
+
+    def _end_without_connection(self) -> None:
+        """Do what `set_autocommit(True)` does, after a commit in a group, which has the connection."""
+        self.autocommit = True
+        if self.run_commit_hooks_on_set_autocommit_on:
+            self.run_and_clear_commit_hooks()
+            self.run_commit_hooks_on_set_autocommit_on = False
 
     # --- moving to another database
     def stop_writes(self) -> str:

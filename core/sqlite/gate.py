@@ -1,5 +1,7 @@
 """The write gate: writers of all processes queue on a lock file instead of polling SQLite's own lock unfairly."""
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import functools
@@ -10,6 +12,10 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from core.sqlite.group_commit import Group
 
 _PAUSE_SECONDS = 0.005  # after which who waits looks by itself: a process that is killed wakes nobody
 # What the file has: of each who waits the name, and since when by the machine's monotonic clock. The first place is for
@@ -42,6 +48,8 @@ class WriteGate:
 
     def __init__(self, path: str) -> None:
         self._lock = threading.Lock()
+        self.waiting = 0  # writers of this process who wait for it
+        self.group: Group | None = None  # whose transaction is open, while the file stays locked
         self.disk_is_slow_until = 0.0  # monotonic; commits wait for the disk in a native thread until then
         self._path = path
         self._descriptor: int | None = None
@@ -56,11 +64,11 @@ class WriteGate:
     def acquire(self, timeout: float) -> bool:
         """Return whether the gate was taken within `timeout` seconds; raises OSError."""
         began = time.monotonic()
-        if not (self._lock.acquire(timeout=timeout) if timeout else self._lock.acquire(blocking=False)):
+        if not self._acquire_lock(timeout):
             return False
         self._since, self._is_new = time.monotonic(), True
         try:
-            while not self._take() and time.monotonic() < began + timeout:
+            while not self._is_locked and not self._take() and time.monotonic() < began + timeout:
                 self._wait()
             self._leave_turn()
         except BaseException:
@@ -70,6 +78,19 @@ class WriteGate:
         if not self._is_locked:
             self._lock.release()
         return self._is_locked
+
+    def _acquire_lock(self, timeout: float) -> bool:
+        if not timeout:
+            return self._lock.acquire(blocking=False)
+        self.waiting += 1
+        try:
+            return self._lock.acquire(timeout=timeout)
+        finally:
+            self.waiting -= 1
+
+    def hand_on(self) -> None:
+        """Let in another writer of this process, with the file still locked."""
+        self._lock.release()
 
     def release(self) -> None:
         try:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections, transaction
+from django.db import OperationalError, connection, transaction
 
 from core.sqlite import base
 from core.sqlite.gate import WriteGate, gate_for
@@ -91,7 +91,7 @@ def test_a_write_outside_of_a_transaction_waits_for_the_gate_too(monkeypatch: py
     with gate_for(database()).held(0), pytest.raises(OperationalError, match="locked"):
         Group(name="refused").save()
     Group(name="kept").save()
-    Group.objects.update(name="renamed")
+    Group.objects.filter(name="kept").update(name="renamed")
     assert [group.name for group in Group.objects.filter(name="renamed")] == ["renamed"]
     assert is_free()
     listener.close()
@@ -148,14 +148,13 @@ def test_a_process_that_is_busy_does_not_take_its_disk_for_slow(monkeypatch: pyt
 
     monkeypatch.setattr(base, "in_native_thread", in_busy_process)
     slow_until = gate.disk_is_slow_until = time.monotonic() + 5
-    connections[DEFAULT_DB_ALIAS]._gate = gate
     try:
-        connections[DEFAULT_DB_ALIAS]._sync(lambda: None)
+        base._sync(gate, lambda: None)
         assert gate.disk_is_slow_until == slow_until
-        connections[DEFAULT_DB_ALIAS]._sync(lambda: time.sleep(0.04))
+        base._sync(gate, lambda: time.sleep(0.04))
         assert slow_until < gate.disk_is_slow_until < time.monotonic() + 60
     finally:
-        connections[DEFAULT_DB_ALIAS]._gate, gate.disk_is_slow_until = None, 0.0
+        gate.disk_is_slow_until = 0.0
 
 
 def test_what_cannot_be_committed_is_refused_and_not_made(installation: Installation) -> None:

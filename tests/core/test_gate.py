@@ -10,14 +10,12 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from django.db import connection
 from django.db.backends.sqlite3.base import Database
 from django.db.utils import OperationalError
-from pytest_django import DjangoDbBlocker
 
 from core.sqlite import gate as gates
 from core.sqlite.base import DatabaseWrapper
@@ -159,19 +157,9 @@ def test_a_disk_that_refuses_to_unlock_closes_the_gate_for_nobody(
 
 
 @pytest.fixture
-def database(tmp_path: pathlib.Path, django_db_blocker: DjangoDbBlocker) -> Iterator[DatabaseWrapper]:
+def database(open_database: Callable[[int], DatabaseWrapper]) -> DatabaseWrapper:
     """A database whose process has one connection."""
-    path = tmp_path / "lent.db"
-    path.touch()
-    options = {"pool": 1, "timeout": 20, "transaction_mode": "IMMEDIATE"}
-    settings = {**connection.settings_dict, "NAME": str(path), "CONN_MAX_AGE": 0, "OPTIONS": options}
-    made = DatabaseWrapper(settings, "lent")
-    made.inc_thread_sharing()
-    with django_db_blocker.unblock():
-        made.connect()
-        made.connection.execute("CREATE TABLE words (word)")
-        yield made
-        made.close()
+    return open_database(1)
 
 
 def test_a_writer_who_waits_for_the_gate_lends_its_connection(database: DatabaseWrapper) -> None:

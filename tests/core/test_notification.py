@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pathlib
 import select
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
 
+from core.sqlite.base import DatabaseWrapper
 from core.sqlite.notification import Listener, notify
-from tasks.models import Task
 
 pytestmark = pytest.mark.sqlite("its notification of commits")
 
@@ -59,16 +59,14 @@ def test_each_web_process_is_notified_and_the_daemon_too(tmp_path: pathlib.Path,
         listener.close()
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_commit_notifies_and_a_rollback_does_not() -> None:
-    listener = Listener(str(connection.settings_dict["NAME"]))
-    listener.drain()
-    with transaction.atomic():
-        Task.objects.create(name="undone")
-        transaction.set_rollback(True)
-    assert not is_notified(listener)
-    with transaction.atomic():
-        Task.objects.create(name="done")
+def test_a_commit_notifies_and_a_rollback_does_not(open_database: Callable[[int], DatabaseWrapper]) -> None:
+    database = open_database(0)
+    listener = Listener(str(database.settings_dict["NAME"]))
+    for end, is_noticed in ((database.rollback, False), (database.commit, True)):
+        database.set_autocommit(False, force_begin_transaction_with_broken_autocommit=True)
+        database.connection.execute("INSERT INTO words VALUES ('written')")
         assert not is_notified(listener)
-    assert is_notified(listener)
+        end()
+        assert is_notified(listener) == is_noticed
+        database.set_autocommit(True)
     listener.close()
