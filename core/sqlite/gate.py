@@ -48,7 +48,7 @@ class WriteGate:
 
     def __init__(self, path: str) -> None:
         self._lock = threading.Lock()
-        self.waiting = 0  # writers of this process who wait for it
+        self.waiting: list[None] = []  # an item for each writer of this process who waits for it
         self.group: Group | None = None  # whose transaction is open, while the file stays locked
         self.disk_is_slow_until = 0.0  # monotonic; commits wait for the disk in a native thread until then
         self._path = path
@@ -82,11 +82,11 @@ class WriteGate:
     def _acquire_lock(self, timeout: float) -> bool:
         if not timeout:
             return self._lock.acquire(blocking=False)
-        self.waiting += 1
+        self.waiting.append(None)
         try:
             return self._lock.acquire(timeout=timeout)
         finally:
-            self.waiting -= 1
+            self.waiting.pop()
 
     def hand_on(self) -> None:
         """Let in another writer of this process, with the file still locked."""

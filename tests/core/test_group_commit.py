@@ -29,9 +29,9 @@ class Writers:
         begin(self.database, "first")
 
     def start(self, write: Callable[[DatabaseWrapper], None]) -> Future[None]:
-        database, waiting = self._open(40), self.gate.waiting
+        database, waiting = self._open(40), len(self.gate.waiting)
         future = self._threads.submit(write, database)
-        wait_for(lambda: self.gate.waiting == waiting + 1, what="the writer waits")
+        wait_for(lambda: len(self.gate.waiting) == waiting + 1, what="the writer waits")
         return future
 
     def words(self) -> list[str]:
@@ -158,9 +158,9 @@ def test_a_write_outside_of_a_transaction_comes_after_those_before_it(writers: W
 
 def test_a_commit_waits_for_nobody_who_has_given_up(writers: Writers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "_PAUSE_SECONDS", 0.005)
-    writers.gate.waiting += 1
+    writers.gate.waiting.append(None)
     commit(writers.database)
-    writers.gate.waiting -= 1
+    writers.gate.waiting.pop()
     assert writers.words() == ["first"]
     assert writers.gate.acquire(0)
     writers.gate.release()
