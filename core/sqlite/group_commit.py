@@ -14,10 +14,10 @@ from django.db.backends.sqlite3.base import Database  # type: ignore[attr-define
 from django.db.utils import OperationalError
 
 from core.sqlite.gate import WriteGate
+from core.sqlite.messages import FAILED_TOGETHER
 
 _MOST = 16  # writers of a transaction: those of other processes wait for them
 _PAUSE_SECONDS = 0.005  # after which who waits looks whether anybody is left to commit
-_FAILED = "another write of the same transaction failed, so nothing was saved"
 
 
 class Group:
@@ -56,9 +56,8 @@ class Group:
             self.connection.execute("ROLLBACK TO writer")
             self.release()
         except Exception:  # SQLite undoes everything when the disk is full, say
-            self._error = _FAILED
-        self.end()
-        self._gate.release()
+            self._error = FAILED_TOGETHER
+        self._end_and_release()
 
     def commit(self) -> None:
         """Commit the part that was written last, and go on when it is on the disk; raises OperationalError.
@@ -68,27 +67,35 @@ class Group:
         if self._gate.waiting and len(self._waiting) < _MOST:
             self._wait()
         else:
-            self.end()
-            self._gate.release()
+            self._end_and_release()
         if self._error:
             raise OperationalError(self._error)
 
     def end(self) -> None:
         """Commit what all have written; the gate stays taken."""
+        is_undone, self._error = bool(self._error), FAILED_TOGETHER
         try:
-            if not self._error:
+            if not is_undone:
                 self._commit()
+                self._error = ""
         except Database.OperationalError as error:
             self._error = str(error)
-        except Exception:  # whose fault it is can't be told: each is told that it may try again
-            self._error = _FAILED
-        if self._error:
-            with contextlib.suppress(Exception):
-                self.connection.close()
-        self._gate.group = None
-        self._on_end(None if self._error else self.connection)
-        for ended in self._waiting:
-            ended.release()
+        except Database.Error:  # whose fault it is can't be told
+            pass
+        finally:
+            if self._error:
+                with contextlib.suppress(Exception):
+                    self.connection.close()
+            self._gate.group = None
+            self._on_end(None if self._error else self.connection)
+            for ended in self._waiting:
+                ended.release()
+
+    def _end_and_release(self) -> None:
+        try:
+            self.end()
+        finally:
+            self._gate.release()
 
     def _wait(self) -> None:
         ended = threading.Lock()
@@ -98,5 +105,6 @@ class Group:
         while not ended.acquire(timeout=_PAUSE_SECONDS):
             if self._gate.acquire(0):  # the next writer has given up
                 if self._gate.group is self:
-                    self.end()
-                self._gate.release()
+                    self._end_and_release()
+                else:
+                    self._gate.release()

@@ -120,9 +120,9 @@ def test_a_commit_that_fails_fails_for_all(writers: Writers) -> None:
         commit(database)
 
     other = writers.start(mark)
-    with pytest.raises(OperationalError, match="nothing was saved"):
+    with pytest.raises(OperationalError, match="failed together"):
         commit(writers.database)
-    with pytest.raises(OperationalError, match="nothing was saved"):
+    with pytest.raises(OperationalError, match="failed together"):
         other.result(10)
     assert writers.words() == []
     write("after")(writers.database)
@@ -136,7 +136,7 @@ def test_when_sqlite_undoes_everything_all_are_told(writers: Writers) -> None:
             database.connection.execute("INSERT OR ROLLBACK INTO words VALUES ('first')")
 
     other = writers.start(fail)
-    with pytest.raises(OperationalError, match="nothing was saved"):
+    with pytest.raises(OperationalError, match="failed together"):
         commit(writers.database)
     with pytest.raises(IntegrityError):
         other.result(10)
