@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from django.test import Client, RequestFactory
 from django.test.utils import override_settings
 
+from access import local
 from access.local import LocalCallers, account_of
 from tasks.models import TaskEvent
 from tests.support.access import ELSEWHERE, bearer
@@ -33,12 +34,22 @@ def connected(family: socket.AddressFamily, address: str, to: str) -> Iterator[P
                 yield server, client
 
 
+@pytest.fixture(params=["sock_diag", "tables"])
+def _asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "tables":
+        monkeypatch.setattr(local, "_SOCK_DIAG", 21)  # which no kernel has
+    else:
+        monkeypatch.setattr(local, "_TABLES", {})
+
+
+@pytest.mark.usefixtures("_asked")
 @pytest.mark.parametrize(
     ("family", "address", "to"),
     [
         (socket.AF_INET, "127.0.0.1", "127.0.0.1"),
         (socket.AF_INET6, "::1", "::1"),
         (socket.AF_INET6, "::", "127.0.0.1"),
+        (socket.AF_INET6, "::", "::ffff:127.0.0.1"),
     ],
 )
 def test_the_account_of_a_connection_is_known(family: socket.AddressFamily, address: str, to: str) -> None:
@@ -46,6 +57,7 @@ def test_the_account_of_a_connection_is_known(family: socket.AddressFamily, addr
         assert account_of(server) == os.geteuid()
 
 
+@pytest.mark.usefixtures("_asked")
 def test_a_connection_that_its_program_closed_is_nobodys() -> None:
     with connected(socket.AF_INET, "127.0.0.1", "127.0.0.1") as (server, client):
         client.close()
