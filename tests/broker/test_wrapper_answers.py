@@ -109,6 +109,8 @@ def test_what_is_no_broker_is_an_error_in_words(gh: Gh, answer: bytes) -> None:
             with connection:
                 connection.recv(65536)
                 connection.sendall(answer)
+                connection.shutdown(socket.SHUT_WR)
+                connection.recv(65536)  # what is left of the request: unread, it would undo the answer
 
         thread = threading.Thread(target=serve)
         thread.start()
