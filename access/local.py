@@ -36,9 +36,8 @@ _LOCAL = {address: Caller(LOCAL, Role.OPERATOR, address) for address in ("127.0.
 _TABLES = {4: ("/proc/net/tcp", "/proc/net/tcp6"), 6: ("/proc/net/tcp6",)}
 _NO_INODE = "0"  # a socket that its program has closed: the account need not be the one whose it was
 # See netlink(7) and sock_diag(7).
-_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _REQUEST, _ERROR = 4, 20, 1, 2
-_HEADER = struct.Struct("=IHHII")
-_QUESTION, _ANSWER, _NUMBER = struct.Struct("=BBBBI4s16s16sI8s"), struct.Struct("=4x48x12xII"), struct.Struct("=i")
+_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _REQUEST = 4, 20, 1
+_HEADER, _QUESTION, _ANSWER = map(struct.Struct, ("=IHHII", "=BBBBI4s16s16sI8s", "=4x4s44x12xII"))
 _ANY_COOKIE = b"\xff" * 8
 
 
@@ -80,7 +79,7 @@ def account_of(connection: socket.socket) -> int | None:
     """Return the user id of the program at the other end; None if it is elsewhere, or has closed the connection."""
     with contextlib.suppress(OSError, ValueError):
         peer, own = connection.getpeername(), connection.getsockname()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, struct.error):
             return _account_by_diag(peer, own)
         for table in _TABLES[_unmapped(peer[0]).version]:
             ends = [_in_table(address[0], address[1], table) for address in (peer, own)]
@@ -93,21 +92,20 @@ def account_of(connection: socket.socket) -> int | None:
 
 
 def _account_by_diag(peer: tuple[Any, ...], own: tuple[Any, ...]) -> int | None:
-    """Ask the kernel for the socket with these ends; raises OSError when it can't be asked."""
+    """Ask the kernel for the socket with these ends; raises OSError or struct.error when it has no such answer."""
     addresses = [_unmapped(end[0]) for end in (peer, own)]
     family = socket.AF_INET if addresses[0].version == 4 else socket.AF_INET6
     ends = struct.pack("!HH", peer[1], own[1]), *(address.packed for address in addresses)
-    question = _QUESTION.pack(family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF, *ends, 0, _ANY_COOKIE)
+    loopback = socket.if_nametoindex("lo")  # else sockets that are bound to it would not be found
+    question = _QUESTION.pack(family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF, *ends, loopback, _ANY_COOKIE)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as kernel:
         kernel.settimeout(1)  # it has answered by the time that it has the question
         kernel.send(_HEADER.pack(_HEADER.size + len(question), _SOCK_DIAG_BY_FAMILY, _REQUEST, 0, 0) + question)
         answer = kernel.recv(4096)
-    if _HEADER.unpack_from(answer)[1] == _ERROR:
-        (number,) = _NUMBER.unpack_from(answer, _HEADER.size)
-        if -number != errno.ENOENT:
-            raise OSError(-number, "sock_diag")
-        return None
-    account, inode = _ANSWER.unpack_from(answer, _HEADER.size)
+    _, kind, *_ = _HEADER.unpack_from(answer)
+    ports, account, inode = _ANSWER.unpack_from(answer, _HEADER.size)
+    if kind != _SOCK_DIAG_BY_FAMILY or ports != ends[0]:  # a listener's, which the kernel takes where it finds no other
+        raise OSError(errno.ENOENT, "sock_diag")
     return account if inode else None
 
 

@@ -182,6 +182,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         is_reusable = pool is not None and not (self.errors_occurred or self.in_atomic_block)
         try:
             if not is_reusable:
+                if self.connection is not None and self.connection.in_transaction:  # else a cursor might keep it open
+                    with contextlib.suppress(Exception):
+                        self.connection.rollback()
                 super()._close()  # type: ignore[misc]
         finally:
             if pool is not None:
@@ -222,8 +225,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """Execute a write that is a transaction of its own."""
         if self.is_in_memory_db():
             return execute()
-        self._enter_gate(keeps_connection=True)
         try:
+            self._enter_gate(keeps_connection=True)
             return self._execute_unlocked(lambda: _sync(self._gate, execute))
         finally:
             self._leave_gate()
@@ -258,7 +261,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _rollback(self) -> None:
         if self._group is not None:
-            self._leave_group()
+            group = self._leave_group()
+            self.run_on_commit = []  # Django does so after what returns
+            group.raise_undone()
             return
         try:
             super()._rollback()  # type: ignore[misc]
@@ -286,7 +291,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """Take the gate; others may use this request's connection to the database while that waits."""
         timeout = write_timeout(self._timeout)
         self._deadline = time.monotonic() + timeout
-        self._refuse_when_moved()
         try:
             gate = gate_for(self._path)
             is_lent = False
@@ -302,9 +306,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 self._group, self.connection = gate.group, gate.group.connection
                 return
             gate.group.end()
-        if is_lent:  # past Django's connect(), which would hold up all writers
+        self._refuse_when_moved()
+        if is_lent:
             with self.wrap_database_errors:
-                self.connection = self.get_new_connection(self.get_connection_params())
+                self._reconnect()
 
     def _lend_connection(self) -> bool:
         """Give the connection back to its pool; return False for one that failed, or is no pool's: it is kept."""
@@ -314,6 +319,19 @@ class DatabaseWrapper(base.DatabaseWrapper):
         lent, self.connection, self._pool = self.connection, None, None
         pool.give_back(lent)
         return True
+
+    def _reconnect(self) -> None:
+        """Have a connection again, past Django's connect(), which would hold up all writers.
+
+        Whatever the pool's size: those who have all its connections may wait for the gate, which this writer has.
+        """
+        parameters = self.get_connection_params()
+        pool = pool_for(self._path, self.settings_dict["OPTIONS"]["pool"])
+        try:
+            self.connection = pool.take(lambda: self._open(parameters), 0) if pool else self._open(parameters)
+            self._pool = pool
+        except OperationalError:  # all are in use
+            self.connection = self._open(parameters)
 
     def _refuse_when_moved(self) -> None:
         if os.path.lexists(self._moved):
@@ -337,19 +355,22 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 group = Group(gate, self.connection, commit=commit, on_end=functools.partial(self._on_end, pool))
         self.connection = self._pool = self._group = self._gate = None
         group.commit()
+        with contextlib.suppress(Exception):  # no reason to say that nothing was saved
+            self._reconnect()
 
     def _on_end(self, pool: ConnectionPool, connection: Any) -> None:
         pool.give_back(connection)
         notify(self._path)
 
-    def _leave_group(self) -> None:
+    def _leave_group(self) -> Group:
         group, self.connection = self._group, None
         self._group = self._gate = None
         assert group is not None  # noqa: S101 - for the type checker
         group.roll_back()
+        return group
 
     def _end_without_connection(self) -> None:
-        """Do what `set_autocommit(True)` does, after a commit in a group, which has the connection."""
+        """Do what `set_autocommit(True)` does, for a connection that a group has and nobody has replaced yet."""
         self.autocommit = True
         if self.run_commit_hooks_on_set_autocommit_on:
             self.run_and_clear_commit_hooks()

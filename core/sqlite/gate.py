@@ -75,9 +75,10 @@ class WriteGate:
             self._close()
             self._lock.release()
             raise
-        if not self._is_locked:
+        is_locked = self._is_locked
+        if not is_locked:
             self._lock.release()
-        return self._is_locked
+        return is_locked
 
     def _acquire_lock(self, timeout: float) -> bool:
         if not timeout:

@@ -6,17 +6,22 @@ Each has a savepoint, so that it undoes only what it wrote. None goes on before 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from django.db.backends.sqlite3.base import Database  # type: ignore[attr-defined]
 from django.db.utils import OperationalError
 
+from core.errors import Unavailable
 from core.sqlite.gate import WriteGate
 from core.sqlite.messages import FAILED_TOGETHER
 
+log = logging.getLogger(__name__)
 _MOST = 16  # writers of a transaction: those of other processes wait for them
+_LONGEST_SECONDS = 0.05  # after which nobody joins it; who has joined takes as long as it takes
 _PAUSE_SECONDS = 0.005  # after which who waits looks whether anybody is left to commit
 
 
@@ -39,6 +44,7 @@ class Group:
         self._commit = commit
         self._on_end = on_end
         self._waiting: list[threading.Lock] = []  # of each writer who waits for the COMMIT
+        self._began = time.monotonic()
         self._error = ""
         gate.group = self
 
@@ -64,26 +70,38 @@ class Group:
 
         It is left to the next writer of this process who waits for the gate, if there is one.
         """
-        if self._gate.waiting and len(self._waiting) < _MOST:
+        is_open = len(self._waiting) < _MOST and time.monotonic() < self._began + _LONGEST_SECONDS
+        if is_open and self._gate.waiting:
             self._wait()
         else:
             self._end_and_release()
         if self._error:
             raise OperationalError(self._error)
 
+    def raise_undone(self) -> None:
+        """Raise Unavailable where a writer has read what others had written, and that is undone.
+
+        It is no database error: Django takes no notice of those of a rollback.
+        """
+        if self._error:
+            raise Unavailable("what this call found was not saved after all; try again")
+
     def end(self) -> None:
         """Commit what all have written; the gate stays taken."""
-        is_undone, self._error = bool(self._error), FAILED_TOGETHER
+        is_undone, self._error = bool(self._error), self._error or "its COMMIT was interrupted"
         try:
             if not is_undone:
                 self._commit()
                 self._error = ""
         except Database.OperationalError as error:
-            self._error = str(error)
-        except Database.Error:  # whose fault it is can't be told
-            pass
+            self._error = str(error) or FAILED_TOGETHER
+        except Database.Error as error:  # whose fault it is can't be told
+            log.warning("writes failed together: %s", error)
+            self._error = FAILED_TOGETHER
         finally:
             if self._error:
+                with contextlib.suppress(Exception):
+                    self.connection.rollback()
                 with contextlib.suppress(Exception):
                     self.connection.close()
             self._gate.group = None

@@ -64,6 +64,22 @@ def test_a_connection_that_its_program_closed_is_nobodys() -> None:
         assert account_of(server) is None
 
 
+def test_a_listener_with_the_port_of_the_peer_is_not_the_peer() -> None:
+    """The kernel takes it for an answer when it finds no connection: its account is not the caller's."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(OSError, match="sock_diag"):
+        local._account_by_diag(listener.getsockname(), ("127.0.0.1", 9))
+
+
+def test_a_connection_that_is_bound_to_a_device_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_TABLES", {})
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
+        client.connect(listener.getsockname())
+        server, _ = listener.accept()
+        with server:
+            assert account_of(server) == os.geteuid()
+
+
 def test_another_account_of_this_machine_is_not_local() -> None:
     with connected(socket.AF_INET, "127.0.0.1", "127.0.0.1") as (server, _):
         request = RequestFactory().get("/", **{"gunicorn.socket": server})

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from django.db.utils import IntegrityError, OperationalError
 
+from core.errors import Unavailable
 from core.sqlite import group_commit
 from core.sqlite.base import DatabaseWrapper
 from core.sqlite.gate import gate_for
@@ -40,6 +41,7 @@ class Writers:
 
 @pytest.fixture
 def writers(open_database: Callable[[int], DatabaseWrapper], monkeypatch: pytest.MonkeyPatch) -> Iterator[Writers]:
+    monkeypatch.setattr(group_commit, "_LONGEST_SECONDS", 20)
     monkeypatch.setattr(group_commit, "_PAUSE_SECONDS", 20)  # a busy machine may take longer than usual to go on
     with ThreadPoolExecutor(40) as threads:
         yield Writers(open_database, threads)
@@ -173,3 +175,49 @@ def test_hooks_of_a_commit_run_once_it_is_on_the_disk(writers: Writers) -> None:
     commit(writers.database)
     other.result(10)
     assert seen == [["first", "second"]]
+
+
+def test_what_a_writer_read_of_others_is_not_answered_when_that_is_undone(writers: Writers) -> None:
+    writers.database.connection.execute("CREATE TABLE kinds (kind TEXT PRIMARY KEY)")
+    writers.database.connection.execute("CREATE TABLE marks (kind REFERENCES kinds DEFERRABLE INITIALLY DEFERRED)")
+    writers.database.connection.execute("INSERT INTO marks VALUES ('unknown')")
+
+    def read(database: DatabaseWrapper) -> None:
+        begin(database, "undone")
+        assert database.connection.execute("SELECT word FROM words WHERE word = 'first'").fetchone()
+        try:
+            database.rollback()
+        finally:
+            database.set_autocommit(True)
+
+    other = writers.start(read)
+    with pytest.raises(OperationalError, match="failed together"):
+        commit(writers.database)
+    with pytest.raises(Unavailable, match="not saved after all"):
+        other.result(10)
+    assert writers.words() == []
+
+
+def test_a_writer_has_a_connection_after_its_commit_also_when_all_are_in_use(writers: Writers) -> None:
+    def read_after(database: DatabaseWrapper) -> None:
+        write("second")(database)
+        assert database.connection is not None
+        assert len(database.connection.execute("SELECT word FROM words").fetchall()) == 2
+
+    pool = writers.database._pool
+    assert pool is not None
+    other = writers.start(read_after)
+    while pool._places.acquire(blocking=False):
+        pass
+    commit(writers.database)
+    other.result(10)
+
+
+def test_nobody_joins_a_group_that_is_old(writers: Writers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "_LONGEST_SECONDS", -1)
+    others = [writers.start(write(word)) for word in ("second", "third")]
+    commit(writers.database)
+    for other in others:
+        other.result(10)
+    assert "SAVEPOINT writer" not in writers.statements
+    assert sorted(writers.words()) == ["first", "second", "third"]
