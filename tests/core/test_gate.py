@@ -19,27 +19,27 @@ from django.db.utils import OperationalError
 
 from core.sqlite import gate as gates
 from core.sqlite.base import DatabaseWrapper
-from core.sqlite.gate import WriteGate
+from core.sqlite.gate import WriteGate, gate_for
 from tests.support.installation import ROOT, wait_for
 
 pytestmark = pytest.mark.sqlite("the write gate")
 
 _WAITS_FOR_THE_GATE = """
 import sys, time
-from core.sqlite.gate import WriteGate
+from core.sqlite.gate import WriteGate, gate_for
 began = time.monotonic()
 assert WriteGate(sys.argv[1]).acquire(10)
 print(time.monotonic() - began)
 """
 _TAKES_THE_GATE_ONCE = """
 import sys
-from core.sqlite.gate import WriteGate
+from core.sqlite.gate import WriteGate, gate_for
 with WriteGate(sys.argv[1]).held(30):
     pass
 """
 _TAKES_TURNS = """
 import pathlib, sys, threading, time
-from core.sqlite.gate import WriteGate
+from core.sqlite.gate import WriteGate, gate_for
 gate, log = WriteGate(sys.argv[1]), pathlib.Path(sys.argv[2])
 def write():
     while True:
@@ -197,6 +197,21 @@ def test_a_writer_who_gets_no_connection_back_lets_go_of_the_gate(
     assert gate.acquire(5)
     gate.release()
     lent.close()
+
+
+def test_a_writer_who_waits_while_a_move_begins_is_refused(database: DatabaseWrapper) -> None:
+    gate = WriteGate(f"{database.settings_dict['NAME']}.gate")
+    assert gate.acquire(0)
+    waiting = gate_for(str(database.settings_dict["NAME"]))
+    with ThreadPoolExecutor(1) as thread:
+        refused = thread.submit(_write, database)
+        wait_for(lambda: waiting._place is not None, what="the writer waits")
+        pathlib.Path(f"{database.settings_dict['NAME']}.moved").touch()
+        gate.release()
+        with pytest.raises(OperationalError, match="moved"):
+            refused.result(10)
+    assert gate.acquire(5)
+    gate.release()
 
 
 def _write(database: DatabaseWrapper) -> None:
