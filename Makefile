@@ -41,7 +41,7 @@ test-postgres: $(VENV)/.installed-dev ## run the tests within a process, and som
 test-postgres: ISOLATED += LOBWIFE_TEST_DATABASE=postgres
 
 test-fast: $(VENV)/.installed-dev ## run the tests that need no other process, in less than a minute
-	$(TESTS) -m "fast and not slow and not soak" -n 2 $(PYTEST)
+	$(TESTS) -m "fast and not slow and not git and not soak" -n 2 $(PYTEST)
 
 soak: $(VENV)/.installed-dev ## run the tests that take long by nature
 	$(TESTS) -m soak --timeout 0 $(PYTEST)
