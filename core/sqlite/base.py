@@ -7,6 +7,7 @@ import functools
 import os
 import pathlib
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any
 from django.db.backends.sqlite3 import base, features, operations
 from django.db.backends.utils import CursorWrapper
 from django.db.transaction import atomic
-from django.db.utils import OperationalError
+from django.db.utils import Error, OperationalError
 
 from core.processes import in_native_thread
 from core.sqlite import messages
@@ -63,10 +64,8 @@ def _write_timed(gate: WriteGate, write: Callable[[], Any]) -> Any:
             gate.disk_is_slow_until = ended + min(_SLOW_DISK_SECONDS, _SLOW_FACTOR * (ended - began))
 
 
-def _sync(gate: WriteGate | None, write: Callable[[], Any]) -> Any:
+def _sync(gate: WriteGate, write: Callable[[], Any]) -> Any:
     """Do what waits for the disk; in a native thread once that was slow, so that it stops no other greenlet."""
-    if gate is None:
-        return write()
     is_slow = time.monotonic() < gate.disk_is_slow_until
     timed = functools.partial(_write_timed, gate, write)
     return in_native_thread(timed) if is_slow else timed()
@@ -226,8 +225,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if self.is_in_memory_db():
             return execute()
         try:
-            self._enter_gate(keeps_connection=True)
-            return self._execute_unlocked(lambda: _sync(self._gate, execute))
+            gate = self._enter_gate(keeps_connection=True)
+            return self._execute_unlocked(lambda: _sync(gate, execute))
         finally:
             self._leave_gate()
             notify(self._path)
@@ -263,7 +262,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if self._group is not None:
             group = self._leave_group()
             self.run_on_commit = []  # Django does so after what returns
-            group.raise_undone()
+            if not isinstance(sys.exception(), Error):  # which says what went wrong
+                group.raise_undone()
             return
         try:
             super()._rollback()  # type: ignore[misc]
@@ -287,7 +287,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return data_version()
 
     # --- the gate
-    def _enter_gate(self, *, keeps_connection: bool = False) -> None:
+    def _enter_gate(self, *, keeps_connection: bool = False) -> WriteGate:
         """Take the gate; others may use this request's connection to the database while that waits."""
         timeout = write_timeout(self._timeout)
         self._deadline = time.monotonic() + timeout
@@ -304,12 +304,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if gate.group is not None:
             if is_lent or (not keeps_connection and self._lend_connection()):
                 self._group, self.connection = gate.group, gate.group.connection
-                return
+                return gate
             gate.group.end()
         self._refuse_when_moved()
         if is_lent:
             with self.wrap_database_errors:
                 self._reconnect()
+        return gate
 
     def _lend_connection(self) -> bool:
         """Give the connection back to its pool; return False for one that failed, or is no pool's: it is kept."""

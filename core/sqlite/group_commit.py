@@ -17,7 +17,7 @@ from django.db.utils import OperationalError
 
 from core.errors import Unavailable
 from core.sqlite.gate import WriteGate
-from core.sqlite.messages import FAILED_TOGETHER
+from core.sqlite.messages import FAILED_TOGETHER, INTERRUPTED
 
 log = logging.getLogger(__name__)
 _MOST = 16  # writers of a transaction: those of other processes wait for them
@@ -88,7 +88,7 @@ class Group:
 
     def end(self) -> None:
         """Commit what all have written; the gate stays taken."""
-        is_undone, self._error = bool(self._error), self._error or "its COMMIT was interrupted"
+        is_undone, self._error = bool(self._error), self._error or INTERRUPTED
         try:
             if not is_undone:
                 self._commit()

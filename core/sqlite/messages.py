@@ -10,7 +10,8 @@ from django.db.utils import OperationalError
 from core.files import is_read_only
 
 MOVED = "is moved, or was moved, to another database"
-FAILED_TOGETHER = "this write failed together with another one"
+FAILED_TOGETHER = "this write failed together with another one, and nothing was saved; try again"
+INTERRUPTED = "this write was interrupted; look whether it was saved before you try again"
 
 
 def in_words(error: OperationalError) -> str:
@@ -18,8 +19,8 @@ def in_words(error: OperationalError) -> str:
     text = str(error)
     if MOVED in text:
         return f"the database {MOVED}: nothing is written here any more; try again later"
-    if text == FAILED_TOGETHER:
-        return f"{text}, and nothing was saved; try again"
+    if text in (FAILED_TOGETHER, INTERRUPTED):
+        return text
     if is_about_a_lock(error):
         return "the database is locked by another writer; try again in a few seconds"
     if "full" in text:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -67,6 +66,13 @@ def write(word: str) -> Callable[[DatabaseWrapper], None]:
     return write_it
 
 
+def have_commit_fail(database: DatabaseWrapper) -> None:
+    """Write what refers to a row that isn't there, as COMMIT finds out."""
+    database.connection.execute("CREATE TABLE kinds (kind TEXT PRIMARY KEY)")
+    database.connection.execute("CREATE TABLE marks (kind REFERENCES kinds DEFERRABLE INITIALLY DEFERRED)")
+    database.connection.execute("INSERT INTO marks VALUES ('unknown')")
+
+
 def test_writers_that_wait_share_a_commit(writers: Writers) -> None:
     others = [writers.start(write(word)) for word in ("second", "third")]
     commit(writers.database)
@@ -113,12 +119,9 @@ def test_a_connection_that_is_closed_in_its_part_undoes_that(writers: Writers) -
 
 
 def test_a_commit_that_fails_fails_for_all(writers: Writers) -> None:
-    writers.database.connection.execute("CREATE TABLE kinds (kind TEXT PRIMARY KEY)")
-    writers.database.connection.execute("CREATE TABLE marks (kind REFERENCES kinds DEFERRABLE INITIALLY DEFERRED)")
-
     def mark(database: DatabaseWrapper) -> None:
         begin(database, "second")
-        database.connection.execute("INSERT INTO marks VALUES ('unknown')")
+        have_commit_fail(database)
         commit(database)
 
     other = writers.start(mark)
@@ -131,11 +134,16 @@ def test_a_commit_that_fails_fails_for_all(writers: Writers) -> None:
     assert writers.words() == ["after"]
 
 
-def test_when_sqlite_undoes_everything_all_are_told(writers: Writers) -> None:
+@pytest.mark.parametrize("leave", [DatabaseWrapper.rollback, DatabaseWrapper.close])
+def test_when_sqlite_undoes_everything_all_are_told(writers: Writers, leave: Callable[[DatabaseWrapper], None]) -> None:
     def fail(database: DatabaseWrapper) -> None:
         begin(database, "second")
-        with contextlib.closing(database), database.wrap_database_errors:
-            database.connection.execute("INSERT OR ROLLBACK INTO words VALUES ('first')")
+        try:
+            with database.wrap_database_errors:
+                database.connection.execute("INSERT OR ROLLBACK INTO words VALUES ('first')")
+        except IntegrityError:
+            leave(database)
+            raise
 
     other = writers.start(fail)
     with pytest.raises(OperationalError, match="failed together"):
@@ -178,9 +186,7 @@ def test_hooks_of_a_commit_run_once_it_is_on_the_disk(writers: Writers) -> None:
 
 
 def test_what_a_writer_read_of_others_is_not_answered_when_that_is_undone(writers: Writers) -> None:
-    writers.database.connection.execute("CREATE TABLE kinds (kind TEXT PRIMARY KEY)")
-    writers.database.connection.execute("CREATE TABLE marks (kind REFERENCES kinds DEFERRABLE INITIALLY DEFERRED)")
-    writers.database.connection.execute("INSERT INTO marks VALUES ('unknown')")
+    have_commit_fail(writers.database)
 
     def read(database: DatabaseWrapper) -> None:
         begin(database, "undone")
