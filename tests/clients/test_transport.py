@@ -90,8 +90,7 @@ def test_a_lobwife_that_comes_back_is_found(client: Client) -> None:
     answers: list[object] = []
     caller = threading.Thread(target=lambda: answers.append(waiting.update_task(1, status="active")))
     caller.start()
-    with bad_server(port) as back:
-        back.answer(TASK, Reply(200, {"updated": ["status"]}))
+    with bad_server(port, {TASK: Reply(200, {"updated": ["status"]})}):
         caller.join(20)
         assert answers == [{"updated": ["status"]}], "a change that was never sent is sent once somebody listens"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 from typing import Any
 
 HTML = b"<html>502 Bad Gateway</html>"
@@ -40,10 +40,10 @@ class Call:
 class BadServer:
     """What it answers and what it was asked; the last reply to a path is repeated."""
 
-    def __init__(self) -> None:
+    def __init__(self, script: Mapping[str, Reply]) -> None:
         self.url = ""
         self.calls: list[Call] = []
-        self.script: dict[str, list[Reply]] = defaultdict(list)
+        self.script = {path: [reply] for path, reply in script.items()}
         self.otherwise: Callable[[Call], Reply] = lambda call: Reply(404, {"error": "no such route"})
 
     def answer(self, path: str, *replies: Reply) -> None:
@@ -61,8 +61,9 @@ class BadServer:
 
 
 @contextmanager
-def bad_server(port: int = 0) -> Iterator[BadServer]:
-    told = BadServer()
+def bad_server(port: int = 0, script: Mapping[str, Reply] = MappingProxyType({})) -> Iterator[BadServer]:
+    """Serve `script`; a caller that waits for a known port needs it from the first moment."""
+    told = BadServer(script)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
