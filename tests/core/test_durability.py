@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -163,8 +164,9 @@ def test_what_cannot_be_committed_is_refused_and_not_made(installation: Installa
     assert installation.post("/api/v1/tasks", {"name": "before"}).status == 201
     (worker,) = workers_of(web)
     unlimited = resource.prlimit(worker, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
-    for _ in range(3):
-        refused = installation.post("/api/v1/tasks", {"name": "refused"})
+    with ThreadPoolExecutor(12) as callers:  # some of whom are committed together
+        answers = list(callers.map(lambda _: installation.post("/api/v1/tasks", {"name": "refused"}), range(36)))
+    for refused in answers:
         assert refused.status == 503, refused.body
         assert refused.headers["retry-after"]
     assert installation.get("/api/v1/tasks").json[0]["name"] == "before"
