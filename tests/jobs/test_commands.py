@@ -191,7 +191,7 @@ def test_a_dry_run_shows_the_difference_without_secrets_and_changes_nothing(
     assert "a-token" not in shown
     assert idle.manage("jobs", "export", "--secrets").stdout == before
     (file := tmp_path / "there-already.yaml").touch(mode=0o644)
-    idle.manage("jobs", "export", str(file), "--secrets")
+    idle.manage("jobs", "export", "--secrets", str(file))
     assert (file.read_text(), file.stat().st_mode & 0o777) == (before, 0o600)
 
 

@@ -28,6 +28,7 @@ class Command(OperatorCommand):
         parser.add_argument("--dry-run", action="store_true", help="import: show what would change, and change nothing")
         parser.add_argument("--secrets", action="store_true", help="export: with the URLs of alerts and watchdogs")
         add_json(parser)
+        parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign] # the file may follow an option
 
     def act(self, **options: Any) -> int:
         what, file = options["what"], options["file"]
