@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -50,7 +51,8 @@ def claim_task(request: HttpRequest) -> HttpResponse:
 
     claimed = attempt()
     if claimed is None and body.wait_seconds:
-        claimed = waiting_room().wait(wanted, caller.identity or caller.address, body.wait_seconds, attempt)
+        who, gone = caller.identity or caller.address, partial(is_gone, request)
+        claimed = waiting_room().wait(wanted, who, body.wait_seconds, attempt, gone)
     if claimed is None:
         return HttpResponse(status=204)
     lease = claimed.lease

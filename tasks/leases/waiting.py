@@ -41,8 +41,12 @@ class WaitingRoom:
         self._waiters: OrderedDict[_Waiter, None] = OrderedDict()  # who waits longest is first
         self._is_closed = False
 
-    def wait(self, wanted: Wanted, caller: str, seconds: float, attempt: Callable[[], T | None]) -> T | None:
+    def wait(
+        self, wanted: Wanted, caller: str, seconds: float, attempt: Callable[[], T | None], is_gone: Callable[[], bool]
+    ) -> T | None:
         """Return what `attempt` returns once there is a task for it; None when there was none in time.
+
+        Who is woken and is gone leaves its place to the next.
 
         Raises TooManyRequests when too many wait already.
         """
@@ -53,6 +57,8 @@ class WaitingRoom:
             while (left := deadline - time.monotonic()) > 0 and not self._is_closed:
                 close_old_connections()
                 if waiter.is_woken.wait(left):
+                    if is_gone():
+                        return None
                     result = None if self._is_closed else attempt()
                     waiter.is_woken.clear()
                     if result is not None:

@@ -72,7 +72,6 @@ def test_the_banner_says_on_every_page_what_keeps_jobs_from_starting(operator_cl
 
 
 def test_the_tab_has_the_number_of_problems(operator_client: Client) -> None:
-    cache.clear()
     Daemon.objects.update_or_create(pk=1, defaults={"pid": 7, "beat_at": utc_now()})
     assert "<title>Overview | lobwife</title>" in text(operator_client, "/admin/")
     JobRun.objects.create(job=Job.objects.all()[0], state=State.FAILED, trigger="rest", queued_at=utc_now())
@@ -84,7 +83,6 @@ def test_the_tab_has_the_number_of_problems(operator_client: Client) -> None:
 
 
 def test_problems_are_counted_again_where_something_happened_and_else_once_a_minute() -> None:
-    cache.clear()
     with time_machine.travel(utc_now(), tick=False) as clock:
         Daemon.objects.update_or_create(pk=1, defaults={"pid": 7, "beat_at": utc_now()})
         assert page_frame.load(fresh=True).count.number == 0

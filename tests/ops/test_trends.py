@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
-from django.core.cache import cache
 from django.test import Client
 
 from broker.models import TokenAudit
@@ -18,11 +17,6 @@ from tests.support.pages import text
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("seeded")]
 NOW = datetime(2026, 2, 16, 12, 30, tzinfo=UTC)
-
-
-@pytest.fixture(autouse=True)
-def nothing_kept() -> None:
-    cache.clear()
 
 
 def span() -> trends.Span:

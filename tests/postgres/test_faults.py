@@ -243,9 +243,13 @@ def test_a_full_disk_of_the_database_is_a_sentence_and_loses_nothing(tmp_path: p
             sentence = wait_for(refusal, 60, "a write is refused")
             assert "full" in sentence or "can't be reached" in sentence, sentence
             ballast.unlink()
-            if cluster.has_ended():  # without room for its log it gives up, and whoever looks after it starts it
-                cluster.start()
-            wait_for(lambda: created(server).status == 201, 60, "web writes again")
+
+            def writes_again() -> bool:
+                if cluster.has_ended():  # without room for its log it gives up, and whoever looks after it starts it
+                    cluster.start()
+                return created(server).status == 201
+
+            wait_for(writes_again, 60, "web writes again")
             assert {answer.status for answer in answers} == {201, 503}
             acknowledged = [answer.json["id"] for answer in answers if answer.status == 201]
             assert all(server.get(f"/api/v1/tasks/{number}").status == 200 for number in acknowledged)

@@ -30,7 +30,10 @@ from tests.support.postgres import drop_database_of_run, make_database_of_run, s
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 _TEMPLATE = "migrated"  # in the cluster of a run
-_PORTS = range(10_000, 32_000)
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+# Each process of a run has its own: nobody has a port between its choice and the start of what listens on it.
+_PORTS = range(10_000 + _WORKER, 32_000, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+_given: set[int] = set()
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 15, what: str = "") -> Any:
@@ -57,8 +60,11 @@ def free_ports(count: int) -> list[int]:
         while len(ports) < count:
             each = stack.enter_context(socket.socket())
             with contextlib.suppress(OSError):
-                each.bind(("127.0.0.1", secrets.choice(_PORTS)))
-                ports.append(each.getsockname()[1])
+                port = secrets.choice(_PORTS)
+                each.bind(("127.0.0.1", port))
+                if port not in _given:
+                    _given.add(port)
+                    ports.append(port)
         return ports
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.cache import cache
 from django.test import Client
 
 from core.callers import Caller, Role
@@ -131,7 +130,6 @@ def test_search_leads_to_a_question(operator_client: Client, number: int) -> Non
 
 
 def test_an_open_question_is_alerted_and_over_with_its_answer(operator_client: Client, number: int) -> None:
-    cache.clear()
     question = asked(number, "Go on?\nOr not?")
     Watch().tick()
     alert = RaisedAlert.objects.get(kind=AlertKind.QUESTION)

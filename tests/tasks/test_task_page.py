@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import re
+from datetime import timedelta
 
 import pytest
 from django.conf import LazySettings
@@ -149,7 +150,7 @@ def test_the_tokens_of_a_task_say_who_has_which_and_until_when(operator_client: 
     register_task(task_id=task.pk, repos=["acme/web"], lobster_type="swe", caller=BOSS)
     agent = Caller("key:lobster-1", Role.AGENT, "10.0.0.9", task_id=task.pk)
     about = {"requested_id": f"T{task.pk}", "task_number": task.pk, "caller": agent, "repos": ["acme/web"]}
-    later = iso_text(utc_now().replace(year=utc_now().year + 1))
+    later = iso_text(utc_now() + timedelta(days=365))
     for digest in ("live", "gone"):
         audit.record(**about, action=Action.TOKEN, outcome=Outcome.ISSUED, expires_at=later, token_sha256=digest)
     ended = {"outcome": Outcome.REVOKED, "token_sha256": "gone", "reason": "ended by an operator"}

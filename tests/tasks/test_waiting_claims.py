@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import signal
@@ -9,10 +11,12 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from core.timestamps import iso_text, utc_now
 from tests.support.installation import Answer, Installation, wait_for
 
 LIMIT = 30
@@ -43,9 +47,21 @@ def is_active(server: Installation, number: int) -> bool:
 
 def waiting(pool: ThreadPoolExecutor, server: Installation, count: int, **body: Any) -> list[Future[Answer]]:
     """Claims that wait by now: web has read the requests, which a call after them shows."""
-    futures = [pool.submit(claim, server, **{"wait_seconds": 30, **body}) for _ in range(count)]
+    data = json.dumps({"wait_seconds": 30, **body}).encode()
+    futures = []
+    for _ in range(count):
+        connection = http.client.HTTPConnection("127.0.0.1", server.api_port, timeout=70)
+        connection.request("POST", "/api/v1/tasks/claim", data)
+        futures.append(pool.submit(_answer, connection))
+    server.get("/health")  # web has one worker, which accepts connections in their order
     time.sleep(0.3)  # there is nothing to see of a claim that waits
     return futures
+
+
+def _answer(connection: http.client.HTTPConnection) -> Answer:
+    with contextlib.closing(connection):
+        response = connection.getresponse()
+        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
 
 def test_a_waiting_claim_gets_the_task_that_comes(server: Installation, pool: ThreadPoolExecutor) -> None:
@@ -70,20 +86,24 @@ def test_each_task_wakes_as_many_as_it_takes(server: Installation, pool: ThreadP
 
 
 def test_a_task_becomes_ready_by_time_alone(server: Installation, pool: ThreadPoolExecutor) -> None:
-    soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 2))
-    number = make(server, type="later", not_before=soon)
+    number = make(server, type="later", not_before=iso_text(utc_now() + timedelta(hours=1)))
     assert claim(server, types=["later"]).status == 204
-    assert claim(server, types=["later"], wait_seconds=10).json["id"] == number
+    soon = iso_text(utc_now() + timedelta(seconds=2))
+    assert server.request("PATCH", f"/api/v1/tasks/{number}", {"not_before": soon}).status == 200
+    assert claim(server, types=["later"], wait_seconds=30).json["id"] == number
 
 
-def test_a_client_that_hangs_up_takes_no_task(server: Installation) -> None:
-    body = json.dumps({"types": ["gone"], "wait_seconds": 30}).encode()
+def test_a_client_that_hangs_up_takes_no_task_and_is_in_nobody_s_way(
+    server: Installation, pool: ThreadPoolExecutor
+) -> None:
+    body = json.dumps({"types": ["gone"], "wait_seconds": 60}).encode()
     with socket.create_connection(("127.0.0.1", server.api_port)) as client:
         head = f"POST /api/v1/tasks/claim HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         client.sendall(head.encode() + body)
         time.sleep(0.3)  # as above
+    [waits] = waiting(pool, server, 1, types=["gone"])
     number = make(server, type="gone")
-    assert claim(server, types=["gone"], wait_seconds=5).json["id"] == number
+    assert waits.result(15).json["id"] == number
 
 
 def test_so_many_of_one_caller_wait_and_no_more(server: Installation, pool: ThreadPoolExecutor) -> None:

@@ -98,11 +98,11 @@ def test_a_slow_remote_is_given_up_and_commits_stay_here(
 ) -> None:
     made = task()
     world.synced()
-    monkeypatch.setattr(vault_git, "NETWORK_SECONDS", 0.5)
-    monkeypatch.setattr(vault_git.Git.network, "__kwdefaults__", {"timeout": 0.5})
-    server.hang.set()
-    change(made, priority="high")
-    result = world.sync(fetch=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(vault_git.Git.network, "__kwdefaults__", {"timeout": 0.5})
+        server.hang.set()
+        change(made, priority="high")
+        result = world.sync(fetch=False)
     assert "longer than" in result.remote_error
     assert VaultState.objects.get().ahead == 1
     server.hang.clear()
