@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any
 
 import pytest
+import time_machine
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -159,10 +160,11 @@ def test_enabling_by_hand_while_the_daemon_works_runs_nothing_that_was_missed() 
 
 
 def test_a_job_enabled_after_a_week_without_the_daemon_runs_nothing_of_that_week() -> None:
-    job = make(settled=datetime.now(UTC) - timedelta(days=7))
+    job = make(settled=ON_TIME - timedelta(days=7))
     JobState.objects.filter(name=job.name).update(enabled=False)
-    services.set_enabled(name=job.name, enabled=True, actor="a test")
-    due.enqueue_due()
+    with time_machine.travel(ON_TIME, tick=False):
+        services.set_enabled(name=job.name, enabled=True, actor="a test")
+        due.enqueue_due()
     assert made(job) == []
 
 
@@ -175,11 +177,12 @@ def test_a_job_that_the_daemon_has_not_seen_fires_from_now_on() -> None:
 
 
 def test_a_changed_schedule_counts_from_the_change() -> None:
-    job = make(settled=datetime.now(UTC) - timedelta(days=1))
+    job = make(settled=ON_TIME - timedelta(days=1))
     job = Job.objects.get(pk=job.pk)
     job.schedule = "* * * * *"
-    services.save_job(job, actor="a test")
-    due.enqueue_due(datetime.now(UTC))
+    with time_machine.travel(ON_TIME, tick=False):
+        services.save_job(job, actor="a test")
+        due.enqueue_due(ON_TIME)
     assert made(job) == []
 
 

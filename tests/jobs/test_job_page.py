@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def job() -> Job:
-    fields: dict[str, Any] = {"name": "import", "script": "hello.py", "schedule": "30 2 * * *"}
+    fields: dict[str, Any] = {"name": "import", "script": "hello.py", "schedule": "30 12 * * *"}
     fields |= {"timezone": "Europe/Berlin", "timeout_seconds": 5400, "arguments": ["--day", "two words"]}
     return services.define_job(fields={**fields, "environment": {"MODE": "full"}}, actor="t")
 
@@ -114,7 +114,7 @@ def test_the_overview_says_how_the_job_is_doing(operator_client: Client, job: Jo
     assert "exit 3 · no such file" in page
     assert f'href="/admin/jobs/jobrun/{run.pk}/change/"' in page
     assert "0 % of the last 1" in page
-    assert page.count("02:30 Europe/Berlin") == 5
+    assert page.count("12:30 Europe/Berlin") == 5
 
 
 def test_a_viewer_sees_the_overview_and_no_button(job: Job) -> None:

@@ -43,6 +43,7 @@ def running(server: Installation) -> Installation:
         {"name": "limited", "script": "sleeps.sh", "timeout_seconds": 1},
         {"name": "homeless", "script": "ok.py", "working_directory": "/nowhere/at/all"},
         {"name": "switched", "script": "ok.py", "schedule": "*/5 * * * *"},
+        {"name": "untouched", "script": "ok.py"},
         {"name": "own", "script": "prints.py", "arguments": ["a b", "$HOME"], "environment": {"MINE": "yes"}},
     )
     server.start_daemon()
@@ -70,9 +71,9 @@ def test_the_four_jobs_of_a_new_installation_forbid_overlap_and_end_after_300_se
 
 
 def test_one_job_has_the_keys_of_the_list_and_four_more(running: Installation) -> None:
-    job = running.get("/api/jobs/switched").json
+    job = running.get("/api/jobs/untouched").json
     assert set(job) == {*SHOWN, "name", "script", "concurrency", "last_output"}
-    assert (job["name"], job["script"], job["concurrency"]) == ("switched", "ok.py", "forbid")
+    assert (job["name"], job["script"], job["concurrency"]) == ("untouched", "ok.py", "forbid")
     assert job["last_run"] is job["last_status"] is job["last_duration"] is job["last_output"] is None
     assert (job["run_count"], job["fail_count"], job["running"]) == (0, 0, False)
 
@@ -192,6 +193,7 @@ def test_a_disabled_job_shows_no_next_run_and_can_be_triggered_by_hand(running: 
     assert (answer.status, answer.json) == (200, {"message": "Job switched disabled"})
     job = running.get("/api/jobs/switched").json
     assert (job["enabled"], job["next_run"]) == (False, None)
+    wait_for(lambda: not running.get("/api/jobs/switched").json["running"], what="what its schedule began is over")
     assert run_now(running, "switched")["state"] == "success"
     answer = running.post("/api/jobs/switched/enable")
     assert (answer.status, answer.json) == (200, {"message": "Job switched enabled"})

@@ -25,8 +25,9 @@ from tests.support.jobs import (
 FAMILY = """\
 import os, signal, subprocess, sys, time
 def child(name, prepare, argument=None):
-    path = os.path.join(os.environ["PIDS"], name)
-    code = f"import os, signal, time\\n{prepare}\\nopen({path!r}, 'w').write(str(os.getpid()))\\ntime.sleep(300)"
+    path, new = os.path.join(os.environ["PIDS"], name), os.path.join(os.environ["PIDS"], "..", name + ".new")
+    told = f"with open({new!r}, 'w') as file: file.write(str(os.getpid()))\\nos.rename({new!r}, {path!r})"
+    code = f"import os, signal, time\\n{prepare}\\n{told}\\ntime.sleep(300)"
     environment = {} if argument == "bare" else None
     return subprocess.Popen([sys.executable, "-c", code], env=environment, start_new_session=argument == "session")
 child("deaf", "signal.signal(signal.SIGTERM, signal.SIG_IGN)")
@@ -78,14 +79,14 @@ def running(server: Installation) -> Installation:
         "orphans.sh": "for i in $(seq 50); do (true &) ; done; echo ready; sleep 60",
         "quick.sh": "echo quick",
         "traceless.sh": TRACELESS,
-        "slow.sh": "echo started; sleep 0.3",
+        "waits.sh": "until [ -e $PIDS/../go-on ]; do sleep 0.02; done",
     }
     define_scripts(server, scripts)
     define(
         server,
-        {"name": "limited", "script": "family.py", "timeout_seconds": 1},
+        {"name": "limited", "script": "family.py", "timeout_seconds": 3},
         {"name": "replaced", "script": "polite.sh", "concurrency": "replace"},
-        {"name": "queued", "script": "slow.sh", "concurrency": "queue"},
+        {"name": "queued", "script": "waits.sh", "concurrency": "queue"},
         {"name": "allowed", "script": "polite.sh", "concurrency": "allow", "max_parallel": 2},
     )
     server.start_daemon()
@@ -95,7 +96,7 @@ def running(server: Installation) -> Installation:
 def family_of(running: Installation) -> dict[str, int]:
     """The pids that the family wrote down, once all are there."""
     folder = running.folder / "pids"
-    wait_for(lambda: len([p for p in folder.iterdir() if p.read_text()]) == 4, what="the family is complete")
+    wait_for(lambda: len(list(folder.iterdir())) == 4, what="the family is complete")
     found = {path.name: int(path.read_text()) for path in folder.iterdir()}
     for path in folder.iterdir():
         path.unlink()
@@ -163,7 +164,7 @@ def test_an_abort_right_after_the_trigger_is_done_whenever_it_arrives(running: I
         time.sleep(delay / 1000)  # not a wait: the moments of a start, one after the other
         abort(running, run_id)
         assert ended(running, run_id)["state"] == "aborted"
-    assert processes_of(running) == []
+    wait_for(lambda: processes_of(running) == [], what="the supervisors that were told nothing are gone")
 
 
 def test_a_script_that_closes_its_output_goes_on_to_its_end(running: Installation) -> None:
@@ -198,6 +199,7 @@ def test_queue_runs_one_after_the_other_and_refuses_a_third(running: Installatio
     wait_for(lambda: run_of(running, first)["state"] == "running")
     second = trigger(running, "queued")
     assert running.post("/api/jobs/queued/trigger").status == 409
+    (running.folder / "go-on").touch()
     done = ended(running, second)
     assert done["state"] == "success"
     assert done["started_at"] >= run_of(running, first)["ended_at"]

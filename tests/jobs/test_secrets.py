@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import pathlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from core.errors import Conflict, Invalid
 from jobs import secrets, services
 from jobs.models import Job, JobRun, Secret, State, Trigger
 from lobwife.daemon.upkeep import upkeep
+from tests.support import processes
 from tests.support.installation import ROOT, Installation, wait_for
 from tests.support.jobs import define, ended, output_of, trigger
 from webhooks import services as webhooks
@@ -26,7 +26,8 @@ from webhooks import services as webhooks
 VALUE = "correct-horse-battery-staple"
 PEM = "line-one-of-a-key\nline-two-of-a-key"
 SCRIPTS = {
-    "uses.sh": 'printf "%s" "$DEPLOY_PASS" | sha256sum; echo "it is $DEPLOY_PASS, $OTHER"; sleep 2',
+    "uses.sh": 'printf "%s" "$DEPLOY_PASS" | sha256sum; echo "it is $DEPLOY_PASS, $OTHER"'
+    '; until [ -e "$GO_ON" ]; do sleep 0.05; done',
     "looks.sh": "env | cut -d= -f1 | grep -E '^(GH_APP|LOBWIFE_(SECRET|ALERT)|DJANGO_SUPER|DISCORD_BOT)'; echo over",
 }
 WITHHELD = {
@@ -56,7 +57,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         set_from_stdin(made, "KEY_FILE", PEM)
         define(
             made,
-            {"name": "uses", "script": "uses.sh", "secrets": ["DEPLOY_PASS", "OTHER=KEY_FILE"]},
+            {
+                "name": "uses",
+                "script": "uses.sh",
+                "secrets": ["DEPLOY_PASS", "OTHER=KEY_FILE"],
+                "environment": {"GO_ON": str(made.folder / "go-on")},
+            },
             {"name": "looks", "script": "looks.sh"},
             {"name": "asks", "script": "looks.sh", "secrets": ["DISCORD_BOT_TOKEN"]},
             {"name": "lacks", "script": "looks.sh", "secrets": ["NOWHERE"]},
@@ -89,8 +95,8 @@ def test_secrets_survive_a_rotated_secret_key_once_they_are_encrypted_anew() -> 
 def test_a_script_gets_its_secrets_and_nothing_else_has_them(running: Installation) -> None:
     run = trigger(running, "uses")
     wait_for(lambda: "it is" in output_of(running, run), 15, "the script has printed")
-    commands = [path.read_bytes() for path in pathlib.Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    assert not [command for command in commands if VALUE.encode() in command]
+    assert not [process for process in processes.running() if VALUE in process.command]
+    (running.folder / "go-on").touch()
     assert ended(running, run)["state"] == "success"
     printed = output_of(running, run)
     assert printed.startswith(hashlib.sha256(VALUE.encode()).hexdigest())

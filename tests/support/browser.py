@@ -19,6 +19,7 @@ from playwright.sync_api import (
     Page,
     StorageState,
     ViewportSize,
+    expect,
     sync_playwright,
 )
 
@@ -38,6 +39,7 @@ _WITHOUT_REPEATS = """() => {
 }"""
 OPERATOR, PASSWORD = "olga", "a-long-password-for-olga"
 DESK: ViewportSize = {"width": 1280, "height": 900}
+expect.set_options(timeout=20_000)  # 5 s are few for an answer of a server on a busy machine
 
 
 @contextmanager
