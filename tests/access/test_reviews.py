@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from django.test import RequestFactory
@@ -40,7 +41,10 @@ def outcome(cluster: Cluster, token: str, address: str = "10.0.0.1") -> Caller |
         return type(error).__name__
 
 
-def test_an_address_whose_tokens_are_refused_asks_the_cluster_no_more(api: Kubernetes, cluster: Cluster) -> None:
+def test_an_address_whose_tokens_are_refused_asks_the_cluster_no_more(
+    api: Kubernetes, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("access.throttle.time", SimpleNamespace(monotonic=lambda: 1000.0))  # a token comes every 2 s
     outcomes = [outcome(cluster, f"made.up-{number}.token") for number in range(60)]
     assert outcomes == [None] * 30 + ["TooManyRequests"] * 30
     assert len(api.asked) == 30
@@ -54,7 +58,10 @@ def test_tokens_that_are_confirmed_and_a_cluster_that_fails_do_not_count(api: Ku
     assert {outcome(cluster, api.issue("lobmob/lobboss", "")) for _ in range(40)} == {"Unavailable"}
 
 
-def test_a_slow_cluster_is_asked_a_few_things_at_once(api: Kubernetes, cluster: Cluster) -> None:
+def test_a_slow_cluster_is_asked_a_few_things_at_once(
+    api: Kubernetes, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("access.kubernetes._TIMEOUT_SECONDS", 60.0)
     api.answers.clear()
     with ThreadPoolExecutor(20) as pool:
         waiting = [

@@ -19,8 +19,7 @@ def test_while_github_hangs_every_call_is_answered_and_health_stays_quick(tmp_pa
         cached = rig.task("repo")
         assert rig.token(f"T{cached}").status == 200
         numbers = [rig.task("repo") for _ in range(30)]
-        rig.github.gate.clear()
-        with ThreadPoolExecutor(40) as pool:
+        with rig.github.holding(), ThreadPoolExecutor(40) as pool:
             asked = [
                 pool.submit(
                     rig.token,
@@ -28,7 +27,8 @@ def test_while_github_hangs_every_call_is_answered_and_health_stays_quick(tmp_pa
                 )
                 for number in numbers
             ]
-            assert rig.github.minting.acquire(timeout=10)
+            for _ in range(8):  # as many as may hang
+                assert rig.github.minting.acquire(timeout=10)
             assert rig.get("/health").status == 200
             assert rig.token(f"T{cached}").status == 200
             answers = [each.result() for each in asked]

@@ -166,12 +166,14 @@ def test_what_a_runner_starts_can_t_read_its_environment() -> None:
 
 def test_a_supervisor_that_is_killed_ends_its_command(tmp_path: pathlib.Path) -> None:
     code = (
-        "import os, signal, time\nprint(os.getpid(), flush=True)\nos.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(60)"
+        "import os, signal, time\nprint(os.getpid(), flush=True)\n"
+        "while not os.path.getsize('output.log'): time.sleep(0.01)\n"
+        "os.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(60)"
     )
     ending, file = run(tmp_path, code)
     assert ending.outcome == "error"
     assert "ended unexpectedly" in ending.note
-    assert not pathlib.Path("/proc", file.read_text().strip() or "none").exists()
+    assert not pathlib.Path("/proc", str(int(file.read_text()))).exists()
 
 
 # --- usage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import stat
@@ -30,11 +31,12 @@ def open_directory(tmp_path: pathlib.Path) -> Iterator[Installation]:
 
 
 def open_to_others(folder: pathlib.Path) -> list[str]:
-    return [
-        str(path.relative_to(folder))
-        for path in folder.rglob("*")
-        if not path.is_dir() and stat.S_IMODE(path.lstat().st_mode) & 0o077
-    ]
+    found = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # it was temporary
+            if not path.is_dir() and stat.S_IMODE(path.lstat().st_mode) & 0o077:
+                found.append(str(path.relative_to(folder)))
+    return found
 
 
 @pytest.mark.postgres

@@ -14,7 +14,7 @@ import urllib.request
 
 import pytest
 
-from tests.support.installation import ROOT, Installation, wait_for
+from tests.support.installation import ROOT, Installation, free_ports, wait_for
 from tests.support.jobs import rows
 from tests.support.raw_receiver import raw_receiver, read_request
 from tests.webhooks.test_deliveries import happen, subscribe, turn
@@ -61,8 +61,7 @@ def test_a_daemon_that_is_killed_in_mid_delivery_skips_nothing_and_repeats_with_
 @pytest.mark.django_db
 def test_the_receiver_of_the_manual_takes_what_is_signed_and_nothing_else() -> None:
     [program] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "webhooks.md").read_text(), re.DOTALL)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     subscription, secret = subscribe(port)
     happen("nightly")
     process = subprocess.Popen(
