@@ -25,7 +25,7 @@ from tasks.questions.services import take_answers
 from tasks.relations import follow_status
 
 OUTCOMES = (Status.COMPLETED, Status.FAILED, Status.QUEUED, Status.BLOCKED)
-# A heartbeat is written once a second at most, a call that only renews a tenth of its lease apart, at most 10 seconds.
+# A heartbeat, and a call that only renews, are written when a tenth of the lease is over, or so long.
 _BEAT_APART = timedelta(seconds=1)
 _RENEWALS_APART = timedelta(seconds=10)
 _EXPIRED_AT_ONCE = 50
@@ -94,7 +94,7 @@ def heartbeat(*, task_id: int, fence: int, caller: Caller, progress: str | None 
             raise ends.over(task_id, fence)
         return Beat(lease.expires_at, reason)
     is_new = progress is not None and progress != lease.progress
-    if not is_new and timedelta(0) <= now - lease.beat_at < _BEAT_APART:
+    if not is_new and _is_fresh(lease.beat_at, seconds=lease.seconds, most=_BEAT_APART, now=now):
         return Beat(lease.expires_at, reason, take_answers(task_id))
     expires_at = now + timedelta(seconds=lease.seconds)
     if queries.beat(lease.pk, now=now, expires_at=expires_at, progress=progress):
@@ -104,7 +104,11 @@ def heartbeat(*, task_id: int, fence: int, caller: Caller, progress: str | None 
 
 def renewal_is_due(*, seconds: int, beat_at: datetime, now: datetime) -> bool:
     """Return whether a call with a lease's key is to renew it."""
-    return not timedelta(0) <= now - beat_at < min(_RENEWALS_APART, timedelta(seconds=seconds / 10))
+    return not _is_fresh(beat_at, seconds=seconds, most=_RENEWALS_APART, now=now)
+
+
+def _is_fresh(beat_at: datetime, *, seconds: int, most: timedelta, now: datetime) -> bool:
+    return timedelta(0) <= now - beat_at < min(most, timedelta(seconds=seconds / 10))
 
 
 def renew(*, lease_id: int, seconds: int, now: datetime) -> None:

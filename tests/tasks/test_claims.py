@@ -255,6 +255,18 @@ def test_a_key_that_is_used_often_is_written_now_and_then(runner: Caller) -> Non
         assert TaskLease.objects.get().beat_at == NOW + timedelta(seconds=11)
 
 
+@pytest.mark.parametrize(("seconds", "apart"), [(900, 1.0), (2, 0.2)])
+def test_heartbeats_in_quick_succession_are_written_once(runner: Caller, seconds: int, apart: float) -> None:
+    with time_machine.travel(NOW, tick=False) as clock:
+        task()
+        claimed = runner.claim(lease_seconds=seconds)
+        beat = f"/{claimed['id']}/heartbeat", {"fence": claimed["lease"]["fence"]}
+        for moment, written in ((0.9 * apart, 0), (1.1 * apart, 1.1 * apart)):
+            clock.move_to(NOW + timedelta(seconds=moment))
+            assert runner.post(*beat).status_code == 200
+            assert TaskLease.objects.get().beat_at == NOW + timedelta(seconds=written)
+
+
 def test_a_cancelled_task_s_agent_is_told_to_stop_and_changes_nothing(runner: Caller, operator: Caller) -> None:
     number = task()
     agent = agent_of(runner.claim())

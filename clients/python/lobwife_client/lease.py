@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 _MOST_BETWEEN_BEATS = 20.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
-# lobwife writes a heartbeat once a second at most: a lease may end that much before the last beat says.
+# lobwife writes a heartbeat when a tenth of the lease or a second is over: it may end that much earlier than said.
 _UNWRITTEN = 1.0
 _PASSING = (429, 500, 502, 503, 504)
 _ASK_SECONDS = 20.0
