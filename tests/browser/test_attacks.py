@@ -22,10 +22,10 @@ ATTACK = """<!DOCTYPE html><title>Evil</title>
 const attack = async () => {{
   const sent = {{method: "POST", mode: "no-cors", credentials: "include", body: '{{"name": "by fetch"}}'}};
   const send = (path, options) => fetch("{api}" + path, options).catch(() => "an answer that may not be seen");
+  navigator.sendBeacon("{api}/api/v1/tasks", '{{"name": "by beacon"}}');
   await send("/api/v1/tasks", sent);
   await send("/api/jobs/task-manager/disable", {{...sent, body: ""}});
   await send("/api/v1/service-token", {{...sent, body: '{{"service": "lobwife"}}'}});
-  navigator.sendBeacon("{api}/api/v1/tasks", '{{"name": "by beacon"}}');
   let read = "nothing";
   try {{ read = await (await fetch("{api}/api/v1/tasks")).text(); }} catch (error) {{ read = "refused"; }}
   document.title = read;
