@@ -44,15 +44,13 @@ def claim_task(request: HttpRequest) -> HttpResponse:
     wanted = Wanted(tuple(body.types or ()), tuple(body.repos or ()))
     caller = caller_of(request)
 
-    def attempt() -> leases.Claim | None:
-        if is_gone(request):  # a task that it took would only wait for its lease to end
-            return None
-        return leases.claim(wanted=wanted, seconds=body.lease_seconds, runner=body.runner, caller=caller)
-
-    claimed = attempt()
-    if claimed is None and body.wait_seconds:
-        who, gone = caller.identity or caller.address, partial(is_gone, request)
-        claimed = waiting_room().wait(wanted, who, body.wait_seconds, attempt, gone)
+    who, gone = caller.identity or caller.address, partial(is_gone, request)
+    claim = partial(leases.claim, wanted=wanted, seconds=body.lease_seconds, runner=body.runner, caller=caller)
+    claimed = None
+    if not gone():  # a task that it took would only wait for its lease to end
+        claimed = claim()
+        if claimed is None and body.wait_seconds:
+            claimed = waiting_room().wait(wanted, who, body.wait_seconds, claim, gone)
     if claimed is None:
         return HttpResponse(status=204)
     lease = claimed.lease

@@ -25,7 +25,7 @@ from tasks.questions.services import take_answers
 from tasks.relations import follow_status
 
 OUTCOMES = (Status.COMPLETED, Status.FAILED, Status.QUEUED, Status.BLOCKED)
-# A heartbeat, and a call that only renews, are written when a tenth of the lease is over, or so long.
+# A heartbeat, and a call that only renews, is written a tenth of the lease after the last one, or so long after it.
 _BEAT_APART = timedelta(seconds=1)
 _RENEWALS_APART = timedelta(seconds=10)
 _EXPIRED_AT_ONCE = 50

@@ -46,9 +46,7 @@ class WaitingRoom:
     ) -> T | None:
         """Return what `attempt` returns once there is a task for it; None when there was none in time.
 
-        Who is woken and is gone leaves its place to the next.
-
-        Raises TooManyRequests when too many wait already.
+        Who is woken and is gone leaves its place to the next. Raises TooManyRequests when too many wait already.
         """
         deadline = time.monotonic() + seconds
         waiter = self._enter(wanted, caller)

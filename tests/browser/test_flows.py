@@ -86,7 +86,7 @@ def test_why_did_it_fail_and_run_it_again(site: Installation, operator: Page) ->
     field.fill("--repaired")
     clicks.count += 1
     clicks.button("Run it so")
-    expect(operator.locator("#run-state .badge")).to_have_text("success", timeout=20_000)
+    expect(operator.locator("#run-state .badge")).to_have_text("success")
     assert clicks.count == 3
     run = runs_of_import(site)[-1]
     assert json.loads(run["definition"])["path"].endswith("/import.sh")

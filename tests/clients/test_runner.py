@@ -405,7 +405,7 @@ def test_work_is_stopped_when_the_server_is_away_past_the_lease(server: Installa
     number = new_task(server, "past")
     runner, pids = start_stubborn(agents, "past", "--lease", "4")
     kill_web(server)
-    wait_for(lambda: not any(map(is_running, pids)), 10)
+    wait_for(lambda: not any(map(is_running, pids)), 8)
     server.start_web()
     assert runner.wait(15) == 0
     wait_for(lambda: status(server, number) == "queued", 10)

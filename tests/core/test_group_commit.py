@@ -9,9 +9,10 @@ import pytest
 from django.db.utils import IntegrityError, OperationalError
 
 from core.errors import Unavailable
-from core.sqlite import group_commit
+from core.sqlite import base, group_commit
 from core.sqlite.base import DatabaseWrapper
 from core.sqlite.gate import gate_for
+from core.sqlite.messages import in_words
 from tests.support.installation import wait_for
 
 pytestmark = pytest.mark.sqlite("the write gate")
@@ -129,6 +130,28 @@ def test_a_commit_that_fails_fails_for_all(writers: Writers) -> None:
         commit(writers.database)
     with pytest.raises(OperationalError, match="failed together"):
         other.result(10)
+    assert writers.words() == []
+    write("after")(writers.database)
+    assert writers.words() == ["after"]
+
+
+def test_who_waits_for_a_commit_that_is_interrupted_is_told_to_look(
+    writers: Writers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """As gevent ends a greenlet."""
+
+    def be_killed(*_: object) -> None:
+        raise Killed
+
+    other = writers.start(write("second"))
+    monkeypatch.setattr(base, "_sync", be_killed)
+    with pytest.raises(OperationalError) as told:
+        commit(writers.database)
+    assert in_words(told.value) == "this write was interrupted; look whether it was saved before you try again"
+    with pytest.raises(Killed):
+        other.result(10)
+    monkeypatch.undo()
     assert writers.words() == []
     write("after")(writers.database)
     assert writers.words() == ["after"]

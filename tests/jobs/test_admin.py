@@ -130,7 +130,7 @@ def test_the_output_of_a_run_in_progress_has_its_lines_and_no_others(site: Insta
     operator.goto(job_page(site, "counts"))
     press(operator, "Run now")
     output = operator.locator("pre.output")
-    expect(output).to_contain_text("3", timeout=20_000)
+    expect(output).to_contain_text("3")
     assert output.text_content() == "1\n2\n3\n"
     operator.get_by_role("button", name="Abort").click()
     expect(operator.locator("#run-state")).to_contain_text("aborted", timeout=10_000)
@@ -143,7 +143,7 @@ def test_a_run_that_prints_nothing_is_not_asked_and_its_next_line_comes_at_once(
     operator.goto(job_page(site, "waits"))
     press(operator, "Run now")
     output = operator.locator("pre.output")
-    expect(output).to_contain_text("begun", timeout=20_000)
+    expect(output).to_contain_text("begun")
     with operator.expect_request(re.compile(r"/live/\?offset=.*seen=6")):  # the one that waits
         asked: list[str] = []
     operator.on("request", lambda request: asked.append(request.url) if "/live/?offset=" in request.url else None)
@@ -166,7 +166,7 @@ def test_what_was_typed_survives_the_end_of_the_session(site: Installation, brow
     [session] = [cookie["value"] for cookie in context.cookies() if cookie["name"] == "sessionid"]
     with site.database() as database:
         database.execute("DELETE FROM django_session WHERE session_key = ?", [session])
-    expect(page.locator("#signed-out")).to_be_visible(timeout=20_000)
+    expect(page.locator("#signed-out")).to_be_visible()
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_role("heading", name="You are signed out")).to_be_visible()
     sign_in(context.new_page(), site)

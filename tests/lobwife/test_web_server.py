@@ -156,7 +156,7 @@ def test_nothing_that_web_does_stops_its_loop(installation: Installation, tmp_pa
     make_operator(installation)
     installation.environment |= {
         "GEVENT_MONITOR_THREAD_ENABLE": "true",
-        "GEVENT_MAX_BLOCKING_TIME": "1",
+        "GEVENT_MAX_BLOCKING_TIME": "0.5",
         "PYTHONPATH": str(ROOT / "tests" / "support" / "slow_disk"),
         "TEST_COMMIT_SECONDS": str(seconds),
         "LOBWIFE_WORKERS": "1",

@@ -76,6 +76,11 @@ class Answer:
     headers: dict[str, str]
     body: bytes
 
+    @classmethod
+    def read_from(cls, connection: http.client.HTTPConnection) -> Answer:
+        response = connection.getresponse()
+        return cls(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+
     @property
     def json(self) -> Any:
         return json.loads(self.body)
@@ -245,8 +250,7 @@ class Installation:
         try:
             data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
             connection.request(method, path, data, headers or {})
-            response = connection.getresponse()
-            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+            return Answer.read_from(connection)
         finally:
             connection.close()
 
